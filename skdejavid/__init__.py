@@ -1,0 +1,27 @@
+"""Learned temporal matching of embedding sequences (DejaVid) with scikit-learn's API."""
+
+from importlib.metadata import version
+
+from skdejavid._core import built_with_cuda, cuda_device_count
+from skdejavid.alignment import dtw_distances, dtw_path
+from skdejavid.classifier import DejaVidClassifier
+from skdejavid.plotting import AlignmentDisplay
+from skdejavid.sequences import TSEArray, check_sequences
+from skdejavid.video.decoding import VideoDecodeError
+from skdejavid.video.extractor import TSEExtractor
+
+__version__ = version("skdejavid")
+
+__all__ = [
+    "AlignmentDisplay",
+    "DejaVidClassifier",
+    "TSEArray",
+    "TSEExtractor",
+    "VideoDecodeError",
+    "__version__",
+    "built_with_cuda",
+    "check_sequences",
+    "cuda_device_count",
+    "dtw_distances",
+    "dtw_path",
+]

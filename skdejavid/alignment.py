@@ -1,0 +1,245 @@
+"""The distance core: time-weighted alignment of sequences with centroids.
+
+Native code is reached through here and nowhere else: ``dtw_distances`` and ``dtw_path`` are the
+public face for any input, ``make_problem`` is the one for arrays that are already checked.
+
+For one sequence ``s`` (n_frames, n_features) and one centroid ``C`` with weights ``U``, both
+(n_timesteps, n_features), the cost of matching time step ``i`` to frame ``j`` is
+``sum_f U[i, f] * |C[i, f] - s[j, f]|``, and the distance is the sum of cost along the cheapest path
+from (0, 0) to (n_timesteps - 1, n_frames - 1) [1]_ (Algorithm 1).
+
+.. [1] D. Ho and S. Madden. DejaVid: Encoder-Agnostic Learned Temporal Matching for Video
+   Classification. CVPR 2025.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeAlias
+
+import joblib
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skdejavid import _core
+from skdejavid.reading import as_real
+from skdejavid.sequences import SequenceView, TSEArray, check_sequences
+
+__all__ = ["Problem", "dtw_distances", "dtw_path", "make_problem"]
+
+Problem: TypeAlias = _core.ProblemFloat32 | _core.ProblemFloat64
+
+
+def dtw_distances(
+    X: Any,
+    centroids: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    diagonal: bool = False,
+    device: str = "auto",
+    n_jobs: int | None = None,
+) -> NDArray[np.float64]:
+    """Time-weighted DTW distance of each sequence to each centroid.
+
+    Parameters
+    ----------
+    X : sequences
+        Anything that :class:`TSEArray` reads.
+    centroids : array of shape (n_centroids, n_timesteps, n_features)
+        The sequences to compare with.
+    weights : array of the shape of `centroids`, optional
+        Weight of each time step and feature, at least 0. None means 1 everywhere.
+    diagonal : bool, default=False
+        Whether a path may advance in both sequences at once.
+    device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
+        Where to compute.
+    n_jobs : int, optional
+        Number of threads. None means as many as ``OMP_NUM_THREADS`` and the machine allow, -1 all.
+        The result does not depend on it.
+
+    Returns
+    -------
+    ndarray of shape (n_sequences, n_centroids), float64
+        Computed in float32 if `X`, `centroids` and `weights` all are, else in float64; summed in
+        float64 in both cases.
+
+    Raises
+    ------
+    ValueError
+        If `X` holds no valid sequences, or the shapes or values of `centroids` or `weights` do not
+        fit, or a distance overflows.
+    RuntimeError
+        If `device` asks for CUDA and there is none.
+
+    Examples
+    --------
+    >>> from skdejavid import dtw_distances
+    >>> dtw_distances([[[0.0], [1.0], [1.0]]], [[[0.0], [1.0]], [[1.0], [0.0]]])
+    array([[0., 4.]])
+    """
+    resolve_device(device)
+    checked = _check_parameters(check_sequences(X), centroids, weights)
+    problem = make_problem(*checked, n_threads=count_threads(n_jobs))
+    return require_no_overflow(problem.distances(diagonal))
+
+
+def dtw_path(
+    x: ArrayLike,
+    centroid: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    diagonal: bool = False,
+) -> NDArray[np.intp]:
+    """Cheapest path between one centroid and one sequence.
+
+    Among paths of equal cost, seen from the end, a diagonal move (where allowed) is preferred, then
+    one along the sequence, then one along the centroid.
+
+    Parameters
+    ----------
+    x : array of shape (n_frames, n_features)
+        The sequence.
+    centroid : array of shape (n_timesteps, n_features)
+        The centroid.
+    weights : array of the shape of `centroid`, optional
+        See :func:`dtw_distances`.
+    diagonal : bool, default=False
+        Whether the path may advance in both sequences at once. Without, every path has
+        ``n_timesteps + n_frames - 1`` cells.
+
+    Returns
+    -------
+    ndarray of shape (n_cells, 2)
+        Pairs (time step of the centroid, frame of the sequence) from the first to the last.
+
+    Raises
+    ------
+    ValueError
+        As :func:`dtw_distances`.
+
+    Examples
+    --------
+    >>> from skdejavid import dtw_path
+    >>> dtw_path([[0.0], [1.0], [1.0]], [[0.0], [1.0]]).tolist()
+    [[0, 0], [1, 0], [1, 1], [1, 2]]
+    """
+    checked = _check_parameters(
+        check_sequences([x]),
+        np.asarray(centroid)[None],
+        None if weights is None else np.asarray(weights)[None],
+    )
+    problem = make_problem(*checked, n_threads=1)
+    distances, runs = problem.paths(diagonal)
+    require_no_overflow(distances)
+    return expand_runs(runs[0, 0])
+
+
+def expand_runs(runs: NDArray[np.int32]) -> NDArray[np.intp]:
+    """The cells (n_cells, 2) of one path from its runs (n_timesteps, 2)."""
+    lengths = runs[:, 1] - runs[:, 0] + 1
+    timesteps = np.repeat(np.arange(len(runs)), lengths)
+    begins = np.cumsum(lengths) - lengths
+    frames = np.arange(len(timesteps)) - np.repeat(begins - runs[:, 0], lengths)
+    return np.stack([timesteps, frames], axis=1)
+
+
+def make_problem(
+    sequences: SequenceView,
+    centroids: NDArray[np.floating],
+    weights: NDArray[np.floating],
+    *,
+    n_threads: int,
+) -> Problem:
+    """The native problem of aligning each sequence with each centroid; nothing is copied.
+
+    Its methods: ``distances(diagonal)`` and ``paths(diagonal)`` along the cheapest paths;
+    ``distances_along(runs)`` given paths, with ``parameter_gradients`` and ``sequence_gradients``;
+    and ``barycenters``. A path is given by its *runs*: ``runs[s, c, i]`` holds the first and the
+    last frame of sequence ``s`` that is matched to time step ``i`` of centroid ``c``.
+    """
+    is_single = sequences.values.dtype == np.float32
+    problem = _core.ProblemFloat32 if is_single else _core.ProblemFloat64
+    return problem(*sequences, centroids, weights, n_threads)
+
+
+def resolve_device(device: str) -> str:
+    """The device to compute on: "cpu", or "cuda:N".
+
+    "auto" may fall back to the CPU; an explicit "cuda" never does.
+
+    Raises
+    ------
+    ValueError
+        If `device` is none of "auto", "cpu", "cuda", "cuda:N".
+    RuntimeError
+        If it asks for CUDA and this build or machine has none.
+    """
+    kind, separator, number = str(device).partition(":")
+    if device not in ("auto", "cpu", "cuda") and not (
+        kind == "cuda" and separator and number.isdecimal()
+    ):
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
+    if kind == "cuda":
+        raise RuntimeError(
+            f"device={device!r} was asked for, but this build of skdejavid has no CUDA backend "
+            f"(built_with_cuda={_core.built_with_cuda}); use device='auto' or 'cpu'"
+        )
+    return "cpu"
+
+
+def count_threads(n_jobs: int | None) -> int:
+    """Number of threads for `n_jobs`: None is what OMP_NUM_THREADS and the machine allow.
+
+    Integers mean what they mean to joblib, so inside of its workers they do not oversubscribe.
+    """
+    if n_jobs is not None:
+        return max(1, joblib.effective_n_jobs(n_jobs))
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    n_cpus = joblib.cpu_count()
+    return max(1, min(int(limit), n_cpus) if limit.isdecimal() else n_cpus)
+
+
+def require_no_overflow(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Refuse distances that are not finite, naming the sequence."""
+    if not np.isfinite(distances).all():
+        index = int(np.argwhere(~np.isfinite(distances))[0, 0])
+        raise ValueError(
+            f"the distance of X[{index}] overflows: scale the features to a smaller range"
+        )
+    return distances
+
+
+def _check_parameters(
+    sequences: TSEArray, centroids: ArrayLike, weights: ArrayLike | None
+) -> tuple[SequenceView, NDArray[np.floating], NDArray[np.floating]]:
+    """Finite arrays of shapes that fit, all in the widest floating type of the three."""
+    centers = _as_parameter(centroids, "centroids")
+    if centers.ndim != 3 or 0 in centers.shape:
+        raise ValueError(
+            "centroids must be a 3-D array (n_centroids, n_timesteps, n_features) without an "
+            f"empty axis, got shape {centers.shape}"
+        )
+    if centers.shape[2] != sequences.n_features:
+        raise ValueError(
+            f"centroids have {centers.shape[2]} features, but X has {sequences.n_features}"
+        )
+    factors = np.ones_like(centers) if weights is None else _as_parameter(weights, "weights")
+    if factors.shape != centers.shape:
+        raise ValueError(
+            f"weights must have the shape of centroids {centers.shape}, got {factors.shape}"
+        )
+    if factors.min() < 0:
+        raise ValueError(f"weights must be at least 0, got {factors.min()}")
+    dtype = np.result_type(sequences.values, centers, factors)
+    return (
+        sequences.astype(dtype).view(),
+        centers.astype(dtype, copy=False),
+        factors.astype(dtype, copy=False),
+    )
+
+
+def _as_parameter(values: ArrayLike, name: str) -> NDArray[np.floating]:
+    array = as_real(np.asarray(values), name)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} contains NaN or infinity")
+    return array

@@ -1,0 +1,520 @@
+"""The estimator: nearest centroid under a learned, time-weighted alignment."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import Tags, assert_all_finite, check_random_state, gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
+from tqdm import tqdm
+
+from skdejavid.alignment import count_threads, dtw_distances, resolve_device
+from skdejavid.barycenter import class_barycenters
+from skdejavid.logits import choose_normalization, distances_to_logits
+from skdejavid.sequences import TSEArray, check_sequences
+
+if TYPE_CHECKING:
+    from skdejavid.training import TrainingResult
+
+__all__ = ["DejaVidClassifier"]
+
+# "auto" for n_timesteps: half the median length, but neither so short that the order of events is
+# lost nor longer than has paid (docs/method.md has the measurements).
+_FEWEST_TIMESTEPS, _MOST_TIMESTEPS = 8, 32
+
+# "auto" for n_epochs: the paper's, and never fewer optimizer steps than this, because small data
+# sets make few batches an epoch.
+_PAPER_EPOCHS, _FEWEST_STEPS = 36, 600
+
+_ROWS_PER_CHUNK = 65_536  # bounds the memory of feature statistics
+
+
+class DejaVidClassifier(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+):
+    """Nearest-centroid classifier of sequences under a learned, time-weighted alignment.
+
+    Each class is represented by a short sequence, its centroid, and a positive weight for each of
+    the centroid's time steps and features. A sequence belongs to the class with the smallest
+    time-weighted DTW distance. Centroids start as DTW barycenters; centroids and weights are then
+    learned by gradient descent through the alignment [1]_.
+
+    Read more in the :doc:`method page </method>`, which maps the paper's symbols to these names.
+
+    Parameters
+    ----------
+    n_timesteps : int or "auto", default="auto"
+        Number of frames of each centroid (the paper's T_c, there 8). "auto" takes half the median
+        length of the training sequences, at least 8 and at most 32.
+
+    weight_init : {"ones", "random"}, default="ones"
+        Whether the weights start at 1, or their logarithms at standard normal numbers.
+
+    learn_weights : bool, default=True
+        Whether the weights are learned, or stay as they start.
+
+    learn_centroids : bool, default=True
+        Whether the centroids are learned, or stay barycenters.
+
+    diagonal : bool, default=False
+        Whether a path may advance in centroid and sequence at once (the paper's Sec. 3.4 advises
+        against it).
+
+    path_refresh : {"epoch", "batch"}, default="epoch"
+        Whether the parameters that choose the paths are those at the start of the epoch (the
+        paper's fixed epoch centroids and weights) or the current ones in every batch.
+
+    normalize : {"auto", "layer", "global"}, default="auto"
+        How distances become logits. "layer" standardizes the distances of each sample over the
+        classes, as published. With two classes that makes every logit +-0.7071 and nothing can be
+        learned. "global" divides all distances by one number, the mean standard deviation over the
+        classes before training. "auto" is "layer" for three or more classes, else "global".
+
+    standardize : bool, default=True
+        Whether learning starts from features of equal scale. True divides the initial weights by
+        each feature's standard deviation and lets centroids move in units of it; False is the
+        published behavior. Nothing has to be scaled when predicting.
+
+    dba_samples : int, default=50
+        At most so many sequences per class are drawn for its initial centroid.
+
+    dba_max_iter : int, default=100
+        Maximum number of rounds of barycenter averaging. 0 keeps the medoid.
+
+    learning_rate : float, default=0.03
+        AdamW's initial learning rate for the logarithms of the weights. The paper uses 0.001 on
+        two sets of more than 150,000 videos and 0.008 on one of 3,570.
+
+    centroid_learning_rate : float, default=None
+        The same for the centroids, in units of each feature's standard deviation if `standardize`.
+        None means a third of `learning_rate`, as published.
+
+    batch_size : int, default=48
+        Number of sequences per optimizer step.
+
+    n_epochs : int or "auto", default="auto"
+        Number of passes over the data, and length of the cosine schedule. "auto" takes the paper's
+        36, or as many as make 600 optimizer steps.
+
+    device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
+        Where to compute.
+
+    n_jobs : int, default=None
+        Number of threads. None means as many as ``OMP_NUM_THREADS`` and the machine allow, -1 all.
+        No result depends on it.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the sequences drawn for initial centroids, random weights and the order of
+        batches. Pass an int for reproducible results.
+
+    verbose : int, default=0
+        Whether to show progress bars.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+
+    centroids_ : ndarray of shape (n_classes, n_timesteps, n_features)
+        The learned centroids, in the units of the data.
+
+    log_weights_ : ndarray of shape (n_classes, n_timesteps, n_features)
+        Natural logarithms of the learned weights, in 1 / units of the data.
+
+    normalization_ : str
+        "layer" or "global", see `normalize`.
+
+    distance_scale_ : float
+        What distances are divided by if `normalization_` is "global", else 1.
+
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        "loss" (mean cross entropy), "accuracy" (both over the epoch's batches as they were seen)
+        and "learning_rate" of each epoch.
+
+    n_iter_ : int
+        Number of epochs run.
+
+    n_features_in_ : int
+        Number of features of a frame.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if `X` was a data frame with string column names.
+
+    See Also
+    --------
+    TSEExtractor : Turns videos into sequences with any encoder.
+    dtw_distances : The distances without learning.
+
+    Notes
+    -----
+    Results are the same bits for any `n_jobs` and, when predicting, for any grouping of samples.
+
+    References
+    ----------
+    .. [1] D. Ho and S. Madden. DejaVid: Encoder-Agnostic Learned Temporal Matching for Video
+       Classification. CVPR 2025.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdejavid import DejaVidClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> X = [np.linspace(0, 1, rng.integers(9, 20))[:, None] for _ in range(20)]
+    >>> y = np.arange(20) % 2
+    >>> X = [x[::-1] if label else x for x, label in zip(X, y)]  # rising or falling
+    >>> clf = DejaVidClassifier(random_state=0).fit(X, y)
+    >>> clf.predict([np.linspace(0.1, 1, 30)[:, None], np.linspace(1, 0.2, 7)[:, None]])
+    array([0, 1])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_timesteps": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "weight_init": [StrOptions({"ones", "random"})],
+        "learn_weights": ["boolean"],
+        "learn_centroids": ["boolean"],
+        "diagonal": ["boolean"],
+        "path_refresh": [StrOptions({"epoch", "batch"})],
+        "normalize": [StrOptions({"auto", "layer", "global"})],
+        "standardize": ["boolean"],
+        "dba_samples": [Interval(Integral, 1, None, closed="left")],
+        "dba_max_iter": [Interval(Integral, 0, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "centroid_learning_rate": [None, Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "n_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "n_jobs": [None, Integral],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_timesteps: int | str = "auto",
+        *,
+        weight_init: str = "ones",
+        learn_weights: bool = True,
+        learn_centroids: bool = True,
+        diagonal: bool = False,
+        path_refresh: str = "epoch",
+        normalize: str = "auto",
+        standardize: bool = True,
+        dba_samples: int = 50,
+        dba_max_iter: int = 100,
+        learning_rate: float = 0.03,
+        centroid_learning_rate: float | None = None,
+        batch_size: int = 48,
+        n_epochs: int | str = "auto",
+        device: str = "auto",
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_timesteps = n_timesteps
+        self.weight_init = weight_init
+        self.learn_weights = learn_weights
+        self.learn_centroids = learn_centroids
+        self.diagonal = diagonal
+        self.path_refresh = path_refresh
+        self.normalize = normalize
+        self.standardize = standardize
+        self.dba_samples = dba_samples
+        self.dba_max_iter = dba_max_iter
+        self.learning_rate = learning_rate
+        self.centroid_learning_rate = centroid_learning_rate
+        self.batch_size = batch_size
+        self.n_epochs = n_epochs
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn a centroid and its weights for each class.
+
+        Parameters
+        ----------
+        X : sequences
+            Anything that :class:`TSEArray` reads: a list of ``(n_frames, n_features)`` arrays, a
+            3-D array, a ``TSEArray``, ... float32 is computed in float32, everything else in
+            float64.
+        y : array-like of shape (n_sequences,)
+            Class labels.
+        sample_weight : array-like of shape (n_sequences,), optional
+            How often each sequence counts, at least 0. A sequence of weight 0 is as if absent.
+
+        Returns
+        -------
+        self : DejaVidClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is outside of its range (a ValueError).
+        TypeError, ValueError
+            If `X`, `y` or `sample_weight` is not as described; the message says where.
+        RuntimeError
+            If `device` asks for CUDA and there is none.
+        """
+        self._validate_params()
+        resolve_device(self.device)
+        sequences = check_sequences(X, estimator=self)
+        targets = self._check_targets(y, sequences)
+        weight = _check_sample_weight(
+            sample_weight, sequences.offsets[1:], dtype=np.float64, ensure_non_negative=True
+        )
+        kept = _positive_weights(weight, targets)
+        if len(kept) < len(targets):
+            sequences, targets, weight = sequences[kept], targets[kept], weight[kept]
+        classes, labels = np.unique(targets, return_inverse=True)
+        normalization = self._choose_normalization(len(classes))
+        result = self._learn(sequences, labels, weight, normalization)
+
+        self.classes_ = classes
+        self.centroids_ = result.centroids
+        self.log_weights_ = result.log_weights
+        self.normalization_ = normalization
+        self.distance_scale_ = result.distance_scale
+        self.history_ = result.history
+        self.n_iter_ = len(result.history["loss"])
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Distance of each sequence to each class's centroid.
+
+        Parameters
+        ----------
+        X : sequences
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_sequences, n_classes)
+        """
+        check_is_fitted(self)
+        sequences = check_sequences(X, estimator=self, reset=False)
+        return dtw_distances(
+            sequences,
+            self.centroids_,
+            np.exp(self.log_weights_),
+            diagonal=self.diagonal,
+            device=self.device,
+            n_jobs=self.n_jobs,
+        )
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Logits: normalized distances with the sign changed, so that the largest wins.
+
+        Parameters
+        ----------
+        X : sequences
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_sequences, n_classes), or (n_sequences,) for two classes
+            For two classes the logit of ``classes_[1]`` minus that of ``classes_[0]``.
+        """
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probability of each class, the soft-min of the normalized distances.
+
+        Parameters
+        ----------
+        X : sequences
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_sequences, n_classes)
+        """
+        return softmax(self._logits(X), axis=1)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The class of each sequence: that with the smallest distance, the first among equals.
+
+        Parameters
+        ----------
+        X : sequences
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_sequences,)
+        """
+        check_is_fitted(self)
+        return self.classes_[self.transform(X).argmin(axis=1)]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        """Number of columns of `transform`, for ``get_feature_names_out``."""
+        return len(self.classes_)
+
+    def _logits(self, X: Any) -> NDArray[np.float64]:
+        check_is_fitted(self)
+        distances = self.transform(X)
+        return distances_to_logits(distances, self.normalization_, self.distance_scale_)
+
+    def _check_targets(self, y: ArrayLike | None, sequences: TSEArray) -> NDArray[Any]:
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, "
+                "but the target y is None."
+            )
+        targets = column_or_1d(y, warn=True)
+        assert_all_finite(targets, input_name="y")
+        check_classification_targets(targets)
+        if len(targets) != len(sequences):
+            hint = (
+                " A 2-D array is read as sequences of one frame each; pass a single sequence as "
+                "[x]."
+                if sequences.lengths.max() == 1
+                else ""
+            )
+            raise ValueError(
+                "Found input variables with inconsistent numbers of samples: "
+                f"[{len(sequences)}, {len(targets)}].{hint}"
+            )
+        return targets
+
+    def _choose_normalization(self, n_classes: int) -> str:
+        if self.normalize == "layer" and n_classes == 2:
+            warnings.warn(
+                "normalize='layer' has no gradient for 2 classes: nothing will be learned, and "
+                "probabilities can only be 0.196 or 0.804. Use normalize='auto' or 'global'.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return choose_normalization(self.normalize, n_classes)
+
+    def _learn(
+        self,
+        sequences: TSEArray,
+        labels: NDArray[np.intp],
+        sample_weight: NDArray[np.float64],
+        normalization: str,
+    ) -> TrainingResult:
+        # Here and not at the top: importing torch takes seconds, and predicting needs none of it.
+        from skdejavid.training import Matcher, TrainingData, TrainingSettings, train
+
+        random_state = check_random_state(self.random_state)
+        feature_scale = _feature_scale(sequences, sample_weight, self.standardize)
+        centroids = self._barycenters(sequences, labels, sample_weight, feature_scale, random_state)
+        log_weights = np.zeros_like(centroids)
+        if self.weight_init == "random":
+            log_weights[...] = random_state.standard_normal(centroids.shape)
+
+        settings = TrainingSettings(
+            normalization=normalization,
+            learn_weights=self.learn_weights,
+            learn_centroids=self.learn_centroids,
+            diagonal=self.diagonal,
+            path_refresh=self.path_refresh,
+            learning_rate=self.learning_rate,
+            centroid_learning_rate=self.centroid_learning_rate or self.learning_rate / 3,
+            batch_size=self.batch_size,
+            n_epochs=self._count_epochs(len(labels), len(centroids)),
+            n_threads=count_threads(self.n_jobs),
+        )
+        with tqdm(total=settings.n_epochs, desc="epochs", disable=not self.verbose) as bar:
+
+            def show(record: dict[str, float]) -> None:
+                bar.set_postfix(loss=f"{record['loss']:.4f}", accuracy=f"{record['accuracy']:.4f}")
+                bar.update()
+
+            return train(
+                TrainingData(sequences, labels, sample_weight),
+                Matcher(centroids, log_weights, feature_scale),
+                settings,
+                random_state,
+                show,
+            )
+
+    def _barycenters(
+        self,
+        sequences: TSEArray,
+        labels: NDArray[np.intp],
+        sample_weight: NDArray[np.float64],
+        feature_scale: NDArray[np.floating],
+        random_state: np.random.RandomState,
+    ) -> NDArray[np.floating]:
+        centroids = class_barycenters(
+            sequences,
+            labels,
+            sample_weight,
+            1 / feature_scale,
+            n_timesteps=self._count_timesteps(sequences),
+            diagonal=self.diagonal,
+            n_samples=self.dba_samples,
+            max_iter=self.dba_max_iter,
+            random_state=random_state,
+            n_threads=count_threads(self.n_jobs),
+        )
+        n_classes = labels.max() + 1
+        bar = tqdm(centroids, total=n_classes, desc="centroids", disable=not self.verbose)
+        return np.stack(list(bar))
+
+    def _count_timesteps(self, sequences: TSEArray) -> int:
+        if self.n_timesteps != "auto":
+            return int(self.n_timesteps)
+        half = int(np.median(sequences.lengths)) // 2
+        return min(max(half, _FEWEST_TIMESTEPS), _MOST_TIMESTEPS)
+
+    def _count_epochs(self, n_samples: int, n_classes: int) -> int:
+        if n_classes == 1 or not (self.learn_weights or self.learn_centroids):
+            return 0
+        if self.n_epochs != "auto":
+            return int(self.n_epochs)
+        steps_per_epoch = -(-n_samples // self.batch_size)
+        return max(_PAPER_EPOCHS, -(-_FEWEST_STEPS // steps_per_epoch))
+
+
+def _positive_weights(sample_weight: NDArray[np.float64], y: NDArray[Any]) -> NDArray[np.intp]:
+    """Indices of the samples that count; warns if that leaves a class without any."""
+    if not sample_weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    kept = np.flatnonzero(sample_weight)
+    lost = np.setdiff1d(y, y[kept])
+    if len(lost):
+        warnings.warn(
+            f"all samples of class {lost[0]!r} have zero sample_weight: the class is left out",
+            UserWarning,
+            stacklevel=3,
+        )
+    return kept
+
+
+def _feature_scale(
+    sequences: TSEArray, sample_weight: NDArray[np.float64], standardize: bool
+) -> NDArray[np.floating]:
+    """Standard deviation of each feature over all frames, 1 where it is constant."""
+    values = sequences.values
+    if not standardize:
+        return np.ones(sequences.n_features, dtype=values.dtype)
+    frame_weight = np.repeat(sample_weight, sequences.lengths)
+    scaler = StandardScaler()
+    for rows in gen_batches(len(values), _ROWS_PER_CHUNK):
+        scaler.partial_fit(values[rows], sample_weight=frame_weight[rows])
+    return scaler.scale_.astype(values.dtype)

@@ -1,0 +1,213 @@
+"""Seeded synthetic data in which only the order of events tells the classes apart.
+
+For examples, tests and benchmarks. Every sample of every class holds the same events, each for a
+random time; the class is the order in which they happen.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+
+from skdejavid.sequences import TSEArray
+
+__all__ = [
+    "EVENTS",
+    "make_event_frames",
+    "make_order_sequences",
+    "make_order_videos",
+    "write_video",
+]
+
+# What a frame of a synthetic video can show; the first is nothing but background.
+EVENTS = ("nothing", "disc", "square", "cross")
+
+_ORDERS = list(permutations(range(1, len(EVENTS))))
+
+
+def make_order_sequences(
+    n_sequences: int,
+    *,
+    n_features: int = 6,
+    noise: float = 0.3,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[TSEArray, NDArray[np.int64]]:
+    """Noisy sequences of three events in one of six orders.
+
+    Parameters
+    ----------
+    n_sequences : int
+        How many.
+    n_features : int, default=6
+        Number of features, at least 3. Event ``k`` raises feature ``k`` and every third after it.
+    noise : float, default=0.3
+        Standard deviation of the Gaussian noise on every value; events are 1 high.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for reproducible data.
+
+    Returns
+    -------
+    X : TSEArray
+        `n_sequences` sequences of 14 to 41 frames, float32.
+    y : ndarray of shape (n_sequences,)
+        The order, 0 to 5, each equally often but for the remainder.
+    """
+    rng = check_random_state(random_state)
+    y = rng.permutation(np.arange(n_sequences) % len(_ORDERS))
+    sequences = []
+    for label in y:
+        events, durations = _timeline(label, rng, shortest=4, longest=10)
+        shown = np.repeat(events, durations)
+        active = (np.arange(n_features) % 3 + 1) == shown[:, None]
+        sequences.append((active + noise * rng.standard_normal(active.shape)).astype(np.float32))
+    return TSEArray(sequences), y
+
+
+def make_order_videos(
+    n_videos: int, *, size: int = 64, random_state: int | np.random.RandomState | None = None
+) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
+    """Short clips in which a disc, a square and a cross drift by, in one of six orders.
+
+    Parameters
+    ----------
+    n_videos : int
+        How many.
+    size : int, default=64
+        Height and width of the frames.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for reproducible data.
+
+    Returns
+    -------
+    videos : list of ndarray of shape (n_frames, size, size, 3), uint8
+        Colors, places, sizes, movements and durations are random and say nothing about the class.
+    y : ndarray of shape (n_videos,)
+        The order, 0 to 5, each equally often but for the remainder.
+    """
+    rng = check_random_state(random_state)
+    y = rng.permutation(np.arange(n_videos) % len(_ORDERS))
+    videos = []
+    for label in y:
+        background = _background(size, rng)
+        scenes = [
+            _scene(event, duration, background, rng)
+            for event, duration in zip(*_timeline(label, rng, shortest=8, longest=20), strict=True)
+        ]
+        videos.append(np.concatenate(scenes))
+    return videos, y
+
+
+def make_event_frames(
+    n_frames: int, *, size: int = 64, random_state: int | np.random.RandomState | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Single frames of the kind `make_order_videos` is made of, to train an encoder with.
+
+    Parameters
+    ----------
+    n_frames : int
+        How many.
+    size : int, default=64
+        Height and width of the frames.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for reproducible data.
+
+    Returns
+    -------
+    frames : ndarray of shape (n_frames, size, size, 3), uint8
+    y : ndarray of shape (n_frames,)
+        What is seen, an index into ``EVENTS``.
+    """
+    rng = check_random_state(random_state)
+    y = rng.permutation(np.arange(n_frames) % len(EVENTS))
+    frames = [_scene(event, 1, _background(size, rng), rng)[0] for event in y]
+    return np.stack(frames), y
+
+
+def write_video(
+    path: str | PathLike[str],
+    frames: NDArray[np.uint8],
+    *,
+    codec: str = "libx264",
+    fps: int = 25,
+    options: dict[str, str] | None = None,
+) -> None:
+    """Write frames (n_frames, height, width, 3) to a file; the suffix chooses the container.
+
+    Parameters
+    ----------
+    path : str or path
+        Where to.
+    frames : ndarray of shape (n_frames, height, width, 3), uint8
+        Height and width even, as most codecs demand.
+    codec : str, default="libx264"
+        Any encoder that PyAV has.
+    fps : int, default=25
+        Frames per second.
+    options : dict of str, optional
+        The codec's own options.
+    """
+    import av
+
+    with av.open(fspath(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=fps, options=options or {})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _timeline(
+    order: int, rng: np.random.RandomState, *, shortest: int, longest: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Events and their durations: the three in their order, with nothing before, between, after."""
+    n_events = len(_ORDERS[order])
+    events = np.zeros(2 * n_events + 1, dtype=np.int64)
+    events[1::2] = _ORDERS[order]
+    durations = rng.randint(1, shortest, size=len(events))
+    durations[1::2] = rng.randint(shortest, longest + 1, size=n_events)
+    return events, durations
+
+
+def _background(size: int, rng: np.random.RandomState) -> NDArray[np.floating]:
+    """A dim, blurred pattern (size, size, 3)."""
+    coarse = rng.uniform(20, 110, size=(4, 4, 3))
+    return np.kron(coarse, np.ones((-(-size // 4), -(-size // 4), 1)))[:size, :size]
+
+
+def _scene(
+    event: int, n_frames: int, background: NDArray[np.floating], rng: np.random.RandomState
+) -> NDArray[np.uint8]:
+    """Frames (n_frames, size, size, 3) in which one shape drifts in front of the background."""
+    size = len(background)
+    radius = rng.uniform(0.15, 0.25) * size
+    color = rng.uniform(130, 255, size=3)
+    begin, end = rng.uniform(0.3, 0.7, size=(2, 2)) * size
+    rows, columns = np.mgrid[:size, :size]
+    frames = []
+    for progress in np.linspace(0, 1, n_frames):
+        center = begin + progress * (end - begin)
+        vertical, horizontal = np.abs(rows - center[0]), np.abs(columns - center[1])
+        inside = _shape(event, vertical / radius, horizontal / radius)
+        image = np.where(inside[:, :, None], color, background)
+        frames.append(image + rng.normal(0, 6, size=image.shape))
+    return np.clip(frames, 0, 255).astype(np.uint8)
+
+
+def _shape(
+    event: int, vertical: NDArray[np.floating], horizontal: NDArray[np.floating]
+) -> NDArray[np.bool_]:
+    """Where an event of radius 1 is, from the distances to its center along both axes."""
+    farthest = np.maximum(vertical, horizontal)
+    shapes = {
+        "nothing": np.zeros(vertical.shape, dtype=bool),
+        "disc": vertical**2 + horizontal**2 < 1,
+        "square": farthest < 0.9,
+        "cross": (farthest < 1) & (np.minimum(vertical, horizontal) < 0.3),
+    }
+    return shapes[EVENTS[event]]

@@ -1,0 +1,162 @@
+"""Pictures of fitted models. matplotlib is imported when something is drawn, not before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skdejavid.alignment import dtw_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from skdejavid.classifier import DejaVidClassifier
+
+__all__ = ["AlignmentDisplay"]
+
+
+class AlignmentDisplay:
+    """How one sequence is aligned with one centroid, and what weighs how much.
+
+    It is recommended to use :meth:`from_estimator` to create one.
+
+    Parameters
+    ----------
+    sequence : ndarray of shape (n_frames, n_features)
+        The sequence.
+    centroid : ndarray of shape (n_timesteps, n_features)
+        The centroid.
+    weights : ndarray of shape (n_timesteps, n_features)
+        Its weights.
+    path : ndarray of shape (n_cells, 2)
+        As :func:`skdejavid.dtw_path` returns it.
+    label : object, optional
+        The centroid's class, for the title.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    axes_ : dict of str to matplotlib Axes
+        "cost", "sequence", "centroid", "weights"; set by :meth:`plot`.
+    """
+
+    def __init__(
+        self,
+        sequence: NDArray[np.floating],
+        centroid: NDArray[np.floating],
+        weights: NDArray[np.floating],
+        path: NDArray[np.integer],
+        *,
+        label: Any = None,
+    ) -> None:
+        self.sequence = sequence
+        self.centroid = centroid
+        self.weights = weights
+        self.path = path
+        self.label = label
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: DejaVidClassifier,
+        x: ArrayLike,
+        *,
+        label: Any = None,
+        figure: Figure | None = None,
+    ) -> Self:
+        """Align one sequence with the centroid of a class, and draw it.
+
+        Parameters
+        ----------
+        estimator : DejaVidClassifier
+            Fitted.
+        x : array of shape (n_frames, n_features)
+            The sequence.
+        label : object, optional
+            One of ``estimator.classes_``. None means the predicted one.
+        figure : matplotlib Figure, optional
+            Where to draw. None makes a new one.
+
+        Returns
+        -------
+        AlignmentDisplay
+
+        Raises
+        ------
+        ValueError
+            If `label` is not a class of the estimator.
+        """
+        if label is None:
+            label = estimator.predict([x])[0]
+        matches = np.flatnonzero(estimator.classes_ == label)
+        if not matches.size:
+            raise ValueError(f"label {label!r} is not one of the classes {estimator.classes_}")
+        centroid = estimator.centroids_[matches[0]]
+        weights = np.exp(estimator.log_weights_[matches[0]])
+        path = dtw_path(x, centroid, weights, diagonal=estimator.diagonal)
+        return cls(np.asarray(x), centroid, weights, path, label=label).plot(figure=figure)
+
+    def plot(self, *, figure: Figure | None = None) -> Self:
+        """Draw cost and path, and beside them sequence, centroid and weights.
+
+        Parameters
+        ----------
+        figure : matplotlib Figure, optional
+            Where to draw. None makes a new one.
+
+        Returns
+        -------
+        AlignmentDisplay
+        """
+        from matplotlib.colors import LogNorm
+
+        if figure is None:
+            from matplotlib import pyplot as plt
+
+            figure = plt.figure(figsize=(11, 6.5), layout="constrained")
+        axes = figure.subplot_mosaic(
+            [[".", "sequence", "."], ["centroid", "cost", "weights"]],
+            width_ratios=[1, 2, 1],
+            height_ratios=[1, 1.4],
+        )
+        values = np.concatenate([self.sequence, self.centroid])
+        limits = {"vmin": values.min(), "vmax": values.max()}
+        self._image(axes["sequence"], self.sequence.T, "sequence", "frame", "feature", **limits)
+        self._image(axes["centroid"], self.centroid, "centroid", "feature", "time step", **limits)
+        self._image(
+            axes["weights"],
+            self.weights,
+            "weight of each time step and feature",
+            "feature",
+            "time step",
+            norm=LogNorm(),
+            cmap="magma",
+        )
+        cost = self._cost()
+        distance = cost[self.path[:, 0], self.path[:, 1]].sum()
+        name = "" if self.label is None else f" to class {self.label}"
+        self._image(
+            axes["cost"],
+            cost,
+            f"cost and path: distance{name} {distance:.4g}",
+            "frame",
+            "time step",
+            cmap="Greys",
+        )
+        axes["cost"].plot(self.path[:, 1], self.path[:, 0], color="tab:red", marker="o", ms=3)
+        self.figure_, self.axes_ = figure, axes
+        return self
+
+    def _cost(self) -> NDArray[np.floating]:
+        differences = np.abs(self.centroid[:, None] - self.sequence[None])
+        return (self.weights[:, None] * differences).sum(axis=2)
+
+    @staticmethod
+    def _image(
+        axes: Any, values: NDArray[Any], title: str, xlabel: str, ylabel: str, **options: Any
+    ) -> None:
+        image = axes.imshow(values, aspect="auto", interpolation="nearest", **options)
+        axes.figure.colorbar(image, ax=axes)
+        axes.set(title=title, xlabel=xlabel, ylabel=ylabel)

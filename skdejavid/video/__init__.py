@@ -1,0 +1,1 @@
+"""From videos to sequences: exact frames, windows, any encoder."""

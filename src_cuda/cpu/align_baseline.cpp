@@ -1,0 +1,2 @@
+#define SKDEJAVID_ISA baseline
+#include "align_body.inl"

@@ -1,0 +1,206 @@
+// The Python face of the native code, and the only file that knows pybind11: arrays become views,
+// everything that could lead out of bounds is refused, and the work runs without the GIL.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "align.hpp"
+
+namespace py = pybind11;
+
+namespace skdejavid {
+namespace {
+
+template <typename T>
+using Array = py::array_t<T, py::array::c_style>;
+
+using Shape = std::vector<py::ssize_t>;
+
+void require(bool condition, const std::string& message) {
+    if (!condition) throw py::value_error(message);
+}
+
+template <typename T>
+void require_shape(const Array<T>& array, const Shape& shape, const char* name) {
+    const bool same = Shape(array.shape(), array.shape() + array.ndim()) == shape;
+    require(same, std::string(name) + " has not the shape that the problem demands");
+    require(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0,
+            std::string(name) + " is not aligned to its item size");
+}
+
+/// A Problem that owns references to the arrays it views. They are checked once, here, and not
+/// copied; changing their values between calls is allowed.
+template <typename Real>
+class PyProblem {
+ public:
+    PyProblem(Array<Real> values, Array<std::int64_t> starts, Array<std::int64_t> lengths,
+              Array<Real> centroids, Array<Real> weights, int n_threads)
+        : values_(std::move(values)),
+          starts_(std::move(starts)),
+          lengths_(std::move(lengths)),
+          centroids_(std::move(centroids)),
+          weights_(std::move(weights)) {
+        require(values_.ndim() == 2, "values must be 2-D (n_rows, n_features)");
+        require(starts_.ndim() == 1, "starts must be 1-D (n_sequences,)");
+        require(centroids_.ndim() == 3 && centroids_.shape(1) >= 1,
+                "centroids must be 3-D (n_centroids, n_timesteps >= 1, n_features)");
+        require(n_threads >= 1, "n_threads must be at least 1");
+        const py::ssize_t n_features = values_.shape(1);
+        require_shape(values_, {values_.shape(0), n_features}, "values");
+        require_shape(starts_, {starts_.size()}, "starts");
+        require_shape(lengths_, {starts_.size()}, "lengths");
+        require_shape(centroids_, {centroids_.shape(0), centroids_.shape(1), n_features},
+                      "centroids");
+        require_shape(weights_, {centroids_.shape(0), centroids_.shape(1), n_features}, "weights");
+        require_sequences_inside_values();
+        problem_ = {{values_.data(), starts_.data(), lengths_.data(), starts_.size(), n_features},
+                    {centroids_.data(), weights_.data(), centroids_.shape(0), centroids_.shape(1),
+                     n_features},
+                    n_threads};
+    }
+
+    Array<double> distances(bool diagonal) const {
+        return compute_pairs(
+            [&](double* target) { backend().align(problem_, diagonal, target, nullptr); });
+    }
+
+    py::tuple paths(bool diagonal) const {
+        Array<std::int32_t> runs(runs_shape());
+        Run* target_runs = reinterpret_cast<Run*>(runs.mutable_data());
+        Array<double> distances = compute_pairs(
+            [&](double* target) { backend().align(problem_, diagonal, target, target_runs); });
+        return py::make_tuple(distances, runs);
+    }
+
+    Array<double> distances_along(const Array<std::int32_t>& runs) const {
+        const Run* source_runs = checked(runs);
+        return compute_pairs(
+            [&](double* target) { backend().distances_along(problem_, source_runs, target); });
+    }
+
+    py::tuple parameter_gradients(const Array<std::int32_t>& runs,
+                                  const Array<double>& grad_distances) const {
+        require_shape(grad_distances, pairs_shape(), "grad_distances");
+        const Run* source_runs = checked(runs);
+        Array<Real> grad_centroids(centroids_shape());
+        Array<Real> grad_weights(centroids_shape());
+        unlocked([&, source = grad_distances.data(), to_centroids = grad_centroids.mutable_data(),
+                  to_weights = grad_weights.mutable_data()] {
+            backend().parameter_gradients(problem_, source_runs, source, to_centroids, to_weights);
+        });
+        return py::make_tuple(grad_centroids, grad_weights);
+    }
+
+    Array<Real> sequence_gradients(const Array<std::int32_t>& runs,
+                                   const Array<double>& grad_distances) const {
+        require_shape(grad_distances, pairs_shape(), "grad_distances");
+        const Run* source_runs = checked(runs);
+        py::ssize_t n_frames = 0;
+        for (py::ssize_t s = 0; s < lengths_.size(); ++s) n_frames += lengths_.data()[s];
+        Array<Real> grad_frames(Shape{n_frames, values_.shape(1)});
+        unlocked([&, source = grad_distances.data(), target = grad_frames.mutable_data()] {
+            backend().sequence_gradients(problem_, source_runs, source, target);
+        });
+        return grad_frames;
+    }
+
+    Array<Real> barycenters(const Array<std::int32_t>& runs,
+                            const Array<double>& sample_weights) const {
+        require_shape(sample_weights, pairs_shape(), "sample_weights");
+        const Run* source_runs = checked(runs);
+        Array<Real> means(centroids_shape());
+        unlocked([&, source = sample_weights.data(), target = means.mutable_data()] {
+            backend().barycenters(problem_, source_runs, source, target);
+        });
+        return means;
+    }
+
+ private:
+    static const Backend<Real>& backend() { return cpu_backend<Real>(); }
+
+    Shape pairs_shape() const { return {starts_.size(), centroids_.shape(0)}; }
+    Shape runs_shape() const {
+        return {starts_.size(), centroids_.shape(0), centroids_.shape(1), 2};
+    }
+    Shape centroids_shape() const {
+        return {centroids_.shape(0), centroids_.shape(1), centroids_.shape(2)};
+    }
+
+    void require_sequences_inside_values() const {
+        const std::int64_t n_rows = values_.shape(0);
+        for (py::ssize_t s = 0; s < starts_.size(); ++s) {
+            const std::int64_t start = starts_.data()[s];
+            const std::int64_t length = lengths_.data()[s];
+            require(start >= 0 && length >= 1 && length <= n_rows && start <= n_rows - length,
+                    "sequence " + std::to_string(s) + " lies outside of values");
+            require(length <= std::numeric_limits<std::int32_t>::max(),
+                    "sequence " + std::to_string(s) + " has more than 2**31 - 1 frames");
+        }
+    }
+
+    const Run* checked(const Array<std::int32_t>& runs) const {
+        require_shape(runs, runs_shape(), "runs");
+        const Run* run = reinterpret_cast<const Run*>(runs.data());
+        const py::ssize_t per_sequence = centroids_.shape(0) * centroids_.shape(1);
+        for (py::ssize_t s = 0; s < starts_.size(); ++s) {
+            for (py::ssize_t k = 0; k < per_sequence; ++k, ++run) {
+                require(
+                    0 <= run->first && run->first <= run->last && run->last < lengths_.data()[s],
+                    "runs of sequence " + std::to_string(s) + " lie outside of it");
+            }
+        }
+        return reinterpret_cast<const Run*>(runs.data());
+    }
+
+    template <typename Work>
+    static void unlocked(const Work& work) {
+        const py::gil_scoped_release released;
+        work();
+    }
+
+    template <typename Work>
+    Array<double> compute_pairs(const Work& work) const {
+        Array<double> pairs(pairs_shape());
+        unlocked([&, target = pairs.mutable_data()] { work(target); });
+        return pairs;
+    }
+
+    Array<Real> values_;
+    Array<std::int64_t> starts_;
+    Array<std::int64_t> lengths_;
+    Array<Real> centroids_;
+    Array<Real> weights_;
+    Problem<Real> problem_{};
+};
+
+template <typename Real>
+void register_problem(py::module_& module, const char* name) {
+    using P = PyProblem<Real>;
+    const auto array = [](const char* argument) { return py::arg(argument).noconvert(); };
+    py::class_<P>(module, name)
+        .def(py::init<Array<Real>, Array<std::int64_t>, Array<std::int64_t>, Array<Real>,
+                      Array<Real>, int>(),
+             array("values"), array("starts"), array("lengths"), array("centroids"),
+             array("weights"), py::arg("n_threads"))
+        .def("distances", &P::distances, py::arg("diagonal"))
+        .def("paths", &P::paths, py::arg("diagonal"))
+        .def("distances_along", &P::distances_along, array("runs"))
+        .def("parameter_gradients", &P::parameter_gradients, array("runs"), array("grad_distances"))
+        .def("sequence_gradients", &P::sequence_gradients, array("runs"), array("grad_distances"))
+        .def("barycenters", &P::barycenters, array("runs"), array("sample_weights"));
+}
+
+}  // namespace
+}  // namespace skdejavid
+
+PYBIND11_MODULE(_core, module) {
+    module.doc() = "Native core of skdejavid; skdejavid.alignment is its only caller.";
+    skdejavid::register_problem<float>(module, "ProblemFloat32");
+    skdejavid::register_problem<double>(module, "ProblemFloat64");
+    module.attr("built_with_cuda") = false;
+    module.def("cuda_device_count", [] { return 0; });
+}

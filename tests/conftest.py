@@ -1,0 +1,36 @@
+"""Settings that must be in place before scikit-learn is imported, and shared data."""
+
+import os
+
+os.environ["SCIPY_ARRAY_API"] = "1"  # else scikit-learn skips its array API check
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20251122)
+
+
+@pytest.fixture
+def ragged(rng):
+    """Twelve sequences of 3 features and 1 to 12 frames, and three classes."""
+    X = [rng.standard_normal((n_frames, 3)) for n_frames in range(1, 13)]
+    y = np.arange(12) % 3
+    return X, y
+
+
+@pytest.fixture(scope="session")
+def japanese_vowels():
+    """JapaneseVowels: 270 training and 370 test sequences, 12 features, 9 classes."""
+    from aeon.datasets import load_japanese_vowels
+
+    from skdejavid import TSEArray
+
+    X_train, y_train = load_japanese_vowels("train")
+    X_test, y_test = load_japanese_vowels("test")
+    return TSEArray.from_aeon(X_train), y_train, TSEArray.from_aeon(X_test), y_test

@@ -1,0 +1,157 @@
+import os
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skdejavid import TSEArray, dtw_distances, dtw_path
+from skdejavid.alignment import count_threads, expand_runs, make_problem, resolve_device
+
+
+def random_case(rng, integers):
+    """A ragged X, centroids and weights (sometimes None) of random sizes."""
+    n_features = rng.integers(1, 6)
+    shape = (rng.integers(1, 4), rng.integers(1, 7), n_features)
+    if integers:
+        X = [rng.integers(-3, 4, size=(n, n_features)).astype(float) for n in rng.integers(1, 9, 3)]
+        centroids, weights = rng.integers(-3, 4, size=shape), rng.integers(0, 4, size=shape)
+    else:
+        X = [rng.standard_normal((n, n_features)) for n in rng.integers(1, 9, 3)]
+        centroids, weights = rng.standard_normal(shape), rng.exponential(size=shape)
+    return X, centroids.astype(float), weights.astype(float) if rng.random() < 0.8 else None
+
+
+@pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
+@pytest.mark.parametrize("integers", [True, False], ids=["integers", "reals"])
+def test_distances_and_paths_are_the_definition_on_random_cases(integers, diagonal):
+    """250 cases here, 1,000 in all; integers bring many ties."""
+    rng = np.random.default_rng(17)
+    for _ in range(250):
+        X, centroids, weights = random_case(rng, integers)
+        distances = dtw_distances(X, centroids, weights, diagonal=diagonal)
+        assert distances.shape == (len(X), len(centroids))
+        for s, x in enumerate(X):
+            for k, c in enumerate(centroids):
+                u = np.ones_like(c) if weights is None else weights[k]
+                expected = reference.dtw_distance(x, c, u, diagonal)
+                path = dtw_path(x, c, None if weights is None else u, diagonal=diagonal)
+                np.testing.assert_array_equal(path, reference.dtw_path(x, c, u, diagonal))
+                if integers:
+                    assert distances[s, k] == expected
+                else:
+                    np.testing.assert_allclose(distances[s, k], expected, rtol=1e-13)
+
+
+@given(st.integers(0, 2**32))
+def test_a_straight_path_has_as_many_cells_as_the_paper_says(seed):
+    rng = np.random.default_rng(seed)
+    x, c = rng.standard_normal((rng.integers(1, 20), 2)), rng.standard_normal((5, 2))
+    path = dtw_path(x, c)
+    assert path.dtype == np.intp
+    assert len(path) == len(x) + len(c) - 1
+    assert (np.diff(path, axis=0).sum(axis=1) == 1).all()
+
+
+def test_a_diagonal_move_wins_every_tie_and_one_along_the_sequence_the_others():
+    nothing = np.zeros((3, 1))
+    assert dtw_path(nothing, nothing, diagonal=True).tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert dtw_path(nothing, nothing).tolist() == [[0, 0], [1, 0], [2, 0], [2, 1], [2, 2]]
+
+
+def test_runs_of_a_path_expand_to_its_cells():
+    runs = np.array([[0, 2], [2, 2], [3, 4]], dtype=np.int32)
+    cells = [[0, 0], [0, 1], [0, 2], [1, 2], [2, 3], [2, 4]]
+    assert expand_runs(runs).tolist() == cells
+
+
+def test_float32_stays_float32_only_if_everything_is(rng):
+    X = [rng.standard_normal((6, 40)).astype(np.float32) for _ in range(3)]
+    centroids = rng.standard_normal((2, 4, 40)).astype(np.float32)
+    narrow = dtw_distances(X, centroids)
+    wide = dtw_distances(X, centroids.astype(np.float64))
+    assert narrow.dtype == wide.dtype == np.float64
+    assert not np.array_equal(narrow, wide)
+    np.testing.assert_allclose(narrow, wide, rtol=1e-6)
+
+
+def test_grouping_order_and_threads_change_no_bit(rng):
+    X = TSEArray([rng.standard_normal((n, 5)) for n in range(1, 30)])
+    centroids = rng.standard_normal((3, 4, 5))
+    together = dtw_distances(X, centroids, n_jobs=1)
+    np.testing.assert_array_equal(together, dtw_distances(X, centroids, n_jobs=4))
+    alone = np.concatenate([dtw_distances([x], centroids) for x in X])
+    np.testing.assert_array_equal(together, alone)
+    order = rng.permutation(len(X))
+    np.testing.assert_array_equal(together[order], dtw_distances(X[order], centroids))
+
+
+@pytest.mark.parametrize(
+    ("centroids", "weights", "message"),
+    [
+        (np.zeros((2, 3)), None, r"centroids must be a 3-D array .* got shape \(2, 3\)"),
+        (np.zeros((2, 0, 3)), None, "without an empty axis"),
+        (np.zeros((2, 4, 2)), None, "centroids have 2 features, but X has 3"),
+        (np.full((2, 4, 3), np.nan), None, "centroids contains NaN or infinity"),
+        (np.zeros((2, 4, 3)), np.ones((2, 4, 1)), r"weights must have the shape of centroids"),
+        (np.zeros((2, 4, 3)), -np.ones((2, 4, 3)), "weights must be at least 0, got -1.0"),
+        (np.zeros((2, 4, 3)), np.full((2, 4, 3), np.inf), "weights contains NaN or infinity"),
+        (np.zeros((2, 4, 3), dtype=complex), None, "Complex data not supported"),
+    ],
+)
+def test_bad_parameters_are_named(centroids, weights, message):
+    with pytest.raises(ValueError, match=message):
+        dtw_distances([np.zeros((5, 3))], centroids, weights)
+
+
+def test_an_overflowing_distance_is_refused_with_its_index():
+    X = [np.zeros((2, 1), np.float32), np.full((2, 1), 3e38, np.float32)]
+    centroids = np.full((1, 2, 1), -3e38, np.float32)
+    with pytest.raises(ValueError, match=r"the distance of X\[1\] overflows"):
+        dtw_distances(X, centroids)
+    with pytest.raises(ValueError, match="overflows"):
+        dtw_path(X[1], centroids[0])
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_the_cpu_is_there(device):
+    assert resolve_device(device) == "cpu"
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_cuda_that_was_asked_for_is_never_replaced(device):
+    with pytest.raises(RuntimeError, match=f"device='{device}' was asked for, but this build"):
+        dtw_distances([np.zeros((1, 1))], np.zeros((1, 1, 1)), device=device)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", ""])
+def test_unknown_devices_are_refused(device):
+    with pytest.raises(ValueError, match="device must be 'auto', 'cpu', 'cuda' or 'cuda:N'"):
+        resolve_device(device)
+
+
+def test_threads_follow_n_jobs_the_environment_and_the_machine(monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "3")  # joblib's own limit: a machine of 3 cores
+    n_cpus = min(3, len(os.sched_getaffinity(0)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert count_threads(None) == n_cpus
+    assert count_threads(-1) == n_cpus
+    assert count_threads(5) == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert count_threads(None) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    assert count_threads(None) == n_cpus
+    monkeypatch.setenv("OMP_NUM_THREADS", "1,2")
+    assert count_threads(None) == 1
+    with pytest.raises(ValueError, match="n_jobs == 0"):
+        count_threads(0)
+
+
+def test_a_problem_reads_the_memory_it_was_given(rng):
+    X = TSEArray(rng.standard_normal((2, 3, 4)))
+    centroids = rng.standard_normal((1, 2, 4))
+    problem = make_problem(X.view(), centroids, np.ones_like(centroids), n_threads=1)
+    before = problem.distances(False)
+    centroids += 1.0
+    assert not np.array_equal(problem.distances(False), before)

@@ -1,0 +1,291 @@
+"""The raw binding against the reference, without the Python in between."""
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from skdejavid import _core
+
+PROBLEMS = {np.float32: _core.ProblemFloat32, np.float64: _core.ProblemFloat64}
+DTYPES = pytest.mark.parametrize("dtype", PROBLEMS, ids=lambda dtype: dtype.__name__)
+DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
+
+# Sizes on both sides of the native code's groups (4, 16) and blocks (256) of features.
+SHAPES = st.tuples(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),  # n_frames of each sequence
+    st.integers(1, 3),  # n_centroids
+    st.integers(1, 6),  # n_timesteps
+    st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 21, 37]),  # n_features
+)
+SMALLEST = ([1], 1, 1, 1)
+
+
+def draw(shapes, seed, dtype, integers):
+    """Packed sequences with rows between them that belong to none, centroids and weights."""
+    n_frames, n_centroids, n_timesteps, n_features = shapes
+    rng = np.random.default_rng(seed)
+    lengths = np.array(n_frames, dtype=np.int64)
+    starts = np.cumsum(lengths + 1) - lengths
+    shape = (n_centroids, n_timesteps, n_features)
+    n_rows = int(lengths.sum()) + len(lengths)
+    if integers:  # few different values, so that many paths tie
+        values = rng.integers(-2, 3, size=(n_rows, n_features))
+        centroids, weights = rng.integers(-2, 3, size=shape), rng.integers(0, 4, size=shape)
+    else:
+        values = rng.standard_normal((n_rows, n_features))
+        centroids, weights = rng.standard_normal(shape), rng.exponential(size=shape)
+    values, centroids, weights = (array.astype(dtype) for array in (values, centroids, weights))
+    return values, starts, lengths, centroids, weights
+
+
+def sequences_of(values, starts, lengths):
+    return [values[s : s + n] for s, n in zip(starts, lengths, strict=True)]
+
+
+def cells(runs):
+    return np.array([(i, j) for i, (a, b) in enumerate(runs) for j in range(a, b + 1)])
+
+
+def distance_in(dtype, x, c, u, path):
+    """The distance along a path as plain NumPy computes it in one floating type."""
+    x, c, u = (array.astype(dtype) for array in (x, c, u))
+    return (u[path[:, 0]] * np.abs(c[path[:, 0]] - x[path[:, 1]])).sum(axis=1).sum()
+
+
+@DTYPES
+@DIAGONAL
+@given(shapes=SHAPES, seed=st.integers(0, 2**32))
+@example(shapes=SMALLEST, seed=0)
+def test_integers_give_exactly_the_reference_distances_and_paths(dtype, diagonal, shapes, seed):
+    values, starts, lengths, centroids, weights = draw(shapes, seed, dtype, integers=True)
+    problem = PROBLEMS[dtype](values, starts, lengths, centroids, weights, 1)
+    distances, runs = problem.paths(diagonal)
+    np.testing.assert_array_equal(problem.distances(diagonal), distances)
+    for s, x in enumerate(sequences_of(values, starts, lengths)):
+        for k, (c, u) in enumerate(zip(centroids, weights, strict=True)):
+            assert distances[s, k] == reference.dtw_distance(x, c, u, diagonal)
+            np.testing.assert_array_equal(cells(runs[s, k]), reference.dtw_path(x, c, u, diagonal))
+
+
+@DTYPES
+@DIAGONAL
+@given(shapes=SHAPES, seed=st.integers(0, 2**32))
+@example(shapes=SMALLEST, seed=0)
+def test_real_numbers_are_as_exact_as_numpy(dtype, diagonal, shapes, seed):
+    values, starts, lengths, centroids, weights = draw(shapes, seed, dtype, integers=False)
+    problem = PROBLEMS[dtype](values, starts, lengths, centroids, weights, 1)
+    distances, runs = problem.paths(diagonal)
+    np.testing.assert_allclose(problem.distances_along(runs), distances, rtol=1e-14)
+    errors, numpy_errors, roundings = [], [], []
+    for s, x in enumerate(sequences_of(values, starts, lengths)):
+        for k, (c, u) in enumerate(zip(centroids, weights, strict=True)):
+            path = cells(runs[s, k])
+            exact = distance_in(np.longdouble, x, c, u, path)
+            errors.append(abs(distances[s, k] - exact))
+            numpy_errors.append(abs(distance_in(dtype, x, c, u, path) - exact))
+            roundings.append(np.finfo(dtype).eps * exact)
+            # The path is a cheapest one, though rounding may choose among nearly equal ones.
+            best = reference.dtw_distance(x, c, u, diagonal)
+            assert exact <= best * (1 + 8 * np.finfo(dtype).eps)
+    # Of few sums NumPy may get all right by luck: one rounding of the result is allowed for.
+    assert np.mean(errors) <= 2 * np.mean(numpy_errors) + np.mean(roundings)
+
+
+@pytest.mark.parametrize("n_features", [255, 256, 257, 1459, 6328])
+def test_float32_stays_as_exact_as_numpy_over_many_features(n_features):
+    errors, numpy_errors = [], []
+    for seed in range(20):
+        values, starts, lengths, centroids, weights = draw(
+            ([3], 1, 2, n_features), seed, np.float32, integers=False
+        )
+        problem = _core.ProblemFloat32(values, starts, lengths, centroids, weights, 1)
+        distances, runs = problem.paths(False)
+        pair = sequences_of(values, starts, lengths)[0], centroids[0], weights[0]
+        exact = distance_in(np.float64, *pair, cells(runs[0, 0]))
+        errors.append(abs(distances[0, 0] - exact))
+        numpy_errors.append(abs(distance_in(np.float32, *pair, cells(runs[0, 0])) - exact))
+    assert np.mean(errors) <= 2 * np.mean(numpy_errors)
+
+
+@DTYPES
+@DIAGONAL
+@given(shapes=SHAPES, seed=st.integers(0, 2**32), integers=st.booleans())
+@example(shapes=SMALLEST, seed=0, integers=True)
+def test_gradients_are_those_of_the_reference(dtype, diagonal, shapes, seed, integers):
+    values, starts, lengths, centroids, weights = draw(shapes, seed, dtype, integers)
+    problem = PROBLEMS[dtype](values, starts, lengths, centroids, weights, 1)
+    _, runs = problem.paths(diagonal)
+    grad = np.random.default_rng(seed).integers(-3, 4, size=runs.shape[:2]).astype(float)
+    by_centroids, by_weights = problem.parameter_gradients(runs, grad)
+    by_frames = problem.sequence_gradients(runs, grad)
+
+    expected_c, expected_u = np.zeros(centroids.shape), np.zeros(weights.shape)
+    expected_x = []
+    for s, x in enumerate(sequences_of(values, starts, lengths)):
+        expected_x.append(np.zeros(x.shape))
+        for k, (c, u) in enumerate(zip(centroids, weights, strict=True)):
+            dc, du, dx = reference.gradients_along(x, c, u, cells(runs[s, k]))
+            expected_c[k] += grad[s, k] * dc
+            expected_u[k] += grad[s, k] * du
+            expected_x[-1] += grad[s, k] * dx
+    close = {"rtol": 1e-5, "atol": 1e-4} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-12}
+    if integers:
+        close = {"rtol": 0, "atol": 0}
+    np.testing.assert_allclose(by_centroids, expected_c, **close)
+    np.testing.assert_allclose(by_weights, expected_u, **close)
+    np.testing.assert_allclose(by_frames, np.concatenate(expected_x), **close)
+
+
+@DTYPES
+@DIAGONAL
+@given(shapes=SHAPES, seed=st.integers(0, 2**32))
+def test_barycenters_are_weighted_means_of_matched_frames(dtype, diagonal, shapes, seed):
+    values, starts, lengths, centroids, weights = draw(shapes, seed, dtype, integers=True)
+    problem = PROBLEMS[dtype](values, starts, lengths, centroids, weights, 1)
+    _, runs = problem.paths(diagonal)
+    rng = np.random.default_rng(seed)
+    sample_weights = rng.integers(0, 4, size=runs.shape[:2]).astype(float)
+    sample_weights[0] += 1
+    means = problem.barycenters(runs, sample_weights)
+    pool = sequences_of(values, starts, lengths)
+    for k, (c, u) in enumerate(zip(centroids, weights, strict=True)):
+        expected = reference.barycenter(pool, c, u, sample_weights[:, k], diagonal)
+        np.testing.assert_allclose(means[k], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_frames_equal_to_the_centroid_leave_it_exactly_where_it_is(rng):
+    frame = rng.standard_normal((1, 5))
+    problem = _core.ProblemFloat64(
+        frame, np.zeros(3, np.int64), np.ones(3, np.int64), frame[None], np.ones((1, 1, 5)), 1
+    )
+    _, runs = problem.paths(False)
+    means = problem.barycenters(runs, np.array([[0.1], [0.7], [3.0]]))
+    np.testing.assert_array_equal(means[0], frame)
+
+
+@DTYPES
+def test_the_number_of_threads_changes_no_bit(dtype, rng):
+    lengths = rng.integers(1, 60, size=40)
+    starts = np.cumsum(lengths) - lengths
+    values = rng.standard_normal((lengths.sum(), 37)).astype(dtype)
+    centroids = rng.standard_normal((7, 8, 37)).astype(dtype)
+    weights = rng.exponential(size=centroids.shape).astype(dtype)
+    grad = rng.standard_normal((40, 7))
+
+    def everything(n_threads):
+        problem = PROBLEMS[dtype](values, starts, lengths, centroids, weights, n_threads)
+        distances, runs = problem.paths(True)
+        return (
+            distances,
+            runs,
+            problem.distances(True),
+            problem.distances_along(runs),
+            *problem.parameter_gradients(runs, grad),
+            problem.sequence_gradients(runs, grad),
+            problem.barycenters(runs, np.abs(grad)),
+        )
+
+    for n_threads in (2, 3, 16):
+        for one, many in zip(everything(1), everything(n_threads), strict=True):
+            np.testing.assert_array_equal(one, many)
+
+
+@DIAGONAL
+def test_paths_stay_on_the_grid_when_costs_overflow(diagonal):
+    values = np.full((5, 1), 3e38, dtype=np.float32)
+    centroids = np.full((1, 4, 1), -3e38, dtype=np.float32)
+    problem = _core.ProblemFloat32(
+        values, np.zeros(1, np.int64), np.array([5]), centroids, np.ones_like(centroids), 1
+    )
+    distances, runs = problem.paths(diagonal)
+    assert np.isinf(distances).all()
+    assert runs.min() >= 0
+    assert runs.max() <= 4
+    assert runs[0, 0, 0, 0] == 0
+    assert runs[0, 0, -1, 1] == 4
+
+
+def arguments(**changes):
+    arrays = {
+        "values": np.zeros((6, 2)),
+        "starts": np.array([0, 4]),
+        "lengths": np.array([4, 2]),
+        "centroids": np.zeros((3, 2, 2)),
+        "weights": np.ones((3, 2, 2)),
+        "n_threads": 1,
+    }
+    return arrays | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"values": np.zeros(6)}, "values must be 2-D"),
+        ({"values": np.zeros((6, 3))}, "centroids has not the shape"),
+        ({"starts": np.array([[0], [4]])}, "starts must be 1-D"),
+        ({"starts": np.array([0, 5])}, "sequence 1 lies outside of values"),
+        ({"starts": np.array([-1, 4])}, "sequence 0 lies outside of values"),
+        ({"starts": np.array([0, 2**63 - 1])}, "sequence 1 lies outside of values"),
+        ({"lengths": np.array([4, 0])}, "sequence 1 lies outside of values"),
+        ({"lengths": np.array([4, 2**63 - 1])}, "sequence 1 lies outside of values"),
+        ({"lengths": np.array([4])}, "lengths has not the shape"),
+        ({"centroids": np.zeros((3, 0, 2))}, "n_timesteps >= 1"),
+        ({"centroids": np.zeros((3, 2))}, "centroids must be 3-D"),
+        ({"weights": np.zeros((3, 2, 1))}, "weights has not the shape"),
+        ({"n_threads": 0}, "n_threads must be at least 1"),
+    ],
+)
+def test_whatever_leads_out_of_bounds_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        _core.ProblemFloat64(**arguments(**changes))
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (np.zeros((6, 2), dtype=np.float32), _core.ProblemFloat64),
+        (np.zeros((6, 2), dtype=">f8"), _core.ProblemFloat64),
+        (np.zeros((2, 6)).T, _core.ProblemFloat64),
+        (np.zeros((6, 2), dtype=int), _core.ProblemFloat64),
+    ],
+    ids=["type", "byte order", "memory order", "integers"],
+)
+def test_nothing_is_converted_at_the_border(values, problem):
+    with pytest.raises(TypeError, match="incompatible constructor arguments"):
+        problem(**arguments(values=values))
+
+
+def test_misaligned_arrays_are_refused():
+    buffer = np.zeros(6 * 2 * 8 + 1, dtype=np.uint8)
+    misaligned = buffer[1:].view(np.float64).reshape(6, 2)
+    with pytest.raises(ValueError, match="values is not aligned"):
+        _core.ProblemFloat64(**arguments(values=misaligned))
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        (np.zeros((2, 3, 2, 1), np.int32), "runs has not the shape"),
+        (np.full((2, 3, 2, 2), 2, np.int32), "runs of sequence 1 lie outside"),
+        (np.full((2, 3, 2, 2), -1, np.int32), "runs of sequence 0 lie outside"),
+        (np.tile(np.array([1, 0], np.int32), (2, 3, 2, 1)), "runs of sequence 0 lie outside"),
+    ],
+)
+def test_runs_outside_of_their_sequences_are_refused(runs, message):
+    problem = _core.ProblemFloat64(**arguments())
+    pairs = np.zeros((2, 3))
+    for call in (
+        lambda: problem.distances_along(runs),
+        lambda: problem.parameter_gradients(runs, pairs),
+        lambda: problem.sequence_gradients(runs, pairs),
+        lambda: problem.barycenters(runs, pairs),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_this_build_tells_about_cuda():
+    assert _core.built_with_cuda is False
+    assert _core.cuda_device_count() == 0

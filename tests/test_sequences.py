@@ -1,0 +1,292 @@
+import copy
+import pickle
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator
+from sklearn.utils import _safe_indexing
+
+from skdejavid import TSEArray, check_sequences
+
+SEQUENCES = st.lists(st.integers(1, 6), min_size=1, max_size=8).map(
+    lambda lengths: [
+        np.arange(n * 2.0).reshape(n, 2) + 100.0 * i for i, n in enumerate(lengths)
+    ]
+)
+
+
+def assert_holds(X, sequences):
+    assert isinstance(X, TSEArray)
+    assert X.shape == (len(sequences),)
+    assert len(X) == X.size == len(sequences)
+    for mine, theirs in zip(X, sequences, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def as_objects(sequences):
+    objects = np.empty(len(sequences), dtype=object)
+    objects[:] = sequences
+    return objects
+
+
+class SequenceLike:
+    """A collection with nothing but length and items, as torch's map-style datasets."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        list,
+        tuple,
+        as_objects,
+        TSEArray,
+        SequenceLike,
+        lambda items: pd.Series(items, index=range(10, 10 + len(items))),
+        lambda items: [x.tolist() for x in items],
+        lambda items: [pd.DataFrame(x) for x in items],
+        lambda items: [torch.from_numpy(x).requires_grad_() for x in items],
+        lambda items: torch.nested.nested_tensor([torch.from_numpy(x) for x in items]),
+        lambda items: [np.asfortranarray(x) for x in items],
+        lambda items: [x[::-1].copy()[::-1] for x in items],
+        lambda items: [x.astype(">f8") for x in items],
+        lambda items: [x.astype(object) for x in items],
+        lambda items: [x.astype(int) for x in items],
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype")
+def test_every_container_gives_the_same_sequences(convert):
+    sequences = [np.arange(n * 2.0).reshape(n, 2) + i for i, n in enumerate([3, 1, 4])]
+    X = convert(sequences)
+    assert_holds(TSEArray(X), sequences)
+    assert_holds(check_sequences(X), sequences)
+    assert check_sequences(X).values.dtype == np.float64
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy, lambda x: x.astype(object)])
+def test_three_dimensional_data_is_sequences_of_equal_length(convert, rng):
+    array = rng.standard_normal((4, 5, 2))
+    assert_holds(check_sequences(convert(array)), list(array))
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy, pd.DataFrame, np.ndarray.tolist])
+def test_two_dimensional_data_is_sequences_of_one_frame(convert, rng):
+    array = rng.standard_normal((4, 5))
+    for X in (check_sequences(convert(array)), TSEArray(convert(array))):
+        assert_holds(X, list(array[:, None, :]))
+
+
+@pytest.mark.parametrize(
+    ("given_dtype", "kept_dtype"),
+    [
+        (np.float16, np.float32),
+        (np.float32, np.float32),
+        (np.float64, np.float64),
+        (np.longdouble, np.float64),
+        (np.int8, np.float64),
+        (np.bool_, np.float64),
+    ],
+)
+def test_narrow_floats_become_float32_and_everything_else_float64(given_dtype, kept_dtype):
+    ones = np.ones((3, 2), dtype=given_dtype)
+    for X in ([ones], np.stack([ones]), ones):
+        assert TSEArray(X).values.dtype == kept_dtype
+        assert check_sequences(X).values.dtype == kept_dtype
+        assert (TSEArray(X).values == 1).all()
+
+
+def test_bfloat16_tensors_are_widened():
+    X = check_sequences([torch.full((2, 3), 1.5, dtype=torch.bfloat16)])
+    assert X.values.dtype == np.float32
+    assert (X.values == 1.5).all()
+
+
+def test_one_wide_sequence_widens_all():
+    X = TSEArray([np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float64)])
+    assert X.values.dtype == np.float64
+
+
+@given(SEQUENCES, st.data())
+def test_slicing_is_that_of_an_object_array(sequences, data):
+    X, expected = TSEArray(sequences), as_objects(sequences)
+    n = len(sequences)
+    index = st.integers(-n, n - 1)
+    key = data.draw(
+        st.one_of(
+            st.slices(n),
+            st.lists(index, max_size=6),
+            st.lists(index, max_size=6).map(lambda key: np.array(key, dtype=np.intp)),
+            st.lists(st.booleans(), min_size=n, max_size=n).map(np.array),
+        )
+    )
+    for form in (key, (key, Ellipsis), (key,), (Ellipsis, key)):
+        assert_holds(X[form], expected[key])
+    assert_holds(X[...], expected)
+
+
+@given(SEQUENCES, st.data())
+def test_an_integer_gives_a_view_of_one_sequence(sequences, data):
+    X = TSEArray(sequences)
+    index = data.draw(st.integers(-len(X), len(X) - 1))
+    for key in (index, np.int32(index), np.array(index), (index, ...)):
+        assert np.shares_memory(X[key], X.values)
+        np.testing.assert_array_equal(X[key], sequences[index])
+
+
+def test_a_contiguous_slice_copies_nothing(ragged):
+    X = TSEArray(ragged[0])
+    assert np.shares_memory(X[2:7].values, X.values)
+    assert X[2:7].offsets[0] == 0
+
+
+@pytest.mark.parametrize("key", [12, -13, np.int64(99), [0, 12], (0, 1), True, "a", 1.5, [[0]]])
+def test_keys_that_fit_no_sequence_raise_index_errors(key, ragged):
+    with pytest.raises(IndexError):
+        TSEArray(ragged[0])[key]
+
+
+def test_scikit_learn_slices_it(ragged):
+    X = TSEArray(ragged[0])
+    for key in ([3, 1], np.array([3, 1]), np.arange(12) % 4 == 1, slice(1, 9, 3)):
+        assert_holds(_safe_indexing(X, key), list(as_objects(ragged[0])[key]))
+
+
+def test_as_an_array_it_is_one_of_objects(ragged):
+    X = TSEArray(ragged[0])
+    objects = np.asarray(X)
+    assert objects.dtype == X.dtype == object
+    assert objects.shape == X.shape
+    assert objects.ndim == X.ndim == 1
+    np.testing.assert_array_equal(objects[4], ragged[0][4])
+    with pytest.raises(ValueError, match="only make an array of dtype object"):
+        np.asarray(X, dtype=float)
+    with pytest.raises(ValueError, match="without a copy"):
+        np.asarray(X, copy=False)
+
+
+@pytest.mark.parametrize(
+    "round_trip", [lambda X: pickle.loads(pickle.dumps(X)), copy.copy, copy.deepcopy]
+)
+def test_it_survives_pickling_and_copying(round_trip, ragged):
+    X = TSEArray(ragged[0])
+    assert_holds(round_trip(X), ragged[0])
+    assert_holds(round_trip(X[3:5]), ragged[0][3:5])
+
+
+def test_a_pickled_slice_does_not_carry_the_rest(rng):
+    X = TSEArray(rng.standard_normal((1000, 5, 2)))
+    assert len(pickle.dumps(X[10:12])) < 2000
+
+
+def test_parallel_workers_map_its_memory(tmp_path, rng):
+    X = TSEArray(rng.standard_normal((300, 5, 2)))
+    joblib.dump(X, tmp_path / "x.joblib")
+    mapped = joblib.load(tmp_path / "x.joblib", mmap_mode="r")
+    assert isinstance(mapped.values, np.memmap)
+    assert_holds(check_sequences(mapped)[7:9], list(X[7:9]))
+
+
+def test_checking_copies_nothing_that_fits_and_changes_nothing(rng):
+    for array in (rng.standard_normal((4, 5, 2)), rng.standard_normal((4, 5))):
+        array.flags.writeable = False
+        before = array.copy()
+        X = check_sequences(array)
+        assert np.shares_memory(X.values, array)
+        np.testing.assert_array_equal(array, before)
+    packed = TSEArray(rng.standard_normal((4, 5, 2)))
+    assert np.shares_memory(check_sequences(packed).values, packed.values)
+
+
+def test_a_packed_array_is_wrapped_without_a_copy(rng):
+    values = rng.standard_normal((7, 2))
+    X = TSEArray.from_packed(values, [0, 3, 7])
+    assert np.shares_memory(X.values, values)
+    assert_holds(X, [values[:3], values[3:]])
+    assert X.offsets.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("values", "offsets", "message"),
+    [
+        (np.zeros(7), [0, 7], "values must be 2-D"),
+        (np.zeros((7, 2)), [0, 3, 6], "end with len\\(values\\) = 7, got 0 and 6"),
+        (np.zeros((7, 2)), [1, 7], "begin with 0"),
+        (np.zeros((7, 2)), [0, 3, 3, 7], r"sequence 1 would have 0 frame"),
+        (np.zeros((7, 2)), [0, 5, 3, 7], r"sequence 1 would have -2 frame"),
+        (np.zeros((7, 2)), [0.0, 7.0], "1-D integer array"),
+        (np.zeros((7, 2)), [[0, 7]], "1-D integer array"),
+        (np.zeros((7, 2)), np.array([], dtype=int), "1-D integer array"),
+        (np.zeros((7, 2), dtype=complex), [0, 7], "Complex data not supported"),
+    ],
+)
+def test_offsets_that_do_not_divide_the_values_are_refused(values, offsets, message):
+    with pytest.raises(ValueError, match=message):
+        TSEArray.from_packed(values, offsets)
+
+
+def test_the_layout_of_aeon_is_transposed(rng):
+    channels_first = [rng.standard_normal((3, n)) for n in (5, 8)]
+    assert_holds(TSEArray.from_aeon(channels_first), [x.T for x in channels_first])
+    equal = rng.standard_normal((4, 3, 6))
+    assert_holds(TSEArray.from_aeon(equal), list(equal.transpose(0, 2, 1)))
+
+
+def test_a_view_selects_without_copying(ragged):
+    X = TSEArray(ragged[0])
+    values, starts, lengths = X.view(np.array([7, 0]))
+    assert values is X.values
+    for i, start, length in zip([7, 0], starts, lengths, strict=True):
+        np.testing.assert_array_equal(values[start : start + length], ragged[0][i])
+    assert (X.view().lengths == X.lengths).all()
+
+
+def test_astype_shares_memory_when_nothing_changes(ragged):
+    X = TSEArray(ragged[0])
+    assert np.shares_memory(X.astype(np.float64).values, X.values)
+    assert X.astype("float32").values.dtype == np.float32
+    with pytest.raises(ValueError, match="float32 or float64, got float16"):
+        X.astype(np.float16)
+
+
+def test_its_representation_tells_the_sizes(ragged):
+    X = TSEArray(ragged[0])
+    assert repr(X) == "TSEArray(n_sequences=12, n_frames=1..12, n_features=3, dtype=float64)"
+    assert repr(X[[]]) == "TSEArray(n_sequences=0, n_frames=0, n_features=3, dtype=float64)"
+    assert X.n_features == 3
+    assert X.nbytes == X.values.nbytes + X.offsets.nbytes
+
+
+def test_an_empty_selection_is_no_data():
+    with pytest.raises(ValueError, match=r"0 sample\(s\)"):
+        check_sequences(TSEArray(np.zeros((2, 3, 4)))[[]])
+
+
+def test_an_estimator_learns_and_checks_the_number_of_features():
+    estimator = BaseEstimator()
+    check_sequences(np.zeros((2, 3, 4)), estimator=estimator)
+    assert estimator.n_features_in_ == 4
+    check_sequences([np.zeros((9, 4))], estimator=estimator, reset=False)
+    for wrong in ([np.zeros((9, 3))], np.zeros((5, 3))):
+        with pytest.raises(ValueError, match="X has 3 features, but BaseEstimator is expecting 4"):
+            check_sequences(wrong, estimator=estimator, reset=False)
+
+
+def test_an_estimator_learns_the_names_of_a_data_frame():
+    estimator = BaseEstimator()
+    check_sequences(pd.DataFrame({"a": [1.0], "b": [2.0]}), estimator=estimator)
+    assert estimator.feature_names_in_.tolist() == ["a", "b"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        check_sequences(pd.DataFrame({"b": [1.0], "a": [2.0]}), estimator=estimator, reset=False)

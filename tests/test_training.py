@@ -1,0 +1,187 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+from skdejavid import TSEArray, dtw_distances
+from skdejavid.training import Matcher, TrainingData, TrainingSettings, train
+
+PUBLISHED = TrainingSettings(
+    normalization="layer",
+    learn_weights=True,
+    learn_centroids=True,
+    diagonal=False,
+    path_refresh="epoch",
+    learning_rate=0.03,
+    centroid_learning_rate=0.01,
+    batch_size=5,
+    n_epochs=3,
+    n_threads=1,
+)
+
+
+@pytest.fixture
+def problem(ragged, rng):
+    """Data of three classes, initial centroids and log-weights."""
+    X, y = ragged
+    data = TrainingData(TSEArray(X), y, np.ones(len(y)))
+    return data, rng.standard_normal((3, 4, 3)), 0.3 * rng.standard_normal((3, 4, 3))
+
+
+def run(problem, feature_scale=None, seed=0, **changes):
+    data, centroids, log_weights = problem
+    if feature_scale is None:
+        feature_scale = np.ones(3)
+    matcher = Matcher(centroids, log_weights, feature_scale)
+    settings = replace(PUBLISHED, **changes)
+    return train(data, matcher, settings, np.random.RandomState(seed))
+
+
+def batches_of(seed, n_samples=12, batch_size=5, n_epochs=3):
+    """The batches that a run with this seed sees."""
+    rng = np.random.RandomState(seed)
+    orders = [rng.permutation(n_samples) for _ in range(n_epochs)]
+    cuts = range(batch_size, n_samples, batch_size)
+    return [np.split(order, cuts) for order in orders]
+
+
+def test_training_is_the_published_algorithm(problem):
+    data, centroids, log_weights = problem
+    result = run(problem)
+    expected_centroids, expected_log_weights = reference.train(
+        list(data.sequences), data.labels, centroids, log_weights, batches_of(0), 0.03, 0.01
+    )
+    np.testing.assert_allclose(result.centroids, expected_centroids, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(result.log_weights, expected_log_weights, rtol=1e-9, atol=1e-9)
+
+
+def test_frozen_parameters_choose_the_paths_of_an_epoch(problem):
+    """With paths chosen anew in every batch the result is another one."""
+    large_steps = {"centroid_learning_rate": 0.3}
+    by_epoch = run(problem, **large_steps)
+    by_batch = run(problem, path_refresh="batch", **large_steps)
+    assert not np.allclose(by_epoch.centroids, by_batch.centroids, rtol=1e-6)
+    one_batch = {"batch_size": 12, **large_steps}
+    np.testing.assert_array_equal(
+        run(problem, **one_batch).centroids,
+        run(problem, path_refresh="batch", **one_batch).centroids,
+    )
+
+
+def test_diagonal_moves_reach_the_paths(problem):
+    assert not np.allclose(run(problem).centroids, run(problem, diagonal=True).centroids)
+
+
+def test_what_is_frozen_does_not_move(problem):
+    _, centroids, log_weights = problem
+    frozen_weights = run(problem, learn_weights=False)
+    np.testing.assert_array_equal(frozen_weights.log_weights, log_weights)
+    assert np.abs(frozen_weights.centroids - centroids).min() > 0
+    frozen_centroids = run(problem, learn_centroids=False)
+    np.testing.assert_array_equal(frozen_centroids.centroids, centroids)
+    assert np.abs(frozen_centroids.log_weights - log_weights).min() > 0
+
+
+def test_no_epoch_returns_what_it_was_given(problem):
+    data, centroids, log_weights = problem
+    result = run(problem, n_epochs=0, normalization="global")
+    np.testing.assert_array_equal(result.centroids, centroids)
+    np.testing.assert_array_equal(result.log_weights, log_weights)
+    assert [len(values) for values in result.history.values()] == [0, 0, 0]
+    distances = dtw_distances(data.sequences, centroids, np.exp(log_weights))
+    assert result.distance_scale == pytest.approx(distances.std(axis=1, ddof=1).mean())
+
+
+def test_the_global_scale_is_measured_before_training_and_kept(problem):
+    one, three = (run(problem, normalization="global", n_epochs=n) for n in (1, 3))
+    assert one.distance_scale == three.distance_scale
+    assert run(problem).distance_scale == 1.0
+
+
+def test_feature_scale_is_training_on_scaled_data(problem):
+    """In other units the same training happens, without a copy of the data."""
+    data, centroids, log_weights = problem
+    scale = np.array([0.01, 1.0, 300.0])
+    sequences = TSEArray([x * scale for x in data.sequences])
+    scaled_data = TrainingData(sequences, data.labels, data.sample_weight)
+    plain = run(problem)
+    scaled = run((scaled_data, centroids * scale, log_weights), feature_scale=scale)
+    np.testing.assert_allclose(scaled.centroids / scale, plain.centroids, rtol=1e-7)
+    np.testing.assert_allclose(scaled.log_weights + np.log(scale), plain.log_weights, atol=1e-7)
+
+
+def test_integer_weights_are_repetitions(problem):
+    data, centroids, log_weights = problem
+    weight = np.array([1, 2, 3] * 4)
+    weighted = TrainingData(data.sequences, data.labels, weight.astype(float))
+    order = np.repeat(np.arange(12), weight)[::-1]
+    repeated = TrainingData(data.sequences[order], data.labels[order], np.ones(len(order)))
+    results = [
+        run((variant, centroids, log_weights), batch_size=99) for variant in (weighted, repeated)
+    ]
+    np.testing.assert_allclose(results[0].centroids, results[1].centroids, rtol=1e-9)
+    np.testing.assert_allclose(results[0].history["loss"], results[1].history["loss"])
+    np.testing.assert_allclose(results[0].history["accuracy"], results[1].history["accuracy"])
+
+
+def test_the_scale_of_all_sample_weights_does_not_matter(problem):
+    data, centroids, log_weights = problem
+    heavy = TrainingData(data.sequences, data.labels, np.full(12, 1000.0))
+    np.testing.assert_allclose(
+        run((heavy, centroids, log_weights)).centroids, run(problem).centroids, rtol=1e-9
+    )
+
+
+def test_history_tells_what_happened(problem):
+    data, centroids, log_weights = problem
+    records = []
+    result = train(
+        data,
+        Matcher(centroids, log_weights, np.ones(3)),
+        replace(PUBLISHED, batch_size=12),
+        np.random.RandomState(0),
+        records.append,
+    )
+    distances = dtw_distances(data.sequences, centroids, np.exp(log_weights))
+    losses = [reference.loss(d, label) for d, label in zip(distances, data.labels, strict=True)]
+    assert result.history["loss"][0] == pytest.approx(np.mean(losses))
+    accuracy = np.mean(distances.argmin(axis=1) == data.labels)
+    assert result.history["accuracy"][0] == pytest.approx(accuracy)
+    np.testing.assert_allclose(result.history["learning_rate"], 0.03 * np.array([1, 0.75, 0.25]))
+    assert [record["loss"] for record in records] == result.history["loss"].tolist()
+
+
+def test_threads_seeds_and_torch_settings(problem):
+    one = run(problem)
+    for same in (run(problem, n_threads=3), run(problem)):
+        np.testing.assert_array_equal(one.centroids, same.centroids)
+        np.testing.assert_array_equal(one.log_weights, same.log_weights)
+    assert not np.array_equal(one.centroids, run(problem, seed=1).centroids)
+    for mode in (torch.no_grad, torch.inference_mode):  # a caller's own
+        with mode():
+            np.testing.assert_array_equal(one.centroids, run(problem).centroids)
+
+
+def test_float32_data_trains_in_float32(problem):
+    data, centroids, log_weights = problem
+    narrow = TrainingData(data.sequences.astype(np.float32), data.labels, data.sample_weight)
+    result = run(
+        (narrow, centroids.astype(np.float32), log_weights.astype(np.float32)),
+        feature_scale=np.ones(3, dtype=np.float32),
+    )
+    assert result.centroids.dtype == result.log_weights.dtype == np.float32
+    np.testing.assert_allclose(result.centroids, run(problem).centroids, atol=1e-4)
+
+
+def test_read_only_data_is_enough(problem):
+    data, centroids, log_weights = problem
+    data.sequences.values.flags.writeable = False
+    before = run(problem)
+    assert np.isfinite(before.centroids).all()
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(problem):
+    with pytest.raises(RuntimeError, match=r"loss became nan in epoch \d: lower learning_rate"):
+        run(problem, learning_rate=1e6)
