@@ -128,7 +128,7 @@ class AlignmentDisplay:
         self._image(
             axes["weights"],
             self.weights,
-            "weight of each time step and feature",
+            "weights",
             "feature",
             "time step",
             norm=LogNorm(),
@@ -140,7 +140,7 @@ class AlignmentDisplay:
         self._image(
             axes["cost"],
             cost,
-            f"cost and path: distance{name} {distance:.4g}",
+            f"cost and path, distance{name}: {distance:.4g}",
             "frame",
             "time step",
             cmap="Greys",
@@ -159,4 +159,5 @@ class AlignmentDisplay:
     ) -> None:
         image = axes.imshow(values, aspect="auto", interpolation="nearest", **options)
         axes.figure.colorbar(image, ax=axes)
+        axes.locator_params(integer=True)
         axes.set(title=title, xlabel=xlabel, ylabel=ylabel)

@@ -34,3 +34,13 @@ def japanese_vowels():
     X_train, y_train = load_japanese_vowels("train")
     X_test, y_test = load_japanese_vowels("test")
     return TSEArray.from_aeon(X_train), y_train, TSEArray.from_aeon(X_test), y_test
+
+
+@pytest.fixture(scope="session")
+def gun_point():
+    """GunPoint as 3-D arrays (n, 150, 1): 50 training and 150 test sequences, 2 classes."""
+    from aeon.datasets import load_gunpoint
+
+    X_train, y_train = load_gunpoint("train")
+    X_test, y_test = load_gunpoint("test")
+    return X_train.transpose(0, 2, 1), y_train, X_test.transpose(0, 2, 1), y_test

@@ -70,7 +70,10 @@ def test_the_medoid_has_the_least_summed_distance(diagonal, rng):
     weight = rng.integers(1, 5, size=9)
     ones = np.ones((4, 2))
     totals = [
-        sum(w * reference.dtw_distance(x, c, ones, diagonal) for x, w in zip(frames, weight, strict=True))
+        sum(
+            w * reference.dtw_distance(x, c, ones, diagonal)
+            for x, w in zip(frames, weight, strict=True)
+        )
         for c in frames
     ]
     found = medoid(make_pool(frames, weight, diagonal))
@@ -154,10 +157,17 @@ def test_feature_weights_choose_the_paths():
     sample_weight = np.ones(2)
 
     def event_of(feature_weight):
-        settings = dict(n_timesteps=6, diagonal=False, n_samples=9, max_iter=20, n_threads=1)
         centroids = class_barycenters(
-            TSEArray(X), labels, sample_weight, np.array(feature_weight), **settings,
+            TSEArray(X),
+            labels,
+            sample_weight,
+            np.array(feature_weight),
+            n_timesteps=6,
+            diagonal=False,
+            n_samples=9,
+            max_iter=20,
             random_state=np.random.RandomState(0),
+            n_threads=1,
         )
         return next(centroids)[:, 0].max()
 

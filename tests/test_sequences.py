@@ -14,9 +14,7 @@ from sklearn.utils import _safe_indexing
 from skdejavid import TSEArray, check_sequences
 
 SEQUENCES = st.lists(st.integers(1, 6), min_size=1, max_size=8).map(
-    lambda lengths: [
-        np.arange(n * 2.0).reshape(n, 2) + 100.0 * i for i, n in enumerate(lengths)
-    ]
+    lambda lengths: [np.arange(n * 2.0).reshape(n, 2) + 100.0 * i for i, n in enumerate(lengths)]
 )
 
 

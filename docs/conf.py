@@ -1,0 +1,20 @@
+"""Sphinx configuration."""
+
+from importlib.metadata import version as installed_version
+
+project = "skdejavid"
+author = "the skdejavid developers"
+release = version = installed_version("skdejavid")
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+exclude_patterns = ["examples"]
+autodoc_typehints = "none"  # numpydoc says it in words
+numpydoc_show_class_members = False
+html_theme = "furo"

@@ -1,0 +1,393 @@
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.metrics import top_k_accuracy_score
+
+from skdejavid import DejaVidClassifier, TSEArray, dtw_distances
+from skdejavid.datasets import make_order_sequences
+
+QUICK = {"n_epochs": 3, "n_timesteps": 4, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def orders():
+    """Six classes that only the order of events tells apart."""
+    return make_order_sequences(90, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def fitted(orders):
+    return DejaVidClassifier(random_state=0).fit(*orders)
+
+
+def test_the_order_of_events_is_learned(orders):
+    clf = DejaVidClassifier(normalize="global", random_state=0).fit(*orders)
+    assert clf.score(*make_order_sequences(300, random_state=1)) >= 0.97
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_defaults_reach_97_percent_on_japanese_vowels(japanese_vowels, seed):
+    X_train, y_train, X_test, y_test = japanese_vowels
+    clf = DejaVidClassifier(random_state=seed).fit(X_train, y_train)
+    assert clf.score(X_test, y_test) >= 0.97
+    top_2 = top_k_accuracy_score(y_test, clf.decision_function(X_test), k=2, labels=clf.classes_)
+    assert top_2 >= clf.score(X_test, y_test)
+
+
+def test_two_classes_learn_by_default_and_not_as_published(gun_point):
+    from sklearn.metrics import roc_auc_score
+
+    X_train, y_train, X_test, y_test = gun_point
+    clf = DejaVidClassifier(random_state=0).fit(X_train, y_train)
+    assert clf.score(X_test, y_test) >= 0.80
+    assert roc_auc_score(y_test, clf.decision_function(X_test)) >= 0.85
+    with pytest.warns(UserWarning, match="normalize='layer' has no gradient for 2 classes"):
+        published = DejaVidClassifier(normalize="layer", random_state=0).fit(X_train, y_train)
+    assert published.score(X_test, y_test) < 0.80
+    np.testing.assert_allclose(np.ptp(published.predict_proba(X_test)), 0.8044 - 0.1956, atol=1e-3)
+
+
+def test_fitted_attributes_are_numpy_of_the_documented_shapes(fitted, orders):
+    X, _ = orders
+    assert fitted.classes_.tolist() == [0, 1, 2, 3, 4, 5]
+    n_timesteps = min(max(int(np.median(X.lengths)) // 2, 8), 32)
+    for parameter in (fitted.centroids_, fitted.log_weights_):
+        assert type(parameter) is np.ndarray
+        assert parameter.shape == (6, n_timesteps, 6)
+        assert parameter.dtype == X.values.dtype
+    assert set(fitted.history_) == {"loss", "accuracy", "learning_rate"}
+    for values in fitted.history_.values():
+        assert values.shape == (fitted.n_iter_,)
+    assert fitted.history_["loss"][-1] < fitted.history_["loss"][0]
+    assert fitted.n_features_in_ == 6
+    assert fitted.normalization_ == "layer"
+    assert fitted.distance_scale_ == 1.0
+
+
+def test_all_answers_come_from_the_public_distances(fitted, orders):
+    X, _ = orders
+    distances = dtw_distances(X, fitted.centroids_, np.exp(fitted.log_weights_))
+    np.testing.assert_array_equal(fitted.transform(X), distances)
+    np.testing.assert_array_equal(fitted.predict(X), distances.argmin(axis=1))
+    z = -(distances - distances.mean(axis=1, keepdims=True))
+    z /= distances.std(axis=1, ddof=1, keepdims=True)
+    np.testing.assert_allclose(fitted.decision_function(X), z, rtol=1e-6, atol=1e-9)
+    probabilities = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(fitted.predict_proba(X), probabilities, rtol=1e-6)
+
+
+def test_two_classes_decide_by_one_number(orders):
+    X, y = orders
+    clf = DejaVidClassifier(**QUICK).fit(X, np.where(y < 3, "early", "late"))
+    assert clf.normalization_ == "global"
+    distances = clf.transform(X)
+    scores = (distances[:, 0] - distances[:, 1]) / clf.distance_scale_
+    np.testing.assert_allclose(clf.decision_function(X), scores, rtol=1e-9)
+    np.testing.assert_allclose(clf.predict_proba(X)[:, 1], 1 / (1 + np.exp(-scores)), rtol=1e-9)
+    assert (clf.predict(X) == np.where(scores > 0, "late", "early")).all()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_tie_goes_to_the_first_class(order):
+    clf = DejaVidClassifier(**QUICK).fit([np.zeros((3, 1)), np.ones((3, 1))], ["a", "b"][::order])
+    clf.centroids_[:] = 0.0
+    clf.log_weights_[:] = 0.0
+    assert clf.predict([np.ones((2, 1))]) == ["a"]
+
+
+def test_one_class_is_predicted_with_certainty(orders):
+    X, _ = orders
+    clf = DejaVidClassifier(**QUICK).fit(X, ["only"] * len(X))
+    assert (clf.predict(X) == "only").all()
+    np.testing.assert_array_equal(clf.predict_proba(X), np.ones((len(X), 1)))
+    assert clf.n_iter_ == 0
+
+
+@pytest.mark.parametrize(
+    "labels", [["b", "a", "c"], [3, 1, 2], [2.0, 0.0, 1.0], [True, False, True], ["é", "b", "a"]]
+)
+def test_labels_of_any_kind_come_back(labels):
+    X = [np.full((3, 2), 10.0 * i) for i in range(len(labels))]
+    y = np.array(labels)
+    clf = DejaVidClassifier(**QUICK).fit(X, y)
+    assert clf.classes_.dtype == y.dtype
+    assert clf.predict(X).tolist() == labels
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        list,
+        tuple,
+        TSEArray,
+        lambda items: pd.Series(items, index=np.arange(len(items))[::-1]),
+        lambda items: [x.tolist() for x in items],
+    ],
+    ids=["list", "tuple", "TSEArray", "Series", "nested lists"],
+)
+def test_the_container_changes_no_bit(convert, orders):
+    X = [x.astype(np.float64) for x in orders[0]]
+    expected = DejaVidClassifier(**QUICK).fit(X, orders[1])
+    clf = DejaVidClassifier(**QUICK).fit(convert(X), orders[1])
+    np.testing.assert_array_equal(clf.centroids_, expected.centroids_)
+    np.testing.assert_array_equal(clf.transform(convert(X)), expected.transform(X))
+
+
+def test_threads_and_grouping_change_no_bit(orders):
+    X, y = orders
+    one = DejaVidClassifier(n_jobs=1, **QUICK).fit(X, y)
+    two = DejaVidClassifier(n_jobs=2, **QUICK).fit(X, y)
+    np.testing.assert_array_equal(one.centroids_, two.centroids_)
+    np.testing.assert_array_equal(one.log_weights_, two.log_weights_)
+    alone = np.concatenate([one.predict_proba([x]) for x in X])
+    np.testing.assert_array_equal(one.predict_proba(X), alone)
+
+
+def test_the_seed_decides_and_nothing_else(orders):
+    X, y = orders
+    one = DejaVidClassifier(**QUICK).fit(X, y)
+    same = DejaVidClassifier(**QUICK).fit(X, y)
+    np.testing.assert_array_equal(one.centroids_, same.centroids_)
+    other = DejaVidClassifier(**QUICK | {"random_state": 1}).fit(X, y)
+    assert not np.array_equal(one.centroids_, other.centroids_)
+
+
+# Every published variant, and what it must change.
+VARIANTS = {
+    "weight_init": "random",
+    "learn_weights": False,
+    "learn_centroids": False,
+    "diagonal": True,
+    "path_refresh": "batch",
+    "normalize": "global",
+    "standardize": False,
+    "dba_samples": 2,
+    "dba_max_iter": 0,
+    "learning_rate": 0.001,
+    "centroid_learning_rate": 0.1,
+    "batch_size": 10,
+    "n_epochs": 5,
+    "n_timesteps": 6,
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_is_a_parameter_that_changes_the_model(name, orders):
+    X, y = orders
+    # Steps as large as these make sure that paths change inside of an epoch.
+    settings = QUICK | {"learning_rate": 0.1, "centroid_learning_rate": 0.3}
+    plain = DejaVidClassifier(**settings).fit(X, y)
+    variant = DejaVidClassifier(**settings | {name: VARIANTS[name]}).fit(X, y)
+    assert not np.array_equal(plain.transform(X), variant.transform(X))
+
+
+def test_frozen_parameters_stay_as_they_start(orders):
+    X, y = orders
+    quick = QUICK | {"standardize": False}
+    weights = DejaVidClassifier(learn_weights=False, **quick).fit(X, y)
+    assert (weights.log_weights_ == 0).all()
+    both = DejaVidClassifier(learn_weights=False, learn_centroids=False, **quick).fit(X, y)
+    assert both.n_iter_ == 0
+    centroids = DejaVidClassifier(learn_centroids=False, **quick).fit(X, y)
+    np.testing.assert_array_equal(both.centroids_, centroids.centroids_)
+    assert (centroids.log_weights_ != 0).all()
+
+
+def test_random_weights_are_standard_normal_logarithms(orders):
+    X, y = orders
+    clf = DejaVidClassifier(
+        weight_init="random", learn_weights=False, standardize=False, n_timesteps=30, random_state=0
+    ).fit(X, y)
+    assert clf.log_weights_.mean() == pytest.approx(0, abs=0.1)
+    assert clf.log_weights_.std() == pytest.approx(1, abs=0.1)
+
+
+def test_the_units_of_the_features_do_not_matter(orders):
+    """Powers of two, so that only exponents change and every path stays the same."""
+    X, y = orders
+    units = np.array([2.0**-9, 1, 2.0**12, 1, 2, 0.5], dtype=np.float32)
+    scaled = TSEArray([x * units for x in X])
+    plain = DejaVidClassifier(**QUICK).fit(X, y)
+    other = DejaVidClassifier(**QUICK).fit(scaled, y)
+    np.testing.assert_allclose(other.centroids_ / units, plain.centroids_, rtol=1e-5)
+    np.testing.assert_allclose(other.transform(scaled), plain.transform(X), rtol=1e-5)
+
+
+def test_constant_features_do_no_harm(orders):
+    X, y = orders
+    widened = [np.hstack([x, np.full((len(x), 1), 7.0)]) for x in X]
+    clf = DejaVidClassifier(**QUICK).fit(widened, y)
+    assert np.isfinite(clf.transform(widened)).all()
+    assert clf.centroids_[:, :, 6] == pytest.approx(7.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "n_timesteps"), [([4, 5, 6], 8), ([30, 40, 50], 20), ([50, 400, 500], 32)]
+)
+def test_auto_time_steps_are_half_the_median_length_within_bounds(lengths, n_timesteps):
+    X = [np.random.default_rng(n).standard_normal((n, 1)) for n in lengths]
+    clf = DejaVidClassifier(n_epochs=1).fit(X, [0, 0, 1])
+    assert clf.centroids_.shape == (2, n_timesteps, 1)
+
+
+@pytest.mark.parametrize(("batch_size", "n_epochs"), [(90, 600), (10, 67), (1, 36)])
+def test_auto_epochs_make_600_steps_or_36_epochs(batch_size, n_epochs, orders):
+    clf = DejaVidClassifier(n_timesteps=1, batch_size=batch_size, random_state=0).fit(*orders)
+    assert clf.n_iter_ == n_epochs
+
+
+def test_sample_weights_count_as_repetitions(orders):
+    X, y = orders[0][:30].astype(np.float64), orders[1][:30]
+    weight = np.arange(30) % 3
+    weighted = DejaVidClassifier(batch_size=60, **QUICK).fit(X, y, sample_weight=weight)
+    order = np.repeat(np.arange(30), weight)
+    repeated = DejaVidClassifier(batch_size=60, **QUICK).fit(X[order], y[order])
+    np.testing.assert_allclose(weighted.centroids_, repeated.centroids_, rtol=1e-7, atol=1e-9)
+    ones = DejaVidClassifier(**QUICK).fit(X, y, sample_weight=np.ones(30))
+    none = DejaVidClassifier(**QUICK).fit(X, y)
+    np.testing.assert_array_equal(ones.centroids_, none.centroids_)
+
+
+def test_a_class_without_weight_is_left_out_with_a_warning(orders):
+    X, y = orders
+    with pytest.warns(UserWarning, match=r"all samples of class .*4.* have zero sample_weight"):
+        clf = DejaVidClassifier(**QUICK).fit(X, y, sample_weight=(y != 4).astype(float))
+    assert clf.classes_.tolist() == [0, 1, 2, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("sample_weight", "message"),
+    [
+        (np.ones(5), r"sample_weight.shape == \(5,\), expected \(90,\)!"),
+        (-np.ones(90), "Negative values in data passed to `sample_weight`"),
+        (np.full(90, np.nan), "Input sample_weight contains NaN"),
+        (np.zeros(90), "at least one non-zero number"),
+    ],
+)
+def test_bad_sample_weights_are_refused(sample_weight, message, orders):
+    with pytest.raises(ValueError, match=message):
+        DejaVidClassifier(**QUICK).fit(*orders, sample_weight=sample_weight)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (None, "DejaVidClassifier estimator requires y to be passed, but the target y is None"),
+        (np.linspace(0, 1, 90), "Unknown label type: continuous"),
+        (np.array([np.nan] + [1.0] * 89), "Input y contains NaN"),
+        (np.zeros((90, 2)), "y should be a 1d array"),
+        (np.zeros(89), r"inconsistent numbers of samples: \[90, 89\]\.$"),
+    ],
+)
+def test_bad_targets_are_refused(y, message, orders):
+    with pytest.raises(ValueError, match=message):
+        DejaVidClassifier(**QUICK).fit(orders[0], y)
+
+
+def test_a_column_of_targets_is_read_with_a_warning(orders):
+    X, y = orders
+    with pytest.warns(DataConversionWarning):
+        clf = DejaVidClassifier(**QUICK).fit(X, y[:, None])
+    assert clf.predict(X).shape == y.shape
+
+
+def test_one_bare_sequence_taken_for_many_gets_a_hint():
+    with pytest.raises(ValueError, match=r"samples: \[9, 1\]\. A 2-D array is read .* as \[x\]"):
+        DejaVidClassifier().fit(np.zeros((9, 3)), [1])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("n_timesteps", 0),
+        ("n_timesteps", "long"),
+        ("weight_init", "zeros"),
+        ("path_refresh", "never"),
+        ("normalize", "batch"),
+        ("dba_samples", 0),
+        ("dba_max_iter", -1),
+        ("learning_rate", 0.0),
+        ("centroid_learning_rate", -1.0),
+        ("batch_size", 0),
+        ("n_epochs", 0),
+        ("n_epochs", 1.5),
+        ("diagonal", "yes"),
+        ("device", None),
+    ],
+)
+def test_parameters_are_checked_when_fitting_and_not_before(parameter, value, orders):
+    clf = DejaVidClassifier(**{parameter: value})
+    with pytest.raises(ValueError, match=f"The '{parameter}' parameter of DejaVidClassifier must"):
+        clf.fit(*orders)
+
+
+def test_cuda_that_is_not_there_is_an_error(orders):
+    with pytest.raises(RuntimeError, match="device='cuda' was asked for"):
+        DejaVidClassifier(device="cuda", **QUICK).fit(*orders)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function", "transform"])
+def test_predicting_needs_fitting_first(method, orders):
+    with pytest.raises(NotFittedError, match="DejaVidClassifier"):
+        getattr(DejaVidClassifier(), method)(orders[0])
+
+
+@pytest.mark.parametrize("attribute", ["centroids_", "log_weights_"])
+def test_edited_attributes_cannot_lead_out_of_bounds(attribute, orders):
+    X, y = orders
+    clf = DejaVidClassifier(**QUICK).fit(X, y)
+    setattr(clf, attribute, getattr(clf, attribute)[:, :, :2])
+    with pytest.raises(ValueError, match=r"features|shape"):
+        clf.predict(X)
+
+
+def test_data_is_left_as_it_was(orders):
+    X, y = orders
+    before, targets = X.values.copy(), y.copy()
+    X.values.flags.writeable = y.flags.writeable = False
+    DejaVidClassifier(**QUICK).fit(X, y).predict(X)
+    np.testing.assert_array_equal(X.values, before)
+    np.testing.assert_array_equal(y, targets)
+
+
+def test_a_pickle_predicts_without_torch(fitted, orders, tmp_path):
+    X, _ = orders
+    (tmp_path / "model.pickle").write_bytes(pickle.dumps((fitted, X)))
+    code = (
+        "import pickle, sys\n"
+        "clf, X = pickle.load(open('model.pickle', 'rb'))\n"
+        "print(clf.predict(X).tolist())\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True)
+    assert printed.strip() == str(fitted.predict(X).tolist())
+
+
+def test_cloning_forgets_what_was_learned(fitted, orders):
+    fresh = clone(fitted)
+    assert fresh.get_params() == fitted.get_params()
+    with pytest.raises(NotFittedError):
+        fresh.predict(orders[0])
+
+
+def test_columns_of_the_transformation_have_names(fitted, orders):
+    names = fitted.get_feature_names_out()
+    assert names.tolist() == [f"dejavidclassifier{k}" for k in range(6)]
+    frame = clone(fitted).set_params(**QUICK).set_output(transform="pandas").fit(*orders)
+    assert frame.transform(orders[0]).columns.tolist() == names.tolist()
+
+
+def test_progress_is_shown_only_when_asked_for(orders, capsys):
+    DejaVidClassifier(**QUICK).fit(*orders)
+    assert capsys.readouterr() == ("", "")
+    DejaVidClassifier(verbose=1, **QUICK).fit(*orders)
+    shown = capsys.readouterr().err
+    assert "centroids" in shown
+    assert "epochs" in shown
+    assert "loss=" in shown

@@ -1,0 +1,116 @@
+"""The house itself: who may import whom, what importing costs, what belongs together."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import skdejavid
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "skdejavid"
+NATIVE = ROOT / "src_cuda"
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "__init__.py"
+}
+
+# docs/developer_guide.md draws this.
+MAY_IMPORT = {
+    "reading": set(),
+    "sequences": {"reading"},
+    "alignment": {"_core", "reading", "sequences"},
+    "barycenter": {"alignment", "sequences"},
+    "logits": set(),
+    "nn": {"alignment", "sequences"},
+    "training": {"alignment", "logits", "nn", "sequences"},
+    "classifier": {"alignment", "barycenter", "logits", "sequences", "training"},
+    "plotting": {"alignment", "classifier"},
+    "datasets": {"sequences"},
+    "video.windows": set(),
+    "video.decoding": set(),
+    "video.encoders": set(),
+    "video.extractor": {"sequences", "video.decoding", "video.encoders", "video.windows"},
+}
+
+
+def imported_by(path):
+    """Modules of the package that a file imports anywhere, without the package's name."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            names |= set(inside) if node.module == "skdejavid" else {node.module}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.removeprefix("skdejavid.") for name in names if name.startswith("skdejavid.")}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_follow_the_arrows(module):
+    assert imported_by(MODULES[module]) <= MAY_IMPORT[module]
+
+
+def test_every_module_has_tests_of_its_own():
+    tests = {
+        ".".join([*path.relative_to(ROOT / "tests").parts[:-1], path.stem.removeprefix("test_")])
+        for path in (ROOT / "tests").rglob("test_*.py")
+    }
+    assert set(MODULES) <= tests
+
+
+def test_importing_loads_neither_torch_nor_matplotlib_nor_a_decoder():
+    code = (
+        "import sys, skdejavid\n"
+        "from skdejavid import *\n"
+        "print(*(m for m in ('torch', 'matplotlib', 'av', 'aeon', 'tslearn') if m in sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == ""
+
+
+def test_everything_public_is_there_and_documented():
+    for name in skdejavid.__all__:
+        thing = getattr(skdejavid, name)
+        if callable(thing) and name not in ("cuda_device_count",):
+            assert thing.__doc__, name
+
+
+def test_versions_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert skdejavid.__version__ == version("skdejavid") == project["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{project['version']}]" in changelog or "## [Unreleased]" in changelog
+
+
+def includes(path):
+    return set(re.findall(r'#include [<"](.+?)[>"]', path.read_text()))
+
+
+def test_one_native_file_knows_pybind11():
+    sources = [path for path in NATIVE.rglob("*") if path.is_file()]
+    assert len(sources) >= 6
+    knowing = [path.name for path in sources if any("pybind11" in name for name in includes(path))]
+    assert knowing == ["module.cpp"]
+
+
+def test_native_backends_do_not_know_each_other():
+    for path in (NATIVE / "cpu").iterdir():
+        assert not any("cuda" in name for name in includes(path))
+    assert not any("/" in name for name in includes(NATIVE / "recurrence.hpp"))
+    assert not any("/" in name for name in includes(NATIVE / "align.hpp"))
+
+
+def test_no_fast_math_anywhere():
+    """It would switch the whole process to flush-to-zero."""
+    assert "fast-math" not in re.sub(r"#.*", "", (ROOT / "CMakeLists.txt").read_text())
+
+
+def test_denormal_numbers_survive_the_import():
+    code = "import skdejavid, numpy as np; assert np.float64(5e-324) * 1.0 > 0.0"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

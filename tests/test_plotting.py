@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from skdejavid import AlignmentDisplay, DejaVidClassifier, dtw_path
+from skdejavid.datasets import make_order_sequences
+
+
+@pytest.fixture(scope="module")
+def model():
+    X, y = make_order_sequences(24, random_state=0)
+    return DejaVidClassifier(n_epochs=2, n_timesteps=5, random_state=0).fit(X, y), X
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def test_the_path_on_the_cost_is_the_alignment(model):
+    clf, X = model
+    display = AlignmentDisplay.from_estimator(clf, X[0], label=2)
+    weights = np.exp(clf.log_weights_[2])
+    path = dtw_path(X[0], clf.centroids_[2], weights)
+    line = display.axes_["cost"].lines[0]
+    np.testing.assert_array_equal(line.get_xydata(), path[:, ::-1])
+
+    cost = np.asarray(display.axes_["cost"].images[0].get_array())
+    assert cost.shape == (5, len(X[0]))
+    distance = cost[path[:, 0], path[:, 1]].sum()
+    assert distance == pytest.approx(clf.transform([X[0]])[0, 2], rel=1e-5)
+    assert f"to class 2: {distance:.4g}" in display.axes_["cost"].get_title()
+
+
+def test_sequence_centroid_and_weights_are_beside_it(model):
+    clf, X = model
+    display = AlignmentDisplay.from_estimator(clf, X[0], label=2)
+    shown = {name: np.asarray(axes.images[0].get_array()) for name, axes in display.axes_.items()}
+    np.testing.assert_allclose(shown["sequence"], X[0].T)
+    np.testing.assert_allclose(shown["centroid"], clf.centroids_[2])
+    np.testing.assert_allclose(shown["weights"], np.exp(clf.log_weights_[2]))
+    for axes in display.axes_.values():
+        assert axes.get_xlabel()
+        assert axes.get_ylabel()
+
+
+def test_the_predicted_class_is_the_default(model):
+    clf, X = model
+    assert AlignmentDisplay.from_estimator(clf, X[3]).label == clf.predict([X[3]])[0]
+
+
+def test_it_draws_into_a_given_figure(model, tmp_path):
+    clf, X = model
+    figure = plt.figure()
+    display = AlignmentDisplay.from_estimator(clf, X[0], figure=figure)
+    assert display.figure_ is figure
+    figure.savefig(tmp_path / "alignment.png")
+    assert (tmp_path / "alignment.png").stat().st_size > 10_000
+
+
+def test_a_label_that_is_no_class_is_refused(model):
+    clf, X = model
+    with pytest.raises(ValueError, match="label 'x' is not one of the classes"):
+        AlignmentDisplay.from_estimator(clf, X[0], label="x")
