@@ -75,7 +75,7 @@ def dtw_distances(
     --------
     >>> from skdejavid import dtw_distances
     >>> dtw_distances([[[0.0], [1.0], [1.0]]], [[[0.0], [1.0]], [[1.0], [0.0]]])
-    array([[0., 4.]])
+    array([[1., 2.]])
     """
     resolve_device(device)
     checked = _check_parameters(check_sequences(X), centroids, weights)

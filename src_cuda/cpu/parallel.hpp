@@ -12,9 +12,9 @@
 
 namespace skdejavid {
 
-/// Work below this many weighted differences is done by the calling thread alone: starting a thread
-/// costs about as much as computing them.
-constexpr double kMinimumWorkPerThread = 1e5;
+/// A thread is only started for this many weighted differences or more. Computing them takes several
+/// times as long as starting it, and little is lost where the machine is too busy to run it at once.
+constexpr double kMinimumWorkPerThread = 1e6;
 
 /// How many threads `work` weighted differences are worth, at most `n_threads`.
 inline int worthwhile_threads(int n_threads, double work) {
