@@ -27,6 +27,8 @@ from skdejavid.sequences import SequenceView, TSEArray, check_sequences
 
 __all__ = ["Problem", "dtw_distances", "dtw_path", "make_problem"]
 
+_MOST_THREADS = 1024  # more than any machine has; a bound on mistakes
+
 Problem: TypeAlias = _core.ProblemFloat32 | _core.ProblemFloat64
 
 
@@ -77,10 +79,25 @@ def dtw_distances(
     >>> dtw_distances([[[0.0], [1.0], [1.0]]], [[[0.0], [1.0]], [[1.0], [0.0]]])
     array([[1., 2.]])
     """
+    return distances_of_checked(
+        check_sequences(X), centroids, weights, diagonal=diagonal, device=device, n_jobs=n_jobs
+    )
+
+
+def distances_of_checked(
+    sequences: TSEArray,
+    centroids: ArrayLike,
+    weights: ArrayLike | None,
+    *,
+    diagonal: bool,
+    device: str,
+    n_jobs: int | None,
+) -> NDArray[np.float64]:
+    """`dtw_distances` of what `check_sequences` has let in."""
     resolve_device(device)
-    checked = _check_parameters(check_sequences(X), centroids, weights)
+    checked = _check_parameters(sequences, centroids, weights)
     problem = make_problem(*checked, n_threads=count_threads(n_jobs))
-    return require_no_overflow(problem.distances(diagonal))
+    return _require_no_overflow(problem.distances(diagonal))
 
 
 def dtw_path(
@@ -123,6 +140,9 @@ def dtw_path(
     >>> dtw_path([[0.0], [1.0], [1.0]], [[0.0], [1.0]]).tolist()
     [[0, 0], [1, 0], [1, 1], [1, 2]]
     """
+    for name, value in {"x": x, "centroid": centroid}.items():
+        if np.ndim(value) != 2:
+            raise ValueError(f"{name} must be a 2-D array, got {np.ndim(value)}-D")
     checked = _check_parameters(
         check_sequences([x]),
         np.asarray(centroid)[None],
@@ -130,7 +150,7 @@ def dtw_path(
     )
     problem = make_problem(*checked, n_threads=1)
     distances, runs = problem.paths(diagonal)
-    require_no_overflow(distances)
+    _require_no_overflow(distances)
     return expand_runs(runs[0, 0])
 
 
@@ -190,16 +210,16 @@ def resolve_device(device: str) -> str:
 def count_threads(n_jobs: int | None) -> int:
     """Number of threads for `n_jobs`: None is what OMP_NUM_THREADS and the machine allow.
 
-    Integers mean what they mean to joblib, so inside of its workers they do not oversubscribe.
+    Integers mean what they mean to joblib: -1 is all that the machine or a parallel worker has.
     """
     if n_jobs is not None:
-        return max(1, joblib.effective_n_jobs(n_jobs))
+        return min(joblib.effective_n_jobs(n_jobs), _MOST_THREADS)
     limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     n_cpus = joblib.cpu_count()
     return max(1, min(int(limit), n_cpus) if limit.isdecimal() else n_cpus)
 
 
-def require_no_overflow(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+def _require_no_overflow(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     """Refuse distances that are not finite, naming the sequence."""
     if not np.isfinite(distances).all():
         index = int(np.argwhere(~np.isfinite(distances))[0, 0])

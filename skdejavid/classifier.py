@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -15,17 +16,17 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils import Tags, assert_all_finite, check_random_state, gen_batches
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from tqdm import tqdm
 
-from skdejavid.alignment import count_threads, dtw_distances, resolve_device
+from skdejavid.alignment import count_threads, distances_of_checked, resolve_device
 from skdejavid.barycenter import class_barycenters
 from skdejavid.logits import choose_normalization, distances_to_logits
 from skdejavid.sequences import TSEArray, check_sequences
+from skdejavid.statistics import standard_deviations, weighted_median
+from skdejavid.targets import check_targets, positive_weights
 
 if TYPE_CHECKING:
     from skdejavid.training import TrainingResult
@@ -39,8 +40,6 @@ _FEWEST_TIMESTEPS, _MOST_TIMESTEPS = 8, 32
 # "auto" for n_epochs: the paper's, and never fewer optimizer steps than this, because small data
 # sets make few batches an epoch.
 _PAPER_EPOCHS, _FEWEST_STEPS = 36, 600
-
-_ROWS_PER_CHUNK = 65_536  # bounds the memory of feature statistics
 
 
 class DejaVidClassifier(
@@ -141,9 +140,9 @@ class DejaVidClassifier(
     distance_scale_ : float
         What distances are divided by if `normalization_` is "global", else 1.
 
-    history_ : dict of str to ndarray of shape (n_iter_,)
-        "loss" (mean cross entropy), "accuracy" (both over the epoch's batches as they were seen)
-        and "learning_rate" of each epoch.
+    history_ : dict of str to ndarray
+        One value per epoch: "loss" (mean cross entropy) and "accuracy", both over the batches as
+        they were seen, and "learning_rate", that of the weights.
 
     n_iter_ : int
         Number of epochs run.
@@ -151,7 +150,7 @@ class DejaVidClassifier(
     n_features_in_ : int
         Number of features of a frame.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str
         Names of the features, if `X` was a data frame with string column names.
 
     See Also
@@ -162,6 +161,7 @@ class DejaVidClassifier(
     Notes
     -----
     Results are the same bits for any `n_jobs` and, when predicting, for any grouping of samples.
+    Prediction computes in the precision of the training data, float32 or float64.
 
     References
     ----------
@@ -255,7 +255,9 @@ class DejaVidClassifier(
         y : array-like of shape (n_sequences,)
             Class labels.
         sample_weight : array-like of shape (n_sequences,), optional
-            How often each sequence counts, at least 0. A sequence of weight 0 is as if absent.
+            How often each sequence counts in statistics, barycenters and the loss, at least 0. A
+            sequence of weight 0 is as if absent. Weight k is exactly the same as k copies as long
+            as all copies fit into one batch and no sequences have to be drawn for barycenters.
 
         Returns
         -------
@@ -271,14 +273,21 @@ class DejaVidClassifier(
         RuntimeError
             If `device` asks for CUDA and there is none.
         """
+        learner = copy.copy(self)  # what fails midway leaves this object as it was
+        learner._fit(X, y, sample_weight)
+        self.__dict__ = learner.__dict__
+        return self
+
+    def _fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
         self._validate_params()
         resolve_device(self.device)
         sequences = check_sequences(X, estimator=self)
-        targets = self._check_targets(y, sequences)
+        targets = check_targets(y, sequences, type(self).__name__)
+        # Of its second argument it takes no more than the number of samples.
         weight = _check_sample_weight(
             sample_weight, sequences.offsets[1:], dtype=np.float64, ensure_non_negative=True
         )
-        kept = _positive_weights(weight, targets)
+        kept = positive_weights(weight, targets)
         if len(kept) < len(targets):
             sequences, targets, weight = sequences[kept], targets[kept], weight[kept]
         classes, labels = np.unique(targets, return_inverse=True)
@@ -292,7 +301,6 @@ class DejaVidClassifier(
         self.distance_scale_ = result.distance_scale
         self.history_ = result.history
         self.n_iter_ = len(result.history["loss"])
-        return self
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Distance of each sequence to each class's centroid.
@@ -306,10 +314,17 @@ class DejaVidClassifier(
         -------
         ndarray of shape (n_sequences, n_classes)
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "centroids_")
         sequences = check_sequences(X, estimator=self, reset=False)
-        return dtw_distances(
-            sequences,
+        for name in ("centroids_", "log_weights_"):
+            if np.ndim(getattr(self, name)) != 3 or len(getattr(self, name)) != len(self.classes_):
+                raise ValueError(
+                    f"{name} must be 3-D with one entry for each of {len(self.classes_)} classes, "
+                    f"got shape {np.shape(getattr(self, name))}"
+                )
+        return distances_of_checked(
+            # Whatever else is in X, a sequence is computed in the precision of the model.
+            sequences.astype(self.centroids_.dtype),
             self.centroids_,
             np.exp(self.log_weights_),
             diagonal=self.diagonal,
@@ -359,7 +374,7 @@ class DejaVidClassifier(
         -------
         ndarray of shape (n_sequences,)
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "centroids_")
         return self.classes_[self.transform(X).argmin(axis=1)]
 
     def __sklearn_tags__(self) -> Tags:
@@ -373,31 +388,9 @@ class DejaVidClassifier(
         return len(self.classes_)
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
-        check_is_fitted(self)
+        check_is_fitted(self, "centroids_")
         distances = self.transform(X)
         return distances_to_logits(distances, self.normalization_, self.distance_scale_)
-
-    def _check_targets(self, y: ArrayLike | None, sequences: TSEArray) -> NDArray[Any]:
-        if y is None:
-            raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, "
-                "but the target y is None."
-            )
-        targets = column_or_1d(y, warn=True)
-        assert_all_finite(targets, input_name="y")
-        check_classification_targets(targets)
-        if len(targets) != len(sequences):
-            hint = (
-                " A 2-D array is read as sequences of one frame each; pass a single sequence as "
-                "[x]."
-                if sequences.lengths.max() == 1
-                else ""
-            )
-            raise ValueError(
-                "Found input variables with inconsistent numbers of samples: "
-                f"[{len(sequences)}, {len(targets)}].{hint}"
-            )
-        return targets
 
     def _choose_normalization(self, n_classes: int) -> str:
         if self.normalize == "layer" and n_classes == 2:
@@ -405,7 +398,7 @@ class DejaVidClassifier(
                 "normalize='layer' has no gradient for 2 classes: nothing will be learned, and "
                 "probabilities can only be 0.196 or 0.804. Use normalize='auto' or 'global'.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,  # the caller of fit
             )
         return choose_normalization(self.normalize, n_classes)
 
@@ -420,7 +413,9 @@ class DejaVidClassifier(
         from skdejavid.training import Matcher, TrainingData, TrainingSettings, train
 
         random_state = check_random_state(self.random_state)
-        feature_scale = _feature_scale(sequences, sample_weight, self.standardize)
+        feature_scale = np.ones(sequences.n_features, dtype=sequences.values.dtype)
+        if self.standardize:
+            feature_scale = standard_deviations(sequences, sample_weight)
         centroids = self._barycenters(sequences, labels, sample_weight, feature_scale, random_state)
         log_weights = np.zeros_like(centroids)
         if self.weight_init == "random":
@@ -465,7 +460,7 @@ class DejaVidClassifier(
             labels,
             sample_weight,
             1 / feature_scale,
-            n_timesteps=self._count_timesteps(sequences),
+            n_timesteps=self._count_timesteps(sequences, sample_weight),
             diagonal=self.diagonal,
             n_samples=self.dba_samples,
             max_iter=self.dba_max_iter,
@@ -476,10 +471,10 @@ class DejaVidClassifier(
         bar = tqdm(centroids, total=n_classes, desc="centroids", disable=not self.verbose)
         return np.stack(list(bar))
 
-    def _count_timesteps(self, sequences: TSEArray) -> int:
+    def _count_timesteps(self, sequences: TSEArray, sample_weight: NDArray[np.float64]) -> int:
         if self.n_timesteps != "auto":
             return int(self.n_timesteps)
-        half = int(np.median(sequences.lengths)) // 2
+        half = weighted_median(sequences.lengths, sample_weight) // 2
         return min(max(half, _FEWEST_TIMESTEPS), _MOST_TIMESTEPS)
 
     def _count_epochs(self, n_samples: int, n_classes: int) -> int:
@@ -489,32 +484,3 @@ class DejaVidClassifier(
             return int(self.n_epochs)
         steps_per_epoch = -(-n_samples // self.batch_size)
         return max(_PAPER_EPOCHS, -(-_FEWEST_STEPS // steps_per_epoch))
-
-
-def _positive_weights(sample_weight: NDArray[np.float64], y: NDArray[Any]) -> NDArray[np.intp]:
-    """Indices of the samples that count; warns if that leaves a class without any."""
-    if not sample_weight.any():
-        raise ValueError("Sample weights must contain at least one non-zero number.")
-    kept = np.flatnonzero(sample_weight)
-    lost = np.setdiff1d(y, y[kept])
-    if len(lost):
-        warnings.warn(
-            f"all samples of class {lost[0]!r} have zero sample_weight: the class is left out",
-            UserWarning,
-            stacklevel=3,
-        )
-    return kept
-
-
-def _feature_scale(
-    sequences: TSEArray, sample_weight: NDArray[np.float64], standardize: bool
-) -> NDArray[np.floating]:
-    """Standard deviation of each feature over all frames, 1 where it is constant."""
-    values = sequences.values
-    if not standardize:
-        return np.ones(sequences.n_features, dtype=values.dtype)
-    frame_weight = np.repeat(sample_weight, sequences.lengths)
-    scaler = StandardScaler()
-    for rows in gen_batches(len(values), _ROWS_PER_CHUNK):
-        scaler.partial_fit(values[rows], sample_weight=frame_weight[rows])
-    return scaler.scale_.astype(values.dtype)

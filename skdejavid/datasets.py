@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from skdejavid.optional import require
 from skdejavid.sequences import TSEArray
 
 __all__ = [
@@ -151,8 +152,7 @@ def write_video(
     options : dict of str, optional
         The codec's own options.
     """
-    import av
-
+    av = require("av", "video", "Writing a video file")
     with av.open(fspath(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=fps, options=options or {})
         stream.height, stream.width = frames.shape[1:3]

@@ -60,6 +60,11 @@ class TimeWeightedDTW(torch.nn.Module):
                 "centroids and log_weights must be 3-D (n_centroids, n_timesteps, n_features) and "
                 f"of one shape, got {tuple(centroids.shape)} and {tuple(log_weights.shape)}"
             )
+        if not {centroids.dtype, log_weights.dtype} <= {torch.float32, torch.float64}:
+            raise ValueError(
+                "centroids and log_weights must be float32 or float64, "
+                f"got {centroids.dtype} and {log_weights.dtype}"
+            )
         self.centroids = torch.nn.Parameter(centroids)
         self.log_weights = torch.nn.Parameter(log_weights)
         self.diagonal = diagonal
@@ -107,7 +112,8 @@ def distances_along_paths(
     runs : array of shape (n_sequences, n_centroids, n_timesteps, 2)
         The paths, see :func:`skdejavid.alignment.make_problem`.
     values : tensor, optional
-        The tensor behind ``sequences.values``; given, it receives a gradient too.
+        The tensor behind ``sequences.values``, which must hold these sequences one after the other
+        and nothing else. Given, it receives a gradient too.
     n_threads : int
         Number of threads.
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from skdejavid.alignment import dtw_path
+from skdejavid.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,6 +90,7 @@ class AlignmentDisplay:
         ValueError
             If `label` is not a class of the estimator.
         """
+        check_is_fitted(estimator, "centroids_")
         if label is None:
             label = estimator.predict([x])[0]
         matches = np.flatnonzero(estimator.classes_ == label)
@@ -110,11 +113,9 @@ class AlignmentDisplay:
         -------
         AlignmentDisplay
         """
-        from matplotlib.colors import LogNorm
-
+        colors = require("matplotlib.colors", "plot", "Drawing an alignment")
         if figure is None:
-            from matplotlib import pyplot as plt
-
+            plt = require("matplotlib.pyplot", "plot", "Drawing an alignment")
             figure = plt.figure(figsize=(11, 6.5), layout="constrained")
         axes = figure.subplot_mosaic(
             [[".", "sequence", "."], ["centroid", "cost", "weights"]],
@@ -127,11 +128,11 @@ class AlignmentDisplay:
         self._image(axes["centroid"], self.centroid, "centroid", "feature", "time step", **limits)
         self._image(
             axes["weights"],
-            self.weights,
+            np.maximum(self.weights, np.finfo(self.weights.dtype).tiny),  # its logarithm is drawn
             "weights",
             "feature",
             "time step",
-            norm=LogNorm(),
+            norm=colors.LogNorm(),
             cmap="magma",
         )
         cost = self._cost()

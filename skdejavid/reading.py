@@ -33,8 +33,10 @@ def read_collection(X: Any) -> Packed | None:
     if not hasattr(X, "__array__"):
         return read_collection([X[i] for i in range(len(X))])
     array = np.asarray(X)
-    if array.ndim == 1 and array.size and _looks_like_sequence(array[0]):
+    if array.ndim == 1 and len(array) and _looks_like_sequence(array[0]):
         return _pack_items(array)
+    if array.ndim == 2 and array.shape[1] == 1 and _looks_like_sequence(array.flat[0]):
+        return _pack_items(array[:, 0])  # a data frame with one column of arrays
     if array.ndim == 3:
         return _pack_three_dimensional(array)
     if array.ndim > 3:
@@ -156,6 +158,8 @@ def accepted_dtypes(X: Any) -> list[type]:
 def _require_numeric(array: NDArray[Any], name: str) -> NDArray[Any]:
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}.")
+    if array.dtype.kind in "mM":
+        raise ValueError(f"{name} cannot be read as numbers: it has dtype {array.dtype}.")
     if array.dtype.kind in "fiub":
         return array
     try:

@@ -32,7 +32,7 @@ class SequenceView(NamedTuple):
 
 
 class TSEArray:
-    """A packed, immutable 1-D container of sequences of differing length.
+    """A packed 1-D container of sequences of differing length.
 
     It slices as scikit-learn slices (integers, slices, integer arrays, boolean masks, and each of
     them followed by ``...``), so it passes through ``Pipeline``, ``GridSearchCV`` and the
@@ -84,17 +84,14 @@ class TSEArray:
     dtype = np.dtype(object)  # that of ``np.asarray(self)``; the frames' own is ``values.dtype``
 
     def __init__(self, X: Any) -> None:
-        if isinstance(X, TSEArray):
-            self.values, self.offsets = X.values, X.offsets
-            return
         X = without_torch(X)
-        packed = read_collection(X)
+        packed = X if isinstance(X, TSEArray) else read_collection(X)
         if packed is None:
             frames = check_array(
-                X, dtype=accepted_dtypes(X), order="C", ensure_all_finite=False, input_name="X"
+                X, dtype=accepted_dtypes(X), ensure_all_finite=False, input_name="X"
             )
             packed = _one_frame_each(frames)
-        self.values, self.offsets = packed
+        self._set(packed.values, packed.offsets)
 
     @classmethod
     def from_packed(cls, values: ArrayLike, offsets: ArrayLike) -> TSEArray:
@@ -117,8 +114,10 @@ class TSEArray:
             If `values` is not a 2-D numeric array or `offsets` do not divide it.
         """
         frames = np.asarray(values)
-        if frames.ndim != 2:
-            raise ValueError(f"values must be 2-D (n_frames, n_features), got {frames.ndim}-D")
+        if frames.ndim != 2 or frames.shape[1] == 0:
+            raise ValueError(
+                f"values must be 2-D (n_frames, n_features >= 1), got shape {frames.shape}"
+            )
         frames = as_real(frames, "values")
         limits = np.asarray(offsets)
         if limits.ndim != 1 or limits.size < 1 or limits.dtype.kind not in "iu":
@@ -159,9 +158,12 @@ class TSEArray:
     @classmethod
     def _wrap(cls, values: NDArray[np.floating], offsets: NDArray[np.int64]) -> TSEArray:
         self = cls.__new__(cls)
+        self._set(values, offsets)
+        return self
+
+    def _set(self, values: NDArray[np.floating], offsets: NDArray[np.int64]) -> None:
         offsets.flags.writeable = False
         self.values, self.offsets = values, offsets
-        return self
 
     @property
     def shape(self) -> tuple[int]:
@@ -284,7 +286,7 @@ def check_sequences(X: Any, *, estimator: Any = None, reset: bool = True) -> TSE
     X = without_torch(X)
     packed = X if isinstance(X, TSEArray) else read_collection(X)
     if packed is None:
-        checks = {"dtype": accepted_dtypes(X), "order": "C"}
+        checks = {"dtype": accepted_dtypes(X)}
         if estimator is None:
             frames = check_array(X, input_name="X", **checks)
         else:
@@ -300,7 +302,7 @@ def check_sequences(X: Any, *, estimator: Any = None, reset: bool = True) -> TSE
 
 
 def _one_frame_each(frames: NDArray[np.floating]) -> Packed:
-    return Packed(frames, np.arange(len(frames) + 1, dtype=np.int64))
+    return Packed(as_real(frames, "X"), np.arange(len(frames) + 1, dtype=np.int64))
 
 
 def _require_finite(sequences: TSEArray) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skdejavid.alignment import make_problem
+from skdejavid.alignment import Problem, make_problem
 from skdejavid.logits import deviations, distances_to_logits
 from skdejavid.nn import distances_along_paths
 from skdejavid.sequences import SequenceView, TSEArray
@@ -137,8 +137,14 @@ def train(
                 f"learning_rate (now {settings.learning_rate}) or scale the features"
             )
         on_epoch(records[-1])
+    centroids, weights = matcher.snapshot()
+    if not (np.isfinite(centroids).all() and np.isfinite(weights).all()):
+        raise RuntimeError(
+            "the parameters left the range of their floating type: lower learning_rate "
+            f"(now {settings.learning_rate})"
+        )
     return TrainingResult(
-        centroids=matcher.snapshot()[0],
+        centroids=centroids,
         log_weights=matcher.log_weights(),
         distance_scale=trainer.scale,
         history={
@@ -174,7 +180,7 @@ class _Trainer:
 
         if settings.path_refresh == "batch":
             self._frozen = self._matcher.snapshot()
-        _, runs = self._paths(sequences)
+        _, runs = self._aligned_with_frozen(sequences).paths(settings.diagonal)
         distances = distances_along_paths(
             sequences, *self._matcher.parameters(), runs, n_threads=settings.n_threads
         )
@@ -191,23 +197,24 @@ class _Trainer:
 
     def end_epoch(self) -> dict[str, float]:
         """Means over the epoch, each batch seen with the parameters it had at its turn."""
+        group = self._optimizer.param_groups[0]
         record = {
             "loss": self._loss / self._total_weight,
             "accuracy": self._n_correct / self._total_weight,
-            "learning_rate": self._optimizer.param_groups[0]["lr"],
+            "learning_rate": self._settings.learning_rate * group["lr"] / group["initial_lr"],
         }
         self._schedule.step()
         return record
 
-    def _paths(self, sequences: SequenceView) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        problem = make_problem(sequences, *self._frozen, n_threads=self._settings.n_threads)
-        return problem.paths(self._settings.diagonal)
+    def _aligned_with_frozen(self, sequences: SequenceView) -> Problem:
+        return make_problem(sequences, *self._frozen, n_threads=self._settings.n_threads)
 
     def _measure_scale(self) -> float:
         """The mean standard deviation of a sample's distances, 1 if they are all the same."""
         total = 0.0
         for batch in _split(np.arange(len(self._data.labels)), self._settings.batch_size):
-            distances, _ = self._paths(self._data.sequences.view(batch))
+            problem = self._aligned_with_frozen(self._data.sequences.view(batch))
+            distances = problem.distances(self._settings.diagonal)
             total += float(self._data.sample_weight[batch] @ deviations(distances))
         return total / self._total_weight or 1.0
 

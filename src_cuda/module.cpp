@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <limits>
-#include <string>
+#include <numeric>
+#include <sstream>
+#include <utility>
 #include <vector>
 
 #include "align.hpp"
@@ -20,44 +22,56 @@ using Array = py::array_t<T, py::array::c_style>;
 
 using Shape = std::vector<py::ssize_t>;
 
-void require(bool condition, const std::string& message) {
-    if (!condition) throw py::value_error(message);
+/// The message is put together only if it is needed: this stands in loops over all runs.
+template <typename... Parts>
+void require(bool condition, const Parts&... parts) {
+    if (condition) return;
+    std::ostringstream message;
+    (message << ... << parts);
+    throw py::value_error(message.str());
 }
 
 template <typename T>
 void require_shape(const Array<T>& array, const Shape& shape, const char* name) {
     const bool same = Shape(array.shape(), array.shape() + array.ndim()) == shape;
-    require(same, std::string(name) + " has not the shape that the problem demands");
-    require(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0,
-            std::string(name) + " is not aligned to its item size");
+    require(same, name, " has not the shape that the problem demands");
+    require(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0, name,
+            " is not aligned to its item size");
 }
 
-/// A Problem that owns references to the arrays it views. They are checked once, here, and not
-/// copied; changing their values between calls is allowed.
+template <typename T>
+std::vector<T> copy_of(const Array<T>& array) {
+    return std::vector<T>(array.data(), array.data() + array.size());
+}
+
+/// A Problem that owns references to the floating arrays it views, so that they live as long; they
+/// are not copied, and their values may change between calls. Where the sequences lie is checked
+/// once and copied, so that nothing can lead out of bounds later.
 template <typename Real>
 class PyProblem {
  public:
-    PyProblem(Array<Real> values, Array<std::int64_t> starts, Array<std::int64_t> lengths,
-              Array<Real> centroids, Array<Real> weights, int n_threads)
+    PyProblem(Array<Real> values, const Array<std::int64_t>& starts,
+              const Array<std::int64_t>& lengths, Array<Real> centroids, Array<Real> weights,
+              int n_threads)
         : values_(std::move(values)),
-          starts_(std::move(starts)),
-          lengths_(std::move(lengths)),
           centroids_(std::move(centroids)),
           weights_(std::move(weights)) {
         require(values_.ndim() == 2, "values must be 2-D (n_rows, n_features)");
-        require(starts_.ndim() == 1, "starts must be 1-D (n_sequences,)");
+        require(starts.ndim() == 1, "starts must be 1-D (n_sequences,)");
         require(centroids_.ndim() == 3 && centroids_.shape(1) >= 1,
                 "centroids must be 3-D (n_centroids, n_timesteps >= 1, n_features)");
         require(n_threads >= 1, "n_threads must be at least 1");
         const py::ssize_t n_features = values_.shape(1);
         require_shape(values_, {values_.shape(0), n_features}, "values");
-        require_shape(starts_, {starts_.size()}, "starts");
-        require_shape(lengths_, {starts_.size()}, "lengths");
+        require_shape(starts, {starts.size()}, "starts");
+        require_shape(lengths, {starts.size()}, "lengths");
         require_shape(centroids_, {centroids_.shape(0), centroids_.shape(1), n_features},
                       "centroids");
         require_shape(weights_, {centroids_.shape(0), centroids_.shape(1), n_features}, "weights");
+        starts_ = copy_of(starts);
+        lengths_ = copy_of(lengths);
         require_sequences_inside_values();
-        problem_ = {{values_.data(), starts_.data(), lengths_.data(), starts_.size(), n_features},
+        problem_ = {{values_.data(), starts_.data(), lengths_.data(), n_sequences(), n_features},
                     {centroids_.data(), weights_.data(), centroids_.shape(0), centroids_.shape(1),
                      n_features},
                     n_threads};
@@ -99,8 +113,8 @@ class PyProblem {
                                    const Array<double>& grad_distances) const {
         require_shape(grad_distances, pairs_shape(), "grad_distances");
         const Run* source_runs = checked(runs);
-        py::ssize_t n_frames = 0;
-        for (py::ssize_t s = 0; s < lengths_.size(); ++s) n_frames += lengths_.data()[s];
+        const std::int64_t n_frames =
+            std::accumulate(lengths_.begin(), lengths_.end(), std::int64_t{0});
         Array<Real> grad_frames(Shape{n_frames, values_.shape(1)});
         unlocked([&, source = grad_distances.data(), target = grad_frames.mutable_data()] {
             backend().sequence_gradients(problem_, source_runs, source, target);
@@ -122,9 +136,10 @@ class PyProblem {
  private:
     static const Backend<Real>& backend() { return cpu_backend<Real>(); }
 
-    Shape pairs_shape() const { return {starts_.size(), centroids_.shape(0)}; }
+    py::ssize_t n_sequences() const { return static_cast<py::ssize_t>(starts_.size()); }
+    Shape pairs_shape() const { return {n_sequences(), centroids_.shape(0)}; }
     Shape runs_shape() const {
-        return {starts_.size(), centroids_.shape(0), centroids_.shape(1), 2};
+        return {n_sequences(), centroids_.shape(0), centroids_.shape(1), 2};
     }
     Shape centroids_shape() const {
         return {centroids_.shape(0), centroids_.shape(1), centroids_.shape(2)};
@@ -132,28 +147,27 @@ class PyProblem {
 
     void require_sequences_inside_values() const {
         const std::int64_t n_rows = values_.shape(0);
-        for (py::ssize_t s = 0; s < starts_.size(); ++s) {
-            const std::int64_t start = starts_.data()[s];
-            const std::int64_t length = lengths_.data()[s];
-            require(start >= 0 && length >= 1 && length <= n_rows && start <= n_rows - length,
-                    "sequence " + std::to_string(s) + " lies outside of values");
-            require(length <= std::numeric_limits<std::int32_t>::max(),
-                    "sequence " + std::to_string(s) + " has more than 2**31 - 1 frames");
+        for (std::size_t s = 0; s < starts_.size(); ++s) {
+            require(starts_[s] >= 0 && lengths_[s] >= 1 && lengths_[s] <= n_rows &&
+                        starts_[s] <= n_rows - lengths_[s],
+                    "sequence ", s, " lies outside of values");
+            require(lengths_[s] <= std::numeric_limits<std::int32_t>::max(), "sequence ", s,
+                    " has more than 2**31 - 1 frames");
         }
     }
 
     const Run* checked(const Array<std::int32_t>& runs) const {
         require_shape(runs, runs_shape(), "runs");
-        const Run* run = reinterpret_cast<const Run*>(runs.data());
+        const Run* first = reinterpret_cast<const Run*>(runs.data());
+        const Run* run = first;
         const py::ssize_t per_sequence = centroids_.shape(0) * centroids_.shape(1);
-        for (py::ssize_t s = 0; s < starts_.size(); ++s) {
+        for (std::size_t s = 0; s < lengths_.size(); ++s) {
             for (py::ssize_t k = 0; k < per_sequence; ++k, ++run) {
-                require(
-                    0 <= run->first && run->first <= run->last && run->last < lengths_.data()[s],
-                    "runs of sequence " + std::to_string(s) + " lie outside of it");
+                require(0 <= run->first && run->first <= run->last && run->last < lengths_[s],
+                        "runs of sequence ", s, " lie outside of it");
             }
         }
-        return reinterpret_cast<const Run*>(runs.data());
+        return first;
     }
 
     template <typename Work>
@@ -170,10 +184,10 @@ class PyProblem {
     }
 
     Array<Real> values_;
-    Array<std::int64_t> starts_;
-    Array<std::int64_t> lengths_;
     Array<Real> centroids_;
     Array<Real> weights_;
+    std::vector<std::int64_t> starts_;
+    std::vector<std::int64_t> lengths_;
     Problem<Real> problem_{};
 };
 
@@ -182,8 +196,8 @@ void register_problem(py::module_& module, const char* name) {
     using P = PyProblem<Real>;
     const auto array = [](const char* argument) { return py::arg(argument).noconvert(); };
     py::class_<P>(module, name)
-        .def(py::init<Array<Real>, Array<std::int64_t>, Array<std::int64_t>, Array<Real>,
-                      Array<Real>, int>(),
+        .def(py::init<Array<Real>, const Array<std::int64_t>&, const Array<std::int64_t>&,
+                      Array<Real>, Array<Real>, int>(),
              array("values"), array("starts"), array("lengths"), array("centroids"),
              array("weights"), py::arg("n_threads"))
         .def("distances", &P::distances, py::arg("diagonal"))

@@ -15,7 +15,7 @@ def cost_matrix(x, c, u):
     cost = np.zeros((len(c), len(x)))
     for i in range(len(c)):
         for j in range(len(x)):
-            cost[i, j] = sum(u[i, f] * abs(c[i, f] - x[j, f]) for f in range(x.shape[1]))
+            cost[i, j] = (u[i] * np.abs(c[i] - x[j])).sum()
     return cost
 
 

@@ -23,18 +23,29 @@ MODULES = {
 
 # docs/developer_guide.md draws this.
 MAY_IMPORT = {
+    "optional": set(),
     "reading": set(),
     "sequences": {"reading"},
     "alignment": {"_core", "reading", "sequences"},
     "barycenter": {"alignment", "sequences"},
     "logits": set(),
+    "statistics": {"sequences"},
+    "targets": {"sequences"},
     "nn": {"alignment", "sequences"},
     "training": {"alignment", "logits", "nn", "sequences"},
-    "classifier": {"alignment", "barycenter", "logits", "sequences", "training"},
-    "plotting": {"alignment", "classifier"},
-    "datasets": {"sequences"},
+    "classifier": {
+        "alignment",
+        "barycenter",
+        "logits",
+        "sequences",
+        "statistics",
+        "targets",
+        "training",
+    },
+    "plotting": {"alignment", "classifier", "optional"},
+    "datasets": {"optional", "sequences"},
     "video.windows": set(),
-    "video.decoding": set(),
+    "video.decoding": {"optional"},
     "video.encoders": set(),
     "video.extractor": {"sequences", "video.decoding", "video.encoders", "video.windows"},
 }

@@ -50,7 +50,7 @@ def encode(
         batch = batch.transpose(1, 2)
     elif layout == "BCHW":
         batch = batch.flatten(0, 1)
-    embeddings = _join(encoder(batch), len(batch))
+    embeddings = _join(encoder(batch.contiguous()), len(batch))
     if layout == "BCHW":
         embeddings = embeddings.reshape(n_clips, clip_length, -1).mean(axis=1)
     return embeddings
@@ -64,7 +64,8 @@ def resize_and_crop(frame: NDArray[np.uint8], size: int | None) -> NDArray[np.ui
     scale = size / min(height, width)
     target = (max(round(height * scale), size), max(round(width * scale), size))
     if target != (height, width):
-        channels_first = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None]
+        writable = np.require(frame, requirements=["C", "W"])  # torch warns of any other
+        channels_first = torch.from_numpy(writable).permute(2, 0, 1)[None]
         resized = torch.nn.functional.interpolate(
             channels_first, size=target, mode="bilinear", antialias=True
         )
@@ -84,10 +85,17 @@ def _as_input(
     device = None if parameter is None else parameter.device
     batch = torch.from_numpy(clips).to(device).permute(0, 1, 4, 2, 3).to(torch.float32) / 255
     if mean is not None:
-        batch = batch - torch.tensor(mean, device=device).reshape(-1, 1, 1)
+        batch = batch - _per_channel(mean, batch)
     if std is not None:
-        batch = batch / torch.tensor(std, device=device).reshape(-1, 1, 1)
+        batch = batch / _per_channel(std, batch)
     return batch if parameter is None else batch.to(parameter.dtype)
+
+
+def _per_channel(values: Sequence[float] | float, batch: torch.Tensor) -> torch.Tensor:
+    array = np.asarray(values, dtype=np.float32).reshape(-1, 1, 1)
+    if len(array) not in (1, 3):
+        raise ValueError(f"mean and std must be one number or one per channel, got {values}")
+    return torch.from_numpy(array.copy()).to(batch.device)
 
 
 def _join(output: Any, n_expected: int) -> NDArray[np.floating]:

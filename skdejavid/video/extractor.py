@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from tqdm import tqdm
 
 from skdejavid.sequences import TSEArray
-from skdejavid.video.decoding import count_frames, iterate_frames
+from skdejavid.video.decoding import count_frames, decode, to_rgb
 from skdejavid.video.windows import cut_clips, window_frames
 
 __all__ = ["TSEExtractor"]
@@ -69,8 +69,8 @@ class TSEExtractor(TransformerMixin, BaseEstimator):
     -----
     A video shorter than one window gives one clip in which its last frame is repeated; frames after
     the last complete window are not seen. Files are decoded sequentially, so frame i is frame i in
-    any container, and twice, once to count the frames. No more frames are held in memory than one
-    window spans.
+    any container, and twice, once to count the frames. The memory needed does not grow with the
+    length of a video: no more frames are held than one window spans, and `batch_size` clips.
 
     Examples
     --------
@@ -138,7 +138,7 @@ class TSEExtractor(TransformerMixin, BaseEstimator):
         -------
         self : TSEExtractor
         """
-        self._validate_params()
+        self._check_parameters()
         return self
 
     def transform(self, X: Iterable[Any]) -> TSEArray:
@@ -164,7 +164,7 @@ class TSEExtractor(TransformerMixin, BaseEstimator):
         FileNotFoundError, VideoDecodeError
             If a file is missing or broken.
         """
-        self._validate_params()
+        self._check_parameters()
         videos = _check_videos(X)
         from skdejavid.video.encoders import inference  # torch takes seconds to import
 
@@ -174,7 +174,7 @@ class TSEExtractor(TransformerMixin, BaseEstimator):
             for batch in self._batches(tqdm(videos, desc="videos", disable=not self.verbose)):
                 indices, clips = zip(*batch, strict=True)
                 embeddings = self._encode(clips)
-                _require_finite(embeddings, indices, videos)
+                _require_valid(embeddings, indices, videos, rows)
                 rows.append(embeddings)
                 owners.extend(indices)
         lengths = np.bincount(owners)
@@ -194,6 +194,10 @@ class TSEExtractor(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         return tags
 
+    def _check_parameters(self) -> None:
+        self._validate_params()
+        window_frames(1, self.width, self.stride, self.clip_length)
+
     def _batches(self, videos: Iterable[Any]) -> Iterator[list[tuple[int, NDArray[np.uint8]]]]:
         """Pairs (number of the video, clip), at most `batch_size` and all of one shape."""
         batch: list[tuple[int, NDArray[np.uint8]]] = []
@@ -212,8 +216,12 @@ class TSEExtractor(TransformerMixin, BaseEstimator):
         is_file = not isinstance(video, np.ndarray)
         n_frames = count_frames(video) if is_file else len(video)
         shown = window_frames(n_frames, self.width, self.stride, self.clip_length)
-        frames = iterate_frames(video) if is_file else video
-        return cut_clips(frames, shown, lambda frame: resize_and_crop(frame, self.frame_size))
+
+        def prepare(frame: Any) -> NDArray[np.uint8]:
+            return resize_and_crop(to_rgb(frame) if is_file else frame, self.frame_size)
+
+        frames: Iterable[Any] = decode(video) if is_file else video
+        return cut_clips(frames, shown, prepare)
 
     def _encode(self, clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.floating]:
         from skdejavid.video.encoders import encode
@@ -225,6 +233,8 @@ def _check_videos(X: Any) -> list[Any]:
     """The videos as a list of paths and uint8 arrays."""
     if isinstance(X, (str, bytes, PathLike)):
         raise TypeError(f"X is a single path, expected a list of videos: pass [{X!r}]")
+    if isinstance(X, np.ndarray) and X.ndim == 4:
+        raise ValueError(f"X is a single video of shape {X.shape}, expected a list: pass [X]")
     videos = [_check_video(video, i) for i, video in enumerate(X)]
     if not videos:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
@@ -248,11 +258,24 @@ def _check_video(video: Any, index: int) -> Any:
     return array
 
 
-def _require_finite(
-    embeddings: NDArray[np.floating], indices: Sequence[int], videos: Sequence[Any]
+def _require_valid(
+    embeddings: NDArray[np.floating],
+    indices: Sequence[int],
+    videos: Sequence[Any],
+    earlier: Sequence[NDArray[np.floating]],
 ) -> None:
+    """Refuse embeddings that are not finite, or not as wide as all before them."""
+
+    def name(row: int) -> str:
+        video = videos[indices[row]]
+        return f"X[{indices[row]}] ({video if isinstance(video, str) else 'an array'})"
+
+    if earlier and earlier[0].shape[1] != embeddings.shape[1]:
+        raise ValueError(
+            f"the encoder returned {embeddings.shape[1]} features for {name(0)}, "
+            f"but {earlier[0].shape[1]} before"
+        )
     finite = np.isfinite(embeddings).all(axis=1)
     if not finite.all():
-        index = indices[int(np.flatnonzero(~finite)[0])]
-        name = videos[index] if isinstance(videos[index], str) else "an array"
-        raise ValueError(f"the encoder returned NaN or infinity for X[{index}] ({name})")
+        row = int(np.flatnonzero(~finite)[0])
+        raise ValueError(f"the encoder returned NaN or infinity for {name(row)}")

@@ -175,8 +175,8 @@ void distances_along(const Problem<Real>& problem, const Run* runs, double* dist
     });
 }
 
-/// Calls `visit(pair, frames, run)` for every sequence, in their order, that has a coefficient
-/// other than 0 with the centroid: the fixed order makes sums over sequences reproducible.
+/// Calls `visit(coefficient, frames, run)` for every sequence, in their order, whose coefficient
+/// with the centroid is not 0. The fixed order makes sums over sequences reproducible.
 template <typename Real, typename Visit>
 void for_each_run(const Problem<Real>& problem, const Run* runs, const double* coefficients,
                   std::int64_t centroid, std::int64_t timestep, const Visit& visit) {

@@ -6,14 +6,14 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
 namespace skdejavid {
 
-/// A thread is only started for this many weighted differences or more. Computing them takes several
-/// times as long as starting it, and little is lost where the machine is too busy to run it at once.
+/// A thread is only started for this many weighted differences or more. Computing them takes
+/// several times as long as starting it, and little is lost where the machine is too busy to run it
+/// at once.
 constexpr double kMinimumWorkPerThread = 1e6;
 
 /// How many threads `work` weighted differences are worth, at most `n_threads`.
@@ -48,8 +48,8 @@ void parallel_for(std::int64_t n_tasks, int n_threads, const MakeWorker& make_wo
     for (std::int64_t i = 0; i < n_helpers; ++i) {
         try {
             helpers.emplace_back(work_until_done);
-        } catch (const std::system_error&) {
-            break;  // the machine has no thread left: those that run do all the tasks
+        } catch (...) {
+            break;  // no thread or memory left for it: those that run do all the tasks
         }
     }
     work_until_done();

@@ -1,0 +1,38 @@
+"""Weighted statistics of sequences."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import gen_batches
+
+from skdejavid.sequences import TSEArray
+
+__all__ = ["standard_deviations", "weighted_median"]
+
+_ROWS_PER_CHUNK = 65_536  # bounds the memory of a float64 copy
+
+
+def weighted_median(values: NDArray[np.int64], weight: NDArray[np.float64]) -> int:
+    """The value (n,) at which half of the weight (n,) is reached; weight k acts as k copies."""
+    order = np.argsort(values)
+    reached = np.cumsum(weight[order])
+    return int(values[order][np.searchsorted(reached, reached[-1] / 2)])
+
+
+def standard_deviations(
+    sequences: TSEArray, sample_weight: NDArray[np.float64]
+) -> NDArray[np.floating]:
+    """Standard deviation (n_features,) of each feature over all frames, 1 where it is constant.
+
+    Each frame counts as often as its sequence, `sample_weight` (n_sequences,). What is too small
+    to divide by in the data's own floating type counts as constant.
+    """
+    values = sequences.values
+    frame_weight = np.repeat(sample_weight, sequences.lengths)
+    scaler = StandardScaler()
+    for rows in gen_batches(len(values), _ROWS_PER_CHUNK):
+        scaler.partial_fit(values[rows], sample_weight=frame_weight[rows])
+    is_constant = scaler.scale_ < np.finfo(values.dtype).tiny
+    return np.where(is_constant, 1.0, scaler.scale_).astype(values.dtype)

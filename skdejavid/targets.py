@@ -1,0 +1,55 @@
+"""Labels and sample weights as the classifier takes them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from skdejavid.sequences import TSEArray
+
+__all__ = ["check_targets", "positive_weights"]
+
+
+def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str) -> NDArray[Any]:
+    """Class labels (n_sequences,), or an error that says what is wrong with `y`."""
+    if y is None:
+        raise ValueError(
+            f"This {estimator_name} estimator requires y to be passed, but the target y is None."
+        )
+    targets = column_or_1d(y, warn=True)
+    assert_all_finite(targets, input_name="y")
+    check_classification_targets(targets)
+    if len(targets) != len(sequences):
+        hint = (
+            " A 2-D array is read as sequences of one frame each; pass a single sequence as [x]."
+            if sequences.lengths.max() == 1
+            else ""
+        )
+        raise ValueError(
+            "Found input variables with inconsistent numbers of samples: "
+            f"[{len(sequences)}, {len(targets)}].{hint}"
+        )
+    return targets
+
+
+def positive_weights(sample_weight: NDArray[np.float64], y: NDArray[Any]) -> NDArray[np.intp]:
+    """Indices of the samples that count; warns if that leaves a class without any."""
+    if not sample_weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    if not np.isfinite(sample_weight.sum()):
+        raise ValueError("the sum of sample_weight overflows")
+    kept = np.flatnonzero(sample_weight)
+    lost = np.setdiff1d(y, y[kept])
+    if len(lost):
+        warnings.warn(
+            f"all samples of class {lost[0]!r} have zero sample_weight: the class is left out",
+            UserWarning,
+            stacklevel=4,  # the caller of fit
+        )
+    return kept
