@@ -42,7 +42,9 @@ def positive_weights(sample_weight: NDArray[np.float64], y: NDArray[Any]) -> NDA
     """Indices of the samples that count; warns if that leaves a class without any."""
     if not sample_weight.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    if not np.isfinite(sample_weight.sum()):
+    with np.errstate(over="ignore"):
+        total = sample_weight.sum()
+    if not np.isfinite(total):
         raise ValueError("the sum of sample_weight overflows")
     kept = np.flatnonzero(sample_weight)
     lost = np.setdiff1d(y, y[kept])

@@ -44,3 +44,15 @@ def gun_point():
     X_train, y_train = load_gunpoint("train")
     X_test, y_test = load_gunpoint("test")
     return X_train.transpose(0, 2, 1), y_train, X_test.transpose(0, 2, 1), y_test
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many of scikit-learn's own checks ran, and how they went."""
+    results = {
+        outcome: sum("test_scikit_learns_own_checks" in report.nodeid for report in reports)
+        for outcome, reports in terminalreporter.stats.items()
+        if outcome in ("passed", "failed", "skipped", "xfailed")
+    }
+    if any(results.values()):
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in results.items() if count)
+        terminalreporter.write_line(f"scikit-learn's estimator checks: {counts}")

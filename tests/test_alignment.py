@@ -1,5 +1,4 @@
-import os
-
+import joblib
 import numpy as np
 import pytest
 import reference
@@ -77,8 +76,9 @@ def test_float32_stays_float32_only_if_everything_is(rng):
 
 
 def test_grouping_order_and_threads_change_no_bit(rng):
-    X = TSEArray([rng.standard_normal((n, 5)) for n in range(1, 30)])
-    centroids = rng.standard_normal((3, 4, 5))
+    # Some 5 million weighted differences: work for more than one thread.
+    X = TSEArray([rng.standard_normal((n, 1000)) for n in range(1, 30)])
+    centroids = rng.standard_normal((3, 4, 1000))
     together = dtw_distances(X, centroids, n_jobs=1)
     np.testing.assert_array_equal(together, dtw_distances(X, centroids, n_jobs=4))
     alone = np.concatenate([dtw_distances([x], centroids) for x in X])
@@ -97,6 +97,7 @@ def test_grouping_order_and_threads_change_no_bit(rng):
         (np.zeros((2, 4, 3)), np.ones((2, 4, 1)), r"weights must have the shape of centroids"),
         (np.zeros((2, 4, 3)), -np.ones((2, 4, 3)), "weights must be at least 0, got -1.0"),
         (np.zeros((2, 4, 3)), np.full((2, 4, 3), np.inf), "weights contains NaN or infinity"),
+        (np.full((2, 4, 3), "2026-01-01", dtype="M8[D]"), None, r"centroids .* datetime64"),
         (np.zeros((2, 4, 3), dtype=complex), None, "Complex data not supported"),
     ],
 )
@@ -133,7 +134,8 @@ def test_unknown_devices_are_refused(device):
 
 def test_threads_follow_n_jobs_the_environment_and_the_machine(monkeypatch):
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "3")  # joblib's own limit: a machine of 3 cores
-    n_cpus = min(3, len(os.sched_getaffinity(0)))
+    n_cpus = joblib.cpu_count()
+    assert n_cpus <= 3
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert count_threads(None) == n_cpus
     assert count_threads(-1) == n_cpus
@@ -155,3 +157,27 @@ def test_a_problem_reads_the_memory_it_was_given(rng):
     before = problem.distances(False)
     centroids += 1.0
     assert not np.array_equal(problem.distances(False), before)
+
+
+@pytest.mark.parametrize("n_jobs", [2, 10**6])
+def test_more_threads_than_the_machine_has_are_bounded(n_jobs):
+    assert count_threads(n_jobs) == min(n_jobs, 1024)
+
+
+def test_a_path_is_that_of_two_sequences():
+    frames = np.zeros((3, 2))
+    with pytest.raises(ValueError, match="x must be a 2-D array, got 1-D"):
+        dtw_path(frames[0], frames)
+    with pytest.raises(ValueError, match="centroid must be a 2-D array, got 3-D"):
+        dtw_path(frames, frames[None])
+
+
+def test_misaligned_memory_is_read_right(rng):
+    values = rng.standard_normal((6, 3))
+    buffer = np.zeros(values.nbytes + 1, dtype=np.uint8)
+    shifted = buffer[1:].view(np.float64).reshape(values.shape)
+    shifted[...] = values
+    assert not shifted.flags.aligned
+    centroids = rng.standard_normal((2, 4, 3))
+    for X, same in (([shifted], [values]), (shifted, values), (shifted[None], values[None])):
+        np.testing.assert_array_equal(dtw_distances(X, centroids), dtw_distances(same, centroids))

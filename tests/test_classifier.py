@@ -1,3 +1,4 @@
+import copy
 import pickle
 import subprocess
 import sys
@@ -141,6 +142,7 @@ def test_the_container_changes_no_bit(convert, orders):
 
 def test_threads_and_grouping_change_no_bit(orders):
     X, y = orders
+    X = [np.tile(x, 100) for x in X]  # 600 features: work for more than one thread
     one = DejaVidClassifier(n_jobs=1, **QUICK).fit(X, y)
     two = DejaVidClassifier(n_jobs=2, **QUICK).fit(X, y)
     np.testing.assert_array_equal(one.centroids_, two.centroids_)
@@ -268,6 +270,7 @@ def test_a_class_without_weight_is_left_out_with_a_warning(orders):
         (-np.ones(90), "Negative values in data passed to `sample_weight`"),
         (np.full(90, np.nan), "Input sample_weight contains NaN"),
         (np.zeros(90), "at least one non-zero number"),
+        (np.full(90, 1e307), "the sum of sample_weight overflows"),
     ],
 )
 def test_bad_sample_weights_are_refused(sample_weight, message, orders):
@@ -339,12 +342,41 @@ def test_predicting_needs_fitting_first(method, orders):
 
 
 @pytest.mark.parametrize("attribute", ["centroids_", "log_weights_"])
-def test_edited_attributes_cannot_lead_out_of_bounds(attribute, orders):
+@pytest.mark.parametrize("part", [np.s_[:, :, :2], np.s_[:, :2], np.s_[:2], np.s_[0]])
+def test_edited_attributes_cannot_lead_out_of_bounds(attribute, part, fitted, orders):
+    clf = copy.copy(fitted)
+    setattr(clf, attribute, getattr(clf, attribute)[part])
+    with pytest.raises(ValueError, match=r"features|shape|3-D"):
+        clf.predict(orders[0])
+
+
+def test_a_fit_that_fails_changes_nothing(orders):
     X, y = orders
     clf = DejaVidClassifier(**QUICK).fit(X, y)
-    setattr(clf, attribute, getattr(clf, attribute)[:, :, :2])
-    with pytest.raises(ValueError, match=r"features|shape"):
+    before = {name: value for name, value in vars(clf).items() if name.endswith("_")}
+    wider = [np.hstack([x, x]) for x in X]
+    clf.set_params(learning_rate=1e6)
+    with pytest.raises(RuntimeError, match="lower learning_rate"):
+        clf.fit(wider, y)
+    assert {name: value for name, value in vars(clf).items() if name.endswith("_")} == before
+    assert clf.predict(X).shape == y.shape
+
+
+def test_a_first_fit_that_fails_leaves_it_unfitted(orders):
+    X, y = orders
+    clf = DejaVidClassifier(**QUICK | {"learning_rate": 1e6})
+    with pytest.raises(RuntimeError, match="lower learning_rate"):
+        clf.fit(X, y)
+    with pytest.raises(NotFittedError):
         clf.predict(X)
+
+
+def test_a_narrow_model_computes_in_its_own_precision(fitted, orders):
+    """One wide sequence among narrow ones must not change the others' bits."""
+    X, _ = orders
+    assert fitted.centroids_.dtype == np.float32
+    mixed = [x.astype(np.float64) if i % 2 else x for i, x in enumerate(X)]
+    np.testing.assert_array_equal(fitted.transform(mixed), fitted.transform(X))
 
 
 def test_data_is_left_as_it_was(orders):
@@ -391,3 +423,19 @@ def test_progress_is_shown_only_when_asked_for(orders, capsys):
     assert "centroids" in shown
     assert "epochs" in shown
     assert "loss=" in shown
+
+
+def test_warnings_point_to_the_line_that_fits(orders):
+    X, y = orders
+    with pytest.warns(UserWarning, match="zero sample_weight") as caught:
+        DejaVidClassifier(**QUICK).fit(X, y, sample_weight=y > 0)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="no gradient for 2 classes") as caught:
+        DejaVidClassifier(normalize="layer", **QUICK).fit(X, y > 2)
+    assert caught[0].filename == __file__
+
+
+def test_auto_time_steps_follow_sample_weights():
+    X = [np.random.default_rng(n).standard_normal((n, 1)) for n in (20, 30, 60)]
+    clf = DejaVidClassifier(n_epochs=1).fit(X, [0, 1, 1], sample_weight=[1, 1, 5])
+    assert clf.centroids_.shape == (2, 30, 1)

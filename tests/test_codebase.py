@@ -100,8 +100,13 @@ def test_everything_public_is_there_and_documented():
 def test_versions_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert skdejavid.__version__ == version("skdejavid") == project["version"]
-    changelog = (ROOT / "CHANGELOG.md").read_text()
-    assert f"## [{project['version']}]" in changelog or "## [Unreleased]" in changelog
+
+
+def test_the_changelog_is_kept():
+    """Changes go under Unreleased until a release gives them its number."""
+    sections = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert sections[0] == "Unreleased"
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", section) for section in sections[1:])
 
 
 def includes(path):

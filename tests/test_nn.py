@@ -155,3 +155,9 @@ def test_parameters_of_wrong_shapes_are_refused(shapes):
     tensors = [None if shape is None else torch.zeros(shape) for shape in shapes]
     with pytest.raises(ValueError, match="centroids and log_weights must be 3-D"):
         TimeWeightedDTW(*tensors)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_other_precisions_are_refused(dtype):
+    with pytest.raises((TypeError, ValueError), match="float32 or float64"):
+        TimeWeightedDTW(torch.zeros(2, 3, 4, dtype=dtype))

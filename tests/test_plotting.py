@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from sklearn.exceptions import NotFittedError
 
 from skdejavid import AlignmentDisplay, DejaVidClassifier, dtw_path
 from skdejavid.datasets import make_order_sequences
@@ -63,3 +64,17 @@ def test_a_label_that_is_no_class_is_refused(model):
     clf, X = model
     with pytest.raises(ValueError, match="label 'x' is not one of the classes"):
         AlignmentDisplay.from_estimator(clf, X[0], label="x")
+
+
+def test_weights_of_zero_can_be_drawn():
+    frames = np.arange(6.0).reshape(3, 2)
+    weights = np.array([[0.0, 1.0], [2.0, 0.0]])
+    display = AlignmentDisplay(frames, frames[:2], weights, dtw_path(frames, frames[:2], weights))
+    display.plot().figure_.draw_without_rendering()
+    shown = np.asarray(display.axes_["weights"].images[0].get_array())
+    np.testing.assert_allclose(shown, weights, atol=1e-300)
+
+
+def test_an_unfitted_model_has_nothing_to_draw():
+    with pytest.raises(NotFittedError):
+        AlignmentDisplay.from_estimator(DejaVidClassifier(), np.zeros((3, 2)))

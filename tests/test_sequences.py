@@ -189,7 +189,7 @@ def test_a_pickled_slice_does_not_carry_the_rest(rng):
     assert len(pickle.dumps(X[10:12])) < 2000
 
 
-def test_parallel_workers_map_its_memory(tmp_path, rng):
+def test_joblib_maps_its_memory(tmp_path, rng):
     X = TSEArray(rng.standard_normal((300, 5, 2)))
     joblib.dump(X, tmp_path / "x.joblib")
     mapped = joblib.load(tmp_path / "x.joblib", mmap_mode="r")
@@ -288,3 +288,14 @@ def test_an_estimator_learns_the_names_of_a_data_frame():
     assert estimator.feature_names_in_.tolist() == ["a", "b"]
     with pytest.raises(ValueError, match="feature names should match"):
         check_sequences(pd.DataFrame({"b": [1.0], "a": [2.0]}), estimator=estimator, reset=False)
+
+
+def test_a_data_frame_with_one_column_of_arrays_is_its_sequences(ragged):
+    X, _ = ragged
+    column = pd.Series(X, index=range(5, 5 + len(X)), name="frames")
+    assert_holds(TSEArray(column.to_frame()), X)
+
+
+def test_packed_values_without_features_are_refused():
+    with pytest.raises(ValueError, match=r"n_features >= 1\), got shape \(3, 0\)"):
+        TSEArray.from_packed(np.zeros((3, 0)), [0, 3])

@@ -1,5 +1,7 @@
 """Where scikit-learn lets estimators go, and its own checks."""
 
+from unittest import SkipTest
+
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -31,15 +33,16 @@ CONTAINERS = pytest.mark.parametrize(
 @pytest.mark.filterwarnings("ignore:all samples of class .* have zero sample_weight")
 @parametrize_with_checks([DejaVidClassifier()])
 def test_scikit_learns_own_checks(estimator, check):
-    check(estimator)
+    try:
+        check(estimator)
+    except SkipTest as error:  # a check that did not run has shown nothing
+        pytest.fail(f"skipped: {error}")
 
 
 def test_all_of_scikit_learns_checks_apply():
     """They apply only to estimators that take 2-D arrays, and skip what an environment lacks."""
     assert get_tags(DejaVidClassifier()).input_tags.two_d_array
-    n_checks = len(list(estimator_checks_generator(DejaVidClassifier())))
-    print(f"scikit-learn's estimator checks: {n_checks}")
-    assert n_checks >= 55
+    assert len(list(estimator_checks_generator(DejaVidClassifier()))) >= 55
 
 
 @pytest.fixture(scope="module")

@@ -153,11 +153,19 @@ def test_history_tells_what_happened(problem):
     assert [record["loss"] for record in records] == result.history["loss"].tolist()
 
 
-def test_threads_seeds_and_torch_settings(problem):
+def test_threads_change_no_bit(rng):
+    # Some 10 million weighted differences a batch: work for more than one thread.
+    X = [rng.standard_normal((n_frames, 4000)) for n_frames in range(1, 13)]
+    data = TrainingData(TSEArray(X), np.arange(12) % 3, np.ones(12))
+    large = data, rng.standard_normal((3, 20, 4000)), np.zeros((3, 20, 4000))
+    one, three = (run(large, np.ones(4000), n_threads=n, batch_size=12, n_epochs=2) for n in (1, 3))
+    np.testing.assert_array_equal(one.centroids, three.centroids)
+    np.testing.assert_array_equal(one.log_weights, three.log_weights)
+
+
+def test_the_seed_decides_and_not_the_mode_of_the_caller(problem):
     one = run(problem)
-    for same in (run(problem, n_threads=3), run(problem)):
-        np.testing.assert_array_equal(one.centroids, same.centroids)
-        np.testing.assert_array_equal(one.log_weights, same.log_weights)
+    np.testing.assert_array_equal(one.centroids, run(problem).centroids)
     assert not np.array_equal(one.centroids, run(problem, seed=1).centroids)
     for mode in (torch.no_grad, torch.inference_mode):  # a caller's own
         with mode():
@@ -184,3 +192,14 @@ def test_read_only_data_is_enough(problem):
 def test_a_loss_that_is_not_finite_stops_with_advice(problem):
     with pytest.raises(RuntimeError, match=r"loss became nan in epoch \d: lower learning_rate"):
         run(problem, learning_rate=1e6)
+
+
+def test_parameters_that_are_not_finite_are_no_result(problem):
+    """The last step can do it, when no loss comes after it."""
+    with pytest.raises(RuntimeError, match=r"parameters left the range .* lower learning_rate"):
+        run(problem, learning_rate=1e4, batch_size=12, n_epochs=1)
+
+
+def test_the_learning_rate_is_reported_even_if_no_weight_is_learned(problem):
+    rates = run(problem, learn_weights=False).history["learning_rate"]
+    np.testing.assert_allclose(rates, 0.03 * np.array([1, 0.75, 0.25]))

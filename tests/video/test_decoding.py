@@ -52,11 +52,27 @@ def test_a_file_that_is_no_video_is_named(content, tmp_path):
         list(iterate_frames(path))
 
 
-def test_a_file_cut_short_is_an_error_and_not_a_shorter_video(tmp_path):
-    path = tmp_path / "cut.mp4"
-    write_video(path, numbered(100))
-    path.write_bytes(path.read_bytes()[:-2000])  # the index is at the end
-    with pytest.raises(VideoDecodeError, match=r"cut\.mp4"):
+@pytest.mark.parametrize(
+    ("suffix", "codec", "cut"),
+    [("mp4", "libx264", "index"), ("avi", "mpeg4", "half"), ("avi", "mjpeg", "half")],
+)
+def test_a_file_cut_short_is_an_error_and_not_a_shorter_video(suffix, codec, cut, tmp_path):
+    path = tmp_path / f"cut.{suffix}"
+    write_video(path, numbered(100), codec=codec)
+    content = path.read_bytes()
+    path.write_bytes(content[: {"index": -2000, "half": len(content) // 2}[cut]])
+    with pytest.raises(VideoDecodeError, match=rf"cut\.{suffix}"):
+        count_frames(path)
+
+
+def test_a_damaged_frame_is_an_error_and_not_a_gray_picture(tmp_path):
+    path = tmp_path / "damaged.avi"
+    write_video(path, numbered(100), codec="mpeg4")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(bytes(content))
+    with pytest.raises(VideoDecodeError, match=r"damaged\.avi"):
         count_frames(path)
 
 

@@ -115,3 +115,32 @@ def test_frames_of_the_right_size_are_only_cropped(rng):
     frame = rng.integers(0, 256, size=(8, 12, 3), dtype=np.uint8)
     np.testing.assert_array_equal(resize_and_crop(frame, 8), frame[:, 2:10])
     assert resize_and_crop(frame, None) is frame
+
+
+@pytest.mark.parametrize("layout", ["BCTHW", "BTCHW", "BCHW"])
+def test_the_encoder_gets_contiguous_memory(layout, clips):
+    embeddings = encode(
+        lambda batch: batch.view(len(batch), -1)[:, :2], clips, layout=layout, mean=None, std=None
+    )
+    assert embeddings.shape == (3, 2)
+
+
+def test_numbers_for_normalization_may_be_of_any_type(clips):
+    def encoder(batch):
+        assert batch.dtype == torch.float32
+        return batch.mean(dim=(2, 3, 4))
+
+    mean = np.array([0.1, 0.2, 0.3])
+    options = {"layout": "BCTHW", "std": None}
+    expected = encode(encoder, clips, mean=[0.1, 0.2, 0.3], **options)
+    for given in (mean, tuple(mean), torch.from_numpy(mean)):
+        np.testing.assert_array_equal(encode(encoder, clips, mean=given, **options), expected)
+    with pytest.raises(ValueError, match="mean and std must be one number or one per channel"):
+        encode(encoder, clips, mean=[0.1, 0.2], **options)
+
+
+def test_read_only_frames_are_resized_without_a_warning(rng):
+    frame = rng.integers(0, 256, size=(8, 12, 3), dtype=np.uint8)
+    expected = resize_and_crop(frame, 4)
+    frame.flags.writeable = False
+    np.testing.assert_array_equal(resize_and_crop(frame, 4), expected)

@@ -102,12 +102,12 @@ def test_cloning_shares_the_encoder():
 
 
 def test_it_needs_no_fitting_and_pickles(videos, tmp_path):
-    extractor = TSEExtractor(mean_color, frame_size=8)
+    extractor = TSEExtractor(torch.nn.Flatten(), frame_size=8, clip_length=2)
     expected = extractor.transform(videos)
-    joblib.dump(TSEExtractor(torch.nn.Flatten(), frame_size=8), tmp_path / "extractor.joblib")
+    joblib.dump(extractor, tmp_path / "extractor.joblib")
     loaded = joblib.load(tmp_path / "extractor.joblib")
-    assert isinstance(loaded.encoder, torch.nn.Flatten)
-    np.testing.assert_array_equal(expected.values, extractor.fit(videos).transform(videos).values)
+    for same in (loaded, loaded.fit(videos)):
+        np.testing.assert_array_equal(same.transform(videos).values, expected.values)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,7 @@ def test_it_needs_no_fitting_and_pickles(videos, tmp_path):
     [
         ("clip.mp4", TypeError, r"X is a single path, expected a list .* \['clip.mp4'\]"),
         ([], ValueError, r"0 sample\(s\)"),
+        (np.zeros((4, 6, 8, 3), np.uint8), ValueError, r"X is a single video .* pass \[X\]"),
         ([3], TypeError, r"X\[0\] is a int, expected the path of a video or an array"),
         ([np.zeros((4, 6, 8, 3))], ValueError, r"X\[0\] must be a uint8 array .* got float64"),
         ([np.zeros((4, 6, 8), np.uint8)], ValueError, r"X\[0\] .* got uint8 of shape \(4, 6, 8\)"),
@@ -173,3 +174,16 @@ def test_progress_is_shown_only_when_asked_for(videos, capsys):
     assert capsys.readouterr() == ("", "")
     TSEExtractor(mean_color, frame_size=8, verbose=1).transform(videos)
     assert "videos" in capsys.readouterr().err
+
+
+def test_embeddings_of_another_width_are_refused_with_the_video(rng):
+    videos = [rng.integers(0, 256, size=(4, *size, 3), dtype=np.uint8) for size in ((4, 4), (6, 6))]
+    extractor = TSEExtractor(torch.nn.Flatten(), frame_size=None, clip_length=1)
+    with pytest.raises(ValueError, match=r"108 features for X\[1\] \(an array\), but 48 before"):
+        extractor.transform(videos)
+
+
+def test_windows_of_differing_length_are_refused_before_any_work(videos):
+    extractor = TSEExtractor(mean_color, width=0.2, clip_length=None)
+    with pytest.raises(ValueError, match="clip_length is needed where width is a fraction"):
+        extractor.fit(videos)

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from skdejavid import TSEArray
+from skdejavid.targets import check_targets, positive_weights
+
+
+def test_targets_come_back_as_they_are(ragged):
+    X, y = ragged
+    np.testing.assert_array_equal(check_targets(y, TSEArray(X), "Some"), y)
+    assert check_targets(["a", "b"] * 6, TSEArray(X), "Some").tolist() == ["a", "b"] * 6
+
+
+def test_the_estimator_is_named_when_targets_are_missing(ragged):
+    with pytest.raises(ValueError, match="This Some estimator requires y to be passed"):
+        check_targets(None, TSEArray(ragged[0]), "Some")
+
+
+def test_only_sequences_of_one_frame_each_get_a_hint():
+    for frames, has_hint in ((np.zeros((4, 2)), True), (np.zeros((4, 3, 2)), False)):
+        with pytest.raises(ValueError, match=r"samples: \[4, 1\]") as error:
+            check_targets([0], TSEArray(frames), "Some")
+        assert ("pass a single sequence as [x]" in str(error.value)) == has_hint
+
+
+def test_samples_of_weight_zero_do_not_count():
+    y = np.array([1, 0, 1, 0])
+    assert positive_weights(np.array([0.5, 1.0, 0.0, 0.0]), y).tolist() == [0, 1]
+
+
+def test_a_class_that_does_not_count_is_named():
+    with pytest.warns(UserWarning, match="class .*'b'.* is left out"):
+        kept = positive_weights(np.array([1.0, 0.0]), np.array(["a", "b"]))
+    assert kept.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [(0.0, "at least one non-zero"), (1e308, "the sum of sample_weight overflows")],
+)
+def test_weights_without_a_sum_to_divide_by_are_refused(weight, message):
+    with pytest.raises(ValueError, match=message):
+        positive_weights(np.full(3, weight), np.arange(3))
