@@ -4,8 +4,9 @@
     python benchmarks/bench_accuracy.py --set normalize=global --set n_timesteps=8 --seeds 5
     python benchmarks/bench_accuracy.py --folder path/to/sets
 
-Without a folder, the data sets that aeon bundles are used. A folder holds ``<name>.npz`` files with
-``values_train``, ``offsets_train``, ``y_train`` and the same with ``_test``.
+Without a folder, the data sets that aeon bundles are used, and generated sequences in which only the
+order of events tells the classes apart. A folder holds ``<name>.npz`` files with ``values_train``,
+``offsets_train``, ``y_train`` and the same with ``_test``.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from pathlib import Path
 import numpy as np
 from aeon import datasets
 
+import skdejavid
 from skdejavid import DejaVidClassifier, TSEArray
+from skdejavid.datasets import make_order_sequences
 
 BUNDLED = {
     "BasicMotions": datasets.load_basic_motions,
@@ -28,10 +31,12 @@ BUNDLED = {
 
 
 def bundled_sets():
-    """Yield (name, X_train, y_train, X_test, y_test) of what aeon bundles."""
+    """Yield (name, X_train, y_train, X_test, y_test) of what everybody has."""
     for name, load in BUNDLED.items():
         (X_train, y_train), (X_test, y_test) = load("train"), load("test")
         yield name, TSEArray.from_aeon(X_train), y_train, TSEArray.from_aeon(X_test), y_test
+    train, test = make_order_sequences(90, random_state=0), make_order_sequences(300, random_state=1)
+    yield "OrderOfEvents", *train, *test
 
 
 def sets_in(folder):
@@ -83,7 +88,11 @@ def main():
     mean = statistics.mean(statistics.mean(accuracies) for accuracies in results.values())
     print(f"{'mean':28} {100 * mean:6.2f}")
     if arguments.json:
-        record = {"settings": dict(arguments.settings), "accuracies": results}
+        record = {
+            "version": skdejavid.__version__,
+            "settings": dict(arguments.settings),
+            "accuracies": results,
+        }
         arguments.json.write_text(json.dumps(record, indent=2) + "\n")
 
 
