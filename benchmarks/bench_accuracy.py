@@ -4,9 +4,9 @@
     python benchmarks/bench_accuracy.py --set normalize=global --set n_timesteps=8 --seeds 5
     python benchmarks/bench_accuracy.py --folder path/to/sets
 
-Without a folder, the data sets that aeon bundles are used, and generated sequences in which only the
-order of events tells the classes apart. A folder holds ``<name>.npz`` files with ``values_train``,
-``offsets_train``, ``y_train`` and the same with ``_test``.
+Without a folder, the data sets that aeon bundles are used, and generated sequences in which only
+the order of events tells the classes apart. A folder holds ``<name>.npz`` files with
+``values_train``, ``offsets_train``, ``y_train`` and the same with ``_test``.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def bundled_sets():
     for name, load in BUNDLED.items():
         (X_train, y_train), (X_test, y_test) = load("train"), load("test")
         yield name, TSEArray.from_aeon(X_train), y_train, TSEArray.from_aeon(X_test), y_test
-    train, test = make_order_sequences(90, random_state=0), make_order_sequences(300, random_state=1)
+    train, test = (make_order_sequences(n, random_state=i) for i, n in enumerate((90, 300)))
     yield "OrderOfEvents", *train, *test
 
 

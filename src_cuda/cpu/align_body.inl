@@ -15,9 +15,24 @@
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
 
-// Features per block. Partial sums stay this short before they are added up in double, which keeps
-// float32 sums as accurate as NumPy's pairwise ones, and all rows of a block stay in the L1 cache.
-constexpr std::int64_t kBlock = 256;
+// Features per block. Sums stay as accurate as NumPy's pairwise ones: in float32 because blocks are
+// short and are added up in double, in float64 because there are few of them. The rows of a block
+// stay in the L1 cache.
+template <typename Real>
+constexpr std::int64_t kBlock = sizeof(Real) == 4 ? 256 : 2048;
+
+constexpr std::int64_t kGradientBlock = 256;  // features whose sums are kept on the stack
+
+/// The sum of a power of two of lanes, in double and by halves.
+template <int kLanes, typename Real>
+double sum_of(const Real* lanes) {
+    double sums[kLanes];
+    for (int k = 0; k < kLanes; ++k) sums[k] = lanes[k];
+    for (int half = kLanes / 2; half > 0; half /= 2) {
+        for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
+    }
+    return sums[0];
+}
 
 /// Adds the cost of as many whole groups of kLanes features, from `f` on, as there are; `f` moves
 /// past them. The lanes are independent partial sums: a fixed order of summation that needs no
@@ -27,14 +42,14 @@ double cost_of_groups(const Real* weight, const Real* centroid, const Real* fram
                       std::int64_t n_features, std::int64_t& f) {
     double total = 0.0;
     while (f + kLanes <= n_features) {
-        const std::int64_t end = std::min(f + kBlock, n_features);
+        const std::int64_t end = std::min(f + kBlock<Real>, n_features);
         Real lanes[kLanes] = {};
         for (; f + kLanes <= end; f += kLanes) {
             for (int k = 0; k < kLanes; ++k) {
                 lanes[k] += weighted_difference(weight[f + k], centroid[f + k], frame[f + k]);
             }
         }
-        for (const Real lane : lanes) total += lane;
+        total += sum_of<kLanes>(lanes);
     }
     return total;
 }
@@ -197,14 +212,14 @@ void centroid_frame_gradients(const Problem<Real>& problem, const Run* runs,
     const std::int64_t offset = problem.centroids.offset(centroid, timestep);
     const Real* centroid_frame = problem.centroids.values + offset;
     const Real* weight = problem.centroids.weights + offset;
-    for (std::int64_t begin = 0; begin < n_features; begin += kBlock) {
-        const std::int64_t size = std::min(kBlock, n_features - begin);
-        double sum_signs[kBlock] = {};
-        double sum_differences[kBlock] = {};
+    for (std::int64_t begin = 0; begin < n_features; begin += kGradientBlock) {
+        const std::int64_t size = std::min(kGradientBlock, n_features - begin);
+        double sum_signs[kGradientBlock] = {};
+        double sum_differences[kGradientBlock] = {};
         for_each_run(problem, runs, grad_distances, centroid, timestep,
                      [&](double grad, const Real* frames, Run run) {
-                         Real signs[kBlock] = {};
-                         Real differences[kBlock] = {};
+                         Real signs[kGradientBlock] = {};
+                         Real differences[kGradientBlock] = {};
                          for (std::int64_t j = run.first; j <= run.last; ++j) {
                              const Real* frame = frames + j * n_features + begin;
                              for (std::int64_t f = 0; f < size; ++f) {
