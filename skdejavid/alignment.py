@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skdejavid import _core
-from skdejavid.reading import as_real
+from skdejavid.reading import as_real, without_torch
 from skdejavid.sequences import SequenceView, TSEArray, check_sequences
 
 __all__ = ["Problem", "dtw_distances", "dtw_path", "make_problem"]
@@ -140,6 +140,7 @@ def dtw_path(
     >>> dtw_path([[0.0], [1.0], [1.0]], [[0.0], [1.0]]).tolist()
     [[0, 0], [1, 0], [1, 1], [1, 2]]
     """
+    x, centroid, weights = without_torch(x), without_torch(centroid), without_torch(weights)
     for name, value in {"x": x, "centroid": centroid}.items():
         if np.ndim(value) != 2:
             raise ValueError(f"{name} must be a 2-D array, got {np.ndim(value)}-D")
@@ -259,7 +260,9 @@ def _check_parameters(
 
 
 def _as_parameter(values: ArrayLike, name: str) -> NDArray[np.floating]:
-    array = as_real(np.asarray(values), name)
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array: fill it")
+    array = as_real(np.asarray(without_torch(values)), name)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} contains NaN or infinity")
     return array

@@ -25,8 +25,8 @@ from skdejavid.alignment import count_threads, distances_of_checked, resolve_dev
 from skdejavid.barycenter import class_barycenters
 from skdejavid.logits import choose_normalization, distances_to_logits
 from skdejavid.sequences import TSEArray, check_sequences
-from skdejavid.statistics import standard_deviations, weighted_median
-from skdejavid.targets import check_targets, positive_weights
+from skdejavid.statistics import require_no_overflow, standard_deviations, weighted_median
+from skdejavid.targets import check_targets, positive_weights, scaled_weights
 
 if TYPE_CHECKING:
     from skdejavid.training import TrainingResult
@@ -250,8 +250,8 @@ class DejaVidClassifier(
         ----------
         X : sequences
             Anything that :class:`TSEArray` reads: a list of ``(n_frames, n_features)`` arrays, a
-            3-D array, a ``TSEArray``, ... float32 is computed in float32, everything else in
-            float64.
+            3-D array, a ``TSEArray``, ... float32 and narrower floats are computed in float32,
+            everything else in float64.
         y : array-like of shape (n_sequences,)
             Class labels.
         sample_weight : array-like of shape (n_sequences,), optional
@@ -271,7 +271,8 @@ class DejaVidClassifier(
         TypeError, ValueError
             If `X`, `y` or `sample_weight` is not as described; the message says where.
         RuntimeError
-            If `device` asks for CUDA and there is none.
+            If `device` asks for CUDA and there is none, or the loss overflows in the first epoch.
+            In a later one a ConvergenceWarning is given and the last good parameters are kept.
         """
         learner = copy.copy(self)  # what fails midway leaves this object as it was
         learner._fit(X, y, sample_weight)
@@ -282,11 +283,13 @@ class DejaVidClassifier(
         self._validate_params()
         resolve_device(self.device)
         sequences = check_sequences(X, estimator=self)
+        require_no_overflow(sequences)
         targets = check_targets(y, sequences, type(self).__name__)
         # Of its second argument it takes no more than the number of samples.
         weight = _check_sample_weight(
             sample_weight, sequences.offsets[1:], dtype=np.float64, ensure_non_negative=True
         )
+        weight = scaled_weights(weight)
         kept = positive_weights(weight, targets)
         if len(kept) < len(targets):
             sequences, targets, weight = sequences[kept], targets[kept], weight[kept]
@@ -315,18 +318,17 @@ class DejaVidClassifier(
         ndarray of shape (n_sequences, n_classes)
         """
         check_is_fitted(self, "centroids_")
+        self._validate_params()
         sequences = check_sequences(X, estimator=self, reset=False)
-        for name in ("centroids_", "log_weights_"):
-            if np.ndim(getattr(self, name)) != 3 or len(getattr(self, name)) != len(self.classes_):
-                raise ValueError(
-                    f"{name} must be 3-D with one entry for each of {len(self.classes_)} classes, "
-                    f"got shape {np.shape(getattr(self, name))}"
-                )
-        return distances_of_checked(
+        centroids = self._fitted_array("centroids_")
+        with np.errstate(over="ignore"):  # the distance says which sequence is too large
             # Whatever else is in X, a sequence is computed in the precision of the model.
-            sequences.astype(self.centroids_.dtype),
-            self.centroids_,
-            np.exp(self.log_weights_),
+            sequences = sequences.astype(centroids.dtype)
+            weights = np.exp(self._fitted_array("log_weights_"))
+        return distances_of_checked(
+            sequences,
+            centroids,
+            weights,
             diagonal=self.diagonal,
             device=self.device,
             n_jobs=self.n_jobs,
@@ -390,7 +392,23 @@ class DejaVidClassifier(
     def _logits(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self, "centroids_")
         distances = self.transform(X)
+        if self.normalization_ not in ("layer", "global"):
+            raise ValueError(f"normalization_ is {self.normalization_!r}, not 'layer' or 'global'")
+        if not 0 < self.distance_scale_ < np.inf:
+            raise ValueError(f"distance_scale_ must be positive, got {self.distance_scale_}")
         return distances_to_logits(distances, self.normalization_, self.distance_scale_)
+
+    def _fitted_array(self, name: str) -> NDArray[np.floating]:
+        """A fitted array; an error says which one was edited into something else."""
+        array = np.asarray(getattr(self, name))
+        if array.dtype not in (np.float32, np.float64):
+            raise ValueError(f"{name} must be float32 or float64, got {array.dtype}")
+        if array.ndim != 3 or len(array) != len(self.classes_):
+            raise ValueError(
+                f"{name} must be 3-D with one entry for each of {len(self.classes_)} classes, "
+                f"got shape {array.shape}"
+            )
+        return array
 
     def _choose_normalization(self, n_classes: int) -> str:
         if self.normalize == "layer" and n_classes == 2:

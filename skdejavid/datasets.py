@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from itertools import permutations
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ def make_order_sequences(
     y : ndarray of shape (n_sequences,)
         The order, 0 to 5, each equally often but for the remainder.
     """
+    if n_features < 3:
+        raise ValueError(f"n_features must be at least 3, got {n_features}")
     rng = check_random_state(random_state)
     y = rng.permutation(np.arange(n_sequences) % len(_ORDERS))
     sequences = []
@@ -151,7 +154,27 @@ def write_video(
         Frames per second.
     options : dict of str, optional
         The codec's own options.
+
+    Raises
+    ------
+    ImportError
+        If PyAV is not installed.
+    FileNotFoundError
+        If the folder of `path` does not exist.
+    ValueError
+        If `frames` is not as described.
     """
+    frames = np.asarray(frames)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+        raise ValueError(
+            "frames must be a uint8 array (n_frames, height, width, 3) without an empty axis, got "
+            f"{frames.dtype} of shape {frames.shape}"
+        )
+    if frames.shape[1] % 2 or frames.shape[2] % 2:
+        raise ValueError(f"height and width of frames must be even, got {frames.shape[1:3]}")
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"path: there is no folder {folder}")
     av = require("av", "video", "Writing a video file")
     with av.open(fspath(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=fps, options=options or {})

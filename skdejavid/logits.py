@@ -41,8 +41,10 @@ def distances_to_logits(distances: Any, normalization: str, scale: float) -> Any
 
 
 def deviations(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unbiased standard deviation over the classes of each sample, (n_samples,); 0 for one class.
+    """Unbiased standard deviation over the classes of each sample, (n_samples,); 0 for one class,
+    and where rounding alone makes them differ.
 
     Its mean over the training samples is the scale of "global" normalization.
     """
-    return distances.std(axis=1, ddof=min(1, distances.shape[1] - 1))
+    spread = distances.std(axis=1, ddof=min(1, distances.shape[1] - 1))
+    return np.where(spread > _RELATIVE_TIE * distances.mean(axis=1), spread, 0.0)

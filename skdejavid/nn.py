@@ -72,7 +72,9 @@ class TimeWeightedDTW(torch.nn.Module):
 
     def forward(self, sequences: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
         """Distances (n_sequences, n_centroids) of sequences (n_frames, n_features)."""
-        items = list(sequences)
+        items = [torch.as_tensor(item) for item in sequences]
+        if not items:
+            raise ValueError("sequences is empty, expected at least one")
         n_features = self.centroids.shape[2]
         for i, item in enumerate(items):
             if item.ndim != 2 or len(item) == 0 or item.shape[1] != n_features:

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdejavid.alignment import dtw_path
 from skdejavid.optional import require
+from skdejavid.reading import without_torch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,10 +88,22 @@ class AlignmentDisplay:
 
         Raises
         ------
+        TypeError
+            If `estimator` holds a classifier instead of being one.
         ValueError
-            If `label` is not a class of the estimator.
+            If `label` is not a class of the estimator, or `x` is not one sequence.
         """
+        if not hasattr(estimator, "diagonal"):
+            raise TypeError(
+                f"estimator must be a DejaVidClassifier, got a {type(estimator).__name__}: pass "
+                "the one inside of it, such as search.best_estimator_ or pipeline[-1]"
+            )
         check_is_fitted(estimator, "centroids_")
+        x = without_torch(x)
+        if isinstance(x, (list, tuple)) and len({np.shape(frame) for frame in x}) > 1:
+            raise ValueError("x must be one sequence (n_frames, n_features), its frames differ")
+        if np.ndim(x) != 2:
+            raise ValueError(f"x must be one sequence (n_frames, n_features), got {np.ndim(x)}-D")
         if label is None:
             label = estimator.predict([x])[0]
         matches = np.flatnonzero(estimator.classes_ == label)

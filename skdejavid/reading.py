@@ -5,6 +5,7 @@ Knows the containers of others (lists, object arrays, tensors, ...), not our own
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from os import PathLike
 from typing import Any, NamedTuple
@@ -13,7 +14,14 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-__all__ = ["Packed", "accepted_dtypes", "as_real", "read_collection", "without_torch"]
+__all__ = [
+    "Packed",
+    "accepted_dtypes",
+    "as_real",
+    "named_frames",
+    "read_collection",
+    "without_torch",
+]
 
 
 class Packed(NamedTuple):
@@ -29,11 +37,14 @@ def read_collection(X: Any) -> Packed | None:
     if isinstance(X, (list, tuple)):
         if len(X) == 0:
             raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-        return _pack_items(X) if _looks_like_sequence(X[0]) else None
+        if any(map(_looks_like_sequence, X)):
+            return _pack_items(X)
+        _require_rows(X)
+        return None
     if not hasattr(X, "__array__"):
         return read_collection([X[i] for i in range(len(X))])
     array = np.asarray(X)
-    if array.ndim == 1 and len(array) and _looks_like_sequence(array[0]):
+    if array.dtype.kind in "OSU" and array.ndim == 1 and any(map(_looks_like_sequence, array)):
         return _pack_items(array)
     if array.ndim == 2 and array.shape[1] == 1 and _looks_like_sequence(array.flat[0]):
         return _pack_items(array[:, 0])  # a data frame with one column of arrays
@@ -46,6 +57,13 @@ def read_collection(X: Any) -> Packed | None:
             "TSEExtractor."
         )
     return None
+
+
+def named_frames(X: Any) -> Any:
+    """The first sequence of `X` if it is a data frame, whose columns name the features."""
+    is_collection = isinstance(X, (list, tuple)) or getattr(X, "ndim", 0) == 1
+    first = next(iter(X), None) if is_collection else None
+    return first if hasattr(first, "columns") else None
 
 
 def _refuse_other_types(X: Any) -> None:
@@ -82,13 +100,30 @@ def _refuse_other_types(X: Any) -> None:
 def _looks_like_sequence(item: Any) -> bool:
     """Whether a collection with this item is one of sequences, and not a row of numbers."""
     if isinstance(item, (list, tuple)):
-        return len(item) == 0 or np.ndim(item[0]) > 0
+        return len(item) == 0 or getattr(item[0], "ndim", np.ndim(item[0])) > 0
+    if item is None or isinstance(item, Mapping):
+        return True  # refused with its index
     if isinstance(item, (str, bytes, PathLike, Mapping)):
         return True  # refused with its index
     return scipy.sparse.issparse(item) or getattr(item, "ndim", 0) > 0
 
 
+def _require_rows(X: Sequence[Any]) -> None:
+    """Rows of numbers, each a sequence of one frame, must be real and equally long."""
+    for i, row in enumerate(X):
+        if not (isinstance(row, (list, tuple)) and isinstance(X[0], (list, tuple))):
+            return
+        if len(row) != len(X[0]):
+            raise ValueError(
+                f"X[{i}] has {len(row)} number(s), but X[0] has {len(X[0])}: a row of numbers is a "
+                "sequence of one frame. Write a univariate series as x[:, None]."
+            )
+        if any(isinstance(number, (complex, np.complexfloating)) for number in row):
+            raise ValueError(f"Complex data not supported: X[{i}].")
+
+
 def _pack_items(items: Sequence[Any] | NDArray[np.object_]) -> Packed:
+    _require_same_columns(items)
     sequences = [_read_sequence(item, i) for i, item in enumerate(items)]
     _require_same_features([sequence.shape for sequence in sequences])
     offsets = np.concatenate([[0], np.cumsum([len(sequence) for sequence in sequences])])
@@ -118,11 +153,20 @@ def _read_sequence(item: Any, index: int) -> NDArray[Any]:
             f"{name} is a {type(item).__name__}, expected an array (n_frames, n_features). "
             "To read videos, use TSEExtractor."
         )
+    if item is None or isinstance(item, Mapping):
+        raise TypeError(
+            f"{name} is a {type(item).__name__}, expected an array (n_frames, n_features)."
+        )
     if isinstance(item, np.ma.MaskedArray):
         raise ValueError(f"{name} is a masked array: cut it to its valid frames, or fill it.")
     if scipy.sparse.issparse(item):
         raise TypeError(f"{name} is sparse, but dense data is required.")
-    array = np.asarray(without_torch(item))
+    try:
+        array = np.asarray(without_torch(item))
+    except ValueError as error:
+        raise ValueError(
+            f"{name} is no array (n_frames, n_features): its frames differ in length"
+        ) from error
     if array.ndim != 2:
         hints = {
             1: " Write a univariate series as x[:, None].",
@@ -176,6 +220,18 @@ def _require_frames_and_features(shape: tuple[int, ...], name: str) -> None:
             )
 
 
+def _require_same_columns(items: Sequence[Any] | NDArray[np.object_]) -> None:
+    """Among data frames the same columns in the same order, so that no feature is mistaken."""
+    named = ((i, list(item.columns)) for i, item in enumerate(items) if hasattr(item, "columns"))
+    first, expected = next(named, (0, []))
+    for i, columns in named:
+        if columns != expected:
+            raise ValueError(
+                f"X[{i}] has the columns {columns}, but X[{first}] has {expected}: all sequences "
+                "must have the same features in the same order."
+            )
+
+
 def _require_same_features(shapes: list[tuple[int, ...]]) -> None:
     n_features = shapes[0][1]
     for i, shape in enumerate(shapes):
@@ -194,8 +250,13 @@ def _require_same_features(shapes: list[tuple[int, ...]]) -> None:
 
 
 def without_torch(X: Any) -> Any:
-    """A torch tensor as a NumPy array, everything else as it is; torch itself is not imported."""
-    if not (type(X).__module__.partition(".")[0] == "torch" and hasattr(X, "detach")):
+    """Tensors, or a list of them, as NumPy arrays; all else as it is. Torch is not imported."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return X
+    if type(X) in (list, tuple) and any(isinstance(x, torch.Tensor) for x in X):
+        return [without_torch(x) for x in X]
+    if not isinstance(X, torch.Tensor):
         return X
     if X.is_nested:
         return list(X.unbind())

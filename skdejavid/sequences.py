@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array, validate_data
 
-from skdejavid.reading import Packed, accepted_dtypes, as_real, read_collection, without_torch
+from skdejavid.reading import (
+    Packed,
+    accepted_dtypes,
+    as_real,
+    named_frames,
+    read_collection,
+    without_torch,
+)
 
 __all__ = ["SequenceView", "TSEArray", "check_sequences"]
 
@@ -153,7 +160,14 @@ class TSEArray:
         TSEArray
             The same sequences, each ``(n_timepoints, n_channels)``.
         """
-        return cls([np.asarray(series).T for series in X])
+        collection = [np.asarray(without_torch(series)) for series in X]
+        for i, series in enumerate(collection):
+            if series.ndim != 2:
+                raise ValueError(
+                    f"X[{i}] must be 2-D (n_channels, n_timepoints), got {series.ndim}-D with "
+                    f"shape {series.shape}. Write a univariate series as x[None, :]."
+                )
+        return cls([series.T for series in collection])
 
     @classmethod
     def _wrap(cls, values: NDArray[np.floating], offsets: NDArray[np.int64]) -> TSEArray:
@@ -286,18 +300,23 @@ def check_sequences(X: Any, *, estimator: Any = None, reset: bool = True) -> TSE
     X = without_torch(X)
     packed = X if isinstance(X, TSEArray) else read_collection(X)
     if packed is None:
-        checks = {"dtype": accepted_dtypes(X)}
+        checks = {"dtype": accepted_dtypes(X), "ensure_all_finite": False}
         if estimator is None:
             frames = check_array(X, input_name="X", **checks)
         else:
             frames = validate_data(estimator, X, reset=reset, **checks)
-        return TSEArray._wrap(*_one_frame_each(frames))
+        sequences = TSEArray._wrap(*_one_frame_each(frames))
+        _require_finite(sequences)
+        return sequences
     sequences = TSEArray._wrap(packed.values, packed.offsets)
     if len(sequences) == 0:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
     _require_finite(sequences)
     if estimator is not None:
-        validate_data(estimator, sequences.values, reset=reset, skip_check_array=True)
+        frames = named_frames(X)
+        if frames is None:
+            frames = sequences.values
+        validate_data(estimator, frames, reset=reset, skip_check_array=True)
     return sequences
 
 

@@ -9,7 +9,7 @@ from sklearn.utils import gen_batches
 
 from skdejavid.sequences import TSEArray
 
-__all__ = ["standard_deviations", "weighted_median"]
+__all__ = ["require_no_overflow", "standard_deviations", "weighted_median"]
 
 _ROWS_PER_CHUNK = 65_536  # bounds the memory of a float64 copy
 
@@ -19,6 +19,21 @@ def weighted_median(values: NDArray[np.int64], weight: NDArray[np.float64]) -> i
     order = np.argsort(values)
     reached = np.cumsum(weight[order])
     return int(values[order][np.searchsorted(reached, reached[-1] / 2)])
+
+
+def require_no_overflow(sequences: TSEArray) -> None:
+    """Refuse values so large that distances between sequences, or variances, could overflow."""
+    values = sequences.values
+    sizes = np.maximum(values.max(axis=1), -values.min(axis=1)).astype(np.float64)
+    largest_sum = 4.0 * sequences.lengths.max() * sequences.n_features
+    limit = min(np.finfo(values.dtype).max / largest_sum, np.sqrt(np.finfo(np.float64).max))
+    row = int(sizes.argmax())
+    if sizes[row] > limit:
+        index = int(np.searchsorted(sequences.offsets, row, side="right")) - 1
+        raise ValueError(
+            f"X[{index}] holds values up to {sizes[row]:.3g}: distances overflow in "
+            f"{values.dtype}, scale the features to a smaller range"
+        )
 
 
 def standard_deviations(
@@ -33,6 +48,8 @@ def standard_deviations(
     frame_weight = np.repeat(sample_weight, sequences.lengths)
     scaler = StandardScaler()
     for rows in gen_batches(len(values), _ROWS_PER_CHUNK):
-        scaler.partial_fit(values[rows], sample_weight=frame_weight[rows])
+        # Offsets from the first frame: what is constant is 0, and rounding leaves it no variance.
+        offsets = values[rows].astype(np.float64) - values[0]
+        scaler.partial_fit(offsets, sample_weight=frame_weight[rows])
     is_constant = scaler.scale_ < np.finfo(values.dtype).tiny
     return np.where(is_constant, 1.0, scaler.scale_).astype(values.dtype)

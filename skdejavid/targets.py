@@ -13,7 +13,7 @@ from sklearn.utils.validation import column_or_1d
 
 from skdejavid.sequences import TSEArray
 
-__all__ = ["check_targets", "positive_weights"]
+__all__ = ["check_targets", "positive_weights", "scaled_weights"]
 
 
 def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str) -> NDArray[Any]:
@@ -38,14 +38,19 @@ def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str)
     return targets
 
 
+def scaled_weights(sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The weights in units in which the largest is about 1; only their ratios have a meaning.
+
+    Divided by a power of two, so that no bit is lost.
+    """
+    _, exponent = np.frexp(sample_weight.max())
+    return np.ldexp(sample_weight, -exponent)
+
+
 def positive_weights(sample_weight: NDArray[np.float64], y: NDArray[Any]) -> NDArray[np.intp]:
     """Indices of the samples that count; warns if that leaves a class without any."""
     if not sample_weight.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    with np.errstate(over="ignore"):
-        total = sample_weight.sum()
-    if not np.isfinite(total):
-        raise ValueError("the sum of sample_weight overflows")
     kept = np.flatnonzero(sample_weight)
     lost = np.setdiff1d(y, y[kept])
     if len(lost):

@@ -5,6 +5,7 @@ Knows torch and the alignment, but no estimator: data and settings in, parameter
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 
 from skdejavid.alignment import Problem, make_problem
 from skdejavid.logits import deviations, distances_to_logits
@@ -88,6 +90,18 @@ class Matcher:
         centroids, weights = self.parameters()
         return centroids.numpy(), weights.numpy()
 
+    def state(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is learned, to be restored later."""
+        return self.shift.detach().clone(), self.scaled_log_weights.detach().clone()
+
+    @torch.no_grad()
+    def restore(self, state: tuple[torch.Tensor, torch.Tensor]) -> None:
+        self.shift.copy_(state[0])
+        self.scaled_log_weights.copy_(state[1])
+
+    def is_finite(self) -> bool:
+        return all(bool(np.isfinite(array).all()) for array in self.snapshot())
+
     @torch.no_grad()
     def log_weights(self) -> NDArray[np.floating]:
         """Logarithms of the weights as they are now."""
@@ -123,34 +137,53 @@ def train(
     Returns
     -------
     TrainingResult
+
+    Raises
+    ------
+    RuntimeError
+        If loss or parameters overflow in the first epoch.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If they do so later; learning ends, and the last parameters with a finite loss are kept.
     """
     trainer = _Trainer(data, matcher, settings)
     records: list[dict[str, float]] = []
+    good = matcher.state()
     for _ in range(settings.n_epochs):
+        begin = matcher.state()
         trainer.start_epoch()
-        for batch in _shuffled_batches(len(data.labels), settings.batch_size, random_state):
-            trainer.train_batch(batch)
-        records.append(trainer.end_epoch())
-        if not np.isfinite(records[-1]["loss"]):
-            raise RuntimeError(
-                f"the loss became {records[-1]['loss']} in epoch {len(records)}: lower "
-                f"learning_rate (now {settings.learning_rate}) or scale the features"
-            )
-        on_epoch(records[-1])
-    centroids, weights = matcher.snapshot()
-    if not (np.isfinite(centroids).all() and np.isfinite(weights).all()):
-        raise RuntimeError(
-            "the parameters left the range of their floating type: lower learning_rate "
-            f"(now {settings.learning_rate})"
-        )
+        batches = _shuffled_batches(len(data.labels), settings.batch_size, random_state)
+        losses = [trainer.train_batch(batch) for batch in batches]
+        if np.isfinite(losses[0]):
+            good = begin
+        record = trainer.end_epoch()
+        if not (np.isfinite(record["loss"]) and matcher.is_finite()):
+            _stop_diverging(len(records) + 1, settings)
+            matcher.restore(good)
+            break
+        records.append(record)
+        on_epoch(record)
     return TrainingResult(
-        centroids=centroids,
+        centroids=matcher.snapshot()[0],
         log_weights=matcher.log_weights(),
         distance_scale=trainer.scale,
         history={
             name: np.array([record[name] for record in records])
             for name in ("loss", "accuracy", "learning_rate")
         },
+    )
+
+
+def _stop_diverging(epoch: int, settings: TrainingSettings) -> None:
+    advice = f"lower learning_rate (now {settings.learning_rate}) or scale the features"
+    if epoch == 1:
+        raise RuntimeError(f"loss or parameters overflow in epoch 1: {advice}")
+    warnings.warn(
+        f"loss or parameters overflow in epoch {epoch}, the last good ones are kept: {advice}",
+        ConvergenceWarning,
+        stacklevel=6,  # the caller of the estimator's fit
     )
 
 
@@ -172,7 +205,8 @@ class _Trainer:
         self._frozen = self._matcher.snapshot()
         self._loss = self._n_correct = 0.0
 
-    def train_batch(self, batch: NDArray[np.intp]) -> None:
+    def train_batch(self, batch: NDArray[np.intp]) -> float:
+        """One step of the optimizer; returns the weighted sum of losses before it."""
         settings = self._settings
         sequences = self._data.sequences.view(batch)
         labels = torch.from_numpy(self._data.labels[batch])
@@ -194,6 +228,7 @@ class _Trainer:
 
         self._loss += loss.item()
         self._n_correct += sample_weight @ (logits.argmax(dim=1) == labels).numpy()
+        return loss.item()
 
     def end_epoch(self) -> dict[str, float]:
         """Means over the epoch, each batch seen with the parameters it had at its turn."""

@@ -2,6 +2,7 @@ import joblib
 import numpy as np
 import pytest
 import reference
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -181,3 +182,14 @@ def test_misaligned_memory_is_read_right(rng):
     centroids = rng.standard_normal((2, 4, 3))
     for X, same in (([shifted], [values]), (shifted, values), (shifted[None], values[None])):
         np.testing.assert_array_equal(dtw_distances(X, centroids), dtw_distances(same, centroids))
+
+
+def test_parameters_may_be_tensors_but_not_masked(rng):
+    centroids = rng.standard_normal((2, 4, 3))
+    x = rng.standard_normal((5, 3))
+    tensor = torch.from_numpy(centroids).requires_grad_()
+    np.testing.assert_array_equal(dtw_distances([x], tensor), dtw_distances([x], centroids))
+    path = dtw_path(torch.from_numpy(x), tensor[0], tensor[1] ** 0)
+    np.testing.assert_array_equal(path, dtw_path(x, centroids[0]))
+    with pytest.raises(ValueError, match="centroids is a masked array"):
+        dtw_distances([x], np.ma.masked_array(centroids, mask=centroids > 0))

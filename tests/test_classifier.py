@@ -270,7 +270,6 @@ def test_a_class_without_weight_is_left_out_with_a_warning(orders):
         (-np.ones(90), "Negative values in data passed to `sample_weight`"),
         (np.full(90, np.nan), "Input sample_weight contains NaN"),
         (np.zeros(90), "at least one non-zero number"),
-        (np.full(90, 1e307), "the sum of sample_weight overflows"),
     ],
 )
 def test_bad_sample_weights_are_refused(sample_weight, message, orders):
@@ -439,3 +438,43 @@ def test_auto_time_steps_follow_sample_weights():
     X = [np.random.default_rng(n).standard_normal((n, 1)) for n in (20, 30, 60)]
     clf = DejaVidClassifier(n_epochs=1).fit(X, [0, 1, 1], sample_weight=[1, 1, 5])
     assert clf.centroids_.shape == (2, 30, 1)
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1 / 90, 1e16, 1e300])
+def test_the_unit_of_sample_weights_does_not_matter(unit, orders):
+    X, y = orders
+    X = [np.hstack([x, np.full((len(x), 1), 7.3)]) for x in X]
+    plain = DejaVidClassifier(**QUICK).fit(X, y)
+    weighted = DejaVidClassifier(**QUICK).fit(X, y, sample_weight=np.full(90, unit))
+    np.testing.assert_allclose(weighted.transform(X), plain.transform(X), rtol=1e-6)
+
+
+def test_values_that_overflow_are_named_when_fitting_and_predicting(fitted, orders):
+    X, y = list(orders[0]), orders[1]
+    X[7] = X[7].astype(np.float64) * 1e200
+    with pytest.raises(ValueError, match=r"X\[7\] .* overflow"):
+        DejaVidClassifier(**QUICK).fit(X, y)
+    with pytest.raises(ValueError, match=r"the distance of X\[7\] overflows"):
+        fitted.predict(X)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("centroids_", "none"),
+        ("log_weights_", np.array([["a"]])),
+        ("normalization_", "other"),
+        ("distance_scale_", np.nan),
+    ],
+)
+def test_an_edited_attribute_is_named(attribute, value, fitted, orders):
+    clf = copy.copy(fitted)
+    setattr(clf, attribute, value)
+    with pytest.raises(ValueError, match=attribute):
+        clf.predict_proba(orders[0])
+
+
+def test_parameters_set_after_fitting_are_checked_as_well(fitted, orders):
+    clf = copy.copy(fitted).set_params(diagonal="no")
+    with pytest.raises(ValueError, match="The 'diagonal' parameter of DejaVidClassifier must"):
+        clf.predict(orders[0])

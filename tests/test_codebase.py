@@ -42,7 +42,7 @@ MAY_IMPORT = {
         "targets",
         "training",
     },
-    "plotting": {"alignment", "classifier", "optional"},
+    "plotting": {"alignment", "classifier", "optional", "reading"},
     "datasets": {"optional", "sequences"},
     "video.windows": set(),
     "video.decoding": {"optional"},

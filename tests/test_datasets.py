@@ -77,3 +77,23 @@ def test_a_written_video_is_read_back(suffix, codec, tmp_path):
     frames = np.stack(list(iterate_frames(tmp_path / f"clip.{suffix}")))
     assert frames.shape == videos[0].shape
     assert np.abs(frames.astype(float) - videos[0]).mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (np.zeros((0, 8, 8, 3), np.uint8), "without an empty axis"),
+        (np.zeros((2, 8, 8), np.uint8), r"frames must be a uint8 array .* got uint8 of shape"),
+        (np.zeros((2, 8, 8, 3)), "got float64"),
+        (np.zeros((2, 7, 8, 3), np.uint8), r"height and width .* must be even, got \(7, 8\)"),
+    ],
+)
+def test_what_is_no_video_is_not_written(frames, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write_video(tmp_path / "a.mp4", frames)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
+        write_video(tmp_path / "nowhere" / "a.mp4", np.zeros((1, 8, 8, 3), np.uint8))

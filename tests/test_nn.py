@@ -161,3 +161,10 @@ def test_parameters_of_wrong_shapes_are_refused(shapes):
 def test_other_precisions_are_refused(dtype):
     with pytest.raises((TypeError, ValueError), match="float32 or float64"):
         TimeWeightedDTW(torch.zeros(2, 3, 4, dtype=dtype))
+
+
+def test_sequences_may_be_arrays_but_not_none_at_all():
+    matcher = TimeWeightedDTW(torch.zeros(2, 3, 4))
+    with pytest.raises(ValueError, match="sequences is empty"):
+        matcher([])
+    assert matcher([np.ones((5, 4), dtype=np.float32)]).tolist() == [[28.0, 28.0]]

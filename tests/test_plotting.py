@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
 from skdejavid import AlignmentDisplay, DejaVidClassifier, dtw_path
 from skdejavid.datasets import make_order_sequences
@@ -78,3 +79,16 @@ def test_weights_of_zero_can_be_drawn():
 def test_an_unfitted_model_has_nothing_to_draw():
     with pytest.raises(NotFittedError):
         AlignmentDisplay.from_estimator(DejaVidClassifier(), np.zeros((3, 2)))
+
+
+def test_an_estimator_that_holds_the_classifier_is_named(model):
+    clf, X = model
+    with pytest.raises(TypeError, match=r"got a Pipeline: .* pipeline\[-1\]"):
+        AlignmentDisplay.from_estimator(make_pipeline(clf), X[0])
+
+
+def test_several_sequences_at_once_are_refused(model):
+    clf, X = model
+    for several in (X, list(X), [X[0]], X[0][0]):
+        with pytest.raises(ValueError, match=r"x must be one sequence \(n_frames, n_features\)"):
+            AlignmentDisplay.from_estimator(clf, several)

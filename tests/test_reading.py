@@ -4,6 +4,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 import torch
@@ -33,7 +34,10 @@ GOOD = np.zeros((4, 3))
         ([1.0, 2.0], "Expected 2D array, got 1D array instead"),
         ([GOOD, GOOD + np.nan], r"Input X\[1\] contains NaN, first at frame 0, feature 0"),
         ([GOOD + np.inf], r"X\[0\] contains infinity or a value too large for dtype\('float64'\)"),
-        (np.full((2, 3), np.nan), r"Input X contains NaN"),
+        ([[1, 2, 3], [1, 2]], r"X\[1\] has 2 number\(s\), but X\[0\] has 3.*x\[:, None\]"),
+        ([[1, 2], [3j, 4]], r"Complex data not supported: X\[1\]"),
+        ([GOOD, [[1, 2, 3], [4]]], r"X\[1\] is no array .* its frames differ in length"),
+        (np.full((2, 3), np.nan), r"Input X\[0\] contains NaN"),
         ([GOOD.astype(complex)], r"Complex data not supported: X\[0\]"),
         (np.zeros((2, 3), dtype=complex), "Complex data not supported"),
         (np.zeros((2, 4, 3), dtype=complex), "Complex data not supported"),
@@ -85,3 +89,24 @@ def test_an_infinity_is_found_at_its_place():
 def test_finite_values_whose_sum_overflows_are_fine():
     X = check_sequences([np.full((4, 3), 3e38, dtype=np.float32)])
     assert X.values.dtype == np.float32
+
+
+@pytest.mark.parametrize("container", [list, tuple, pd.Series])
+@pytest.mark.parametrize(("item", "kind"), [(None, "NoneType"), ({"a": 1}, "dict")])
+@pytest.mark.parametrize("place", [0, 1])
+def test_items_that_are_no_arrays_are_named_wherever_they_are(container, item, kind, place):
+    items = [GOOD, GOOD]
+    items[place] = item
+    with pytest.raises(TypeError, match=rf"X\[{place}\] is a {kind}, expected an array"):
+        check_sequences(container(items))
+
+
+def test_tensors_of_any_class_are_read():
+    class Marked(torch.Tensor):
+        """As torchvision has."""
+
+    plain = torch.arange(6.0).reshape(2, 3)
+    for tensor in (plain.as_subclass(Marked), plain.clone().requires_grad_()):
+        for X in ([tensor], [list(tensor)]):
+            np.testing.assert_array_equal(check_sequences(X)[0], plain)
+    np.testing.assert_array_equal(check_sequences([plain.bfloat16().as_subclass(Marked)])[0], plain)

@@ -299,3 +299,33 @@ def test_a_data_frame_with_one_column_of_arrays_is_its_sequences(ragged):
 def test_packed_values_without_features_are_refused():
     with pytest.raises(ValueError, match=r"n_features >= 1\), got shape \(3, 0\)"):
         TSEArray.from_packed(np.zeros((3, 0)), [0, 3])
+
+
+def test_data_frames_must_agree_in_their_columns():
+    frames = [pd.DataFrame(np.eye(2), columns=list("ab")) for _ in range(3)]
+    with pytest.raises(ValueError, match=r"X\[2\] has the columns \['b', 'a'\], but X\[0\] has"):
+        TSEArray([*frames[:2], frames[2][["b", "a"]]])
+
+
+@pytest.mark.parametrize("container", [list, tuple, pd.Series], ids=["list", "tuple", "Series"])
+def test_columns_of_data_frames_name_the_features(container):
+    estimator = BaseEstimator()
+    frames = [pd.DataFrame(np.eye(2), columns=list("ab")) for _ in range(3)]
+    check_sequences(container(frames), estimator=estimator)
+    assert estimator.feature_names_in_.tolist() == ["a", "b"]
+    turned = container([frame[["b", "a"]] for frame in frames])
+    with pytest.raises(ValueError, match="Feature names must be in the same order"):
+        check_sequences(turned, estimator=estimator, reset=False)
+
+
+def test_the_layout_of_aeon_must_be_two_dimensional():
+    with pytest.raises(ValueError, match=r"X\[0\] must be 2-D .* got 1-D .* x\[None, :\]"):
+        TSEArray.from_aeon([np.zeros(5)])
+
+
+def test_the_place_of_a_bad_number_is_told_for_rows_as_well():
+    rows = np.zeros((4, 3))
+    rows[2, 1] = np.nan
+    for X in (rows, rows[:, None]):
+        with pytest.raises(ValueError, match=r"X\[2\] contains NaN, first at frame 0, feature 1"):
+            check_sequences(X)

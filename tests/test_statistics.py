@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skdejavid import TSEArray, statistics
-from skdejavid.statistics import standard_deviations, weighted_median
+from skdejavid.statistics import require_no_overflow, standard_deviations, weighted_median
 
 WEIGHTED = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 4)), min_size=1, max_size=9)
 
@@ -40,3 +40,20 @@ def test_what_is_too_small_to_divide_by_counts_as_constant(dtype):
     scale = standard_deviations(X, np.ones(1))
     assert scale.dtype == dtype
     assert scale.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("rows_per_chunk", [7, 10**6])
+def test_a_constant_is_found_whatever_the_weights_and_chunks(rows_per_chunk, ragged, monkeypatch):
+    monkeypatch.setattr(statistics, "_ROWS_PER_CHUNK", rows_per_chunk)
+    X = TSEArray([np.hstack([x, np.full((len(x), 1), 7.3)]) for x in ragged[0]])
+    for weight in (np.ones(12), np.full(12, 1 / 12), np.random.default_rng(0).random(12)):
+        assert standard_deviations(X, weight)[3] == 1.0
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 3e38), (np.float64, 1e200)])
+def test_values_whose_distances_overflow_are_named(dtype, size):
+    X = [np.ones((4, 2), dtype) for _ in range(5)]
+    require_no_overflow(TSEArray(X))
+    X[3][2, 1] = -size
+    with pytest.raises(ValueError, match=r"X\[3\] holds values .* distances overflow in float"):
+        require_no_overflow(TSEArray(X))

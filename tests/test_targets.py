@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from skdejavid import TSEArray
-from skdejavid.targets import check_targets, positive_weights
+from skdejavid.targets import check_targets, positive_weights, scaled_weights
 
 
 def test_targets_come_back_as_they_are(ragged):
@@ -34,10 +34,18 @@ def test_a_class_that_does_not_count_is_named():
     assert kept.tolist() == [0]
 
 
-@pytest.mark.parametrize(
-    ("weight", "message"),
-    [(0.0, "at least one non-zero"), (1e308, "the sum of sample_weight overflows")],
-)
-def test_weights_without_a_sum_to_divide_by_are_refused(weight, message):
-    with pytest.raises(ValueError, match=message):
-        positive_weights(np.full(3, weight), np.arange(3))
+def test_weights_that_are_all_zero_are_refused():
+    with pytest.raises(ValueError, match="at least one non-zero"):
+        positive_weights(np.zeros(3), np.arange(3))
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-12, 1.0, 3.0, 1e16, 1e300])
+def test_weights_are_scaled_to_about_one_without_losing_a_bit(unit):
+    weight = np.array([0.0, 1.0, 2.0, 3.0]) * unit
+    scaled = scaled_weights(weight)
+    assert 0.5 <= scaled.max() < 1
+    np.testing.assert_array_equal(scaled * (weight[1] / scaled[1]), weight)
+
+
+def test_weights_of_zero_stay_zero():
+    assert scaled_weights(np.zeros(3)).tolist() == [0, 0, 0]

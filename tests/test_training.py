@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from skdejavid import TSEArray, dtw_distances
 from skdejavid.training import Matcher, TrainingData, TrainingSettings, train
@@ -189,14 +190,34 @@ def test_read_only_data_is_enough(problem):
     np.testing.assert_array_equal(run(problem).centroids, writable.centroids)
 
 
-def test_a_loss_that_is_not_finite_stops_with_advice(problem):
-    with pytest.raises(RuntimeError, match=r"loss became nan in epoch \d: lower learning_rate"):
+def test_a_loss_that_overflows_at_once_stops_with_advice(problem):
+    with pytest.raises(RuntimeError, match="overflow in epoch 1: lower learning_rate"):
         run(problem, learning_rate=1e6)
+
+
+def test_a_loss_that_overflows_later_keeps_the_last_good_parameters(problem):
+    data, _, _ = problem
+    with pytest.warns(ConvergenceWarning, match=r"overflow in epoch \d+, the last good ones"):
+        result = run(problem, learning_rate=200.0, batch_size=12, n_epochs=50)
+    n_epochs = len(result.history["loss"])
+    assert 1 <= n_epochs < 50
+    assert np.isfinite(result.history["loss"]).all()
+    distances = dtw_distances(data.sequences, result.centroids, np.exp(result.log_weights))
+    assert np.isfinite(distances).all()
+
+
+def test_duplicates_in_all_classes_are_no_scale_to_divide_by(rng):
+    """Only rounding tells the distances apart; blown up, it would be learned."""
+    x = rng.standard_normal((5, 3))
+    data = TrainingData(TSEArray([x] * 4), np.array([0, 1, 0, 1]), np.ones(4))
+    centroids = np.stack([x, x * (1 + 1e-15)])
+    result = run((data, centroids + 1, np.zeros((2, 5, 3))), normalization="global", n_epochs=1)
+    assert result.distance_scale == 1.0
 
 
 def test_parameters_that_are_not_finite_are_no_result(problem):
     """The last step can do it, when no loss comes after it."""
-    with pytest.raises(RuntimeError, match=r"parameters left the range .* lower learning_rate"):
+    with pytest.raises(RuntimeError, match="parameters overflow in epoch 1: lower learning_rate"):
         run(problem, learning_rate=1e4, batch_size=12, n_epochs=1)
 
 

@@ -31,8 +31,13 @@ def iterate_frames(path: str | PathLike[str]) -> Iterator[NDArray[np.uint8]]:
     FileNotFoundError
         If there is no such file.
     VideoDecodeError
-        If it holds no video, a frame is corrupt, or there are fewer frames than its container says.
-        A file cut short whose container does not say (Matroska, MPEG) looks like a shorter video.
+        If it holds no video, a frame is corrupt, or the last one ends earlier than its container
+        says. A file cut short whose container does not say (Matroska, MPEG) looks like a shorter
+        video.
+
+    Notes
+    -----
+    A rotation by quarter turns that the file asks for, as telephones do, is applied.
     """
     return map(to_rgb, decode(path))
 
@@ -46,8 +51,10 @@ def count_frames(path: str | PathLike[str]) -> int:
 
 
 def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """The pixels (height, width, 3) of a decoded frame."""
-    return frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    """The pixels (height, width, 3) of a decoded frame, turned as the file asks for."""
+    pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    quarter_turns = round(getattr(frame, "rotation", 0) / 90)  # counterclockwise
+    return np.rot90(pixels, quarter_turns) if quarter_turns else pixels
 
 
 def decode(path: str | PathLike[str]) -> Iterator[av.VideoFrame]:
@@ -55,8 +62,9 @@ def decode(path: str | PathLike[str]) -> Iterator[av.VideoFrame]:
     av: Any = require("av", "video", "Reading a video file")
     name = fspath(path)
     n_decoded = 0
+    end: float | None = None
     try:
-        with av.open(name) as container:
+        with av.open(name, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise VideoDecodeError(f"{name}: no video stream")
             stream = container.streams.video[0]
@@ -66,10 +74,29 @@ def decode(path: str | PathLike[str]) -> Iterator[av.VideoFrame]:
                     raise VideoDecodeError(f"{name}: frame {n_decoded} is corrupt")
                 yield frame
                 n_decoded += 1
-            n_declared = stream.frames  # 0 where the container does not say
+                if frame.pts is not None:
+                    end = frame.pts + (frame.duration or 0)
+            if n_decoded == 0:
+                raise VideoDecodeError(f"{name}: no frame in it")
+            _require_whole(name, stream, end)
     except FileNotFoundError:
         raise
-    except av.FFmpegError as error:
+    except (av.FFmpegError, UnicodeDecodeError) as error:
         raise VideoDecodeError(f"{name}: {error} (after {n_decoded} frames)") from error
-    if n_decoded < max(n_declared, 1):
-        raise VideoDecodeError(f"{name}: cut short, {n_decoded} of {n_declared} frames")
+
+
+def _require_whole(name: str, stream: Any, end: float | None) -> None:
+    """Refuse a stream whose last frame ends more than two frames before the declared end.
+
+    Numbers of frames say nothing: containers count frames that are skipped (variable frame rate) or
+    hidden (a lossless trim).
+    """
+    rate = stream.average_rate or stream.guessed_rate
+    if end is None or stream.duration is None or not rate:
+        return
+    missing = ((stream.start_time or 0) + stream.duration - end) * stream.time_base
+    if missing > 2 / rate:
+        raise VideoDecodeError(
+            f"{name}: cut short, {float(missing):.2f} s of "
+            f"{float(stream.duration * stream.time_base):.2f} s are missing"
+        )

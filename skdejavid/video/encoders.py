@@ -81,20 +81,23 @@ def _as_input(
     std: Sequence[float] | float | None,
 ) -> torch.Tensor:
     """Channels before height and width, values in [0, 1], then ``(x - mean) / std``."""
-    parameter = next(encoder.parameters(), None) if isinstance(encoder, torch.nn.Module) else None
+    parameters = encoder.parameters() if isinstance(encoder, torch.nn.Module) else []
+    parameter = next((p for p in parameters if p.is_floating_point()), None)
     device = None if parameter is None else parameter.device
     batch = torch.from_numpy(clips).to(device).permute(0, 1, 4, 2, 3).to(torch.float32) / 255
     if mean is not None:
-        batch = batch - _per_channel(mean, batch)
+        batch = batch - _per_channel("mean", mean, batch)
     if std is not None:
-        batch = batch / _per_channel(std, batch)
+        batch = batch / _per_channel("std", std, batch)
     return batch if parameter is None else batch.to(parameter.dtype)
 
 
-def _per_channel(values: Sequence[float] | float, batch: torch.Tensor) -> torch.Tensor:
+def _per_channel(name: str, values: Sequence[float] | float, batch: torch.Tensor) -> torch.Tensor:
     array = np.asarray(values, dtype=np.float32).reshape(-1, 1, 1)
-    if len(array) not in (1, 3):
-        raise ValueError(f"mean and std must be one number or one per channel, got {values}")
+    if len(array) not in (1, 3) or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be one number or one per channel, got {values}")
+    if name == "std" and not (array > 0).all():
+        raise ValueError(f"std must be positive, got {values}")
     return torch.from_numpy(array.copy()).to(batch.device)
 
 

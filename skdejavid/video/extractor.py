@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from tqdm import tqdm
 
 from skdejavid.sequences import TSEArray
-from skdejavid.video.decoding import count_frames, decode, to_rgb
+from skdejavid.video.decoding import VideoDecodeError, count_frames, decode, to_rgb
 from skdejavid.video.windows import cut_clips, window_frames
 
 __all__ = ["TSEExtractor"]
@@ -174,7 +174,7 @@ class TSEExtractor(TransformerMixin, BaseEstimator):
             for batch in self._batches(tqdm(videos, desc="videos", disable=not self.verbose)):
                 indices, clips = zip(*batch, strict=True)
                 embeddings = self._encode(clips)
-                _require_valid(embeddings, indices, videos, rows)
+                _require_valid(embeddings, indices, videos, rows, owners)
                 rows.append(embeddings)
                 owners.extend(indices)
         lengths = np.bincount(owners)
@@ -217,8 +217,16 @@ class TSEExtractor(TransformerMixin, BaseEstimator):
         n_frames = count_frames(video) if is_file else len(video)
         shown = window_frames(n_frames, self.width, self.stride, self.clip_length)
 
+        sizes: set[tuple[int, ...]] = set()
+
         def prepare(frame: Any) -> NDArray[np.uint8]:
-            return resize_and_crop(to_rgb(frame) if is_file else frame, self.frame_size)
+            pixels = resize_and_crop(to_rgb(frame) if is_file else frame, self.frame_size)
+            sizes.add(pixels.shape)
+            if len(sizes) > 1:
+                raise VideoDecodeError(
+                    f"{video}: frames of differing sizes {sorted(sizes)}, set frame_size"
+                )
+            return pixels
 
         frames: Iterable[Any] = decode(video) if is_file else video
         return cut_clips(frames, shown, prepare)
@@ -233,6 +241,8 @@ def _check_videos(X: Any) -> list[Any]:
     """The videos as a list of paths and uint8 arrays."""
     if isinstance(X, (str, bytes, PathLike)):
         raise TypeError(f"X is a single path, expected a list of videos: pass [{X!r}]")
+    if hasattr(X, "columns"):
+        raise TypeError(f"X is a {type(X).__name__}, expected a list of videos: pass one column")
     if isinstance(X, np.ndarray) and X.ndim == 4:
         raise ValueError(f"X is a single video of shape {X.shape}, expected a list: pass [X]")
     videos = [_check_video(video, i) for i, video in enumerate(X)]
@@ -263,6 +273,7 @@ def _require_valid(
     indices: Sequence[int],
     videos: Sequence[Any],
     earlier: Sequence[NDArray[np.floating]],
+    owners: Sequence[int],
 ) -> None:
     """Refuse embeddings that are not finite, or not as wide as all before them."""
 
@@ -278,4 +289,6 @@ def _require_valid(
     finite = np.isfinite(embeddings).all(axis=1)
     if not finite.all():
         row = int(np.flatnonzero(~finite)[0])
-        raise ValueError(f"the encoder returned NaN or infinity for {name(row)}")
+        rows_before = np.concatenate([np.asarray(owners), np.asarray(indices[:row])])
+        window = int((rows_before == indices[row]).sum())
+        raise ValueError(f"the encoder returned NaN or infinity for window {window} of {name(row)}")

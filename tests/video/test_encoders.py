@@ -135,8 +135,10 @@ def test_numbers_for_normalization_may_be_of_any_type(clips):
     expected = encode(encoder, clips, mean=[0.1, 0.2, 0.3], **options)
     for given in (mean, tuple(mean), torch.from_numpy(mean)):
         np.testing.assert_array_equal(encode(encoder, clips, mean=given, **options), expected)
-    with pytest.raises(ValueError, match="mean and std must be one number or one per channel"):
+    with pytest.raises(ValueError, match="mean must be one number or one per channel"):
         encode(encoder, clips, mean=[0.1, 0.2], **options)
+    with pytest.raises(ValueError, match="std must be positive, got 0"):
+        encode(encoder, clips, layout="BCTHW", mean=None, std=0)
 
 
 def test_read_only_frames_are_resized_without_a_warning(rng):
@@ -144,3 +146,16 @@ def test_read_only_frames_are_resized_without_a_warning(rng):
     expected = resize_and_crop(frame, 4)
     frame.flags.writeable = False
     np.testing.assert_array_equal(resize_and_crop(frame, 4), expected)
+
+
+def test_only_floating_parameters_tell_the_precision(clips):
+    class Quantized(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False)
+
+        def forward(self, batch):
+            return batch.mean(dim=(2, 3, 4))
+
+    embeddings = encode(Quantized(), clips, layout="BCTHW", mean=None, std=None)
+    np.testing.assert_allclose(embeddings, np.stack(clips).mean(axis=(1, 2, 3)) / 255, rtol=1e-5)

@@ -1,5 +1,6 @@
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -116,6 +117,7 @@ def test_it_needs_no_fitting_and_pickles(videos, tmp_path):
         ("clip.mp4", TypeError, r"X is a single path, expected a list .* \['clip.mp4'\]"),
         ([], ValueError, r"0 sample\(s\)"),
         (np.zeros((4, 6, 8, 3), np.uint8), ValueError, r"X is a single video .* pass \[X\]"),
+        (pd.DataFrame({"path": ["a.mp4"]}), TypeError, "X is a DataFrame, .* pass one column"),
         ([3], TypeError, r"X\[0\] is a int, expected the path of a video or an array"),
         ([np.zeros((4, 6, 8, 3))], ValueError, r"X\[0\] must be a uint8 array .* got float64"),
         ([np.zeros((4, 6, 8), np.uint8)], ValueError, r"X\[0\] .* got uint8 of shape \(4, 6, 8\)"),
@@ -140,7 +142,7 @@ def test_embeddings_that_are_not_finite_are_refused_with_the_video(videos):
         embeddings[-1] = torch.nan
         return embeddings
 
-    with pytest.raises(ValueError, match=r"NaN or infinity for X\[2\] \(an array\)"):
+    with pytest.raises(ValueError, match=r"NaN or infinity for window 32 of X\[2\] \(an array\)"):
         TSEExtractor(encoder, frame_size=None, batch_size=1000).transform(videos)
 
 
@@ -187,3 +189,29 @@ def test_windows_of_differing_length_are_refused_before_any_work(videos):
     extractor = TSEExtractor(mean_color, width=0.2, clip_length=None)
     with pytest.raises(ValueError, match="clip_length is needed where width is a fraction"):
         extractor.fit(videos)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 1000])
+def test_the_window_with_a_bad_embedding_is_counted_inside_of_its_video(batch_size, rng):
+    videos = [np.zeros((6, 4, 4, 3), np.uint8) for _ in range(3)]
+    videos[1][4:] = 255
+    extractor = TSEExtractor(
+        lambda clips: mean_color(clips).log(),  # minus infinity where all is black
+        **{"width": 2, "stride": 2, "clip_length": None, "frame_size": None},
+        batch_size=batch_size,
+    )
+    videos[0][:] = 9
+    with pytest.raises(ValueError, match=r"infinity for window 0 of X\[1\]"):
+        extractor.transform(videos)
+
+
+def test_frames_of_differing_sizes_are_refused_with_the_file(tmp_path, monkeypatch):
+    frames = [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 10, 3), np.uint8)]
+    monkeypatch.setattr("skdejavid.video.extractor.count_frames", lambda path: 2)
+    monkeypatch.setattr("skdejavid.video.extractor.decode", lambda path: frames)
+    monkeypatch.setattr("skdejavid.video.extractor.to_rgb", lambda frame: frame)
+    whole = {"width": 2, "stride": 2, "clip_length": None}
+    with pytest.raises(VideoDecodeError, match=r"a\.mp4: frames of differing sizes .*frame_size"):
+        TSEExtractor(mean_color, frame_size=None, **whole).transform(["a.mp4"])
+    X = TSEExtractor(mean_color, frame_size=4, **whole).transform(["a.mp4"])
+    assert X.lengths.tolist() == [1]
