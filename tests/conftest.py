@@ -7,8 +7,15 @@ os.environ["SCIPY_ARRAY_API"] = "1"  # else scikit-learn skips its array API che
 import matplotlib
 import numpy as np
 import pytest
+from hypothesis import settings
 
 matplotlib.use("Agg")
+
+# The same examples each time, so that a change and not chance makes a test fail. To look for new
+# ones: make test PYTEST_ARGS=--hypothesis-profile=explore
+settings.register_profile("reproducible", derandomize=True, deadline=None)
+settings.register_profile("explore", max_examples=1000, deadline=None)
+settings.load_profile("reproducible")
 
 
 @pytest.fixture

@@ -52,9 +52,10 @@ def test_logits_are_finite_and_rank_as_the_distances_do(distances, normalization
 @given(DISTANCES, st.sampled_from(["layer", "global"]))
 def test_torch_computes_what_numpy_computes(distances, normalization):
     mine = distances_to_logits(torch.from_numpy(distances), normalization, 2.5).numpy()
-    np.testing.assert_allclose(
-        mine, distances_to_logits(distances, normalization, 2.5), rtol=1e-9, atol=1e-12
-    )
+    # Rounding of the mean is all that differs; "layer" divides it by a spread of 1e-7 at least.
+    atol = 100 * np.finfo(float).eps * max(distances.max(), 1e7)
+    expected = distances_to_logits(distances, normalization, 2.5)
+    np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=atol)
 
 
 @pytest.mark.parametrize("normalization", ["layer", "global"])
