@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 built_with_cuda: bool
+cpu_instruction_set: str
 
 def cuda_device_count() -> int: ...
 

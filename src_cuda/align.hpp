@@ -85,4 +85,8 @@ struct Backend {
 template <typename Real>
 const Backend<Real>& cpu_backend();
 
+/// The instruction set that it uses: "baseline", "avx2" or "avx512". Chosen at the first call;
+/// throws std::invalid_argument if the environment asks for one that is not there.
+const char* cpu_instruction_set();
+
 }  // namespace skdejavid

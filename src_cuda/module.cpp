@@ -215,6 +215,7 @@ PYBIND11_MODULE(_core, module) {
     module.doc() = "Native core of skdejavid; skdejavid.alignment is its only caller.";
     skdejavid::register_problem<float>(module, "ProblemFloat32");
     skdejavid::register_problem<double>(module, "ProblemFloat64");
+    module.attr("cpu_instruction_set") = skdejavid::cpu_instruction_set();
     module.attr("built_with_cuda") = false;
     module.def("cuda_device_count", [] { return 0; });
 }

@@ -1,5 +1,8 @@
 """The raw binding against the reference, without the Python in between."""
 
+import os
+import pickle
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +20,12 @@ PROBLEMS = {np.float32: _core.ProblemFloat32, np.float64: _core.ProblemFloat64}
 DTYPES = pytest.mark.parametrize("dtype", PROBLEMS, ids=lambda dtype: dtype.__name__)
 DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
 
-# Sizes on both sides of the native code's groups (4, 16) and blocks (256) of features.
+# Sizes on both sides of the native code's registers (2 to 16 numbers) and blocks (128 to 1024).
 SHAPES = st.tuples(
     st.lists(st.integers(1, 9), min_size=1, max_size=4),  # n_frames of each sequence
-    st.integers(1, 3),  # n_centroids
+    st.sampled_from([1, 2, 3, 4, 5, 9]),  # n_centroids
     st.integers(1, 6),  # n_timesteps
-    st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 21, 255, 256, 257, 513]),  # n_features
+    st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 21, 255, 256, 257, 513, 1025]),  # n_features
 )
 SMALLEST = ([1], 1, 1, 1)
 
@@ -141,9 +144,9 @@ def test_gradients_are_those_of_the_reference(dtype, diagonal, shapes, seed, int
             np.add.at(size_c[k], path[:, 0], abs(grad[s, k]) * u[path[:, 0]])
             size_u[k] += abs(grad[s, k]) * du
             np.add.at(size_x[-1], path[:, 1], abs(grad[s, k]) * u[path[:, 0]])
-    # At most 4 sequences of 9 frames, or 3 centroids of 6 time steps, add up to one number, and the
+    # At most 4 sequences of 9 frames, or 9 centroids of 6 time steps, add up to one number, and the
     # reference rounds as well.
-    roundings = 0 if integers else 2 * 4 * 9 * np.finfo(dtype).eps
+    roundings = 0 if integers else 2 * 9 * 6 * np.finfo(dtype).eps
     for actual, expected, size in (
         (by_centroids, expected_c, size_c),
         (by_weights, expected_u, size_u),
@@ -254,7 +257,10 @@ def test_other_python_threads_run_meanwhile(name):
     sys.setswitchinterval(1000)
     try:
         begin.set()
-        NATIVE_CALLS[name](problem, runs, pairs)
+        for _ in range(1000):  # until the system has given the other thread a turn
+            NATIVE_CALLS[name](problem, runs, pairs)
+            if visits:
+                break
         let_in = list(visits)
     finally:
         sys.setswitchinterval(interval)
@@ -376,3 +382,69 @@ def test_runs_outside_of_their_sequences_are_refused(runs, message):
 def test_this_build_tells_about_cuda():
     assert _core.built_with_cuda is False
     assert _core.cuda_device_count() == 0
+
+
+INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]  # each machine has those up to its best
+ODD_SIZES = [
+    ([1], 1, 1, 1),
+    ([7, 1, 95, 97, 3], 9, 5, 3),
+    ([33, 200, 2], 17, 8, 12),
+    ([13, 6, 5], 5, 3, 1030),
+    ([4], 8, 32, 2049),
+]
+ALIGN_ODD_SIZES = """
+import pickle, sys
+from skdejavid import _core
+results = [_core.cpu_instruction_set]
+for name, arrays in pickle.load(sys.stdin.buffer):
+    for n_threads in (1, 2):
+        problem = getattr(_core, name)(*arrays, n_threads)
+        for diagonal in (False, True):
+            distances, runs = problem.paths(diagonal)
+            assert (distances == problem.distances(diagonal)).all()
+            results.append((distances, runs, problem.distances_along(runs)))
+sys.stdout.buffer.write(pickle.dumps(results))
+"""
+
+
+def align_odd_sizes(instruction_set, problems, folder):
+    environment = os.environ | {"SKDEJAVID_INSTRUCTION_SET": instruction_set}
+    command = [sys.executable, "-c", ALIGN_ODD_SIZES]
+    options = {"input": pickle.dumps(problems), "capture_output": True, "cwd": folder}
+    return subprocess.run(command, env=environment, check=False, **options)
+
+
+@DTYPES
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_every_instruction_set_gives_the_reference_at_odd_sizes(instruction_set, dtype, tmp_path):
+    if INSTRUCTION_SETS.index(instruction_set) > INSTRUCTION_SETS.index(_core.cpu_instruction_set):
+        pytest.skip(f"this machine has no {instruction_set}")
+    drawn = [draw(shapes, 0, dtype, integers=True) for shapes in ODD_SIZES]
+    name = PROBLEMS[dtype].__name__
+    done = align_odd_sizes(instruction_set, [(name, arrays) for arrays in drawn], tmp_path)
+    assert done.returncode == 0, done.stderr
+    used, *results = pickle.loads(done.stdout)
+    assert used == instruction_set
+    for arrays in drawn:
+        values, starts, lengths, centroids, weights = arrays
+        expected = {
+            (diagonal, s, k): reference.totals(reference.cost_matrix(x, c, u), diagonal)
+            for diagonal in (False, True)
+            for s, x in enumerate(sequences_of(values, starts, lengths))
+            for k, (c, u) in enumerate(zip(centroids, weights, strict=True))
+        }
+        for _ in (1, 2):  # threads
+            for diagonal in (False, True):
+                distances, runs, along = results.pop(0)
+                np.testing.assert_array_equal(along, distances)
+                for s, k in np.ndindex(distances.shape):
+                    total = expected[diagonal, s, k]
+                    assert distances[s, k] == total[-1, -1]
+                    path = reference.walk_back(total, diagonal)
+                    np.testing.assert_array_equal(cells(runs[s, k]), path)
+
+
+def test_an_instruction_set_that_is_not_there_is_refused(tmp_path):
+    done = align_odd_sizes("mmx", [], tmp_path)
+    assert done.returncode != 0
+    assert b"SKDEJAVID_INSTRUCTION_SET=mmx is not one that this build" in done.stderr

@@ -1,135 +1,188 @@
 // The CPU backend's body, once. Each align_<isa>.cpp defines SKDEJAVID_ISA, a namespace of its own,
 // and includes this file, compiled with that instruction set's flags.
+//
+// Of an inline function that several files define the linker keeps one, which may be that of an
+// instruction set the machine does not have. So whatever is not certainly inlined is in the
+// namespace; no container of the standard library is used here.
 #ifndef SKDEJAVID_ISA
 #error "define SKDEJAVID_ISA before including align_body.inl"
 #endif
 
 #include <algorithm>
 #include <limits>
-#include <vector>
 
 #include "../align.hpp"
 #include "../recurrence.hpp"
+#include "cost.hpp"
+#include "lanes.hpp"
 #include "parallel.hpp"
+#include "scratch.hpp"
 
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
 
-// Features per block. Sums stay as accurate as NumPy's pairwise ones: in float32 because blocks are
-// short and are added up in double, in float64 because there are few of them. The rows of a block
-// stay in the L1 cache.
-template <typename Real>
-constexpr std::int64_t kBlock = sizeof(Real) == 4 ? 256 : 2048;
-
 constexpr std::int64_t kGradientBlock = 256;  // features whose sums are kept on the stack
 
-/// The sum of a power of two of lanes, in double and by halves.
-template <int kLanes, typename Real>
-double sum_of(const Real* lanes) {
-    double sums[kLanes];
-    for (int k = 0; k < kLanes; ++k) sums[k] = lanes[k];
-    for (int half = kLanes / 2; half > 0; half /= 2) {
-        for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
-    }
-    return sums[0];
+template <typename Body>
+class JobOf final : public Job {
+ public:
+    explicit JobOf(const Body& body) : body_(body) {}
+    void run(TaskQueue& tasks) const override { body_(tasks); }
+
+ private:
+    const Body& body_;
+};
+
+/// Calls `body(tasks)` in each thread.
+template <typename Body>
+void parallel_for(std::int64_t n_tasks, int n_threads, const Body& body) {
+    run_in_threads(JobOf<Body>(body), n_tasks, n_threads);
 }
 
-/// Adds the cost of as many whole groups of kLanes features, from `f` on, as there are; `f` moves
-/// past them. The lanes are independent partial sums: a fixed order of summation that needs no
-/// reassociation to be vectorized.
-template <int kLanes, typename Real>
-double cost_of_groups(const Real* weight, const Real* centroid, const Real* frame,
-                      std::int64_t n_features, std::int64_t& f) {
-    double total = 0.0;
-    while (f + kLanes <= n_features) {
-        const std::int64_t end = std::min(f + kBlock<Real>, n_features);
-        Real lanes[kLanes] = {};
-        for (; f + kLanes <= end; f += kLanes) {
-            for (int k = 0; k < kLanes; ++k) {
-                lanes[k] += weighted_difference(weight[f + k], centroid[f + k], frame[f + k]);
+// So many centroids are aligned at once, one in each lane of the recurrence.
+constexpr int kGroup = kLanes<double>;
+
+// About so many frames of consecutive sequences make a task, so that centroids are read from memory
+// once for all of them.
+constexpr std::int64_t kTaskFrames = 2 * kChunk;
+
+/// Aligns consecutive sequences with one group of centroids; holds the scratch memory of one
+/// thread.
+///
+/// The frames of all sequences are one stream, cut into chunks for the costs; the recurrence goes
+/// through it frame by frame and starts anew where a sequence begins. On entering frame j,
+/// `column_[i]` holds the totals at (i, j - 1); on leaving it, those at (i, j).
+template <typename Real>
+class GroupAligner {
+ public:
+    GroupAligner(const Problem<Real>& problem, bool diagonal, double* distances, Run* runs)
+        : sequences_(problem.sequences),
+          centroids_(problem.centroids),
+          diagonal_(diagonal),
+          distances_(distances),
+          runs_(runs),
+          column_(centroids_.n_timesteps),
+          costs_(kChunk * centroids_.n_timesteps),
+          places_(kGroup * centroids_.n_timesteps),
+          moves_(0) {
+        for (std::int64_t g = 0; g < kGroup; ++g) {
+            for (std::int64_t i = 0; i < centroids_.n_timesteps; ++i) {
+                places_[g * centroids_.n_timesteps + i] = i * kGroup + g;
             }
         }
-        total += sum_of<kLanes>(lanes);
     }
-    return total;
-}
 
-/// cost[i, j] = sum_f weight[i, f] * |centroid[i, f] - sequence[j, f]|
-template <typename Real>
-double cost(const Real* weight, const Real* centroid, const Real* frame, std::int64_t n_features) {
-    std::int64_t f = 0;
-    double total = cost_of_groups<16>(weight, centroid, frame, n_features, f);
-    total += cost_of_groups<4>(weight, centroid, frame, n_features, f);
-    total += cost_of_groups<1>(weight, centroid, frame, n_features, f);
-    return total;
-}
-
-/// Scratch memory of one thread and the alignment of one pair in it.
-template <typename Real>
-class PairAligner {
- public:
-    PairAligner(const Problem<Real>& problem, bool diagonal)
-        : sequences_(problem.sequences), centroids_(problem.centroids), diagonal_(diagonal) {}
-
-    /// Returns the distance; fills `runs` (n_timesteps,) unless it is null.
-    double align(std::int64_t sequence, std::int64_t centroid, Run* runs) {
-        const std::int64_t n_frames = sequences_.lengths[sequence];
-        totals_.resize(static_cast<std::size_t>(n_frames));
-        if (runs) moves_.resize(static_cast<std::size_t>(n_frames * centroids_.n_timesteps));
-        const double distance = accumulate(sequence, centroid, runs != nullptr);
-        if (runs) backtrack(n_frames, runs);
-        return distance;
+    void align(std::int64_t first_sequence, std::int64_t last_sequence, std::int64_t group) {
+        first_centroid_ = group * kGroup;
+        group_size_ = std::min<std::int64_t>(kGroup, centroids_.n_centroids - first_centroid_);
+        sequence_ = first_sequence;
+        frame_ = 0;
+        for (std::int64_t s = first_sequence; s < last_sequence; ++s) {
+            for (std::int64_t j = 0; j < sequences_.lengths[s]; ++j) {
+                chunk_[n_chunk_++] = sequences_.frames(s) + j * sequences_.n_features;
+                if (n_chunk_ == kChunk) use_chunk();
+            }
+        }
+        use_chunk();
     }
 
  private:
-    /// The recurrence, one centroid frame after the other. On entering row i, `totals_[j]` is the
-    /// total at (i - 1, j); on leaving it, the total at (i, j).
-    double accumulate(std::int64_t sequence, std::int64_t centroid, bool record_moves) {
-        const double infinity = std::numeric_limits<double>::infinity();
-        const std::int64_t n_frames = sequences_.lengths[sequence];
-        const std::int64_t n_features = sequences_.n_features;
-        const Real* frames = sequences_.frames(sequence);
-
-        std::fill(totals_.begin(), totals_.end(), infinity);
-        for (std::int64_t i = 0; i < centroids_.n_timesteps; ++i) {
-            const std::int64_t offset = centroids_.offset(centroid, i);
-            const Real* weight = centroids_.weights + offset;
-            const Real* centroid_frame = centroids_.values + offset;
-            double left = infinity;
-            double corner = infinity;
-            for (std::int64_t j = 0; j < n_frames; ++j) {
-                const double above = totals_[j];
-                Step step = cheapest_step(left, above, corner, diagonal_);
-                if (i == 0 && j == 0) step.total = 0.0;
-                left =
-                    step.total + cost(weight, centroid_frame, frames + j * n_features, n_features);
-                corner = above;
-                totals_[j] = left;
-                if (record_moves) moves_[i * n_frames + j] = step.move;
-            }
+    void use_chunk() {
+        compute_costs();
+        for (std::int64_t j = 0; j < n_chunk_; ++j) {
+            advance(costs_.data() + j * centroids_.n_timesteps);
+            if (++frame_ == sequences_.lengths[sequence_]) finish_sequence();
         }
-        return totals_[n_frames - 1];
+        n_chunk_ = 0;
+    }
+
+    void compute_costs() {
+        const std::int64_t n_timesteps = centroids_.n_timesteps;
+        const std::int64_t offset = centroids_.offset(first_centroid_, 0);
+        costs_.fill(n_chunk_ * n_timesteps, Lanes<double>{});
+        double* costs = reinterpret_cast<double*>(costs_.data());
+        panels_.for_each_cost(centroids_.weights + offset, centroids_.values + offset,
+                              group_size_ * n_timesteps, chunk_, n_chunk_, sequences_.n_features,
+                              [&](std::int64_t row, std::int64_t j, double cost) {
+                                  costs[j * n_timesteps * kGroup + places_[row]] += cost;
+                              });
+    }
+
+    /// One step of the recurrence for all centroids of the group; see cheapest_step.
+    void advance(const Lanes<double>* costs) {
+        const Lanes<double> infinity = Lanes<double>{} + std::numeric_limits<double>::infinity();
+        const std::int64_t n_timesteps = centroids_.n_timesteps;
+        const bool is_first = frame_ == 0;
+        if (is_first) {
+            column_.fill(n_timesteps, infinity);
+            if (runs_) moves_.resize(2 * sequences_.lengths[sequence_] * n_timesteps);
+        }
+        std::uint8_t* moves = runs_ ? moves_.data() + 2 * frame_ * n_timesteps : nullptr;
+        Lanes<double> along_centroid = infinity;
+        Lanes<double> corner = infinity;
+        for (std::int64_t i = 0; i < n_timesteps; ++i) {
+            const Lanes<double> along_sequence = column_[i];
+            Lanes<double> total = along_centroid < along_sequence ? along_centroid : along_sequence;
+            unsigned is_diagonal = 0;
+            if (diagonal_) {
+                is_diagonal = ~less(total, corner);
+                total = total < corner ? total : corner;
+            }
+            if (moves) {
+                moves[2 * i] = static_cast<std::uint8_t>(less(along_centroid, along_sequence));
+                moves[2 * i + 1] = static_cast<std::uint8_t>(is_diagonal);
+            }
+            if (is_first && i == 0) total = Lanes<double>{};
+            corner = along_sequence;
+            along_centroid = total + costs[i];
+            column_[i] = along_centroid;
+        }
+    }
+
+    void finish_sequence() {
+        const std::int64_t pair = sequence_ * centroids_.n_centroids + first_centroid_;
+        for (std::int64_t g = 0; g < group_size_; ++g) {
+            distances_[pair + g] = column_[centroids_.n_timesteps - 1][g];
+            if (runs_) backtrack(g, runs_ + (pair + g) * centroids_.n_timesteps);
+        }
+        ++sequence_;
+        frame_ = 0;
     }
 
     /// From the last cell back to the first. Every cell of row 0 is reached along the sequence and
     /// every cell of column 0 along the centroid, whatever move a cost that overflowed to infinity
     /// has left there: a path never leaves the grid.
-    void backtrack(std::int64_t n_frames, Run* runs) const {
-        std::int64_t j = n_frames - 1;
-        for (std::int64_t i = centroids_.n_timesteps - 1; i >= 0; --i) {
-            const Move* row = moves_.data() + i * n_frames;
+    void backtrack(std::int64_t g, Run* runs) const {
+        const std::int64_t n_timesteps = centroids_.n_timesteps;
+        const auto is_set = [&](std::int64_t i, std::int64_t j, int which) {
+            return (moves_[2 * (j * n_timesteps + i) + which] >> g) & 1;
+        };
+        std::int64_t j = sequences_.lengths[sequence_] - 1;
+        for (std::int64_t i = n_timesteps - 1; i >= 0; --i) {
             runs[i].last = static_cast<std::int32_t>(j);
-            while (j > 0 && (i == 0 || row[j] == Move::along_sequence)) --j;
+            while (j > 0 && (i == 0 || !(is_set(i, j, 0) || is_set(i, j, 1)))) --j;
             runs[i].first = static_cast<std::int32_t>(j);
-            if (j > 0 && row[j] == Move::diagonal) --j;
+            if (j > 0 && is_set(i, j, 1)) --j;
         }
     }
 
     const SequenceView<Real>& sequences_;
     const CentroidView<Real>& centroids_;
-    bool diagonal_;
-    std::vector<double> totals_;  // (n_frames,)
-    std::vector<Move> moves_;     // (n_timesteps, n_frames)
+    const bool diagonal_;
+    double* const distances_;  // (n_sequences, n_centroids)
+    Run* const runs_;          // (n_sequences, n_centroids, n_timesteps), or null
+
+    std::int64_t first_centroid_ = 0;
+    std::int64_t group_size_ = 0;
+    std::int64_t sequence_ = 0;  // that the recurrence is in,
+    std::int64_t frame_ = 0;     // and the frame of it that comes next
+    const Real* chunk_[kChunk];  // frames whose costs come next
+    std::int64_t n_chunk_ = 0;
+    CostPanels<Real> panels_;
+    Scratch<Lanes<double>> column_;  // (n_timesteps,)
+    Scratch<Lanes<double>> costs_;   // (kChunk, n_timesteps)
+    Scratch<std::int64_t> places_;   // of each row of the group in a frame's costs
+    Scratch<std::uint8_t> moves_;    // (n_frames, n_timesteps, 2): along the centroid, diagonal
 };
 
 /// Rows of cost along a path: every run shares a frame with the next, so n_frames + n_timesteps.
@@ -156,14 +209,20 @@ double work_of_costs(const Problem<Real>& problem) {
 
 template <typename Real>
 void align(const Problem<Real>& problem, bool diagonal, double* distances, Run* runs) {
-    const std::int64_t n_centroids = problem.centroids.n_centroids;
-    const std::int64_t n_timesteps = problem.centroids.n_timesteps;
+    const std::int64_t n_groups = (problem.centroids.n_centroids + kGroup - 1) / kGroup;
+    const std::int64_t n_sequences = problem.sequences.n_sequences;
+    std::int64_t n_frames = 0;
+    for (std::int64_t s = 0; s < n_sequences; ++s) n_frames += problem.sequences.lengths[s];
+    if (n_sequences == 0) return;
+    const std::int64_t n_ranges = std::clamp<std::int64_t>(n_frames / kTaskFrames, 1, n_sequences);
     const int n_threads = worthwhile_threads(problem.n_threads, work_of_costs(problem));
-    parallel_for(problem.n_pairs(), n_threads, [&] {
-        return [&, aligner = PairAligner<Real>(problem, diagonal)](std::int64_t pair) mutable {
-            Run* pair_runs = runs ? runs + pair * n_timesteps : nullptr;
-            distances[pair] = aligner.align(pair / n_centroids, pair % n_centroids, pair_runs);
-        };
+    parallel_for(n_ranges * n_groups, n_threads, [&](TaskQueue& tasks) {
+        GroupAligner<Real> aligner(problem, diagonal, distances, runs);
+        for (std::int64_t task; tasks.next(task);) {
+            const std::int64_t range = task / n_groups;
+            aligner.align(range * n_sequences / n_ranges, (range + 1) * n_sequences / n_ranges,
+                          task % n_groups);
+        }
     });
 }
 
@@ -173,8 +232,8 @@ void distances_along(const Problem<Real>& problem, const Run* runs, double* dist
     const CentroidView<Real>& centroids = problem.centroids;
     const std::int64_t n_features = sequences.n_features;
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
-    parallel_for(problem.n_pairs(), n_threads, [&] {
-        return [&](std::int64_t pair) {
+    parallel_for(problem.n_pairs(), n_threads, [&](TaskQueue& tasks) {
+        for (std::int64_t pair; tasks.next(pair);) {
             const Real* frames = sequences.frames(pair / centroids.n_centroids);
             double distance = 0.0;
             for (std::int64_t i = 0; i < centroids.n_timesteps; ++i) {
@@ -186,7 +245,7 @@ void distances_along(const Problem<Real>& problem, const Run* runs, double* dist
                 }
             }
             distances[pair] = distance;
-        };
+        }
     });
 }
 
@@ -245,13 +304,13 @@ void parameter_gradients(const Problem<Real>& problem, const Run* runs,
                          const double* grad_distances, Real* grad_centroids, Real* grad_weights) {
     const std::int64_t n_timesteps = problem.centroids.n_timesteps;
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
-    parallel_for(problem.centroids.n_centroids * n_timesteps, n_threads, [&] {
-        return [&](std::int64_t row) {
+    parallel_for(problem.centroids.n_centroids * n_timesteps, n_threads, [&](TaskQueue& tasks) {
+        for (std::int64_t row; tasks.next(row);) {
             const std::int64_t offset = row * problem.sequences.n_features;
             centroid_frame_gradients(problem, runs, grad_distances, row / n_timesteps,
                                      row % n_timesteps, grad_centroids + offset,
                                      grad_weights + offset);
-        };
+        }
     });
 }
 
@@ -261,14 +320,19 @@ void sequence_gradients(const Problem<Real>& problem, const Run* runs, const dou
     const SequenceView<Real>& sequences = problem.sequences;
     const CentroidView<Real>& centroids = problem.centroids;
     const std::int64_t n_features = sequences.n_features;
-    std::vector<std::int64_t> packed_starts(static_cast<std::size_t>(sequences.n_sequences) + 1, 0);
+    Scratch<std::int64_t> packed_starts(sequences.n_sequences);
+    std::int64_t n_frames = 0;
     for (std::int64_t s = 0; s < sequences.n_sequences; ++s) {
-        packed_starts[s + 1] = packed_starts[s] + sequences.lengths[s];
+        packed_starts[s] = n_frames;
+        n_frames += sequences.lengths[s];
     }
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
-    parallel_for(sequences.n_sequences, n_threads, [&] {
-        return [&, sums = std::vector<double>()](std::int64_t s) mutable {
-            sums.assign(static_cast<std::size_t>(sequences.lengths[s] * n_features), 0.0);
+    parallel_for(sequences.n_sequences, n_threads, [&](TaskQueue& tasks) {
+        Scratch<double> sums(0);
+        for (std::int64_t s; tasks.next(s);) {
+            const std::int64_t size = sequences.lengths[s] * n_features;
+            sums.resize(size);
+            sums.fill(size, 0.0);
             for (std::int64_t row = 0; row < centroids.n_centroids * centroids.n_timesteps; ++row) {
                 const std::int64_t pair = s * centroids.n_centroids + row / centroids.n_timesteps;
                 const Run run = runs[s * centroids.n_centroids * centroids.n_timesteps + row];
@@ -284,8 +348,8 @@ void sequence_gradients(const Problem<Real>& problem, const Run* runs, const dou
                 }
             }
             Real* target = grad_frames + packed_starts[s] * n_features;
-            for (std::size_t k = 0; k < sums.size(); ++k) target[k] = static_cast<Real>(sums[k]);
-        };
+            for (std::int64_t k = 0; k < size; ++k) target[k] = static_cast<Real>(sums[k]);
+        }
     });
 }
 
@@ -297,10 +361,11 @@ void barycenters(const Problem<Real>& problem, const Run* runs, const double* sa
     const std::int64_t n_features = problem.sequences.n_features;
     const std::int64_t n_timesteps = problem.centroids.n_timesteps;
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
-    parallel_for(problem.centroids.n_centroids * n_timesteps, n_threads, [&] {
-        return [&, shift = std::vector<double>()](std::int64_t row) mutable {
+    parallel_for(problem.centroids.n_centroids * n_timesteps, n_threads, [&](TaskQueue& tasks) {
+        Scratch<double> shift(n_features);
+        for (std::int64_t row; tasks.next(row);) {
             const Real* centroid_frame = problem.centroids.values + row * n_features;
-            shift.assign(static_cast<std::size_t>(n_features), 0.0);
+            shift.fill(n_features, 0.0);
             double n_matched = 0.0;
             for_each_run(problem, runs, sample_weights, row / n_timesteps, row % n_timesteps,
                          [&](double sample_weight, const Real* frames, Run run) {
@@ -317,7 +382,7 @@ void barycenters(const Problem<Real>& problem, const Run* runs, const double* sa
                 means[row * n_features + f] =
                     static_cast<Real>(centroid_frame[f] + shift[f] / n_matched);
             }
-        };
+        }
     });
 }
 

@@ -1,0 +1,2 @@
+#define SKDEJAVID_ISA avx2
+#include "align_body.inl"

@@ -1,0 +1,2 @@
+#define SKDEJAVID_ISA avx512
+#include "align_body.inl"

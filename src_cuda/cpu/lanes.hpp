@@ -1,0 +1,169 @@
+// One register of numbers, as wide as the instruction set at hand has them. GCC's vector types
+// (which Clang has too) make the arithmetic the same text for all; what they cannot say stands here
+// once per instruction set.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#include "../recurrence.hpp"
+
+namespace skdejavid {
+namespace SKDEJAVID_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kRegisterBytes = 64;
+constexpr int kRegisters = 32;
+#elif defined(__AVX2__)
+constexpr int kRegisterBytes = 32;
+constexpr int kRegisters = 16;
+#elif defined(__aarch64__)
+constexpr int kRegisterBytes = 16;
+constexpr int kRegisters = 32;
+#else
+constexpr int kRegisterBytes = 16;
+constexpr int kRegisters = 16;
+#endif
+
+template <typename Real>
+constexpr int kLanes = kRegisterBytes / static_cast<int>(sizeof(Real));
+
+template <typename Real>
+struct LanesOf;
+template <>
+struct LanesOf<float> {
+    typedef float type __attribute__((vector_size(kRegisterBytes)));
+    typedef std::int32_t bits __attribute__((vector_size(kRegisterBytes)));
+};
+template <>
+struct LanesOf<double> {
+    typedef double type __attribute__((vector_size(kRegisterBytes)));
+    typedef std::int64_t bits __attribute__((vector_size(kRegisterBytes)));
+};
+
+template <typename Real>
+using Lanes = typename LanesOf<Real>::type;
+
+template <typename Real>
+SKDEJAVID_INLINE Lanes<Real> load(const Real* source) {
+    Lanes<Real> lanes;
+    std::memcpy(&lanes, source, sizeof lanes);
+    return lanes;
+}
+
+/// The first `count` < kLanes numbers and zeros; nothing behind them is read.
+SKDEJAVID_INLINE Lanes<float> load_first(const float* source, int count) {
+#if defined(__AVX512F__)
+    return (Lanes<float>)_mm512_maskz_loadu_ps((1u << count) - 1u, source);
+#elif defined(__AVX2__)
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i wanted = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane);
+    return (Lanes<float>)_mm256_maskload_ps(source, wanted);
+#else
+    Lanes<float> lanes = {};
+    for (int k = 0; k < count; ++k) lanes[k] = source[k];
+    return lanes;
+#endif
+}
+
+SKDEJAVID_INLINE Lanes<double> load_first(const double* source, int count) {
+#if defined(__AVX512F__)
+    return (Lanes<double>)_mm512_maskz_loadu_pd((1u << count) - 1u, source);
+#elif defined(__AVX2__)
+    const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+    const __m256i wanted = _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), lane);
+    return (Lanes<double>)_mm256_maskload_pd(source, wanted);
+#else
+    Lanes<double> lanes = {};
+    for (int k = 0; k < count; ++k) lanes[k] = source[k];
+    return lanes;
+#endif
+}
+
+template <typename Real>
+SKDEJAVID_INLINE Lanes<Real> magnitude(Lanes<Real> lanes) {
+    using Bits = typename LanesOf<Real>::bits;
+    const Bits all_but_sign = ~(Bits)(-Lanes<Real>{});  // -0.0 has no bit but the sign
+    return (Lanes<Real>)((Bits)lanes & all_but_sign);
+}
+
+/// The sum of all lanes, by halves.
+template <typename Vector>
+SKDEJAVID_INLINE auto sum(Vector v) {
+    constexpr int n = sizeof v / sizeof v[0];
+    if constexpr (n == 16) {
+        return sum(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                   __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+    } else if constexpr (n == 8) {
+        return sum(__builtin_shufflevector(v, v, 0, 1, 2, 3) +
+                   __builtin_shufflevector(v, v, 4, 5, 6, 7));
+    } else if constexpr (n == 4) {
+        return (v[0] + v[2]) + (v[1] + v[3]);
+    } else {
+        return v[0] + v[1];
+    }
+}
+
+/// The sums of four registers, each the same bits as `sum`, at less than twice the cost of one.
+template <typename Real>
+SKDEJAVID_INLINE void sum_four(const Lanes<Real>& a, const Lanes<Real>& b, const Lanes<Real>& c,
+                               const Lanes<Real>& d, double* sums) {
+    // Each step adds halves of what is left of two registers and puts the results side by side.
+    if constexpr (kLanes<Real> == 16) {
+        const auto halves = [](auto x, auto y) {
+            return __builtin_shufflevector(x, y, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22,
+                                           23) +
+                   __builtin_shufflevector(x, y, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28,
+                                           29, 30, 31);
+        };
+        const auto ab = halves(a, b);
+        const auto cd = halves(c, d);
+        auto abcd = __builtin_shufflevector(ab, cd, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24,
+                                            25, 26, 27) +
+                    __builtin_shufflevector(ab, cd, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28,
+                                            29, 30, 31);
+        abcd += __builtin_shufflevector(abcd, abcd, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15,
+                                        12, 13);
+        for (int k = 0; k < 4; ++k) sums[k] = abcd[4 * k] + abcd[4 * k + 1];
+    } else if constexpr (kLanes<Real> == 8) {
+        const auto halves = [](auto x, auto y) {
+            return __builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11) +
+                   __builtin_shufflevector(x, y, 4, 5, 6, 7, 12, 13, 14, 15);
+        };
+        const auto ab = halves(a, b);
+        const auto cd = halves(c, d);
+        const auto acbd = __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13) +
+                          __builtin_shufflevector(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
+        sums[0] = acbd[0] + acbd[1];
+        sums[1] = acbd[4] + acbd[5];
+        sums[2] = acbd[2] + acbd[3];
+        sums[3] = acbd[6] + acbd[7];
+    } else {
+        sums[0] = sum(a);
+        sums[1] = sum(b);
+        sums[2] = sum(c);
+        sums[3] = sum(d);
+    }
+}
+
+/// Bit k is set where a[k] < b[k].
+SKDEJAVID_INLINE unsigned less(Lanes<double> a, Lanes<double> b) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ);
+#elif defined(__AVX2__)
+    return _mm256_movemask_pd(_mm256_cmp_pd((__m256d)a, (__m256d)b, _CMP_LT_OQ));
+#elif defined(__SSE2__)
+    return _mm_movemask_pd(_mm_cmplt_pd((__m128d)a, (__m128d)b));
+#else
+    unsigned bits = 0;
+    for (int k = 0; k < kLanes<double>; ++k) bits |= unsigned{a[k] < b[k]} << k;
+    return bits;
+#endif
+}
+
+}  // namespace SKDEJAVID_ISA
+}  // namespace skdejavid

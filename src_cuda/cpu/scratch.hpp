@@ -1,0 +1,46 @@
+// Scratch memory, aligned to whole registers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+#include "lanes.hpp"
+
+namespace skdejavid {
+namespace SKDEJAVID_ISA {
+
+/// An array of scratch memory; its numbers are not initialized.
+template <typename T>
+class Scratch {
+ public:
+    explicit Scratch(std::int64_t size) { resize(size); }
+    ~Scratch() { ::operator delete(data_, std::align_val_t{kRegisterBytes}); }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+
+    /// Forgets what was in it if it has to grow.
+    void resize(std::int64_t size) {
+        if (size <= capacity_) return;
+        T* const larger = static_cast<T*>(::operator new(static_cast<std::size_t>(size) * sizeof(T),
+                                                         std::align_val_t{kRegisterBytes}));
+        ::operator delete(data_, std::align_val_t{kRegisterBytes});
+        data_ = larger;
+        capacity_ = size;
+    }
+
+    T* data() { return data_; }
+    T& operator[](std::int64_t i) { return data_[i]; }
+    const T& operator[](std::int64_t i) const { return data_[i]; }
+
+    void fill(std::int64_t size, T value) {
+        for (std::int64_t i = 0; i < size; ++i) data_[i] = value;
+    }
+
+ private:
+    T* data_ = nullptr;
+    std::int64_t capacity_ = 0;
+};
+
+}  // namespace SKDEJAVID_ISA
+}  // namespace skdejavid
