@@ -1,5 +1,5 @@
 # Everything runs in a virtual environment of its own; nothing has to be installed by hand but
-# Python >= 3.11 and a C++17 compiler.
+# Python >= 3.11 and GCC or Clang.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin

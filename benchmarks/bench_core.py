@@ -10,6 +10,7 @@ import statistics
 import time
 from pathlib import Path
 
+import numpy as np
 from cases import CASES
 from peak import measure_peak
 
@@ -27,16 +28,20 @@ def measure(case, n_sequences, n_rounds):
     """Medians over the rounds: elements per second at the limit and of one thread, and ratios."""
     arrays = case.draw(n_sequences)
     one, two = (_core.ProblemFloat32(*arrays, n_threads) for n_threads in (1, 2))
-    n_elements = n_sequences * case.n_elements
+    _, runs = one.paths(False)
+    grad_distances = np.ones(runs.shape[:2])
+    whole, along = (n_sequences * n for n in (case.n_elements, case.n_elements_along))
     calls = {
-        "distances": lambda: one.distances(False),
-        "paths": lambda: one.paths(False),
-        "paths, 2 threads": lambda: two.paths(False),
+        "distances": (whole, lambda: one.distances(False)),
+        "paths": (whole, lambda: one.paths(False)),
+        "paths, 2 threads": (whole, lambda: two.paths(False)),
+        "along": (along, lambda: one.distances_along(runs)),
+        "gradient": (along, lambda: one.parameter_gradients(runs, grad_distances)),
     }
     rounds = []
     for _ in range(n_rounds):
         peak = measure_peak()
-        rates = {name: rate(call, n_elements) for name, call in calls.items()}
+        rates = {name: rate(call, n) for name, (n, call) in calls.items()}
         peak = (peak + measure_peak()) / 2
         rounds.append({"peak": peak, **{name: r / peak for name, r in rates.items()}})
     return {name: statistics.median(entry[name] for entry in rounds) for name in rounds[0]}

@@ -18,6 +18,11 @@ class Case(NamedTuple):
         """Weighted differences to align one sequence with all centroids."""
         return self.n_centroids * self.n_timesteps * self.n_frames * self.n_features
 
+    @property
+    def n_elements_along(self):
+        """Weighted differences along the paths of one sequence to all centroids."""
+        return self.n_centroids * (self.n_timesteps + self.n_frames - 1) * self.n_features
+
     def draw(self, n_sequences, dtype=np.float32, seed=0):
         """Packed values, starts and lengths of sequences, centroids and weights."""
         rng = np.random.default_rng(seed)

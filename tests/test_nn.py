@@ -79,7 +79,8 @@ def test_the_module_computes_the_public_distances(diagonal, rng):
     expected = dtw_distances(
         arrays, centroids.detach(), log_weights.detach().exp(), diagonal=diagonal
     )
-    np.testing.assert_array_equal(matcher(sequences).detach().numpy(), expected)
+    # The same terms, added up in another order.
+    np.testing.assert_allclose(matcher(sequences).detach().numpy(), expected, rtol=1e-14)
     for s, x in enumerate(arrays):
         u = np.exp(log_weights.detach().numpy()[1])
         distance = reference.dtw_distance(x, centroids.detach().numpy()[1], u, diagonal)

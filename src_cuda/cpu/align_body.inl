@@ -13,6 +13,7 @@
 
 #include "../align.hpp"
 #include "../recurrence.hpp"
+#include "along.hpp"
 #include "cost.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
@@ -20,8 +21,6 @@
 
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
-
-constexpr std::int64_t kGradientBlock = 256;  // features whose sums are kept on the stack
 
 template <typename Body>
 class JobOf final : public Job {
@@ -108,7 +107,7 @@ class GroupAligner {
                               });
     }
 
-    /// One step of the recurrence for all centroids of the group; see cheapest_step.
+    /// One step of the recurrence for all centroids of the group; ties as `cheaper` says.
     void advance(const Lanes<double>* costs) {
         const Lanes<double> infinity = Lanes<double>{} + std::numeric_limits<double>::infinity();
         const std::int64_t n_timesteps = centroids_.n_timesteps;
@@ -122,11 +121,11 @@ class GroupAligner {
         Lanes<double> corner = infinity;
         for (std::int64_t i = 0; i < n_timesteps; ++i) {
             const Lanes<double> along_sequence = column_[i];
-            Lanes<double> total = along_centroid < along_sequence ? along_centroid : along_sequence;
+            Lanes<double> total = cheaper(along_centroid, along_sequence);
             unsigned is_diagonal = 0;
             if (diagonal_) {
                 is_diagonal = ~less(total, corner);
-                total = total < corner ? total : corner;
+                total = cheaper(total, corner);
             }
             if (moves) {
                 moves[2 * i] = static_cast<std::uint8_t>(less(along_centroid, along_sequence));
@@ -226,25 +225,26 @@ void align(const Problem<Real>& problem, bool diagonal, double* distances, Run* 
     });
 }
 
+// Sequences and centroids of one task: strips of theirs fit into the L2 cache.
+constexpr std::int64_t kSequencesAlong = 16;
+constexpr std::int64_t kCentroidRowsAlong = 512;
+
 template <typename Real>
 void distances_along(const Problem<Real>& problem, const Run* runs, double* distances) {
-    const SequenceView<Real>& sequences = problem.sequences;
     const CentroidView<Real>& centroids = problem.centroids;
-    const std::int64_t n_features = sequences.n_features;
+    const std::int64_t n_sequences = problem.sequences.n_sequences;
+    const std::int64_t per_range =
+        std::max<std::int64_t>(kCentroidRowsAlong / centroids.n_timesteps, 1);
+    const std::int64_t n_ranges = (centroids.n_centroids + per_range - 1) / per_range;
+    const std::int64_t n_tasks = (n_sequences + kSequencesAlong - 1) / kSequencesAlong * n_ranges;
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
-    parallel_for(problem.n_pairs(), n_threads, [&](TaskQueue& tasks) {
-        for (std::int64_t pair; tasks.next(pair);) {
-            const Real* frames = sequences.frames(pair / centroids.n_centroids);
-            double distance = 0.0;
-            for (std::int64_t i = 0; i < centroids.n_timesteps; ++i) {
-                const Run run = runs[pair * centroids.n_timesteps + i];
-                const std::int64_t offset = centroids.offset(pair % centroids.n_centroids, i);
-                for (std::int64_t j = run.first; j <= run.last; ++j) {
-                    distance += cost(centroids.weights + offset, centroids.values + offset,
-                                     frames + j * n_features, n_features);
-                }
-            }
-            distances[pair] = distance;
+    parallel_for(n_tasks, n_threads, [&](TaskQueue& tasks) {
+        for (std::int64_t task; tasks.next(task);) {
+            const std::int64_t sequence = task / n_ranges * kSequencesAlong;
+            const std::int64_t centroid = task % n_ranges * per_range;
+            fill_distances_along(problem, runs, sequence,
+                                 std::min(sequence + kSequencesAlong, n_sequences), centroid,
+                                 std::min(centroid + per_range, centroids.n_centroids), distances);
         }
     });
 }
@@ -262,55 +262,23 @@ void for_each_run(const Problem<Real>& problem, const Run* runs, const double* c
     }
 }
 
-/// dL/dC and dL/dU of one centroid frame, a block of features at a time.
-template <typename Real>
-void centroid_frame_gradients(const Problem<Real>& problem, const Run* runs,
-                              const double* grad_distances, std::int64_t centroid,
-                              std::int64_t timestep, Real* grad_centroid, Real* grad_weight) {
-    const std::int64_t n_features = problem.sequences.n_features;
-    const std::int64_t offset = problem.centroids.offset(centroid, timestep);
-    const Real* centroid_frame = problem.centroids.values + offset;
-    const Real* weight = problem.centroids.weights + offset;
-    for (std::int64_t begin = 0; begin < n_features; begin += kGradientBlock) {
-        const std::int64_t size = std::min(kGradientBlock, n_features - begin);
-        double sum_signs[kGradientBlock] = {};
-        double sum_differences[kGradientBlock] = {};
-        for_each_run(problem, runs, grad_distances, centroid, timestep,
-                     [&](double grad, const Real* frames, Run run) {
-                         Real signs[kGradientBlock] = {};
-                         Real differences[kGradientBlock] = {};
-                         for (std::int64_t j = run.first; j <= run.last; ++j) {
-                             const Real* frame = frames + j * n_features + begin;
-                             for (std::int64_t f = 0; f < size; ++f) {
-                                 const Real difference = centroid_frame[begin + f] - frame[f];
-                                 signs[f] += sign(difference);
-                                 differences[f] += std::fabs(difference);
-                             }
-                         }
-                         for (std::int64_t f = 0; f < size; ++f) {
-                             sum_signs[f] += grad * signs[f];
-                             sum_differences[f] += grad * differences[f];
-                         }
-                     });
-        for (std::int64_t f = 0; f < size; ++f) {
-            grad_centroid[begin + f] = static_cast<Real>(weight[begin + f] * sum_signs[f]);
-            grad_weight[begin + f] = static_cast<Real>(sum_differences[f]);
-        }
-    }
-}
-
 template <typename Real>
 void parameter_gradients(const Problem<Real>& problem, const Run* runs,
                          const double* grad_distances, Real* grad_centroids, Real* grad_weights) {
-    const std::int64_t n_timesteps = problem.centroids.n_timesteps;
+    const CentroidView<Real>& centroids = problem.centroids;
+    const std::int64_t n_centroids = centroids.n_centroids;
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
-    parallel_for(problem.centroids.n_centroids * n_timesteps, n_threads, [&](TaskQueue& tasks) {
-        for (std::int64_t row; tasks.next(row);) {
-            const std::int64_t offset = row * problem.sequences.n_features;
-            centroid_frame_gradients(problem, runs, grad_distances, row / n_timesteps,
-                                     row % n_timesteps, grad_centroids + offset,
-                                     grad_weights + offset);
-        }
+    for_each_strip<Real>(centroids.n_features, [&](auto width, std::int64_t begin, int rest) {
+        parallel_for(n_centroids, n_threads, [&](TaskQueue& tasks) {
+            for (std::int64_t centroid; tasks.next(centroid);) {
+                for (std::int64_t i = 0; i < centroids.n_timesteps; ++i) {
+                    const std::int64_t offset = centroids.offset(centroid, i) + begin;
+                    strip_gradients<decltype(width)::value>(problem, runs, grad_distances, centroid,
+                                                            i, begin, rest, grad_centroids + offset,
+                                                            grad_weights + offset);
+                }
+            }
+        });
     });
 }
 
