@@ -3,6 +3,7 @@
 Each import happens in a fresh interpreter, alternating; the medians are compared.
 """
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -13,11 +14,12 @@ import time
 def seconds_of(statement):
     """Wall time of an interpreter that runs one statement."""
     begin = time.perf_counter()
-    subprocess.run([sys.executable, "-c", statement], check=True)
+    # -P: the installed package, whatever folder this runs in.
+    subprocess.run([sys.executable, "-P", "-c", statement], check=True)
     return time.perf_counter() - begin
 
 
-def main(n_rounds=9):
+def main(n_rounds):
     """Measure, print and return the medians in seconds and their ratio."""
     statements = ["pass", "import sklearn", "import skdejavid"]
     for statement in statements:  # warm the file cache
@@ -34,4 +36,6 @@ def main(n_rounds=9):
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    main(parser.parse_args().rounds)
