@@ -390,7 +390,6 @@ class DejaVidClassifier(
         return len(self.classes_)
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
-        check_is_fitted(self, "centroids_")
         distances = self.transform(X)
         if self.normalization_ not in ("layer", "global"):
             raise ValueError(f"normalization_ is {self.normalization_!r}, not 'layer' or 'global'")

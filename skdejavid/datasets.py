@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from skdejavid.optional import require
+from skdejavid.reading import as_video
 from skdejavid.sequences import TSEArray
 
 __all__ = [
@@ -164,12 +165,7 @@ def write_video(
     ValueError
         If `frames` is not as described.
     """
-    frames = np.asarray(frames)
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
-        raise ValueError(
-            "frames must be a uint8 array (n_frames, height, width, 3) without an empty axis, got "
-            f"{frames.dtype} of shape {frames.shape}"
-        )
+    frames = as_video(frames, "frames")
     if frames.shape[1] % 2 or frames.shape[2] % 2:
         raise ValueError(f"height and width of frames must be even, got {frames.shape[1:3]}")
     folder = Path(path).parent

@@ -18,6 +18,7 @@ __all__ = [
     "Packed",
     "accepted_dtypes",
     "as_real",
+    "as_video",
     "named_frames",
     "read_collection",
     "without_torch",
@@ -101,9 +102,7 @@ def _looks_like_sequence(item: Any) -> bool:
     """Whether a collection with this item is one of sequences, and not a row of numbers."""
     if isinstance(item, (list, tuple)):
         return len(item) == 0 or getattr(item[0], "ndim", np.ndim(item[0])) > 0
-    if item is None or isinstance(item, Mapping):
-        return True  # refused with its index
-    if isinstance(item, (str, bytes, PathLike, Mapping)):
+    if item is None or isinstance(item, (str, bytes, PathLike, Mapping)):
         return True  # refused with its index
     return scipy.sparse.issparse(item) or getattr(item, "ndim", 0) > 0
 
@@ -184,6 +183,17 @@ def as_real(array: NDArray[Any], name: str) -> NDArray[np.floating]:
     """Contiguous, aligned, native float32 or float64; a copy only if it is not that already."""
     array = _require_numeric(array, name)
     return np.require(array, _frame_dtype(array.dtype), ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def as_video(item: Any, name: str) -> NDArray[np.uint8]:
+    """The frames of a video (n_frames, height, width, 3), or an error that says what is wrong."""
+    array = np.asarray(item)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape:
+        raise ValueError(
+            f"{name} must be a uint8 array (n_frames, height, width, 3) without an empty axis, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    return array
 
 
 def _frame_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -43,11 +43,17 @@ MAY_IMPORT = {
         "training",
     },
     "plotting": {"alignment", "classifier", "optional", "reading"},
-    "datasets": {"optional", "sequences"},
+    "datasets": {"optional", "reading", "sequences"},
     "video.windows": set(),
     "video.decoding": {"optional"},
     "video.encoders": set(),
-    "video.extractor": {"sequences", "video.decoding", "video.encoders", "video.windows"},
+    "video.extractor": {
+        "reading",
+        "sequences",
+        "video.decoding",
+        "video.encoders",
+        "video.windows",
+    },
 }
 
 

@@ -14,6 +14,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from tqdm import tqdm
 
+from skdejavid.reading import as_video
 from skdejavid.sequences import TSEArray
 from skdejavid.video.decoding import VideoDecodeError, count_frames, decode, to_rgb
 from skdejavid.video.windows import cut_clips, window_frames
@@ -259,13 +260,7 @@ def _check_video(video: Any, index: int) -> Any:
             f"X[{index}] is a {type(video).__name__}, expected the path of a video or an array "
             "(n_frames, height, width, 3)"
         )
-    array = np.asarray(video)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape:
-        raise ValueError(
-            f"X[{index}] must be a uint8 array (n_frames, height, width, 3) without an empty axis, "
-            f"got {array.dtype} of shape {array.shape}"
-        )
-    return array
+    return as_video(video, f"X[{index}]")
 
 
 def _require_valid(

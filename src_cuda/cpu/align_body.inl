@@ -184,36 +184,39 @@ class GroupAligner {
     Scratch<std::uint8_t> moves_;    // (n_frames, n_timesteps, 2): along the centroid, diagonal
 };
 
-/// Rows of cost along a path: every run shares a frame with the next, so n_frames + n_timesteps.
+template <typename Real>
+std::int64_t count_frames(const SequenceView<Real>& sequences) {
+    std::int64_t n_frames = 0;
+    for (std::int64_t s = 0; s < sequences.n_sequences; ++s) n_frames += sequences.lengths[s];
+    return n_frames;
+}
+
+/// Weighted differences along all paths: every run shares a frame with the next, so each path has
+/// about n_frames + n_timesteps cells.
 template <typename Real>
 double work_along_paths(const Problem<Real>& problem) {
     const SequenceView<Real>& sequences = problem.sequences;
-    double n_rows = 0.0;
-    for (std::int64_t s = 0; s < sequences.n_sequences; ++s) {
-        n_rows += static_cast<double>(sequences.lengths[s] + problem.centroids.n_timesteps);
-    }
-    return n_rows * static_cast<double>(problem.centroids.n_centroids * sequences.n_features);
+    const std::int64_t n_cells =
+        count_frames(sequences) + sequences.n_sequences * problem.centroids.n_timesteps;
+    return static_cast<double>(n_cells) *
+           static_cast<double>(problem.centroids.n_centroids * sequences.n_features);
 }
 
+/// Weighted differences between all frames and all centroids.
 template <typename Real>
 double work_of_costs(const Problem<Real>& problem) {
-    const SequenceView<Real>& sequences = problem.sequences;
-    double n_frames = 0.0;
-    for (std::int64_t s = 0; s < sequences.n_sequences; ++s) {
-        n_frames += static_cast<double>(sequences.lengths[s]);
-    }
-    return n_frames * static_cast<double>(problem.centroids.n_centroids) *
-           static_cast<double>(problem.centroids.n_timesteps * sequences.n_features);
+    return static_cast<double>(count_frames(problem.sequences)) *
+           static_cast<double>(problem.centroids.n_centroids) *
+           static_cast<double>(problem.centroids.n_timesteps * problem.sequences.n_features);
 }
 
 template <typename Real>
 void align(const Problem<Real>& problem, bool diagonal, double* distances, Run* runs) {
     const std::int64_t n_groups = (problem.centroids.n_centroids + kGroup - 1) / kGroup;
     const std::int64_t n_sequences = problem.sequences.n_sequences;
-    std::int64_t n_frames = 0;
-    for (std::int64_t s = 0; s < n_sequences; ++s) n_frames += problem.sequences.lengths[s];
     if (n_sequences == 0) return;
-    const std::int64_t n_ranges = std::clamp<std::int64_t>(n_frames / kTaskFrames, 1, n_sequences);
+    const std::int64_t n_ranges =
+        std::clamp<std::int64_t>(count_frames(problem.sequences) / kTaskFrames, 1, n_sequences);
     const int n_threads = worthwhile_threads(problem.n_threads, work_of_costs(problem));
     parallel_for(n_ranges * n_groups, n_threads, [&](TaskQueue& tasks) {
         GroupAligner<Real> aligner(problem, diagonal, distances, runs);
@@ -249,36 +252,27 @@ void distances_along(const Problem<Real>& problem, const Run* runs, double* dist
     });
 }
 
-/// Calls `visit(coefficient, frames, run)` for every sequence, in their order, whose coefficient
-/// with the centroid is not 0. The fixed order makes sums over sequences reproducible.
-template <typename Real, typename Visit>
-void for_each_run(const Problem<Real>& problem, const Run* runs, const double* coefficients,
-                  std::int64_t centroid, std::int64_t timestep, const Visit& visit) {
-    for (std::int64_t s = 0; s < problem.sequences.n_sequences; ++s) {
-        const std::int64_t pair = s * problem.centroids.n_centroids + centroid;
-        if (coefficients[pair] == 0.0) continue;
-        visit(coefficients[pair], problem.sequences.frames(s),
-              runs[pair * problem.centroids.n_timesteps + timestep]);
-    }
-}
-
 template <typename Real>
 void parameter_gradients(const Problem<Real>& problem, const Run* runs,
                          const double* grad_distances, Real* grad_centroids, Real* grad_weights) {
     const CentroidView<Real>& centroids = problem.centroids;
     const std::int64_t n_centroids = centroids.n_centroids;
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
-    for_each_strip<Real>(centroids.n_features, [&](auto width, std::int64_t begin, int rest) {
-        parallel_for(n_centroids, n_threads, [&](TaskQueue& tasks) {
-            for (std::int64_t centroid; tasks.next(centroid);) {
-                for (std::int64_t i = 0; i < centroids.n_timesteps; ++i) {
-                    const std::int64_t offset = centroids.offset(centroid, i) + begin;
-                    strip_gradients<decltype(width)::value>(problem, runs, grad_distances, centroid,
-                                                            i, begin, rest, grad_centroids + offset,
-                                                            grad_weights + offset);
-                }
-            }
-        });
+    const std::int64_t n_tasks = count_strips<Real>(centroids.n_features) * n_centroids;
+    parallel_for(n_tasks, n_threads, [&](TaskQueue& tasks) {
+        for (std::int64_t task; tasks.next(task);) {
+            const std::int64_t centroid = task % n_centroids;
+            visit_strip<Real>(task / n_centroids, centroids.n_features,
+                              [&](auto width, std::int64_t begin, int rest) {
+                                  for (std::int64_t i = 0; i < centroids.n_timesteps; ++i) {
+                                      const std::int64_t offset =
+                                          centroids.offset(centroid, i) + begin;
+                                      strip_gradients<decltype(width)::value>(
+                                          problem, runs, grad_distances, centroid, i, begin, rest,
+                                          grad_centroids + offset, grad_weights + offset);
+                                  }
+                              });
+        }
     });
 }
 

@@ -40,15 +40,31 @@ struct Width {
     static constexpr int value = kWidth;
 };
 
-/// Calls `visit(Width, begin, rest)` for each strip: those of kStrip registers, and those of one at
-/// the end.
+/// Strips of kStrip registers, and of one each at the end.
+template <typename Real>
+std::int64_t count_strips(std::int64_t n_features) {
+    const std::int64_t n_registers = (n_features + kLanes<Real> - 1) / kLanes<Real>;
+    const std::int64_t n_whole = n_features / (kStrip * kLanes<Real>);
+    return n_whole + n_registers - n_whole * kStrip;
+}
+
+/// Calls `visit(Width, begin, rest)` for one strip.
+template <typename Real, typename Visit>
+SKDEJAVID_INLINE void visit_strip(std::int64_t strip, std::int64_t n_features, const Visit& visit) {
+    constexpr std::int64_t kWhole = kStrip * kLanes<Real>;
+    const std::int64_t n_whole = n_features / kWhole;
+    if (strip < n_whole) return visit(Width<kStrip>{}, strip * kWhole, 0);
+    const std::int64_t begin = n_whole * kWhole + (strip - n_whole) * kLanes<Real>;
+    const std::int64_t n_left = n_features - begin;
+    visit(Width<1>{}, begin, n_left < kLanes<Real> ? static_cast<int>(n_left) : 0);
+}
+
 template <typename Real, typename Visit>
 SKDEJAVID_INLINE void for_each_strip(std::int64_t n_features, const Visit& visit) {
-    std::int64_t begin = 0;
-    constexpr std::int64_t kWhole = kStrip * kLanes<Real>;
-    for (; begin + kWhole <= n_features; begin += kWhole) visit(Width<kStrip>{}, begin, 0);
-    for (; begin + kLanes<Real> <= n_features; begin += kLanes<Real>) visit(Width<1>{}, begin, 0);
-    if (begin < n_features) visit(Width<1>{}, begin, static_cast<int>(n_features - begin));
+    const std::int64_t n_strips = count_strips<Real>(n_features);
+    for (std::int64_t strip = 0; strip < n_strips; ++strip) {
+        visit_strip<Real>(strip, n_features, visit);
+    }
 }
 
 // Sums of so many terms are kept in the data's own type; then they go on in double.
@@ -124,6 +140,19 @@ void fill_distances_along(const Problem<Real>& problem, const Run* runs,
     });
 }
 
+/// Calls `visit(coefficient, frames, run)` for every sequence, in their order, whose coefficient
+/// with the centroid is not 0. The fixed order makes sums over sequences reproducible.
+template <typename Real, typename Visit>
+void for_each_run(const Problem<Real>& problem, const Run* runs, const double* coefficients,
+                  std::int64_t centroid, std::int64_t timestep, const Visit& visit) {
+    for (std::int64_t s = 0; s < problem.sequences.n_sequences; ++s) {
+        const std::int64_t pair = s * problem.centroids.n_centroids + centroid;
+        if (coefficients[pair] == 0.0) continue;
+        visit(coefficients[pair], problem.sequences.frames(s),
+              runs[pair * problem.centroids.n_timesteps + timestep]);
+    }
+}
+
 /// One strip of dL/dC and dL/dU of one centroid frame: sums over all sequences, in their order.
 template <int kWidth, typename Real>
 void strip_gradients(const Problem<Real>& problem, const Run* runs, const double* grad_distances,
@@ -151,12 +180,9 @@ void strip_gradients(const Problem<Real>& problem, const Run* runs, const double
         for (int v = 0; v < kWidth; ++v) signs[v] = differences[v] = Lanes<Real>{};
         n_terms = 0;
     };
-    for (std::int64_t s = 0; s < problem.sequences.n_sequences; ++s) {
-        const std::int64_t pair = s * centroids.n_centroids + centroid;
-        if (grad_distances[pair] == 0.0) continue;
-        const Lanes<Real> grad = Lanes<Real>{} + static_cast<Real>(grad_distances[pair]);
-        const Run run = runs[pair * centroids.n_timesteps + timestep];
-        const Real* frame = problem.sequences.frames(s) + run.first * n_features + begin;
+    const auto add_run = [&](double grad_distance, const Real* frames, Run run) {
+        const Lanes<Real> grad = Lanes<Real>{} + static_cast<Real>(grad_distance);
+        const Real* frame = frames + run.first * n_features + begin;
         for (std::int64_t j = run.first; j <= run.last; ++j, frame += n_features) {
             Strip<kWidth, Real> strip;
             strip.read(frame, rest);
@@ -171,7 +197,8 @@ void strip_gradients(const Problem<Real>& problem, const Run* runs, const double
             }
             if (++n_terms == kTermsPerSum) flush();
         }
-    }
+    };
+    for_each_run(problem, runs, grad_distances, centroid, timestep, add_run);
     flush();
     const int size = rest > 0 ? std::min(rest, kSize) : kSize;
     for (int k = 0; k < size; ++k) {

@@ -35,7 +35,7 @@ SKDEJAVID_INLINE void pack(const Real* source, std::int64_t n, Lanes<Real>* targ
     if (f < n) *target = load_first(source + f, static_cast<int>(n - f));
 }
 
-/// Adds to `costs[r][j]` the cost of row r and frame j. `rows` holds, for each register of
+/// Writes to `costs[r][j]` the cost of row r and frame j. `rows` holds, for each register of
 /// features, the centroid and the weight of each row, and `frames` each frame. Whatever the size of
 /// the tile, the sum of each of its cells has the same terms in the same order.
 template <int kFrames, typename Real>
@@ -175,27 +175,6 @@ class CostPanels {
     Scratch<Lanes<Real>> rows_;    // (kBlockRegisters, kTileRows, centroid and weight)
     Scratch<Lanes<Real>> frames_;  // for each tile (registers of the block, frames of the tile)
 };
-
-/// The cost of one cell; the same bits as in a tile.
-template <typename Real>
-double cost(const Real* weight, const Real* centroid, const Real* frame, std::int64_t n_features) {
-    double total = 0.0;
-    for (std::int64_t begin = 0; begin < n_features; begin += kBlock<Real>) {
-        const std::int64_t end = std::min(begin + kBlock<Real>, n_features);
-        Lanes<Real> sums = {};
-        std::int64_t f = begin;
-        for (; f + kLanes<Real> <= end; f += kLanes<Real>) {
-            sums += load(weight + f) * magnitude<Real>(load(centroid + f) - load(frame + f));
-        }
-        if (f < end) {
-            const int rest = static_cast<int>(end - f);
-            sums += load_first(weight + f, rest) *
-                    magnitude<Real>(load_first(centroid + f, rest) - load_first(frame + f, rest));
-        }
-        total += sum(sums);
-    }
-    return total;
-}
 
 }  // namespace SKDEJAVID_ISA
 }  // namespace skdejavid
