@@ -10,6 +10,17 @@ cpu_instruction_set: str
 
 def cuda_device_count() -> int: ...
 
+def adam_step(
+    parameters: NDArray[np.floating[Any]],  # (n_centroids, n_timesteps, n_features), moved in place
+    gradients: NDArray[np.floating[Any]],  # the same shape and type, as all but the scale
+    first_moments: NDArray[np.floating[Any]],
+    second_moments: NDArray[np.floating[Any]],
+    scale: NDArray[np.floating[Any]] | None,  # (n_features,)
+    learning_rate: float,
+    n_steps: int,
+    n_threads: int,
+) -> None: ...
+
 class _Problem:
     """Floating arrays are all float32 or all float64, as the name of the class says."""
 

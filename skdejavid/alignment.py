@@ -14,18 +14,18 @@ from (0, 0) to (n_timesteps - 1, n_frames - 1) [1]_ (Algorithm 1).
 
 from __future__ import annotations
 
-import os
 from typing import Any, TypeAlias
 
 import joblib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
 from skdejavid import _core
 from skdejavid.reading import as_real, without_torch
 from skdejavid.sequences import SequenceView, TSEArray, check_sequences
 
-__all__ = ["Problem", "dtw_distances", "dtw_path", "make_problem"]
+__all__ = ["Problem", "adam_step", "dtw_distances", "dtw_path", "make_problem"]
 
 _MOST_THREADS = 1024  # more than any machine has; a bound on mistakes
 
@@ -56,8 +56,9 @@ def dtw_distances(
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
         Where to compute.
     n_jobs : int, optional
-        Number of threads. None means as many as ``OMP_NUM_THREADS`` and the machine allow, -1 all.
-        The result does not depend on it.
+        Number of threads. None means all physical cores, or fewer where ``OMP_NUM_THREADS``,
+        threadpoolctl or a joblib worker say so; -1 means all that joblib allows. Calls from several
+        threads at once share them. The result does not depend on it.
 
     Returns
     -------
@@ -183,6 +184,35 @@ def make_problem(
     return problem(*sequences, centroids, weights, n_threads)
 
 
+def adam_step(
+    parameters: NDArray[np.floating],
+    gradients: NDArray[np.floating],
+    first_moments: NDArray[np.floating],
+    second_moments: NDArray[np.floating],
+    scale: NDArray[np.floating] | None,
+    learning_rate: float,
+    n_steps: int,
+    n_threads: int,
+) -> None:
+    """One step of Adam (betas 0.9 and 0.999, epsilon 1e-8), in place of parameters and moments.
+
+    The first four arrays are (n_centroids, n_timesteps, n_features) and of one floating type;
+    `gradients` are those by `parameters`, and this is step number `n_steps`, from 1. Learned are
+    ``parameters / scale``, with a scale for each feature (n_features,), or the logarithms of the
+    parameters where `scale` is None.
+    """
+    _core.adam_step(
+        parameters,
+        gradients,
+        first_moments,
+        second_moments,
+        scale,
+        learning_rate,
+        n_steps,
+        n_threads,
+    )
+
+
 def resolve_device(device: str) -> str:
     """The device to compute on: "cpu", or "cuda:N".
 
@@ -209,15 +239,14 @@ def resolve_device(device: str) -> str:
 
 
 def count_threads(n_jobs: int | None) -> int:
-    """Number of threads for `n_jobs`: None is what OMP_NUM_THREADS and the machine allow.
+    """Number of threads for `n_jobs`: None is what scikit-learn's own OpenMP code would use.
 
-    Integers mean what they mean to joblib: -1 is all that the machine or a parallel worker has.
+    That is all physical cores, or what OMP_NUM_THREADS, threadpoolctl, a container or a parallel
+    worker limit them to. Integers mean what they mean to joblib: -1 is all that the machine or a
+    parallel worker has.
     """
-    if n_jobs is not None:
-        return min(joblib.effective_n_jobs(n_jobs), _MOST_THREADS)
-    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    n_cpus = joblib.cpu_count()
-    return max(1, min(int(limit), n_cpus) if limit.isdecimal() else n_cpus)
+    n_threads = _openmp_effective_n_threads() if n_jobs is None else joblib.effective_n_jobs(n_jobs)
+    return min(n_threads, _MOST_THREADS)
 
 
 def _require_no_overflow(distances: NDArray[np.float64]) -> NDArray[np.float64]:

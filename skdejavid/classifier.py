@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,9 +27,7 @@ from skdejavid.logits import choose_normalization, distances_to_logits
 from skdejavid.sequences import TSEArray, check_sequences
 from skdejavid.statistics import require_no_overflow, standard_deviations, weighted_median
 from skdejavid.targets import check_targets, positive_weights, scaled_weights
-
-if TYPE_CHECKING:
-    from skdejavid.training import TrainingResult
+from skdejavid.training import Matcher, TrainingData, TrainingResult, TrainingSettings, train
 
 __all__ = ["DejaVidClassifier"]
 
@@ -113,8 +111,9 @@ class DejaVidClassifier(
         Where to compute.
 
     n_jobs : int, default=None
-        Number of threads. None means as many as ``OMP_NUM_THREADS`` and the machine allow, -1 all.
-        No result depends on it.
+        Number of threads. None means all physical cores, or fewer where ``OMP_NUM_THREADS``,
+        threadpoolctl or a joblib worker say so; -1 means all that joblib allows. No result depends
+        on it.
 
     random_state : int, RandomState instance or None, default=None
         Determines the sequences drawn for initial centroids, random weights and the order of
@@ -426,9 +425,6 @@ class DejaVidClassifier(
         sample_weight: NDArray[np.float64],
         normalization: str,
     ) -> TrainingResult:
-        # Here and not at the top: importing torch takes seconds, and predicting needs none of it.
-        from skdejavid.training import Matcher, TrainingData, TrainingSettings, train
-
         random_state = check_random_state(self.random_state)
         feature_scale = np.ones(sequences.n_features, dtype=sequences.values.dtype)
         if self.standardize:

@@ -1,16 +1,11 @@
-"""From distances to logits: the normalization in front of the soft-min.
-
-The functions take NumPy arrays and torch tensors alike, so training and prediction share them.
-"""
+"""From distances to logits, and the loss of them: the normalization in front of the soft-min."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["choose_normalization", "deviations", "distances_to_logits"]
+__all__ = ["choose_normalization", "cross_entropy", "deviations", "distances_to_logits"]
 
 # Distances of one sample that agree to this relative precision count as equal; below it float32
 # rounding would be blown up to a standard deviation of 1.
@@ -24,20 +19,62 @@ def choose_normalization(normalize: str, n_classes: int) -> str:
     return "layer" if n_classes >= 3 else "global"
 
 
-def distances_to_logits(distances: Any, normalization: str, scale: float) -> Any:
+def distances_to_logits(
+    distances: NDArray[np.float64], normalization: str, scale: float
+) -> NDArray[np.float64]:
     """Logits (n_samples, n_classes): the smaller the distance, the larger.
 
     "layer": each sample's distances are standardized over the classes, mean 0 and unbiased standard
     deviation 1 (the paper's LayerNorm). "global": centered for each sample and divided by one
     `scale` for all.
     """
-    n_classes = distances.shape[1]
     mean = distances.mean(axis=1, keepdims=True)
-    if normalization == "global" or n_classes == 1:
-        return (mean - distances) / scale
-    variance = ((distances - mean) ** 2).sum(axis=1, keepdims=True) / (n_classes - 1)
+    return (mean - distances) / _divisors(distances, normalization, scale)
+
+
+def cross_entropy(
+    distances: NDArray[np.float64],
+    labels: NDArray[np.intp],
+    normalization: str,
+    scale: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cross-entropy of the soft-min of normalized distances, and its derivative by the distances.
+
+    Returns
+    -------
+    losses : ndarray of shape (n_samples,)
+    gradients : ndarray of shape (n_samples, n_classes)
+        Of each sample's own loss.
+    """
+    samples = np.arange(len(labels))
+    divisors = _divisors(distances, normalization, scale)
+    logits = (distances.mean(axis=1, keepdims=True) - distances) / divisors
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    likelihoods = np.exp(shifted)
+    totals = likelihoods.sum(axis=1, keepdims=True)
+    losses = np.log(totals[:, 0]) - shifted[samples, labels]
+    by_logits = likelihoods / totals
+    by_logits[samples, labels] -= 1.0  # they add up to 0, so the mean's part in the logits is none
+    if _is_layer(normalization, distances):
+        covariance = (by_logits * logits).sum(axis=1, keepdims=True) / (distances.shape[1] - 1)
+        by_logits -= covariance * logits
+    return losses, -by_logits / divisors
+
+
+def _is_layer(normalization: str, distances: NDArray[np.float64]) -> bool:
+    return normalization == "layer" and distances.shape[1] > 1
+
+
+def _divisors(
+    distances: NDArray[np.float64], normalization: str, scale: float
+) -> NDArray[np.float64]:
+    """What each sample's distances are divided by, of a shape that broadcasts to theirs."""
+    if not _is_layer(normalization, distances):
+        return np.array(scale)
+    mean = distances.mean(axis=1, keepdims=True)
+    variance = ((distances - mean) ** 2).sum(axis=1, keepdims=True) / (distances.shape[1] - 1)
     smallest = (_RELATIVE_TIE * mean) ** 2 + np.finfo(float).tiny
-    return (mean - distances) / (variance + smallest) ** 0.5
+    return np.sqrt(variance + smallest)
 
 
 def deviations(distances: NDArray[np.float64]) -> NDArray[np.float64]:

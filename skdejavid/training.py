@@ -1,23 +1,21 @@
 """Learning centroids and weights by gradient descent through the alignment.
 
-Knows torch and the alignment, but no estimator: data and settings in, parameters out.
+Knows the alignment, but no estimator: data and settings in, parameters out.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from skdejavid.alignment import Problem, make_problem
-from skdejavid.logits import deviations, distances_to_logits
-from skdejavid.nn import distances_along_paths
+from skdejavid.alignment import Problem, adam_step, make_problem
+from skdejavid.logits import cross_entropy, deviations
 from skdejavid.sequences import SequenceView, TSEArray
 
 __all__ = ["TrainingData", "TrainingResult", "TrainingSettings", "train"]
@@ -59,57 +57,28 @@ class TrainingResult:
 
 
 class Matcher:
-    """Centroids and weights as functions of the two tensors that the optimizer moves.
+    """Centroids and weights, and how they move.
 
     Both are learned in units of each feature's scale, so that features on different scales start
-    equal, while the data and the parameters themselves stay in their own units:
-    ``centroids = initial + scale * shift`` and ``weights = exp(scaled_log_weights) / scale``.
+    equal, while the data and the parameters themselves stay in their own units: centroids move in
+    steps of the scale, and weights, which are ``exp(scaled_log_weights) / scale`` at first, move in
+    steps of their logarithm.
     """
 
-    @torch.inference_mode(False)  # tensors made in a caller's inference mode cannot learn
     def __init__(
         self,
         centroids: NDArray[np.floating],
         scaled_log_weights: NDArray[np.floating],
         feature_scale: NDArray[np.floating],
     ) -> None:
-        self._initial = torch.from_numpy(centroids.copy())
-        self._feature_scale = torch.from_numpy(feature_scale.copy())
-        self.shift = torch.zeros_like(self._initial)
-        self.scaled_log_weights = torch.from_numpy(scaled_log_weights.copy())
-
-    def parameters(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Centroids and weights, differentiable."""
-        centroids = self._initial + self._feature_scale * self.shift
-        weights = self.scaled_log_weights.exp() / self._feature_scale
-        return centroids, weights
-
-    @torch.no_grad()
-    def snapshot(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Centroids and weights as they are now."""
-        centroids, weights = self.parameters()
-        return centroids.numpy(), weights.numpy()
-
-    def state(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is learned, to be restored later."""
-        return self.shift.detach().clone(), self.scaled_log_weights.detach().clone()
-
-    @torch.no_grad()
-    def restore(self, state: tuple[torch.Tensor, torch.Tensor]) -> None:
-        self.shift.copy_(state[0])
-        self.scaled_log_weights.copy_(state[1])
+        self.centroids = centroids.copy()
+        self.weights = np.exp(scaled_log_weights) / feature_scale
+        self.feature_scale = feature_scale
 
     def is_finite(self) -> bool:
-        return all(bool(np.isfinite(array).all()) for array in self.snapshot())
-
-    @torch.no_grad()
-    def log_weights(self) -> NDArray[np.floating]:
-        """Logarithms of the weights as they are now."""
-        return (self.scaled_log_weights - self._feature_scale.log()).numpy()
+        return all(bool(np.isfinite(array).all()) for array in (self.centroids, self.weights))
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()  # whatever mode the caller is in
 def train(
     data: TrainingData,
     matcher: Matcher,
@@ -117,7 +86,7 @@ def train(
     random_state: np.random.RandomState,
     on_epoch: Callable[[dict[str, float]], None] = lambda record: None,
 ) -> TrainingResult:
-    """Learn with AdamW and a cosine schedule (the paper's Sec. 4.2).
+    """Learn with Adam and a cosine schedule (the paper's Sec. 4.2).
 
     At the start of an epoch centroids and weights are frozen: the frozen ones choose the paths, the
     live ones are measured along them and learn (Sec. 3.4). With ``path_refresh="batch"`` the live
@@ -146,28 +115,24 @@ def train(
     Warns
     -----
     ConvergenceWarning
-        If they do so later; learning ends, and the last parameters with a finite loss are kept.
+        If they do so later; learning ends, and the last parameters that had a finite loss at the
+        start of an epoch are kept.
     """
     trainer = _Trainer(data, matcher, settings)
     records: list[dict[str, float]] = []
-    good = matcher.state()
-    for _ in range(settings.n_epochs):
-        begin = matcher.state()
-        trainer.start_epoch()
-        batches = _shuffled_batches(len(data.labels), settings.batch_size, random_state)
-        losses = [trainer.train_batch(batch) for batch in batches]
-        if np.isfinite(losses[0]):
-            good = begin
-        record = trainer.end_epoch()
-        if not (np.isfinite(record["loss"]) and matcher.is_finite()):
-            _stop_diverging(len(records) + 1, settings)
-            matcher.restore(good)
-            break
-        records.append(record)
-        on_epoch(record)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is seen in the loss
+        for epoch in range(settings.n_epochs):
+            batches = _shuffled_batches(len(data.labels), settings.batch_size, random_state)
+            record = trainer.train_epoch(epoch, batches)
+            if record is None:
+                _stop_diverging(epoch + 1, settings)
+                trainer.restore()
+                break
+            records.append(record)
+            on_epoch(record)
     return TrainingResult(
-        centroids=matcher.snapshot()[0],
-        log_weights=matcher.log_weights(),
+        centroids=matcher.centroids,
+        log_weights=np.log(matcher.weights),
         distance_scale=trainer.scale,
         history={
             name: np.array([record[name] for record in records])
@@ -188,81 +153,119 @@ def _stop_diverging(epoch: int, settings: TrainingSettings) -> None:
 
 
 class _Trainer:
-    """The state of a training run between its batches."""
+    """The state of a training run between its batches.
+
+    Arrays of the size of the parameters are what a large model consists of. There are ten: centroids
+    and weights, as many that are frozen, two moments of each, and two gradients.
+    """
 
     def __init__(self, data: TrainingData, matcher: Matcher, settings: TrainingSettings) -> None:
         self._data, self._matcher, self._settings = data, matcher, settings
         self._total_weight = data.sample_weight.sum()
-        self._frozen = matcher.snapshot()
         self.scale = self._measure_scale() if settings.normalization == "global" else 1.0
         if settings.n_epochs > 0:
-            self._optimizer = _make_optimizer(matcher, settings)
-            self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-                self._optimizer, T_max=settings.n_epochs
-            )
+            self._frozen = matcher.centroids.copy(), matcher.weights.copy()
+            scale = matcher.feature_scale
+            self._centroid_moves = _Adam(matcher.centroids, scale, settings.n_threads)
+            self._weight_moves = _Adam(matcher.weights, None, settings.n_threads)
 
-    def start_epoch(self) -> None:
-        self._frozen = self._matcher.snapshot()
-        self._loss = self._n_correct = 0.0
+    def train_epoch(self, epoch: int, batches: list[NDArray[np.intp]]) -> dict[str, float] | None:
+        """Means over the epoch, each batch seen with the parameters it had at its turn.
 
-    def train_batch(self, batch: NDArray[np.intp]) -> float:
-        """One step of the optimizer; returns the weighted sum of losses before it."""
+        None if a loss or a parameter is not finite, which ends the epoch.
+        """
+        settings = self._settings
+        # The learning rate falls along half a period of a cosine, from 1 to 0.
+        decay = (1 + math.cos(math.pi * epoch / settings.n_epochs)) / 2
+        total_loss = n_correct = 0.0
+        for i, batch in enumerate(batches):
+            sample_weight = self._data.sample_weight[batch]
+            losses, hits, gradients = self._evaluate(batch, is_first=i == 0)
+            loss = float(sample_weight @ losses)
+            if not math.isfinite(loss):
+                return None
+            if i == 0:
+                # Only now is it certain that these parameters are good ones to go back to.
+                np.copyto(self._frozen[0], self._matcher.centroids)
+                np.copyto(self._frozen[1], self._matcher.weights)
+            total_loss += loss
+            n_correct += sample_weight @ hits
+            if settings.learn_centroids:
+                self._centroid_moves.move(gradients[0], decay * settings.centroid_learning_rate)
+            if settings.learn_weights:
+                self._weight_moves.move(gradients[1], decay * settings.learning_rate)
+        if not self._matcher.is_finite():
+            return None
+        return {
+            "loss": total_loss / self._total_weight,
+            "accuracy": n_correct / self._total_weight,
+            "learning_rate": decay * settings.learning_rate,
+        }
+
+    def restore(self) -> None:
+        """Go back to the parameters at the start of the last epoch whose first loss was finite."""
+        np.copyto(self._matcher.centroids, self._frozen[0])
+        np.copyto(self._matcher.weights, self._frozen[1])
+
+    def _evaluate(
+        self, batch: NDArray[np.intp], *, is_first: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], tuple[NDArray[np.floating], ...]]:
+        """Loss of each sample, whether it is classified right, and gradients of the mean loss."""
         settings = self._settings
         sequences = self._data.sequences.view(batch)
-        labels = torch.from_numpy(self._data.labels[batch])
-        sample_weight = self._data.sample_weight[batch]
-
-        if settings.path_refresh == "batch":
-            self._frozen = self._matcher.snapshot()
-        _, runs = self._aligned_with_frozen(sequences).paths(settings.diagonal)
-        distances = distances_along_paths(
-            sequences, *self._matcher.parameters(), runs, n_threads=settings.n_threads
-        )
-        logits = distances_to_logits(distances, settings.normalization, self.scale)
-        losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-        loss = losses @ torch.from_numpy(sample_weight)
+        labels = self._data.labels[batch]
+        live = self._align(sequences, (self._matcher.centroids, self._matcher.weights))
+        if is_first or settings.path_refresh == "batch":
+            distances, runs = live.paths(settings.diagonal)
+        else:
+            _, runs = self._align(sequences, self._frozen).paths(settings.diagonal)
+            distances = live.distances_along(runs)
+        losses, by_distances = cross_entropy(distances, labels, settings.normalization, self.scale)
         mean_weight = self._total_weight / len(self._data.labels)
-        self._optimizer.zero_grad()
-        (loss / (len(batch) * mean_weight)).backward()
-        self._optimizer.step()
+        coefficients = self._data.sample_weight[batch] / (len(batch) * mean_weight)
+        gradients = live.parameter_gradients(runs, coefficients[:, None] * by_distances)
+        return losses, distances.argmin(axis=1) == labels, gradients
 
-        self._loss += loss.item()
-        self._n_correct += sample_weight @ (logits.argmax(dim=1) == labels).numpy()
-        return loss.item()
-
-    def end_epoch(self) -> dict[str, float]:
-        """Means over the epoch, each batch seen with the parameters it had at its turn."""
-        group = self._optimizer.param_groups[0]
-        record = {
-            "loss": self._loss / self._total_weight,
-            "accuracy": self._n_correct / self._total_weight,
-            "learning_rate": self._settings.learning_rate * group["lr"] / group["initial_lr"],
-        }
-        self._schedule.step()
-        return record
-
-    def _aligned_with_frozen(self, sequences: SequenceView) -> Problem:
-        return make_problem(sequences, *self._frozen, n_threads=self._settings.n_threads)
+    def _align(
+        self, sequences: SequenceView, parameters: tuple[NDArray[np.floating], NDArray[np.floating]]
+    ) -> Problem:
+        return make_problem(sequences, *parameters, n_threads=self._settings.n_threads)
 
     def _measure_scale(self) -> float:
         """The mean standard deviation of a sample's distances, 1 if they are all the same."""
         total = 0.0
         for batch in _split(np.arange(len(self._data.labels)), self._settings.batch_size):
-            problem = self._aligned_with_frozen(self._data.sequences.view(batch))
+            parameters = self._matcher.centroids, self._matcher.weights
+            problem = self._align(self._data.sequences.view(batch), parameters)
             distances = problem.distances(self._settings.diagonal)
             total += float(self._data.sample_weight[batch] @ deviations(distances))
         return total / self._total_weight or 1.0
 
 
-def _make_optimizer(matcher: Matcher, settings: TrainingSettings) -> torch.optim.Optimizer:
-    learned: list[dict[str, Any]] = []
-    if settings.learn_weights:
-        learned.append({"params": [matcher.scaled_log_weights], "lr": settings.learning_rate})
-    if settings.learn_centroids:
-        learned.append({"params": [matcher.shift], "lr": settings.centroid_learning_rate})
-    for group in learned:
-        group["params"][0].requires_grad_()
-    return torch.optim.AdamW(learned, betas=(0.9, 0.999), weight_decay=0.0)
+class _Adam:
+    """Adam for one array of parameters, see `skdejavid.alignment.adam_step`."""
+
+    def __init__(
+        self,
+        parameters: NDArray[np.floating],
+        scale: NDArray[np.floating] | None,
+        n_threads: int,
+    ) -> None:
+        self._parameters, self._scale, self._n_threads = parameters, scale, n_threads
+        self._moments = np.zeros_like(parameters), np.zeros_like(parameters)
+        self._n_steps = 0
+
+    def move(self, gradients: NDArray[np.floating], learning_rate: float) -> None:
+        self._n_steps += 1
+        adam_step(
+            self._parameters,
+            gradients,
+            *self._moments,
+            self._scale,
+            learning_rate,
+            self._n_steps,
+            self._n_threads,
+        )
 
 
 def _shuffled_batches(

@@ -55,6 +55,26 @@ struct Run {
 };
 static_assert(sizeof(Run) == 2 * sizeof(std::int32_t), "runs cross the border as (..., 2) int32");
 
+/// One step of Adam (betas 0.9 and 0.999, epsilon 1e-8) for rows of parameters, in place.
+///
+/// Parameters are learned in the unit of their feature: gradient and step are those of
+/// `parameter / scale`. Or, if `is_relative`, their logarithms are learned: the gradient is
+/// multiplied by the parameter, which is then multiplied by the exponential of the step.
+template <typename Real>
+struct AdamStep {
+    Real* parameters;       // (n_rows, n_features), as all but `scale`
+    const Real* gradients;  // by the parameters
+    Real* first_moments;
+    Real* second_moments;
+    const Real* scale;  // (n_features,), not read if `is_relative`
+    std::int64_t n_rows;
+    std::int64_t n_features;
+    bool is_relative;
+    double learning_rate;
+    std::int64_t n_steps;  // with this one
+    int n_threads;
+};
+
 /// The backends' entry points, one table per backend and floating type. Pairs are stored
 /// sequence-major: `[sequence * n_centroids + centroid]`.
 template <typename Real>
@@ -80,6 +100,8 @@ struct Backend {
     /// `sample_weights[pair]` times. Every centroid needs a pair of positive weight.
     void (*barycenters)(const Problem<Real>&, const Run* runs, const double* sample_weights,
                         Real* means);
+
+    void (*adam)(const AdamStep<Real>&);
 };
 
 template <typename Real>
@@ -88,5 +110,9 @@ const Backend<Real>& cpu_backend();
 /// The instruction set that it uses: "baseline", "avx2" or "avx512". Chosen at the first call;
 /// throws std::invalid_argument if the environment asks for one that is not there.
 const char* cpu_instruction_set();
+
+/// `check` is called every now and then by threads that wait for their result, and may throw what
+/// ends the call: how the interpreter lets its user interrupt.
+void set_interrupt_check(void (*check)());
 
 }  // namespace skdejavid

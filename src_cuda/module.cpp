@@ -2,10 +2,12 @@
 // everything that could lead out of bounds is refused, and the work runs without the GIL.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <sstream>
 #include <utility>
 #include <vector>
@@ -191,6 +193,43 @@ class PyProblem {
     Problem<Real> problem_{};
 };
 
+/// The arrays of a step must not share memory.
+template <typename Real>
+void adam_step(Array<Real> parameters, const Array<Real>& gradients, Array<Real> first_moments,
+               Array<Real> second_moments, const std::optional<Array<Real>>& scale,
+               double learning_rate, std::int64_t n_steps, int n_threads) {
+    require(parameters.ndim() == 3, "parameters must be 3-D");
+    const Shape shape(parameters.shape(), parameters.shape() + 3);
+    require_shape(parameters, shape, "parameters");
+    require_shape(gradients, shape, "gradients");
+    require_shape(first_moments, shape, "first_moments");
+    require_shape(second_moments, shape, "second_moments");
+    if (scale) require_shape(*scale, {shape[2]}, "scale");
+    require(n_steps >= 1, "n_steps must be at least 1");
+    require(n_threads >= 1, "n_threads must be at least 1");
+    const AdamStep<Real> step = {parameters.mutable_data(),
+                                 gradients.data(),
+                                 first_moments.mutable_data(),
+                                 second_moments.mutable_data(),
+                                 scale ? scale->data() : nullptr,
+                                 shape[0] * shape[1],
+                                 shape[2],
+                                 !scale,
+                                 learning_rate,
+                                 n_steps,
+                                 n_threads};
+    const py::gil_scoped_release released;
+    cpu_backend<Real>().adam(step);
+}
+
+template <typename Real>
+void register_adam_step(py::module_& module) {
+    const auto array = [](const char* argument) { return py::arg(argument).noconvert(); };
+    module.def("adam_step", &adam_step<Real>, array("parameters"), array("gradients"),
+               array("first_moments"), array("second_moments"), array("scale"),
+               py::arg("learning_rate"), py::arg("n_steps"), py::arg("n_threads"));
+}
+
 template <typename Real>
 void register_problem(py::module_& module, const char* name) {
     using P = PyProblem<Real>;
@@ -208,6 +247,12 @@ void register_problem(py::module_& module, const char* name) {
         .def("barycenters", &P::barycenters, array("runs"), array("sample_weights"));
 }
 
+/// Runs the signal handlers of Python; what they raise, as Ctrl-C does, ends the native call.
+void check_signals() {
+    const py::gil_scoped_acquire acquired;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
 }  // namespace
 }  // namespace skdejavid
 
@@ -215,7 +260,10 @@ PYBIND11_MODULE(_core, module) {
     module.doc() = "Native core of skdejavid; skdejavid.alignment is its only caller.";
     skdejavid::register_problem<float>(module, "ProblemFloat32");
     skdejavid::register_problem<double>(module, "ProblemFloat64");
+    skdejavid::set_interrupt_check(&skdejavid::check_signals);
     module.attr("cpu_instruction_set") = skdejavid::cpu_instruction_set();
     module.attr("built_with_cuda") = false;
+    skdejavid::register_adam_step<float>(module);
+    skdejavid::register_adam_step<double>(module);
     module.def("cuda_device_count", [] { return 0; });
 }

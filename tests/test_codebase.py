@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "statistics": {"sequences"},
     "targets": {"sequences"},
     "nn": {"alignment", "sequences"},
-    "training": {"alignment", "logits", "nn", "sequences"},
+    "training": {"alignment", "logits", "sequences"},
     "classifier": {
         "alignment",
         "barycenter",

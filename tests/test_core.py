@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -215,21 +217,167 @@ def test_the_number_of_threads_changes_no_bit(dtype):
             np.testing.assert_array_equal(one, many)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux does")
+@DTYPES
+@pytest.mark.parametrize("is_relative", [False, True], ids=["in units of a scale", "logarithms"])
+def test_adam_is_that_of_torch(dtype, is_relative, rng):
+    shape = (2, 3, 300)  # rows are longer than the blocks that they are computed in
+    parameters = rng.uniform(0.5, 2.0, size=shape).astype(dtype)
+    scale = None if is_relative else rng.uniform(0.5, 2.0, size=300).astype(dtype)
+    tensor = torch.tensor(np.log(parameters) if is_relative else parameters / scale)
+    tensor.requires_grad_()
+    optimizer = torch.optim.AdamW([tensor], weight_decay=0.0)
+    moments = np.zeros_like(parameters), np.zeros_like(parameters)
+    for n_steps, learning_rate in enumerate([0.1, 0.1, 0.05, 0.01], start=1):
+        gradients = rng.standard_normal(shape).astype(dtype)
+        gradients[0, 0, :3] = 0.0
+        tensor.grad = torch.tensor(gradients * (parameters if is_relative else scale))
+        optimizer.param_groups[0]["lr"] = learning_rate
+        optimizer.step()
+        _core.adam_step(parameters, gradients, *moments, scale, learning_rate, n_steps, 2)
+        learned = tensor.detach().numpy()
+        expected = np.exp(learned) if is_relative else learned * scale
+        # Numbers up to 2 that are rounded a few times in every step.
+        np.testing.assert_allclose(parameters, expected, atol=40 * n_steps * np.finfo(dtype).eps)
+
+
+def test_adam_refuses_arrays_that_do_not_fit():
+    arrays = [np.ones((2, 3, 4)) for _ in range(4)]
+    scale = np.ones(4)
+    with pytest.raises(ValueError, match="parameters must be 3-D"):
+        _core.adam_step(np.ones(4), *arrays[1:], scale, 0.1, 1, 1)
+    with pytest.raises(ValueError, match="gradients has not the shape"):
+        _core.adam_step(arrays[0], np.ones((2, 3, 5)), *arrays[2:], scale, 0.1, 1, 1)
+    with pytest.raises(ValueError, match="second_moments has not the shape"):
+        _core.adam_step(*arrays[:3], np.ones((1, 3, 4)), scale, 0.1, 1, 1)
+    with pytest.raises(ValueError, match="scale has not the shape"):
+        _core.adam_step(*arrays, np.ones(3), 0.1, 1, 1)
+    with pytest.raises(ValueError, match="n_steps must be at least 1"):
+        _core.adam_step(*arrays, scale, 0.1, 0, 1)
+    with pytest.raises(ValueError, match="n_threads must be at least 1"):
+        _core.adam_step(*arrays, scale, 0.1, 1, 0)
+    with pytest.raises(TypeError):
+        _core.adam_step(arrays[0], np.ones((2, 3, 4), np.float32), *arrays[2:], scale, 0.1, 1, 1)
+    arrays[0].flags.writeable = False
+    with pytest.raises(ValueError, match="not writeable"):
+        _core.adam_step(*arrays, scale, 0.1, 1, 1)
+
+
+# A program starts with a problem of as many threads as it likes.
+PRELUDE = """
+import os, pickle, signal, sys, threading, time
+from skdejavid import _core
+arrays = pickle.load(sys.stdin.buffer)
+def problem(n_threads):
+    return _core.ProblemFloat32(*arrays, n_threads)
+def threads():
+    return set(os.listdir("/proc/self/task"))
+"""
+LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
+
+
+def printed_by(program, folder, shapes=LARGE):
+    arrays = pickle.dumps(draw(shapes, 0, np.float32, integers=False))
+    command = [sys.executable, "-c", PRELUDE + program]
+    options = {"input": arrays, "capture_output": True, "cwd": folder, "timeout": 120}
+    done = subprocess.run(command, check=False, **options)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().split()
+
+
+@LINUX
 @pytest.mark.parametrize("n_threads", [1, 3])
-def test_as_many_threads_work_as_were_asked_for(n_threads):
-    problem = _core.ProblemFloat32(*draw(LARGE, 0, np.float32, integers=False), n_threads)
-    before, most = count_native_threads(), 0
-    with ThreadPoolExecutor(1) as pool:
-        before += 1
-        work = pool.submit(lambda: [problem.distances(False) for _ in range(5)])
-        while not work.done():
-            most = max(most, count_native_threads())
-    assert most - before == n_threads - 1
+def test_as_many_threads_work_as_were_asked_for(n_threads, tmp_path):
+    program = f"""
+before = threads()
+for _ in range(20):
+    problem({n_threads}).distances(False)
+print(len(threads() - before))
+"""
+    assert printed_by(program, tmp_path) == [str(n_threads - 1)]
 
 
-def count_native_threads():
-    return len(list(Path("/proc/self/task").iterdir()))
+@LINUX
+def test_calls_from_several_threads_share_the_machine(tmp_path):
+    """Two callers are as many threads as each of them asks for: no helper joins them."""
+    program = """
+before = threads()
+problem(2).distances(False)
+(helper,) = threads() - before
+def seconds():
+    return int(open(f"/proc/self/task/{helper}/schedstat").read().split()[0]) / 1e9
+ready = threading.Barrier(3)
+def call():
+    ready.wait()
+    for _ in range(40):
+        problem(2).distances(False)
+callers = [threading.Thread(target=call) for _ in range(2)]
+for caller in callers:
+    caller.start()
+ready.wait()
+begin, all_begin = seconds(), time.process_time()
+for caller in callers:
+    caller.join()
+print((seconds() - begin) / (time.process_time() - all_begin))
+"""
+    (share,) = printed_by(program, tmp_path)
+    assert float(share) < 0.25  # it may fill the gaps between calls, and help the last one
+
+
+@LINUX
+def test_a_child_computes_after_a_fork(tmp_path):
+    """It has none of its parent's threads, and gets its own."""
+    program = """
+expected = problem(3).distances(False)
+child = os.fork()
+if child == 0:
+    same = (problem(3).distances(False) == expected).all()
+    os._exit(0 if same and len(threads()) == 3 else 1)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status), (problem(3).distances(False) == expected).all())
+"""
+    assert printed_by(program, tmp_path) == ["0", "True"]
+
+
+LONG_CALLS = {
+    "distances": "many.distances(False)",
+    "distances_along": "many.distances_along(runs)",
+    "parameter_gradients": "many.parameter_gradients(runs, pairs)",
+    "sequence_gradients": "many.sequence_gradients(runs, pairs)",
+    "barycenters": "many.barycenters(runs, pairs)",
+}
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no interval timer")
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("name", LONG_CALLS)
+def test_an_interrupt_ends_a_call(name, n_threads, tmp_path):
+    """Signals are handled while it runs, as often as they come, and what a handler raises ends it.
+
+    A call that handles none lets them wait: its caller sees a single one.
+    """
+    n_sequences, n_centroids = 500, 400
+    program = f"""
+import numpy as np
+values, starts, lengths, centroids, weights = arrays
+starts, lengths = (np.repeat(array, {n_sequences}) for array in (starts * 0, lengths))
+many = _core.ProblemFloat32(values, starts, lengths, centroids, weights, {n_threads})
+pairs = np.ones(({n_sequences}, {n_centroids}))
+runs = np.zeros((*pairs.shape, 2, 2), dtype=np.int32)
+runs[..., 1] = lengths[0] - 1
+handled = []
+def handle(*arguments):
+    handled.append(arguments)
+    if len(handled) == 3:
+        raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.06, 0.06)
+try:
+    {LONG_CALLS[name]}
+except KeyboardInterrupt:
+    print("interrupted")
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    assert printed_by(program, tmp_path, ([100], n_centroids, 2, 2000)) == ["interrupted"]
 
 
 NATIVE_CALLS = {

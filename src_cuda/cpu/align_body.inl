@@ -13,6 +13,7 @@
 
 #include "../align.hpp"
 #include "../recurrence.hpp"
+#include "adam.hpp"
 #include "along.hpp"
 #include "cost.hpp"
 #include "lanes.hpp"
@@ -26,101 +27,143 @@ template <typename Body>
 class JobOf final : public Job {
  public:
     explicit JobOf(const Body& body) : body_(body) {}
-    void run(TaskQueue& tasks) const override { body_(tasks); }
+    void run(Worker& worker) const override { body_(worker); }
 
  private:
     const Body& body_;
 };
 
-/// Calls `body(tasks)` in each thread.
+/// Calls `body(worker)` in each thread.
 template <typename Body>
 void parallel_for(std::int64_t n_tasks, int n_threads, const Body& body) {
     run_in_threads(JobOf<Body>(body), n_tasks, n_threads);
 }
 
-// So many centroids are aligned at once, one in each lane of the recurrence.
+// So many centroids go through the recurrence at once, one in each lane.
 constexpr int kGroup = kLanes<double>;
 
-// About so many frames of consecutive sequences make a task, so that centroids are read from memory
-// once for all of them.
-constexpr std::int64_t kTaskFrames = 2 * kChunk;
+// About so many frames of consecutive sequences make a task, and at most about so many rows of
+// centroids: frames are packed once for all of the rows, and the costs stay in the L2 cache.
+constexpr std::int64_t kTaskFrames = 192;
+constexpr std::int64_t kTaskRows = 256;
 
-/// Aligns consecutive sequences with one group of centroids; holds the scratch memory of one
-/// thread.
+/// Aligns consecutive sequences with consecutive groups of centroids; holds the scratch memory of
+/// one thread.
 ///
-/// The frames of all sequences are one stream, cut into chunks for the costs; the recurrence goes
-/// through it frame by frame and starts anew where a sequence begins. On entering frame j,
-/// `column_[i]` holds the totals at (i, j - 1); on leaving it, those at (i, j).
+/// The frames of all sequences are one stream, cut into chunks for the costs; the recurrence of
+/// each group goes through it frame by frame and starts anew where a sequence begins. On entering
+/// frame j, a group's column holds the totals at (i, j - 1); on leaving it, those at (i, j).
 template <typename Real>
-class GroupAligner {
+class Aligner {
  public:
-    GroupAligner(const Problem<Real>& problem, bool diagonal, double* distances, Run* runs)
-        : sequences_(problem.sequences),
+    Aligner(const Problem<Real>& problem, bool diagonal, double* distances, Run* runs,
+            Worker& worker)
+        : worker_(worker),
+          sequences_(problem.sequences),
           centroids_(problem.centroids),
           diagonal_(diagonal),
           distances_(distances),
-          runs_(runs),
-          column_(centroids_.n_timesteps),
-          costs_(kChunk * centroids_.n_timesteps),
-          places_(kGroup * centroids_.n_timesteps),
-          moves_(0) {
-        for (std::int64_t g = 0; g < kGroup; ++g) {
-            for (std::int64_t i = 0; i < centroids_.n_timesteps; ++i) {
-                places_[g * centroids_.n_timesteps + i] = i * kGroup + g;
-            }
-        }
-    }
+          runs_(runs) {}
 
-    void align(std::int64_t first_sequence, std::int64_t last_sequence, std::int64_t group) {
-        first_centroid_ = group * kGroup;
-        group_size_ = std::min<std::int64_t>(kGroup, centroids_.n_centroids - first_centroid_);
-        sequence_ = first_sequence;
-        frame_ = 0;
+    void align(std::int64_t first_sequence, std::int64_t last_sequence, std::int64_t first_group,
+               std::int64_t last_group) {
+        first_group_ = first_group;
+        n_groups_ = last_group - first_group;
+        list_rows();
+        std::int64_t n_frames = 0;
+        std::int64_t longest = 0;
         for (std::int64_t s = first_sequence; s < last_sequence; ++s) {
-            for (std::int64_t j = 0; j < sequences_.lengths[s]; ++j) {
-                chunk_[n_chunk_++] = sequences_.frames(s) + j * sequences_.n_features;
-                if (n_chunk_ == kChunk) use_chunk();
-            }
+            n_frames += sequences_.lengths[s];
+            longest = std::max(longest, sequences_.lengths[s]);
         }
-        use_chunk();
+        columns_.resize(n_groups_ * centroids_.n_timesteps);
+        moves_per_group_ = 2 * longest * centroids_.n_timesteps;
+        if (runs_) moves_.resize(n_groups_ * moves_per_group_);
+
+        const std::int64_t n_chunks = (n_frames + kChunk - 1) / kChunk;
+        Place place{first_sequence, 0};
+        for (std::int64_t chunk = 0; chunk < n_chunks; ++chunk) {
+            const std::int64_t size =
+                (chunk + 1) * n_frames / n_chunks - chunk * n_frames / n_chunks;
+            place = align_chunk(place, size);
+        }
     }
 
  private:
-    void use_chunk() {
-        compute_costs();
-        for (std::int64_t j = 0; j < n_chunk_; ++j) {
-            advance(costs_.data() + j * centroids_.n_timesteps);
-            if (++frame_ == sequences_.lengths[sequence_]) finish_sequence();
+    /// A frame of the stream.
+    struct Place {
+        std::int64_t sequence;
+        std::int64_t frame;
+    };
+
+    Place next(Place place) const {
+        if (++place.frame < sequences_.lengths[place.sequence]) return place;
+        return {place.sequence + 1, 0};
+    }
+
+    std::int64_t first_centroid(std::int64_t group) const {
+        return (first_group_ + group) * kGroup;
+    }
+
+    std::int64_t group_size(std::int64_t group) const {
+        return std::min<std::int64_t>(kGroup, centroids_.n_centroids - first_centroid(group));
+    }
+
+    /// Lists the rows group by group, within it time step by time step, within it centroid by
+    /// centroid: what a step of the recurrence needs lies side by side.
+    void list_rows() {
+        n_rows_ = 0;
+        offsets_.resize(n_groups_ * kGroup * centroids_.n_timesteps + kTileRows);
+        for (std::int64_t group = 0; group < n_groups_; ++group) {
+            for (std::int64_t i = 0; i < centroids_.n_timesteps; ++i) {
+                for (std::int64_t g = 0; g < group_size(group); ++g) {
+                    offsets_[n_rows_++] = centroids_.offset(first_centroid(group) + g, i);
+                }
+            }
         }
-        n_chunk_ = 0;
+        for (; n_rows_ % kTileRows != 0; ++n_rows_) offsets_[n_rows_] = offsets_[n_rows_ - 1];
     }
 
-    void compute_costs() {
-        const std::int64_t n_timesteps = centroids_.n_timesteps;
-        const std::int64_t offset = centroids_.offset(first_centroid_, 0);
-        costs_.fill(n_chunk_ * n_timesteps, Lanes<double>{});
-        double* costs = reinterpret_cast<double*>(costs_.data());
-        panels_.for_each_cost(centroids_.weights + offset, centroids_.values + offset,
-                              group_size_ * n_timesteps, chunk_, n_chunk_, sequences_.n_features,
-                              [&](std::int64_t row, std::int64_t j, double cost) {
-                                  costs[j * n_timesteps * kGroup + places_[row]] += cost;
-                              });
+    /// Aligns the next `size` frames and returns the place behind them.
+    Place align_chunk(const Place begin, std::int64_t size) {
+        Place place = begin;
+        for (std::int64_t j = 0; j < size; ++j, place = next(place)) {
+            frames_[j] =
+                sequences_.frames(place.sequence) + place.frame * sequences_.n_features;
+        }
+        // A whole register is read from wherever the costs of a time step begin.
+        costs_.resize(size * n_rows_ + kGroup);
+        costs_.fill(size * n_rows_, size * n_rows_ + kGroup, 0.0);
+        panels_.compute({centroids_.values, centroids_.weights, offsets_.data(), n_rows_,
+                         centroids_.n_features},
+                        frames_, size, costs_.data(), worker_);
+        const double* costs = costs_.data();
+        for (std::int64_t group = 0; group < n_groups_; ++group) {
+            place = begin;
+            for (std::int64_t j = 0; j < size; ++j, place = next(place)) {
+                advance(group, place.frame, costs + j * n_rows_);
+                if (place.frame + 1 == sequences_.lengths[place.sequence]) {
+                    finish_sequence(group, place.sequence);
+                }
+            }
+            costs += group_size(group) * centroids_.n_timesteps;
+        }
+        return place;
     }
 
-    /// One step of the recurrence for all centroids of the group; ties as `cheaper` says.
-    void advance(const Lanes<double>* costs) {
+    /// One step of the recurrence for all centroids of a group; ties as `cheaper` says. Lanes
+    /// without a centroid compute with whatever costs come next, and nobody looks at them.
+    void advance(std::int64_t group, std::int64_t frame, const double* costs) {
         const Lanes<double> infinity = Lanes<double>{} + std::numeric_limits<double>::infinity();
         const std::int64_t n_timesteps = centroids_.n_timesteps;
-        const bool is_first = frame_ == 0;
-        if (is_first) {
-            column_.fill(n_timesteps, infinity);
-            if (runs_) moves_.resize(2 * sequences_.lengths[sequence_] * n_timesteps);
-        }
-        std::uint8_t* moves = runs_ ? moves_.data() + 2 * frame_ * n_timesteps : nullptr;
+        const std::int64_t size = group_size(group);
+        Lanes<double>* column = columns_.data() + group * n_timesteps;
+        std::uint8_t* moves =
+            runs_ ? moves_.data() + group * moves_per_group_ + 2 * frame * n_timesteps : nullptr;
         Lanes<double> along_centroid = infinity;
         Lanes<double> corner = infinity;
         for (std::int64_t i = 0; i < n_timesteps; ++i) {
-            const Lanes<double> along_sequence = column_[i];
+            const Lanes<double> along_sequence = frame == 0 ? infinity : column[i];
             Lanes<double> total = cheaper(along_centroid, along_sequence);
             unsigned is_diagonal = 0;
             if (diagonal_) {
@@ -131,32 +174,35 @@ class GroupAligner {
                 moves[2 * i] = static_cast<std::uint8_t>(less(along_centroid, along_sequence));
                 moves[2 * i + 1] = static_cast<std::uint8_t>(is_diagonal);
             }
-            if (is_first && i == 0) total = Lanes<double>{};
+            if (frame == 0 && i == 0) total = Lanes<double>{};
             corner = along_sequence;
-            along_centroid = total + costs[i];
-            column_[i] = along_centroid;
+            along_centroid = total + load(costs + i * size);
+            column[i] = along_centroid;
         }
     }
 
-    void finish_sequence() {
-        const std::int64_t pair = sequence_ * centroids_.n_centroids + first_centroid_;
-        for (std::int64_t g = 0; g < group_size_; ++g) {
-            distances_[pair + g] = column_[centroids_.n_timesteps - 1][g];
-            if (runs_) backtrack(g, runs_ + (pair + g) * centroids_.n_timesteps);
+    void finish_sequence(std::int64_t group, std::int64_t sequence) {
+        const std::int64_t n_timesteps = centroids_.n_timesteps;
+        const std::int64_t pair = sequence * centroids_.n_centroids + first_centroid(group);
+        for (std::int64_t g = 0; g < group_size(group); ++g) {
+            distances_[pair + g] = columns_[(group + 1) * n_timesteps - 1][g];
+            if (runs_) {
+                backtrack(moves_.data() + group * moves_per_group_, g, sequences_.lengths[sequence],
+                          runs_ + (pair + g) * n_timesteps);
+            }
         }
-        ++sequence_;
-        frame_ = 0;
     }
 
     /// From the last cell back to the first. Every cell of row 0 is reached along the sequence and
     /// every cell of column 0 along the centroid, whatever move a cost that overflowed to infinity
     /// has left there: a path never leaves the grid.
-    void backtrack(std::int64_t g, Run* runs) const {
+    void backtrack(const std::uint8_t* moves, std::int64_t g, std::int64_t n_frames,
+                   Run* runs) const {
         const std::int64_t n_timesteps = centroids_.n_timesteps;
         const auto is_set = [&](std::int64_t i, std::int64_t j, int which) {
-            return (moves_[2 * (j * n_timesteps + i) + which] >> g) & 1;
+            return (moves[2 * (j * n_timesteps + i) + which] >> g) & 1;
         };
-        std::int64_t j = sequences_.lengths[sequence_] - 1;
+        std::int64_t j = n_frames - 1;
         for (std::int64_t i = n_timesteps - 1; i >= 0; --i) {
             runs[i].last = static_cast<std::int32_t>(j);
             while (j > 0 && (i == 0 || !(is_set(i, j, 0) || is_set(i, j, 1)))) --j;
@@ -165,23 +211,24 @@ class GroupAligner {
         }
     }
 
+    Worker& worker_;
     const SequenceView<Real>& sequences_;
     const CentroidView<Real>& centroids_;
     const bool diagonal_;
     double* const distances_;  // (n_sequences, n_centroids)
     Run* const runs_;          // (n_sequences, n_centroids, n_timesteps), or null
 
-    std::int64_t first_centroid_ = 0;
-    std::int64_t group_size_ = 0;
-    std::int64_t sequence_ = 0;  // that the recurrence is in,
-    std::int64_t frame_ = 0;     // and the frame of it that comes next
-    const Real* chunk_[kChunk];  // frames whose costs come next
-    std::int64_t n_chunk_ = 0;
+    std::int64_t first_group_ = 0;
+    std::int64_t n_groups_ = 0;
+    std::int64_t n_rows_ = 0;
+    std::int64_t moves_per_group_ = 0;
+    const Real* frames_[kChunk];
     CostPanels<Real> panels_;
-    Scratch<Lanes<double>> column_;  // (n_timesteps,)
-    Scratch<Lanes<double>> costs_;   // (kChunk, n_timesteps)
-    Scratch<std::int64_t> places_;   // of each row of the group in a frame's costs
-    Scratch<std::uint8_t> moves_;    // (n_frames, n_timesteps, 2): along the centroid, diagonal
+    Scratch<std::int64_t> offsets_;   // (n_rows,)
+    Scratch<double> costs_;           // (frames of the chunk, n_rows)
+    Scratch<Lanes<double>> columns_;  // (n_groups, n_timesteps)
+    Scratch<std::uint8_t> moves_;     // (n_groups, n_frames, n_timesteps, 2): a bit for each lane,
+                                      // whether along the centroid, whether diagonal
 };
 
 template <typename Real>
@@ -212,42 +259,46 @@ double work_of_costs(const Problem<Real>& problem) {
 
 template <typename Real>
 void align(const Problem<Real>& problem, bool diagonal, double* distances, Run* runs) {
-    const std::int64_t n_groups = (problem.centroids.n_centroids + kGroup - 1) / kGroup;
     const std::int64_t n_sequences = problem.sequences.n_sequences;
-    if (n_sequences == 0) return;
+    const std::int64_t n_groups = (problem.centroids.n_centroids + kGroup - 1) / kGroup;
+    if (n_sequences == 0 || n_groups == 0) return;
     const std::int64_t n_ranges =
         std::clamp<std::int64_t>(count_frames(problem.sequences) / kTaskFrames, 1, n_sequences);
+    const std::int64_t n_blocks = std::clamp<std::int64_t>(
+        problem.centroids.n_centroids * problem.centroids.n_timesteps / kTaskRows, 1, n_groups);
     const int n_threads = worthwhile_threads(problem.n_threads, work_of_costs(problem));
-    parallel_for(n_ranges * n_groups, n_threads, [&](TaskQueue& tasks) {
-        GroupAligner<Real> aligner(problem, diagonal, distances, runs);
-        for (std::int64_t task; tasks.next(task);) {
-            const std::int64_t range = task / n_groups;
+    parallel_for(n_ranges * n_blocks, n_threads, [&](Worker& worker) {
+        Aligner<Real> aligner(problem, diagonal, distances, runs, worker);
+        for (std::int64_t task; worker.next(task);) {
+            const std::int64_t range = task / n_blocks;
+            const std::int64_t block = task % n_blocks;
             aligner.align(range * n_sequences / n_ranges, (range + 1) * n_sequences / n_ranges,
-                          task % n_groups);
+                          block * n_groups / n_blocks, (block + 1) * n_groups / n_blocks);
         }
     });
 }
 
-// Sequences and centroids of one task: strips of theirs fit into the L2 cache.
-constexpr std::int64_t kSequencesAlong = 16;
-constexpr std::int64_t kCentroidRowsAlong = 512;
+// About so many frames and rows of centroids make a task: strips of theirs fit into the L2 cache.
+constexpr std::int64_t kTaskFramesAlong = 512;
+constexpr std::int64_t kTaskRowsAlong = 512;
 
 template <typename Real>
 void distances_along(const Problem<Real>& problem, const Run* runs, double* distances) {
-    const CentroidView<Real>& centroids = problem.centroids;
     const std::int64_t n_sequences = problem.sequences.n_sequences;
-    const std::int64_t per_range =
-        std::max<std::int64_t>(kCentroidRowsAlong / centroids.n_timesteps, 1);
-    const std::int64_t n_ranges = (centroids.n_centroids + per_range - 1) / per_range;
-    const std::int64_t n_tasks = (n_sequences + kSequencesAlong - 1) / kSequencesAlong * n_ranges;
+    const std::int64_t n_centroids = problem.centroids.n_centroids;
+    if (n_sequences == 0 || n_centroids == 0) return;
+    const std::int64_t n_ranges = std::clamp<std::int64_t>(
+        count_frames(problem.sequences) / kTaskFramesAlong, 1, n_sequences);
+    const std::int64_t n_blocks = std::clamp<std::int64_t>(
+        n_centroids * problem.centroids.n_timesteps / kTaskRowsAlong, 1, n_centroids);
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
-    parallel_for(n_tasks, n_threads, [&](TaskQueue& tasks) {
-        for (std::int64_t task; tasks.next(task);) {
-            const std::int64_t sequence = task / n_ranges * kSequencesAlong;
-            const std::int64_t centroid = task % n_ranges * per_range;
-            fill_distances_along(problem, runs, sequence,
-                                 std::min(sequence + kSequencesAlong, n_sequences), centroid,
-                                 std::min(centroid + per_range, centroids.n_centroids), distances);
+    parallel_for(n_ranges * n_blocks, n_threads, [&](Worker& worker) {
+        AlongPaths<Real> along(problem, runs, distances, worker);
+        for (std::int64_t task; worker.next(task);) {
+            const std::int64_t range = task / n_blocks;
+            const std::int64_t block = task % n_blocks;
+            along.compute(range * n_sequences / n_ranges, (range + 1) * n_sequences / n_ranges,
+                          block * n_centroids / n_blocks, (block + 1) * n_centroids / n_blocks);
         }
     });
 }
@@ -258,20 +309,15 @@ void parameter_gradients(const Problem<Real>& problem, const Run* runs,
     const CentroidView<Real>& centroids = problem.centroids;
     const std::int64_t n_centroids = centroids.n_centroids;
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
-    const std::int64_t n_tasks = count_strips<Real>(centroids.n_features) * n_centroids;
-    parallel_for(n_tasks, n_threads, [&](TaskQueue& tasks) {
-        for (std::int64_t task; tasks.next(task);) {
-            const std::int64_t centroid = task % n_centroids;
-            visit_strip<Real>(task / n_centroids, centroids.n_features,
-                              [&](auto width, std::int64_t begin, int rest) {
-                                  for (std::int64_t i = 0; i < centroids.n_timesteps; ++i) {
-                                      const std::int64_t offset =
-                                          centroids.offset(centroid, i) + begin;
-                                      strip_gradients<decltype(width)::value>(
-                                          problem, runs, grad_distances, centroid, i, begin, rest,
-                                          grad_centroids + offset, grad_weights + offset);
-                                  }
-                              });
+    const Strips<kGradientStrip, Real> strips(centroids.n_features);
+    parallel_for(strips.size() * n_centroids, n_threads, [&](Worker& worker) {
+        Scratch<Visit<Real>> visits(problem.sequences.n_sequences + 1);
+        for (std::int64_t task; worker.next(task);) {
+            strips.visit(task / n_centroids, [&](auto width, std::int64_t begin, int rest) {
+                fill_gradients<decltype(width)::value>(problem, runs, grad_distances,
+                                                       task % n_centroids, begin, rest, visits,
+                                                       worker, grad_centroids, grad_weights);
+            });
         }
     });
 }
@@ -289,17 +335,18 @@ void sequence_gradients(const Problem<Real>& problem, const Run* runs, const dou
         n_frames += sequences.lengths[s];
     }
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
-    parallel_for(sequences.n_sequences, n_threads, [&](TaskQueue& tasks) {
-        Scratch<double> sums(0);
-        for (std::int64_t s; tasks.next(s);) {
+    parallel_for(sequences.n_sequences, n_threads, [&](Worker& worker) {
+        Scratch<double> sums;
+        for (std::int64_t s; worker.next(s);) {
             const std::int64_t size = sequences.lengths[s] * n_features;
             sums.resize(size);
-            sums.fill(size, 0.0);
+            sums.fill(0, size, 0.0);
             for (std::int64_t row = 0; row < centroids.n_centroids * centroids.n_timesteps; ++row) {
                 const std::int64_t pair = s * centroids.n_centroids + row / centroids.n_timesteps;
                 const Run run = runs[s * centroids.n_centroids * centroids.n_timesteps + row];
                 const Real* weight = centroids.weights + row * n_features;
                 const Real* centroid_frame = centroids.values + row * n_features;
+                worker.checkpoint(static_cast<double>((run.last - run.first + 1) * n_features));
                 for (std::int64_t j = run.first; j <= run.last; ++j) {
                     const Real* frame = sequences.frames(s) + j * n_features;
                     double* frame_sums = sums.data() + j * n_features;
@@ -323,14 +370,16 @@ void barycenters(const Problem<Real>& problem, const Run* runs, const double* sa
     const std::int64_t n_features = problem.sequences.n_features;
     const std::int64_t n_timesteps = problem.centroids.n_timesteps;
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
-    parallel_for(problem.centroids.n_centroids * n_timesteps, n_threads, [&](TaskQueue& tasks) {
+    parallel_for(problem.centroids.n_centroids * n_timesteps, n_threads, [&](Worker& worker) {
         Scratch<double> shift(n_features);
-        for (std::int64_t row; tasks.next(row);) {
+        for (std::int64_t row; worker.next(row);) {
             const Real* centroid_frame = problem.centroids.values + row * n_features;
-            shift.fill(n_features, 0.0);
+            shift.fill(0, n_features, 0.0);
             double n_matched = 0.0;
             for_each_run(problem, runs, sample_weights, row / n_timesteps, row % n_timesteps,
                          [&](double sample_weight, const Real* frames, Run run) {
+                             worker.checkpoint(
+                                 static_cast<double>((run.last - run.first + 1) * n_features));
                              for (std::int64_t j = run.first; j <= run.last; ++j) {
                                  const Real* frame = frames + j * n_features;
                                  for (std::int64_t f = 0; f < n_features; ++f) {
@@ -348,11 +397,23 @@ void barycenters(const Problem<Real>& problem, const Run* runs, const double* sa
     });
 }
 
+// A step takes about as long as so many weighted differences per parameter.
+constexpr double kWorkPerParameter = 20.0;
+
+template <typename Real>
+void adam(const AdamStep<Real>& step) {
+    const double work = kWorkPerParameter * static_cast<double>(step.n_rows * step.n_features);
+    const AdamCorrections<Real> corrections(step);
+    parallel_for(step.n_rows, worthwhile_threads(step.n_threads, work), [&](Worker& worker) {
+        for (std::int64_t row; worker.next(row);) adam_step(step, corrections, row);
+    });
+}
+
 template <typename Real>
 const Backend<Real>& backend() {
     static constexpr Backend<Real> table = {&align<Real>, &distances_along<Real>,
                                             &parameter_gradients<Real>, &sequence_gradients<Real>,
-                                            &barycenters<Real>};
+                                            &barycenters<Real>, &adam<Real>};
     return table;
 }
 

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "lanes.hpp"
+#include "parallel.hpp"
 #include "scratch.hpp"
 
 namespace skdejavid {
@@ -16,164 +18,174 @@ namespace SKDEJAVID_ISA {
 constexpr int kTileRows = kRegisters == 32 ? 4 : 2;
 constexpr int kTileFrames = 6;
 
-// Features per block. A lane adds up at most 32 terms before all lanes are added up and the sum
-// goes on in double, which keeps float32 as accurate as NumPy's pairwise sums; and what a tile
-// reads stays in the L1 cache. float64 blocks are longer because there its own sum is what rounds.
-template <typename Real>
-constexpr std::int64_t kBlockRegisters = sizeof(Real) == 4 ? 32 : 128;
-template <typename Real>
-constexpr std::int64_t kBlock = kBlockRegisters<Real> * kLanes<Real>;
+// Registers of features per block, at most. A lane adds up no more terms than that before all lanes
+// are added up and the sum goes on in double, which keeps float32 about as accurate as NumPy's
+// pairwise sums; and the rows of a tile stay in the L1 cache. The more, the fewer sums of lanes.
+constexpr std::int64_t kBlockRegisters = 64;
 
-// So many frames are packed at once: the more, the less the packing of rows costs.
-constexpr std::int64_t kChunk = 16 * kTileFrames;
+// At most so many frames are packed at once: rows are read from memory once for all of them, and the
+// frames themselves stay in the L2 cache.
+constexpr std::int64_t kChunk = 40 * kTileFrames;
 
-/// Copies `n` features to every `stride`-th register from `target` on, filled up with zeros.
+/// What a tile reads: `n_registers` whole registers of features of each row and, if `rest` > 0, one
+/// of so many more features. Frames are packed, rows are not: they come from memory once and from
+/// the L1 cache for all other tiles.
 template <typename Real>
-SKDEJAVID_INLINE void pack(const Real* source, std::int64_t n, Lanes<Real>* target, int stride) {
-    std::int64_t f = 0;
-    for (; f + kLanes<Real> <= n; f += kLanes<Real>, target += stride) *target = load(source + f);
-    if (f < n) *target = load_first(source + f, static_cast<int>(n - f));
+struct Tile {
+    const Real* centroids[kTileRows];
+    const Real* weights[kTileRows];
+    const Lanes<Real>* frames;  // (registers, frames of the tile)
+    std::int64_t n_registers;
+    int rest;
+    const Real* ahead;  // a row that is read soon, which may be far away
+};
+
+/// Adds the costs of one register of features, of each row and frame, to the sums.
+template <int kFrames, typename Real, typename Load>
+SKDEJAVID_INLINE void add_costs(const Tile<Real>& tile, std::int64_t v, const Load& load_row,
+                                Lanes<Real> (&sums)[kFrames][kTileRows]) {
+    const Lanes<Real>* frames = tile.frames + v * kFrames;
+#pragma GCC unroll 4
+    for (int r = 0; r < kTileRows; ++r) {
+        const Lanes<Real> centroid = load_row(tile.centroids[r] + v * kLanes<Real>);
+        const Lanes<Real> weight = load_row(tile.weights[r] + v * kLanes<Real>);
+#pragma GCC unroll 6
+        for (int j = 0; j < kFrames; ++j) {
+            sums[j][r] += weight * magnitude<Real>(centroid - frames[j]);
+        }
+    }
 }
 
-/// Writes to `costs[r][j]` the cost of row r and frame j. `rows` holds, for each register of
-/// features, the centroid and the weight of each row, and `frames` each frame. Whatever the size of
-/// the tile, the sum of each of its cells has the same terms in the same order.
+/// Writes to `costs` (frames, rows) the cost of row r and frame j. Whatever the size of the tile, the sum of
+/// each of its cells has the same terms in the same order.
 template <int kFrames, typename Real>
-__attribute__((noinline)) void tile_costs(const Lanes<Real>* rows, const Lanes<Real>* frames,
-                                          std::int64_t n_registers, double (*costs)[kTileFrames]) {
-    Lanes<Real> sums[kTileRows][kFrames] = {};
-    for (std::int64_t v = 0; v < n_registers; ++v) {
-#pragma GCC unroll 4
-        for (int r = 0; r < kTileRows; ++r) {
-            const Lanes<Real> centroid = rows[2 * r];
-            const Lanes<Real> weight = rows[2 * r + 1];
-#pragma GCC unroll 6
-            for (int j = 0; j < kFrames; ++j) {
-                sums[r][j] += weight * magnitude<Real>(centroid - frames[j]);
-            }
-        }
-        rows += 2 * kTileRows;
-        frames += kFrames;
+__attribute__((noinline)) void tile_costs(const Tile<Real>& tile, double* costs) {
+    Lanes<Real> sums[kFrames][kTileRows] = {};
+    for (std::int64_t v = 0; v < tile.n_registers; ++v) {
+        __builtin_prefetch(tile.ahead + v * kLanes<Real>, 0, 2);
+        add_costs<kFrames, Real>(tile, v, [](const Real* row) { return load(row); }, sums);
+    }
+    if (tile.rest > 0) {
+        add_costs<kFrames, Real>(
+            tile, tile.n_registers, [&](const Real* row) { return load_first(row, tile.rest); },
+            sums);
     }
     const Lanes<Real>* cells = &sums[0][0];
-    double totals[kTileRows * kFrames];
     constexpr int kCells = kTileRows * kFrames;
 #pragma GCC unroll 6
     for (int k = 0; k + 4 <= kCells; k += 4) {
-        sum_four<Real>(cells[k], cells[k + 1], cells[k + 2], cells[k + 3], totals + k);
+        sum_four<Real>(cells[k], cells[k + 1], cells[k + 2], cells[k + 3], costs + k);
     }
-    for (int k = kCells / 4 * 4; k < kCells; ++k) totals[k] = sum(cells[k]);
-    for (int r = 0; r < kTileRows; ++r) {
-        for (int j = 0; j < kFrames; ++j) costs[r][j] = totals[r * kFrames + j];
-    }
+    for (int k = kCells / 4 * 4; k < kCells; ++k) costs[k] = sum(cells[k]);
 }
 
 template <typename Real>
-void tile_costs(int n_frames, const Lanes<Real>* rows, const Lanes<Real>* frames,
-                std::int64_t n_registers, double (*costs)[kTileFrames]) {
+void tile_costs(int n_frames, const Tile<Real>& tile, double* costs) {
     static_assert(kTileFrames == 6, "one case for each number of frames");
     switch (n_frames) {
         case 6:
-            return tile_costs<6, Real>(rows, frames, n_registers, costs);
+            return tile_costs<6, Real>(tile, costs);
         case 5:
-            return tile_costs<5, Real>(rows, frames, n_registers, costs);
+            return tile_costs<5, Real>(tile, costs);
         case 4:
-            return tile_costs<4, Real>(rows, frames, n_registers, costs);
+            return tile_costs<4, Real>(tile, costs);
         case 3:
-            return tile_costs<3, Real>(rows, frames, n_registers, costs);
+            return tile_costs<3, Real>(tile, costs);
         case 2:
-            return tile_costs<2, Real>(rows, frames, n_registers, costs);
+            return tile_costs<2, Real>(tile, costs);
         default:
-            return tile_costs<1, Real>(rows, frames, n_registers, costs);
+            return tile_costs<1, Real>(tile, costs);
     }
 }
+
+/// Centroid frames and their weights, wherever they lie.
+template <typename Real>
+struct RowView {
+    const Real* centroids;
+    const Real* weights;
+    const std::int64_t* offsets;  // (n_rows,) of each row in both
+    std::int64_t n_rows;          // a multiple of kTileRows: the last one may stand there again
+    std::int64_t n_features;
+};
 
 /// Computes costs of up to kChunk frames; holds what is packed.
 template <typename Real>
 class CostPanels {
  public:
-    CostPanels()
-        : rows_(2 * kTileRows * kBlockRegisters<Real>), frames_(kChunk * kBlockRegisters<Real>) {}
+    CostPanels() : frames_(kChunk * kBlockRegisters) {}
 
-    /// Calls `add(row, frame, cost)` for each row and frame, once for each block of features.
-    template <typename Add>
-    void for_each_cost(const Real* weights, const Real* centroids, std::int64_t n_rows,
-                       const Real* const* frames, std::int64_t n_frames, std::int64_t n_features,
-                       const Add& add) {
-        for (std::int64_t begin = 0; begin < n_features; begin += kBlock<Real>) {
-            const std::int64_t n = std::min(kBlock<Real>, n_features - begin);
-            const std::int64_t n_registers = (n + kLanes<Real> - 1) / kLanes<Real>;
-            pack_frames(frames, n_frames, begin, n, n_registers);
-            for (std::int64_t row = 0; row < n_rows; row += kTileRows) {
-                const int rows = static_cast<int>(std::min<std::int64_t>(kTileRows, n_rows - row));
-                const std::int64_t offset = row * n_features + begin;
-                pack_rows(weights + offset, centroids + offset, rows, n_features, n);
-                const std::int64_t n_tiles = count_tiles(n_frames);
-                for (std::int64_t tile = 0; tile < n_tiles; ++tile) {
-                    const std::int64_t first = first_of_tile(tile, n_frames);
-                    const int size = static_cast<int>(first_of_tile(tile + 1, n_frames) - first);
-                    double costs[kTileRows][kTileFrames];
-                    if (row + 2 * kTileRows <= n_rows) {
-                        const std::int64_t next = offset + kTileRows * n_features;
-                        prefetch_rows(weights + next, centroids + next, n_features, n, tile,
-                                      n_tiles);
-                    }
-                    tile_costs<Real>(size, rows_.data(), frames_.data() + first * n_registers,
-                                     n_registers, costs);
-                    for (int r = 0; r < rows; ++r) {
-                        for (int j = 0; j < size; ++j) add(row + r, first + j, costs[r][j]);
-                    }
+    /// Fills in `costs` (n_frames, n_rows).
+    void compute(const RowView<Real>& rows, const Real* const* frames, std::int64_t n_frames,
+                 double* costs, Worker& worker) {
+        n_tiles_ = (n_frames + kTileFrames - 1) / kTileFrames;
+        for (std::int64_t tile = 0; tile <= n_tiles_; ++tile) {
+            begins_[tile] = static_cast<int>(tile * n_frames / n_tiles_);
+            aheads_[tile] = static_cast<int>(tile * 2 * kTileRows / n_tiles_);
+        }
+        const std::int64_t n_registers = (rows.n_features + kLanes<Real> - 1) / kLanes<Real>;
+        const std::int64_t n_blocks = (n_registers + kBlockRegisters - 1) / kBlockRegisters;
+        for (std::int64_t block = 0; block < n_blocks; ++block) {
+            const std::int64_t begin = block * n_registers / n_blocks * kLanes<Real>;
+            const std::int64_t end = (block + 1) * n_registers / n_blocks * kLanes<Real>;
+            worker.checkpoint(static_cast<double>(n_frames * rows.n_rows) * (end - begin));
+            add_block(rows, frames, begin, std::min(end, rows.n_features), costs);
+        }
+    }
+
+ private:
+    typedef double RowCosts __attribute__((vector_size(kTileRows * sizeof(double))));
+
+    /// Adds the costs of the features from `begin` to `end`, or writes them if they are the first.
+    void add_block(const RowView<Real>& rows, const Real* const* frames, std::int64_t begin,
+                   std::int64_t end, double* costs) {
+        Tile<Real> tile;
+        tile.n_registers = (end - begin) / kLanes<Real>;
+        tile.rest = static_cast<int>((end - begin) % kLanes<Real>);
+        const std::int64_t n_registers = tile.n_registers + (tile.rest > 0);
+        pack_frames(frames, begin, end - begin, n_registers);
+        const Real* next[2 * kTileRows];
+        for (std::int64_t row = 0; row < rows.n_rows; row += kTileRows) {
+            const std::int64_t next_row = std::min(row + kTileRows, rows.n_rows - kTileRows);
+            for (int r = 0; r < kTileRows; ++r) {
+                tile.centroids[r] = rows.centroids + rows.offsets[row + r] + begin;
+                tile.weights[r] = rows.weights + rows.offsets[row + r] + begin;
+                next[2 * r] = rows.centroids + rows.offsets[next_row + r] + begin;
+                next[2 * r + 1] = rows.weights + rows.offsets[next_row + r] + begin;
+            }
+            for (std::int64_t t = 0; t < n_tiles_; ++t) {
+                const int n_frames = begins_[t + 1] - begins_[t];
+                tile.frames = frames_.data() + begins_[t] * n_registers;
+                tile.ahead = next[aheads_[t]];
+                double tile_sums[kTileFrames][kTileRows];
+                tile_costs<Real>(n_frames, tile, tile_sums[0]);
+                double* target = costs + begins_[t] * rows.n_rows + row;
+                for (int j = 0; j < n_frames; ++j, target += rows.n_rows) {
+                    RowCosts sums, before = {};
+                    std::memcpy(&sums, tile_sums[j], sizeof sums);
+                    if (begin > 0) std::memcpy(&before, target, sizeof before);
+                    sums += before;
+                    std::memcpy(target, &sums, sizeof sums);
                 }
             }
         }
     }
 
- private:
-    static std::int64_t count_tiles(std::int64_t n_frames) {
-        return (n_frames + kTileFrames - 1) / kTileFrames;
-    }
-
-    /// Tiles are of nearly equal size: one of a single frame would wait for its own sums.
-    static std::int64_t first_of_tile(std::int64_t tile, std::int64_t n_frames) {
-        return tile * n_frames / count_tiles(n_frames);
-    }
-
-    void pack_frames(const Real* const* frames, std::int64_t n_frames, std::int64_t begin,
-                     std::int64_t n, std::int64_t n_registers) {
-        for (std::int64_t tile = 0; tile < count_tiles(n_frames); ++tile) {
-            const std::int64_t first = first_of_tile(tile, n_frames);
-            const std::int64_t size = first_of_tile(tile + 1, n_frames) - first;
-            for (std::int64_t j = 0; j < size; ++j) {
-                pack(frames[first + j] + begin, n, frames_.data() + first * n_registers + j,
-                     static_cast<int>(size));
+    void pack_frames(const Real* const* frames, std::int64_t begin, std::int64_t n,
+                     std::int64_t n_registers) {
+        for (std::int64_t t = 0; t < n_tiles_; ++t) {
+            const int n_frames = begins_[t + 1] - begins_[t];
+            for (int j = 0; j < n_frames; ++j) {
+                pack(frames[begins_[t] + j] + begin, n,
+                     frames_.data() + begins_[t] * n_registers + j, n_frames);
             }
         }
     }
 
-    /// Asks for part `part` of `n_parts` of the rows that are packed next, which may be far away.
-    static void prefetch_rows(const Real* weights, const Real* centroids, std::int64_t n_features,
-                              std::int64_t n, std::int64_t part, std::int64_t n_parts) {
-        constexpr std::int64_t kCacheLine = 64 / sizeof(Real);
-        const std::int64_t end = (part + 1) * n / n_parts;
-        for (int r = 0; r < kTileRows; ++r) {
-            for (std::int64_t f = part * n / n_parts; f < end; f += kCacheLine) {
-                __builtin_prefetch(weights + r * n_features + f);
-                __builtin_prefetch(centroids + r * n_features + f);
-            }
-        }
-    }
-
-    /// Rows that are missing in the last tile keep whatever was there: nobody asks for their costs.
-    void pack_rows(const Real* weights, const Real* centroids, int n_rows, std::int64_t n_features,
-                   std::int64_t n) {
-        for (int r = 0; r < n_rows; ++r) {
-            pack(centroids + r * n_features, n, rows_.data() + 2 * r, 2 * kTileRows);
-            pack(weights + r * n_features, n, rows_.data() + 2 * r + 1, 2 * kTileRows);
-        }
-    }
-
-    Scratch<Lanes<Real>> rows_;    // (kBlockRegisters, kTileRows, centroid and weight)
-    Scratch<Lanes<Real>> frames_;  // for each tile (registers of the block, frames of the tile)
+    // Tiles are of nearly equal size: one of a single frame would wait for its own sums.
+    std::int64_t n_tiles_ = 0;
+    int begins_[kChunk / kTileFrames + 1];  // of the frames of each tile,
+    int aheads_[kChunk / kTileFrames + 1];  // and of the rows that are asked for meanwhile
+    Scratch<Lanes<Real>> frames_;           // for each tile (registers, frames of the tile)
 };
 
 }  // namespace SKDEJAVID_ISA

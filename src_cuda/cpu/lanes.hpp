@@ -84,11 +84,63 @@ SKDEJAVID_INLINE Lanes<double> load_first(const double* source, int count) {
 #endif
 }
 
+/// Copies `n` features to every `stride`-th register from `target` on, filled up with zeros.
+template <typename Real>
+SKDEJAVID_INLINE void pack(const Real* source, std::int64_t n, Lanes<Real>* target, int stride) {
+    std::int64_t f = 0;
+    for (; f + kLanes<Real> <= n; f += kLanes<Real>, target += stride) *target = load(source + f);
+    if (f < n) *target = load_first(source + f, static_cast<int>(n - f));
+}
+
 template <typename Real>
 SKDEJAVID_INLINE Lanes<Real> magnitude(Lanes<Real> lanes) {
     using Bits = typename LanesOf<Real>::bits;
     const Bits all_but_sign = ~(Bits)(-Lanes<Real>{});  // -0.0 has no bit but the sign
     return (Lanes<Real>)((Bits)lanes & all_but_sign);
+}
+
+/// `lanes`, with the other sign where `sign` is negative.
+template <typename Real>
+SKDEJAVID_INLINE Lanes<Real> flipped_where_negative(Lanes<Real> lanes, Lanes<Real> sign) {
+    using Bits = typename LanesOf<Real>::bits;
+    const Bits sign_bit = (Bits)(-Lanes<Real>{});
+#if defined(__AVX512F__)
+    constexpr int kFirstAndSecondXorThird = 0x6a;
+    return (Lanes<Real>)_mm512_ternarylogic_epi64((__m512i)sign, (__m512i)sign_bit, (__m512i)lanes,
+                                                  kFirstAndSecondXorThird);
+#else
+    return (Lanes<Real>)(((Bits)sign & sign_bit) ^ (Bits)lanes);
+#endif
+}
+
+/// `sums` + `terms`, but `sums` where `test` is 0.
+template <typename Real>
+SKDEJAVID_INLINE Lanes<Real> added_where_not_zero(Lanes<Real> sums, Lanes<Real> terms,
+                                                  Lanes<Real> test) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(Real) == 4) {
+        const __mmask16 wanted =
+            _mm512_cmp_ps_mask((__m512)test, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        return (Lanes<Real>)_mm512_mask_add_ps((__m512)sums, wanted, (__m512)sums, (__m512)terms);
+    } else {
+        const __mmask8 wanted =
+            _mm512_cmp_pd_mask((__m512d)test, _mm512_setzero_pd(), _CMP_NEQ_UQ);
+        return (Lanes<Real>)_mm512_mask_add_pd((__m512d)sums, wanted, (__m512d)sums,
+                                               (__m512d)terms);
+    }
+#else
+    using Bits = typename LanesOf<Real>::bits;
+    return sums + (Lanes<Real>)((Bits)terms & (Bits)(test != Lanes<Real>{}));
+#endif
+}
+
+/// Stores the numbers of any vector as doubles.
+template <typename Vector>
+SKDEJAVID_INLINE void store_doubles(Vector v, double* target) {
+    constexpr int n = sizeof v / sizeof v[0];
+    typedef double Doubles __attribute__((vector_size(n * sizeof(double))));
+    const Doubles doubles = __builtin_convertvector(v, Doubles);
+    std::memcpy(target, &doubles, sizeof doubles);
 }
 
 /// The sum of all lanes, by halves.
@@ -108,7 +160,7 @@ SKDEJAVID_INLINE auto sum(Vector v) {
     }
 }
 
-/// The sums of four registers, each the same bits as `sum`, at less than twice the cost of one.
+/// The sums of four registers, each the same bits as `sum`, at about the cost of two of them.
 template <typename Real>
 SKDEJAVID_INLINE void sum_four(const Lanes<Real>& a, const Lanes<Real>& b, const Lanes<Real>& c,
                                const Lanes<Real>& d, double* sums) {
@@ -128,7 +180,9 @@ SKDEJAVID_INLINE void sum_four(const Lanes<Real>& a, const Lanes<Real>& b, const
                                             29, 30, 31);
         abcd += __builtin_shufflevector(abcd, abcd, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15,
                                         12, 13);
-        for (int k = 0; k < 4; ++k) sums[k] = abcd[4 * k] + abcd[4 * k + 1];
+        abcd += __builtin_shufflevector(abcd, abcd, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12,
+                                        15, 14);
+        store_doubles(__builtin_shufflevector(abcd, abcd, 0, 4, 8, 12), sums);
     } else if constexpr (kLanes<Real> == 8) {
         const auto halves = [](auto x, auto y) {
             return __builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11) +
@@ -136,17 +190,25 @@ SKDEJAVID_INLINE void sum_four(const Lanes<Real>& a, const Lanes<Real>& b, const
         };
         const auto ab = halves(a, b);
         const auto cd = halves(c, d);
-        const auto acbd = __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13) +
-                          __builtin_shufflevector(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
-        sums[0] = acbd[0] + acbd[1];
-        sums[1] = acbd[4] + acbd[5];
-        sums[2] = acbd[2] + acbd[3];
-        sums[3] = acbd[6] + acbd[7];
+        auto acbd = __builtin_shufflevector(ab, cd, 0, 1, 8, 9, 4, 5, 12, 13) +
+                    __builtin_shufflevector(ab, cd, 2, 3, 10, 11, 6, 7, 14, 15);
+        acbd += __builtin_shufflevector(acbd, acbd, 1, 0, 3, 2, 5, 4, 7, 6);
+        store_doubles(__builtin_shufflevector(acbd, acbd, 0, 4, 2, 6), sums);
+    } else if constexpr (kLanes<Real> == 4) {
+        const auto halves = [](auto x, auto y) {
+            return __builtin_shufflevector(x, y, 0, 1, 4, 5) +
+                   __builtin_shufflevector(x, y, 2, 3, 6, 7);
+        };
+        const auto ab = halves(a, b);
+        const auto cd = halves(c, d);
+        store_doubles(__builtin_shufflevector(ab, cd, 0, 2, 4, 6) +
+                          __builtin_shufflevector(ab, cd, 1, 3, 5, 7),
+                      sums);
     } else {
-        sums[0] = sum(a);
-        sums[1] = sum(b);
-        sums[2] = sum(c);
-        sums[3] = sum(d);
+        store_doubles(
+            __builtin_shufflevector(a, b, 0, 2) + __builtin_shufflevector(a, b, 1, 3), sums);
+        store_doubles(
+            __builtin_shufflevector(c, d, 0, 2) + __builtin_shufflevector(c, d, 1, 3), sums + 2);
     }
 }
 

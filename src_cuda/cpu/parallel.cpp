@@ -1,27 +1,180 @@
 #include "parallel.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <exception>
+#include <list>
 #include <mutex>
 #include <thread>
-#include <vector>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
+#include "../align.hpp"
 
 namespace skdejavid {
 
 namespace {
 
-// A thread is only started for this many weighted differences or more. Computing them takes several
-// times as long as starting it, and little is lost where the machine is too busy to run it at once.
+using Clock = std::chrono::steady_clock;
+
+// A helper only joins for this many weighted differences or more. Computing them takes several times
+// as long as waking it up, and little is lost where the machine is too busy to run it at once.
 constexpr double kMinimumWorkPerThread = 1e6;
+
+constexpr std::chrono::milliseconds kBetweenInterruptChecks{50};
+
+std::atomic<void (*)()> interrupt_check{nullptr};
+
+/// Ends the tasks of one thread where another has failed.
+struct Canceled {};
 
 }  // namespace
 
-bool TaskQueue::next(std::int64_t& task) {
-    task = next_.fetch_add(1);
-    return task < n_tasks_;
+struct Call {
+    Call(const Job& its_job, std::int64_t its_n_tasks, int its_n_threads)
+        : job(its_job), n_tasks(its_n_tasks), n_threads(its_n_threads) {}
+
+    bool has_tasks() const { return next_task.load() < n_tasks; }
+
+    const Job& job;
+    const std::int64_t n_tasks;
+    const int n_threads;
+    std::atomic<std::int64_t> next_task{0};
+    std::atomic<bool> is_canceled{false};
+    Clock::time_point last_interrupt_check = Clock::now();  // the caller's thread only
+
+    // Guarded by the mutex of the pool.
+    int n_helpers = 0;
+    std::exception_ptr failure;
+    std::condition_variable helpers_left;
+};
+
+namespace {
+
+class Pool {
+ public:
+    void run(Call& call) {
+        enter(call);
+        work_on(call, true);
+        leave(call);
+        if (call.failure) std::rethrow_exception(call.failure);
+    }
+
+    bool is_crowded(const Call& call) const { return n_busy_.load() > call.n_threads; }
+
+ private:
+    void enter(Call& call) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        ++n_busy_;
+        const std::int64_t n_wanted = std::min<std::int64_t>(call.n_threads, call.n_tasks) - 1;
+        if (n_wanted <= 0) return;
+        calls_.push_back(&call);
+        while (n_helpers_ < n_wanted && start_helper()) ++n_helpers_;
+        idle_.notify_all();
+    }
+
+    void leave(Call& call) {
+        std::unique_lock<std::mutex> lock(mutex_);
+        calls_.remove(&call);
+        call.helpers_left.wait(lock, [&] { return call.n_helpers == 0; });
+        --n_busy_;
+        if (!calls_.empty()) idle_.notify_all();  // there is room for helpers again
+    }
+
+    /// False where there is no thread or memory left for it: those that run do all the tasks.
+    bool start_helper() {
+        try {
+            std::thread([this] { help(); }).detach();
+            return true;
+        } catch (...) {
+            return false;
+        }
+    }
+
+    void help() {
+        std::unique_lock<std::mutex> lock(mutex_);
+        for (;;) {
+            Call* call = nullptr;
+            idle_.wait(lock, [&] { return (call = call_with_room()) != nullptr; });
+            ++n_busy_;
+            ++call->n_helpers;
+            lock.unlock();
+            work_on(*call, false);
+            lock.lock();
+            --n_busy_;
+            if (--call->n_helpers == 0) call->helpers_left.notify_all();
+        }
+    }
+
+    Call* call_with_room() const {
+        for (Call* call : calls_) {
+            if (call->has_tasks() && n_busy_.load() < call->n_threads) return call;
+        }
+        return nullptr;
+    }
+
+    void work_on(Call& call, bool is_caller) {
+        Worker worker(call, is_caller);
+        try {
+            call.job.run(worker);
+        } catch (const Canceled&) {
+        } catch (...) {
+            call.is_canceled.store(true);
+            call.next_task.store(call.n_tasks);
+            const std::lock_guard<std::mutex> lock(mutex_);
+            if (!call.failure) call.failure = std::current_exception();
+        }
+    }
+
+    std::mutex mutex_;
+    std::condition_variable idle_;  // helpers wait here
+    std::list<Call*> calls_;        // that want helpers
+    std::atomic<int> n_busy_{0};    // threads that compute now
+    int n_helpers_ = 0;
+};
+
+// Never destroyed: helpers sleep in it until the process ends.
+Pool* the_pool = nullptr;
+
+void make_pool() { the_pool = new Pool; }
+
+/// The pool of this process. A fork copies no threads, and perhaps a locked mutex, so that the child
+/// starts with a new one.
+Pool& pool() {
+    static const bool is_made = [] {
+        make_pool();
+#if defined(__unix__) || defined(__APPLE__)
+        pthread_atfork(nullptr, nullptr, make_pool);
+#endif
+        return true;
+    }();
+    static_cast<void>(is_made);
+    return *the_pool;
 }
 
-void TaskQueue::close() { next_.store(n_tasks_); }
+}  // namespace
+
+bool Worker::next(std::int64_t& task) {
+    check();
+    if (!is_caller_ && pool().is_crowded(call_)) return false;
+    task = call_.next_task.fetch_add(1);
+    return task < call_.n_tasks;
+}
+
+void Worker::check() {
+    work_ = 0.0;
+    if (call_.is_canceled.load(std::memory_order_relaxed)) throw Canceled{};
+    const auto interrupt = interrupt_check.load(std::memory_order_relaxed);
+    if (!is_caller_ || interrupt == nullptr) return;
+    const Clock::time_point now = Clock::now();
+    if (now - call_.last_interrupt_check < kBetweenInterruptChecks) return;
+    call_.last_interrupt_check = now;
+    interrupt();
+}
 
 Job::~Job() = default;
 
@@ -31,33 +184,10 @@ int worthwhile_threads(int n_threads, double work) {
 }
 
 void run_in_threads(const Job& job, std::int64_t n_tasks, int n_threads) {
-    TaskQueue tasks(n_tasks);
-    std::exception_ptr failure;
-    std::mutex failure_mutex;
-
-    const auto work_until_done = [&] {
-        try {
-            job.run(tasks);
-        } catch (...) {
-            const std::lock_guard<std::mutex> lock(failure_mutex);
-            if (!failure) failure = std::current_exception();
-            tasks.close();
-        }
-    };
-
-    std::vector<std::thread> helpers;
-    const std::int64_t n_helpers = std::min<std::int64_t>(n_threads, n_tasks) - 1;
-    helpers.reserve(static_cast<std::size_t>(std::max<std::int64_t>(n_helpers, 0)));
-    for (std::int64_t i = 0; i < n_helpers; ++i) {
-        try {
-            helpers.emplace_back(work_until_done);
-        } catch (...) {
-            break;  // no thread or memory left for it: those that run do all the tasks
-        }
-    }
-    work_until_done();
-    for (std::thread& helper : helpers) helper.join();
-    if (failure) std::rethrow_exception(failure);
+    Call call(job, n_tasks, n_threads);
+    pool().run(call);
 }
+
+void set_interrupt_check(void (*check)()) { interrupt_check.store(check); }
 
 }  // namespace skdejavid

@@ -14,7 +14,7 @@ namespace SKDEJAVID_ISA {
 template <typename T>
 class Scratch {
  public:
-    explicit Scratch(std::int64_t size) { resize(size); }
+    explicit Scratch(std::int64_t size = 0) { resize(size); }
     ~Scratch() { ::operator delete(data_, std::align_val_t{kRegisterBytes}); }
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
@@ -33,8 +33,8 @@ class Scratch {
     T& operator[](std::int64_t i) { return data_[i]; }
     const T& operator[](std::int64_t i) const { return data_[i]; }
 
-    void fill(std::int64_t size, T value) {
-        for (std::int64_t i = 0; i < size; ++i) data_[i] = value;
+    void fill(std::int64_t begin, std::int64_t end, T value) {
+        for (std::int64_t i = begin; i < end; ++i) data_[i] = value;
     }
 
  private:
