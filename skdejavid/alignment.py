@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-import joblib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
@@ -56,9 +55,9 @@ def dtw_distances(
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
         Where to compute.
     n_jobs : int, optional
-        Number of threads. None means all physical cores, or fewer where ``OMP_NUM_THREADS``,
-        threadpoolctl or a joblib worker say so; -1 means all that joblib allows. Calls from several
-        threads at once share them. The result does not depend on it.
+        Number of threads. None and -1 mean all physical cores, or fewer where ``OMP_NUM_THREADS``,
+        threadpoolctl or a joblib worker say so. Calls from several threads at once share them. The
+        result does not depend on it.
 
     Returns
     -------
@@ -239,14 +238,14 @@ def resolve_device(device: str) -> str:
 
 
 def count_threads(n_jobs: int | None) -> int:
-    """Number of threads for `n_jobs`: None is what scikit-learn's own OpenMP code would use.
+    """Number of threads for `n_jobs`: what scikit-learn's own OpenMP code would use.
 
-    That is all physical cores, or what OMP_NUM_THREADS, threadpoolctl, a container or a parallel
-    worker limit them to. Integers mean what they mean to joblib: -1 is all that the machine or a
-    parallel worker has.
+    None and -1 are all physical cores, or as many as OMP_NUM_THREADS, threadpoolctl, a container or
+    a parallel worker limit them to; -2 is one fewer. A positive number is that number.
     """
-    n_threads = _openmp_effective_n_threads() if n_jobs is None else joblib.effective_n_jobs(n_jobs)
-    return min(n_threads, _MOST_THREADS)
+    if n_jobs == 0:
+        raise ValueError("n_jobs must not be 0: use None or -1 for all cores")
+    return min(_openmp_effective_n_threads(n_jobs), _MOST_THREADS)
 
 
 def _require_no_overflow(distances: NDArray[np.float64]) -> NDArray[np.float64]:

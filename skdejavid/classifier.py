@@ -111,9 +111,8 @@ class DejaVidClassifier(
         Where to compute.
 
     n_jobs : int, default=None
-        Number of threads. None means all physical cores, or fewer where ``OMP_NUM_THREADS``,
-        threadpoolctl or a joblib worker say so; -1 means all that joblib allows. No result depends
-        on it.
+        Number of threads. None and -1 mean all physical cores, or fewer where ``OMP_NUM_THREADS``,
+        threadpoolctl or a joblib worker say so. No result depends on it.
 
     random_state : int, RandomState instance or None, default=None
         Determines the sequences drawn for initial centroids, random weights and the order of

@@ -1,7 +1,12 @@
+import os
+import subprocess
+import sys
+
 import joblib
 import numpy as np
 import pytest
 import reference
+import threadpoolctl
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,22 +138,46 @@ def test_unknown_devices_are_refused(device):
         resolve_device(device)
 
 
-def test_threads_follow_n_jobs_the_environment_and_the_machine(monkeypatch):
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "3")  # joblib's own limit: a machine of 3 cores
-    n_cpus = joblib.cpu_count()
-    assert n_cpus <= 3
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert count_threads(None) == n_cpus
-    assert count_threads(-1) == n_cpus
+def test_the_number_of_threads_is_that_of_n_jobs():
+    n_cores = count_threads(None)
+    assert 1 <= n_cores <= joblib.cpu_count()
+    assert count_threads(-1) == n_cores
+    assert count_threads(-2) == max(1, n_cores - 1)
     assert count_threads(5) == 5
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert count_threads(None) == 1
-    monkeypatch.setenv("OMP_NUM_THREADS", "64")
-    assert count_threads(None) == n_cpus
-    monkeypatch.setenv("OMP_NUM_THREADS", "1,2")
-    assert count_threads(None) == 1
-    with pytest.raises(ValueError, match="n_jobs == 0"):
+    with pytest.raises(ValueError, match="n_jobs must not be 0"):
         count_threads(0)
+
+
+def test_threads_follow_threadpoolctl():
+    with threadpoolctl.threadpool_limits(1):
+        assert count_threads(None) == 1
+    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        assert count_threads(None) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"OMP_NUM_THREADS": "1"}, "1"),
+        ({"OMP_NUM_THREADS": "5"}, "5"),
+        ({"LOKY_MAX_CPU_COUNT": "1"}, "1"),
+    ],
+)
+def test_threads_follow_the_environment(environment, expected, tmp_path):
+    program = "from skdejavid.alignment import count_threads; print(count_threads(None))"
+    inherited = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    printed = subprocess.check_output(
+        [sys.executable, "-c", program], env=inherited | environment, cwd=tmp_path, text=True
+    )
+    assert printed.strip() == expected
+
+
+def test_a_worker_of_joblib_gets_its_share():
+    """Two processes on the machine's cores: no more threads in all than there are cores."""
+    n_cpus = joblib.cpu_count()
+    with joblib.parallel_config("loky", n_jobs=2):
+        counts = joblib.Parallel()(joblib.delayed(count_threads)(n) for n in (None, -1))
+    assert max(counts) <= max(1, n_cpus // 2)
 
 
 def test_a_problem_reads_the_memory_it_was_given(rng):

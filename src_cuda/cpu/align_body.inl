@@ -279,7 +279,7 @@ void align(const Problem<Real>& problem, bool diagonal, double* distances, Run* 
 }
 
 // About so many frames and rows of centroids make a task: strips of theirs fit into the L2 cache.
-constexpr std::int64_t kTaskFramesAlong = 512;
+constexpr std::int64_t kTaskFramesAlong = 1024;
 constexpr std::int64_t kTaskRowsAlong = 512;
 
 template <typename Real>
@@ -293,7 +293,7 @@ void distances_along(const Problem<Real>& problem, const Run* runs, double* dist
         n_centroids * problem.centroids.n_timesteps / kTaskRowsAlong, 1, n_centroids);
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
     parallel_for(n_ranges * n_blocks, n_threads, [&](Worker& worker) {
-        AlongPaths<Real> along(problem, runs, distances, worker);
+        DistancesAlong<Real> along(problem, runs, distances, worker);
         for (std::int64_t task; worker.next(task);) {
             const std::int64_t range = task / n_blocks;
             const std::int64_t block = task % n_blocks;
@@ -310,13 +310,19 @@ void parameter_gradients(const Problem<Real>& problem, const Run* runs,
     const std::int64_t n_centroids = centroids.n_centroids;
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
     const Strips<kGradientStrip, Real> strips(centroids.n_features);
-    parallel_for(strips.size() * n_centroids, n_threads, [&](Worker& worker) {
-        Scratch<Visit<Real>> visits(problem.sequences.n_sequences + 1);
+    if (strips.size() == 0 || n_centroids == 0) return;
+    // Frames are packed once for a strip of all centroids, unless there are more threads.
+    const std::int64_t n_blocks =
+        n_threads == 1 ? 1
+                       : std::clamp<std::int64_t>(4 * n_threads / strips.size(), 1, n_centroids);
+    parallel_for(strips.size() * n_blocks, n_threads, [&](Worker& worker) {
+        ParameterGradients<Real> gradients(problem, runs, grad_distances, grad_centroids,
+                                           grad_weights, worker);
         for (std::int64_t task; worker.next(task);) {
-            strips.visit(task / n_centroids, [&](auto width, std::int64_t begin, int rest) {
-                fill_gradients<decltype(width)::value>(problem, runs, grad_distances,
-                                                       task % n_centroids, begin, rest, visits,
-                                                       worker, grad_centroids, grad_weights);
+            const std::int64_t block = task % n_blocks;
+            strips.visit(task / n_blocks, [&](auto width, std::int64_t begin) {
+                gradients.template compute<decltype(width)::value>(
+                    begin, block * n_centroids / n_blocks, (block + 1) * n_centroids / n_blocks);
             });
         }
     });

@@ -33,86 +33,121 @@ struct Width {
 };
 
 /// Calls `visit(Width<width>)` for a width between 1 and kMost.
-template <int kMost, typename Visit>
-SKDEJAVID_INLINE void with_width(std::int64_t width, const Visit& visit) {
+template <int kMost, typename Visitor>
+SKDEJAVID_INLINE void with_width(std::int64_t width, const Visitor& visit) {
     if constexpr (kMost > 1) {
         if (width < kMost) return with_width<kMost - 1>(width, visit);
     }
     visit(Width<kMost>{});
 }
 
+// So many frames' strips leave room in the L1 cache for that of a centroid; and so many are packed
+// for gradients, which bounds the memory.
+constexpr std::int64_t kFramesInL1 = 72;
+constexpr std::int64_t kFramesPacked = 4096;
+
 /// How features are cut into strips of nearly equal width, of at most kMost registers.
 template <int kMost, typename Real>
 class Strips {
  public:
     explicit Strips(std::int64_t n_features)
-        : n_features_(n_features),
-          n_registers_((n_features + kLanes<Real> - 1) / kLanes<Real>),
+        : n_registers_((n_features + kLanes<Real> - 1) / kLanes<Real>),
           size_((n_registers_ + kMost - 1) / kMost) {}
 
     std::int64_t size() const { return size_; }
 
-    /// Calls `visit(Width, begin, rest)` for one strip.
-    template <typename Visit>
-    SKDEJAVID_INLINE void visit(std::int64_t strip, const Visit& visit) const {
+    /// Calls `visit(Width, begin)` for one strip, with its first feature.
+    template <typename Visitor>
+    SKDEJAVID_INLINE void visit(std::int64_t strip, const Visitor& visit) const {
         const std::int64_t first = strip * n_registers_ / size_;
         const std::int64_t last = (strip + 1) * n_registers_ / size_;
-        const bool is_cut = last * kLanes<Real> > n_features_;
-        const int rest = is_cut ? static_cast<int>(n_features_ % kLanes<Real>) : 0;
-        with_width<kMost>(last - first,
-                          [&](auto width) { visit(width, first * kLanes<Real>, rest); });
+        with_width<kMost>(last - first, [&](auto width) { visit(width, first * kLanes<Real>); });
     }
 
  private:
-    std::int64_t n_features_;
     std::int64_t n_registers_;
     std::int64_t size_;
 };
 
-/// Consecutive frames that are matched to one centroid frame.
+/// Consecutive packed frames that are matched to one centroid frame.
 template <typename Real>
 struct Visit {
-    const Real* first;
-    const Real* last;
+    const Lanes<Real>* first;
+    const Lanes<Real>* last;
     Real coefficient;
 };
 
 /// Goes through the frames of several visits, one after the other. Where a run ends is as good as
 /// random, so there is no branch to be guessed; an entry behind the last visit is read.
-template <typename Real>
+template <int kWidth, typename Real>
 struct Walk {
     const Visit<Real>* visit;
-    std::int64_t stride;  // from one frame to the next
-    const Real* frame;
+    const Lanes<Real>* frame;
 
-    Walk(const Visit<Real>* visits, std::int64_t stride_of_frames)
-        : visit(visits), stride(stride_of_frames), frame(visits->first) {}
+    explicit Walk(const Visit<Real>* visits) : visit(visits), frame(visits->first) {}
 
     /// Returns 1 where a new visit begins, else 0.
     SKDEJAVID_INLINE std::int64_t advance() {
         const std::int64_t is_last = frame == visit->last;
         visit += is_last;
-        const auto within = reinterpret_cast<std::uintptr_t>(frame + stride);
+        const auto within = reinterpret_cast<std::uintptr_t>(frame + kWidth);
         const auto anew = reinterpret_cast<std::uintptr_t>(visit->first);
         const std::uintptr_t mask = -static_cast<std::uintptr_t>(is_last);
-        frame = reinterpret_cast<const Real*>((within & ~mask) | (anew & mask));
+        frame = reinterpret_cast<const Lanes<Real>*>((within & ~mask) | (anew & mask));
         return is_last;
     }
+};
+
+/// One strip of the frames of consecutive sequences, side by side.
+template <typename Real>
+class PackedFrames {
+ public:
+    template <int kWidth>
+    void pack_strip(const SequenceView<Real>& sequences, std::int64_t first_sequence,
+                    std::int64_t last_sequence, std::int64_t begin) {
+        first_sequence_ = first_sequence;
+        starts_.resize(last_sequence - first_sequence);
+        std::int64_t n_frames = 0;
+        for (std::int64_t s = first_sequence; s < last_sequence; ++s) {
+            starts_[s - first_sequence] = n_frames * kWidth;
+            n_frames += sequences.lengths[s];
+        }
+        frames_.resize(n_frames * kWidth);
+        const std::int64_t n =
+            std::min<std::int64_t>(kWidth * kLanes<Real>, sequences.n_features - begin);
+        Lanes<Real>* target = frames_.data();
+        for (std::int64_t s = first_sequence; s < last_sequence; ++s) {
+            const Real* source = sequences.frames(s) + begin;
+            for (std::int64_t j = 0; j < sequences.lengths[s]; ++j, target += kWidth) {
+                pack(source + j * sequences.n_features, n, target, 1);
+            }
+        }
+    }
+
+    template <int kWidth>
+    SKDEJAVID_INLINE Visit<Real> visit(std::int64_t sequence, Run run, Real coefficient) const {
+        const Lanes<Real>* frames = frames_.data() + starts_[sequence - first_sequence_];
+        return {frames + run.first * kWidth, frames + run.last * kWidth, coefficient};
+    }
+
+ private:
+    std::int64_t first_sequence_ = 0;
+    Scratch<std::int64_t> starts_;  // of each sequence in `frames_`
+    Scratch<Lanes<Real>> frames_;   // (n_frames, width)
 };
 
 /// What one strip adds to the distance along one path of `n_cells` cells. `rows` holds `kWidth`
 /// registers of centroid and as many of weights for each time step.
 template <int kWidth, typename Real>
-double strip_distance(const Lanes<Real>* rows, Walk<Real> walk, std::int64_t n_cells) {
+double strip_distance(const Lanes<Real>* rows, Walk<kWidth, Real> walk, std::int64_t n_cells) {
     double total = 0.0;
     for (std::int64_t begin = 0; begin < n_cells; begin += kTermsPerDistance) {
         const std::int64_t end = std::min(begin + kTermsPerDistance, n_cells);
         Lanes<Real> sums[kWidth] = {};
         for (std::int64_t cell = begin; cell < end; ++cell) {
-            const Lanes<Real>* frame = reinterpret_cast<const Lanes<Real>*>(walk.frame);
 #pragma GCC unroll 8
             for (int v = 0; v < kWidth; ++v) {
-                sums[v] += rows[kWidth + v] * magnitude<Real>(rows[v] - frame[v]);
+                sums[v] += rows[kWidth + v] * magnitude<Real>(rows[v] - walk.frame[v]);
             }
             rows += walk.advance() * 2 * kWidth;
         }
@@ -125,9 +160,9 @@ double strip_distance(const Lanes<Real>* rows, Walk<Real> walk, std::int64_t n_c
 
 /// Computes the distances of a range of sequences to a range of centroids; holds what is packed.
 template <typename Real>
-class AlongPaths {
+class DistancesAlong {
  public:
-    AlongPaths(const Problem<Real>& problem, const Run* runs, double* distances, Worker& worker)
+    DistancesAlong(const Problem<Real>& problem, const Run* runs, double* distances, Worker& worker)
         : worker_(worker),
           sequences_(problem.sequences),
           centroids_(problem.centroids),
@@ -148,7 +183,7 @@ class AlongPaths {
         for_each_pair([](std::int64_t, std::int64_t, double& total, double&) { total = 0.0; });
         const Strips<kDistanceStrip, Real> strips(centroids_.n_features);
         for (std::int64_t strip = 0; strip < strips.size(); ++strip) {
-            strips.visit(strip, [&](auto width, std::int64_t begin, int) {
+            strips.visit(strip, [&](auto width, std::int64_t begin) {
                 add_strip<decltype(width)::value>(begin);
             });
         }
@@ -159,31 +194,37 @@ class AlongPaths {
     }
 
  private:
+    /// A few sequences at a time, so that their strips stay in the L1 cache for all centroids and
+    /// each strip of a centroid is read for all of them.
     template <typename Visitor>
     void for_each_pair(const Visitor& visit) {
-        double* correction = lost_.data();
-        for (std::int64_t s = first_sequence_; s < last_sequence_; ++s) {
+        std::int64_t last = first_sequence_;
+        for (std::int64_t first = first_sequence_; first < last_sequence_; first = last) {
+            std::int64_t n_frames = 0;
+            do {
+                n_frames += sequences_.lengths[last++];
+            } while (last < last_sequence_ && n_frames + sequences_.lengths[last] <= kFramesInL1);
             for (std::int64_t c = first_centroid_; c < last_centroid_; ++c) {
-                visit(s, c, distances_[s * centroids_.n_centroids + c], *correction++);
+                for (std::int64_t s = first; s < last; ++s) {
+                    const std::int64_t pair = (s - first_sequence_) *
+                                                  (last_centroid_ - first_centroid_) +
+                                              c - first_centroid_;
+                    visit(s, c, distances_[s * centroids_.n_centroids + c], lost_[pair]);
+                }
             }
         }
     }
 
     template <int kWidth>
     void add_strip(std::int64_t begin) {
-        const std::int64_t n =
-            std::min<std::int64_t>(kWidth * kLanes<Real>, centroids_.n_features - begin);
-        pack_rows<kWidth>(begin, n);
-        pack_frames<kWidth>(begin, n);
-        const Lanes<Real>* frames = frames_.data();
-        std::int64_t sequence = first_sequence_;
+        pack_rows<kWidth>(begin);
+        frames_.template pack_strip<kWidth>(sequences_, first_sequence_, last_sequence_, begin);
         for_each_pair([&](std::int64_t s, std::int64_t c, double& total, double& correction) {
-            if (s > sequence) frames += sequences_.lengths[sequence++] * kWidth;
-            const std::int64_t n_cells = list_visits<kWidth>(s, c, frames);
+            const std::int64_t n_cells = list_visits<kWidth>(s, c);
             worker_.checkpoint(static_cast<double>(n_cells * kWidth * kLanes<Real>));
             const std::int64_t row = (c - first_centroid_) * centroids_.n_timesteps;
             const double term = strip_distance<kWidth, Real>(
-                rows_.data() + row * 2 * kWidth, {visits_.data(), kWidth * kLanes<Real>}, n_cells);
+                rows_.data() + row * 2 * kWidth, Walk<kWidth, Real>(visits_.data()), n_cells);
             const double sum = total + term;
             const double added = sum - total;
             correction += (total - (sum - added)) + (term - added);
@@ -193,22 +234,22 @@ class AlongPaths {
 
     /// One visit for each time step; returns the number of cells of the path.
     template <int kWidth>
-    std::int64_t list_visits(std::int64_t s, std::int64_t c, const Lanes<Real>* packed_frames) {
+    std::int64_t list_visits(std::int64_t s, std::int64_t c) {
         const std::int64_t n_timesteps = centroids_.n_timesteps;
         const Run* runs = runs_ + (s * centroids_.n_centroids + c) * n_timesteps;
-        const Real* frames = reinterpret_cast<const Real*>(packed_frames);
         std::int64_t n_cells = 0;
         for (std::int64_t i = 0; i < n_timesteps; ++i) {
-            visits_[i].first = frames + runs[i].first * kWidth * kLanes<Real>;
-            visits_[i].last = frames + runs[i].last * kWidth * kLanes<Real>;
+            visits_[i] = frames_.template visit<kWidth>(s, runs[i], Real(0));
             n_cells += runs[i].last - runs[i].first + 1;
         }
-        visits_[n_timesteps].first = frames;
+        visits_[n_timesteps] = visits_[0];
         return n_cells;
     }
 
     template <int kWidth>
-    void pack_rows(std::int64_t begin, std::int64_t n) {
+    void pack_rows(std::int64_t begin) {
+        const std::int64_t n =
+            std::min<std::int64_t>(kWidth * kLanes<Real>, centroids_.n_features - begin);
         const std::int64_t n_rows = (last_centroid_ - first_centroid_) * centroids_.n_timesteps;
         rows_.resize(n_rows * 2 * kWidth);
         const std::int64_t offset = centroids_.offset(first_centroid_, 0) + begin;
@@ -217,22 +258,6 @@ class AlongPaths {
             Lanes<Real>* target = rows_.data() + row * 2 * kWidth;
             pack(centroids_.values + source, n, target, 1);
             pack(centroids_.weights + source, n, target + kWidth, 1);
-        }
-    }
-
-    template <int kWidth>
-    void pack_frames(std::int64_t begin, std::int64_t n) {
-        std::int64_t n_frames = 0;
-        for (std::int64_t s = first_sequence_; s < last_sequence_; ++s) {
-            n_frames += sequences_.lengths[s];
-        }
-        frames_.resize(n_frames * kWidth);
-        Lanes<Real>* target = frames_.data();
-        for (std::int64_t s = first_sequence_; s < last_sequence_; ++s) {
-            const Real* source = sequences_.frames(s) + begin;
-            for (std::int64_t j = 0; j < sequences_.lengths[s]; ++j, target += kWidth) {
-                pack(source + j * sequences_.n_features, n, target, 1);
-            }
         }
     }
 
@@ -247,9 +272,9 @@ class AlongPaths {
     std::int64_t first_centroid_ = 0;
     std::int64_t last_centroid_ = 0;
     Scratch<Visit<Real>> visits_;
-    Scratch<double> lost_;         // by rounding, of each pair: there are many strips to add up
-    Scratch<Lanes<Real>> rows_;    // (n_centroids, n_timesteps, centroid and weights, width)
-    Scratch<Lanes<Real>> frames_;  // (n_frames, width)
+    Scratch<double> lost_;       // by rounding, of each pair: there are many strips to add up
+    Scratch<Lanes<Real>> rows_;  // (n_centroids, n_timesteps, centroid and weights, width)
+    PackedFrames<Real> frames_;
 };
 
 /// Calls `visit(coefficient, frames, run)` for every sequence, in their order, whose coefficient
@@ -265,82 +290,177 @@ void for_each_run(const Problem<Real>& problem, const Run* runs, const double* c
     }
 }
 
-/// Adds the numbers of some registers to as many doubles.
+/// One strip of the sums, over cells matched to one centroid frame, of grad_distance times the sign
+/// and the magnitude of centroid - frame. Long sums go on in double.
 template <int kWidth, typename Real>
-SKDEJAVID_INLINE void add_doubles(const Lanes<Real>* terms, double* totals) {
-    alignas(kRegisterBytes) Real numbers[kWidth * kLanes<Real>];
-    std::memcpy(numbers, terms, sizeof numbers);
-    for (int k = 0; k < kWidth * kLanes<Real>; ++k) totals[k] += numbers[k];
-}
+struct StripGradients {
+    Lanes<Real> signs[kWidth];
+    Lanes<Real> magnitudes[kWidth];
 
-/// One strip of dL/dC and dL/dU of one centroid frame: sums over the cells matched to it, in their
-/// order.
-template <int kWidth, typename Real>
-void strip_gradients(const Real* centroid, const Real* weights, Walk<Real> walk,
-                     std::int64_t n_cells, int rest, Real* grad_centroid, Real* grad_weights) {
-    constexpr int kSize = kWidth * kLanes<Real>;
-    const auto read = [rest](const Real* source, int v) {
-        const Real* const at = source + v * kLanes<Real>;
-        return v == kWidth - 1 && rest > 0 ? load_first(at, rest) : load(at);
-    };
-    Lanes<Real> values[kWidth];
-#pragma GCC unroll 8
-    for (int v = 0; v < kWidth; ++v) values[v] = read(centroid, v);
-    alignas(kRegisterBytes) double total_signs[kSize] = {};
-    alignas(kRegisterBytes) double total_differences[kSize] = {};
-    for (std::int64_t begin = 0; begin < n_cells; begin += kTermsPerGradient) {
-        const std::int64_t end = std::min(begin + kTermsPerGradient, n_cells);
-        Lanes<Real> signs[kWidth] = {};
-        Lanes<Real> differences[kWidth] = {};
-        for (std::int64_t cell = begin; cell < end; ++cell) {
+    void sum(const Lanes<Real>* centroid, Walk<kWidth, Real> walk, std::int64_t n_cells) {
+        add_cells(centroid, walk, std::min(n_cells, kTermsPerGradient));
+        if (n_cells <= kTermsPerGradient) return;
+        constexpr int kSize = kWidth * kLanes<Real>;
+        alignas(kRegisterBytes) double totals[2][kSize] = {};
+        add_to(totals);
+        for (std::int64_t done = kTermsPerGradient; done < n_cells; done += kTermsPerGradient) {
+            add_cells(centroid, walk, std::min(n_cells - done, kTermsPerGradient));
+            add_to(totals);
+        }
+        alignas(kRegisterBytes) Real numbers[2][kSize];
+        for (int k = 0; k < kSize; ++k) numbers[0][k] = static_cast<Real>(totals[0][k]);
+        for (int k = 0; k < kSize; ++k) numbers[1][k] = static_cast<Real>(totals[1][k]);
+        std::memcpy(signs, numbers[0], sizeof signs);
+        std::memcpy(magnitudes, numbers[1], sizeof magnitudes);
+    }
+
+ private:
+    void add_cells(const Lanes<Real>* centroid, Walk<kWidth, Real>& walk, std::int64_t n_cells) {
+        Lanes<Real> values[kWidth];
+        for (int v = 0; v < kWidth; ++v) values[v] = centroid[v];
+        Lanes<Real> sums[2][kWidth] = {};
+        for (std::int64_t cell = 0; cell < n_cells; ++cell) {
             const Lanes<Real> grad = Lanes<Real>{} + walk.visit->coefficient;
 #pragma GCC unroll 8
             for (int v = 0; v < kWidth; ++v) {
-                const Lanes<Real> difference = values[v] - read(walk.frame, v);
+                const Lanes<Real> difference = values[v] - walk.frame[v];
                 const Lanes<Real> signed_grad = flipped_where_negative<Real>(grad, difference);
-                differences[v] += signed_grad * difference;
+                sums[1][v] += signed_grad * difference;
                 // The derivative of the magnitude is 0 at 0.
-                signs[v] = added_where_not_zero<Real>(signs[v], signed_grad, difference);
+                sums[0][v] = added_where_not_zero<Real>(sums[0][v], signed_grad, difference);
             }
             walk.advance();
         }
-        add_doubles<kWidth, Real>(signs, total_signs);
-        add_doubles<kWidth, Real>(differences, total_differences);
+        std::memcpy(signs, sums[0], sizeof signs);
+        std::memcpy(magnitudes, sums[1], sizeof magnitudes);
     }
-    const int size = rest > 0 ? (kWidth - 1) * kLanes<Real> + rest : kSize;
-    for (int k = 0; k < size; ++k) {
-        grad_centroid[k] = static_cast<Real>(weights[k] * total_signs[k]);
-        grad_weights[k] = static_cast<Real>(total_differences[k]);
-    }
-}
 
-/// Fills in one strip of the gradients of all frames of one centroid.
-template <int kWidth, typename Real>
-void fill_gradients(const Problem<Real>& problem, const Run* runs, const double* grad_distances,
-                    std::int64_t centroid, std::int64_t begin, int rest,
-                    Scratch<Visit<Real>>& visits, Worker& worker, Real* grad_centroids,
-                    Real* grad_weights) {
-    const CentroidView<Real>& centroids = problem.centroids;
-    const std::int64_t n_features = centroids.n_features;
-    for (std::int64_t i = 0; i < centroids.n_timesteps; ++i) {
-        std::int64_t n_visits = 0;
-        std::int64_t n_cells = 0;
-        const auto list = [&](double grad_distance, const Real* frames, Run run) {
-            const Real* first = frames + run.first * n_features + begin;
-            const std::int64_t length = run.last - run.first + 1;
-            visits[n_visits++] = {first, first + (length - 1) * n_features,
-                                  static_cast<Real>(grad_distance)};
-            n_cells += length;
-        };
-        for_each_run(problem, runs, grad_distances, centroid, i, list);
-        visits[n_visits] = visits[0];
-        worker.checkpoint(static_cast<double>(n_cells * kWidth * kLanes<Real>));
-        const std::int64_t offset = centroids.offset(centroid, i) + begin;
-        strip_gradients<kWidth, Real>(centroids.values + offset, centroids.weights + offset,
-                                      {visits.data(), n_features}, n_cells, rest,
-                                      grad_centroids + offset, grad_weights + offset);
+    void add_to(double (*totals)[kWidth * kLanes<Real>]) const {
+        alignas(kRegisterBytes) Real numbers[2][kWidth * kLanes<Real>];
+        std::memcpy(numbers[0], signs, sizeof signs);
+        std::memcpy(numbers[1], magnitudes, sizeof magnitudes);
+        for (int k = 0; k < kWidth * kLanes<Real>; ++k) totals[0][k] += numbers[0][k];
+        for (int k = 0; k < kWidth * kLanes<Real>; ++k) totals[1][k] += numbers[1][k];
     }
-}
+};
+
+/// Computes strips of dL/dC and dL/dU; holds what is packed.
+template <typename Real>
+class ParameterGradients {
+ public:
+    ParameterGradients(const Problem<Real>& problem, const Run* runs, const double* grad_distances,
+                       Real* grad_centroids, Real* grad_weights, Worker& worker)
+        : worker_(worker),
+          sequences_(problem.sequences),
+          centroids_(problem.centroids),
+          runs_(runs),
+          grad_distances_(grad_distances),
+          grad_centroids_(grad_centroids),
+          grad_weights_(grad_weights),
+          n_cells_(centroids_.n_timesteps) {}
+
+    /// Fills in the features from `begin` on of a range of centroids. Sequences are packed some at
+    /// a time, always the same ones whatever the threads, and their sums are added up.
+    template <int kWidth>
+    void compute(std::int64_t begin, std::int64_t first_centroid, std::int64_t last_centroid) {
+        std::int64_t last = 0;
+        do {
+            const std::int64_t first = last;
+            std::int64_t n_frames = 0;
+            while (last < sequences_.n_sequences &&
+                   (last == first || n_frames + sequences_.lengths[last] <= kFramesPacked)) {
+                n_frames += sequences_.lengths[last++];
+            }
+            frames_.template pack_strip<kWidth>(sequences_, first, last, begin);
+            visits_.resize(centroids_.n_timesteps * (last - first + 1));
+            for (std::int64_t c = first_centroid; c < last_centroid; ++c) {
+                list_visits<kWidth>(c, first, last);
+                for (std::int64_t i = 0; i < centroids_.n_timesteps; ++i) {
+                    add_row<kWidth>(begin, c, i, visits_.data() + i * (last - first + 1),
+                                    first == 0);
+                }
+            }
+        } while (last < sequences_.n_sequences);
+    }
+
+ private:
+    /// For each time step of centroid `c` the visits of all sequences, and one entry behind.
+    template <int kWidth>
+    void list_visits(std::int64_t c, std::int64_t first, std::int64_t last) {
+        const std::int64_t n_timesteps = centroids_.n_timesteps;
+        n_cells_.fill(0, n_timesteps, 0);
+        std::int64_t n_visits = 0;
+        for (std::int64_t s = first; s < last; ++s) {
+            const std::int64_t pair = s * centroids_.n_centroids + c;
+            const Real grad = static_cast<Real>(grad_distances_[pair]);
+            if (grad == Real(0)) continue;
+            const Run* runs = runs_ + pair * n_timesteps;
+            for (std::int64_t i = 0; i < n_timesteps; ++i) {
+                visits_[i * (last - first + 1) + n_visits] =
+                    frames_.template visit<kWidth>(s, runs[i], grad);
+                n_cells_[i] += runs[i].last - runs[i].first + 1;
+            }
+            ++n_visits;
+        }
+        for (std::int64_t i = 0; i < n_timesteps; ++i) {
+            visits_[i * (last - first + 1) + n_visits] = {};
+        }
+    }
+
+    template <int kWidth>
+    void add_row(std::int64_t begin, std::int64_t c, std::int64_t i, const Visit<Real>* visits,
+                 bool is_first) {
+        const std::int64_t n_cells = n_cells_[i];
+        worker_.checkpoint(static_cast<double>(n_cells * kWidth * kLanes<Real>));
+        const std::int64_t n =
+            std::min<std::int64_t>(kWidth * kLanes<Real>, centroids_.n_features - begin);
+        const std::int64_t offset = centroids_.offset(c, i) + begin;
+        Lanes<Real> centroid[kWidth], weights[kWidth];
+        read_row<kWidth>(centroids_.values + offset, n, centroid);
+        read_row<kWidth>(centroids_.weights + offset, n, weights);
+        StripGradients<kWidth, Real> gradients;
+        gradients.sum(centroid, Walk<kWidth, Real>(visits), n_cells);
+        for (int v = 0; v < kWidth; ++v) gradients.signs[v] *= weights[v];
+        add_to_row<kWidth>(gradients.signs, n, is_first, grad_centroids_ + offset);
+        add_to_row<kWidth>(gradients.magnitudes, n, is_first, grad_weights_ + offset);
+    }
+
+    template <int kWidth>
+    static void read_row(const Real* source, std::int64_t n, Lanes<Real>* row) {
+        if (n == kWidth * kLanes<Real>) {
+            for (int v = 0; v < kWidth; ++v) row[v] = load(source + v * kLanes<Real>);
+        } else {
+            for (int v = 0; v < kWidth; ++v) row[v] = Lanes<Real>{};
+            pack(source, n, row, 1);
+        }
+    }
+
+    template <int kWidth>
+    static void add_to_row(Lanes<Real>* terms, std::int64_t n, bool is_first, Real* target) {
+        if (!is_first) {
+            Lanes<Real> before[kWidth];
+            read_row<kWidth>(target, n, before);
+            for (int v = 0; v < kWidth; ++v) terms[v] += before[v];
+        }
+        if (n == kWidth * kLanes<Real>) {
+            std::memcpy(target, terms, kWidth * sizeof *terms);
+        } else {
+            std::memcpy(target, terms, static_cast<std::size_t>(n) * sizeof(Real));
+        }
+    }
+
+    Worker& worker_;
+    const SequenceView<Real>& sequences_;
+    const CentroidView<Real>& centroids_;
+    const Run* const runs_;
+    const double* const grad_distances_;  // (n_sequences, n_centroids)
+    Real* const grad_centroids_;
+    Real* const grad_weights_;
+
+    PackedFrames<Real> frames_;
+    Scratch<Visit<Real>> visits_;    // (n_timesteps, n_sequences + 1)
+    Scratch<std::int64_t> n_cells_;  // (n_timesteps,)
+};
 
 }  // namespace SKDEJAVID_ISA
 }  // namespace skdejavid

@@ -112,15 +112,12 @@ struct RowView {
 template <typename Real>
 class CostPanels {
  public:
-    CostPanels() : frames_(kChunk * kBlockRegisters) {}
-
     /// Fills in `costs` (n_frames, n_rows).
     void compute(const RowView<Real>& rows, const Real* const* frames, std::int64_t n_frames,
                  double* costs, Worker& worker) {
         n_tiles_ = (n_frames + kTileFrames - 1) / kTileFrames;
         for (std::int64_t tile = 0; tile <= n_tiles_; ++tile) {
             begins_[tile] = static_cast<int>(tile * n_frames / n_tiles_);
-            aheads_[tile] = static_cast<int>(tile * 2 * kTileRows / n_tiles_);
         }
         const std::int64_t n_registers = (rows.n_features + kLanes<Real> - 1) / kLanes<Real>;
         const std::int64_t n_blocks = (n_registers + kBlockRegisters - 1) / kBlockRegisters;
@@ -142,6 +139,7 @@ class CostPanels {
         tile.n_registers = (end - begin) / kLanes<Real>;
         tile.rest = static_cast<int>((end - begin) % kLanes<Real>);
         const std::int64_t n_registers = tile.n_registers + (tile.rest > 0);
+        frames_.resize(begins_[n_tiles_] * n_registers);
         pack_frames(frames, begin, end - begin, n_registers);
         const Real* next[2 * kTileRows];
         for (std::int64_t row = 0; row < rows.n_rows; row += kTileRows) {
@@ -155,7 +153,7 @@ class CostPanels {
             for (std::int64_t t = 0; t < n_tiles_; ++t) {
                 const int n_frames = begins_[t + 1] - begins_[t];
                 tile.frames = frames_.data() + begins_[t] * n_registers;
-                tile.ahead = next[aheads_[t]];
+                tile.ahead = next[t % (2 * kTileRows)];
                 double tile_sums[kTileFrames][kTileRows];
                 tile_costs<Real>(n_frames, tile, tile_sums[0]);
                 double* target = costs + begins_[t] * rows.n_rows + row;
@@ -183,8 +181,7 @@ class CostPanels {
 
     // Tiles are of nearly equal size: one of a single frame would wait for its own sums.
     std::int64_t n_tiles_ = 0;
-    int begins_[kChunk / kTileFrames + 1];  // of the frames of each tile,
-    int aheads_[kChunk / kTileFrames + 1];  // and of the rows that are asked for meanwhile
+    int begins_[kChunk / kTileFrames + 1];  // of the frames of each tile
     Scratch<Lanes<Real>> frames_;           // for each tile (registers, frames of the tile)
 };
 

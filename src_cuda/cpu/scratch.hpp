@@ -30,6 +30,7 @@ class Scratch {
     }
 
     T* data() { return data_; }
+    const T* data() const { return data_; }
     T& operator[](std::int64_t i) { return data_[i]; }
     const T& operator[](std::int64_t i) const { return data_[i]; }
 
