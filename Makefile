@@ -12,11 +12,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES = CMakeLists.txt pyproject.toml .ci/constraints.txt \
 	$(shell find skdejavid src_cuda -type f -not -name '*.pyc')
 
-.PHONY: help demo test lint format docs clean
+.PHONY: help demo test bench sanitize lint format docs clean
 
 help:
 	@echo "make demo    set up, classify real sequences and generated videos, print and plot"
 	@echo "make test    set up and run the whole test suite (PYTEST_ARGS=... goes to pytest)"
+	@echo "make bench   measure the native core and what fit costs (some minutes)"
+	@echo "make sanitize  run the native tests under address, undefined-behavior and thread sanitizers"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make format  let ruff and clang-format rewrite the sources"
 	@echo "make docs    build the documentation into build/docs"
@@ -28,6 +30,14 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/run.py
+
+# One build of the native core for each sanitizer, outside of the environment that users have.
+sanitize: $(VENV)/.test
+	.ci/sanitize $(BIN)/python address
+	.ci/sanitize $(BIN)/python thread
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

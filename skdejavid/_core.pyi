@@ -9,7 +9,6 @@ built_with_cuda: bool
 cpu_instruction_set: str
 
 def cuda_device_count() -> int: ...
-
 def adam_step(
     parameters: NDArray[np.floating[Any]],  # (n_centroids, n_timesteps, n_features), moved in place
     gradients: NDArray[np.floating[Any]],  # the same shape and type, as all but the scale

@@ -11,7 +11,7 @@ from skdejavid.sequences import TSEArray
 
 __all__ = ["require_no_overflow", "standard_deviations", "weighted_median"]
 
-_ROWS_PER_CHUNK = 65_536  # bounds the memory of a float64 copy
+_NUMBERS_PER_CHUNK = 2**20  # bounds the memory of float64 copies
 
 
 def weighted_median(values: NDArray[np.int64], weight: NDArray[np.float64]) -> int:
@@ -47,7 +47,8 @@ def standard_deviations(
     values = sequences.values
     frame_weight = np.repeat(sample_weight, sequences.lengths)
     scaler = StandardScaler()
-    for rows in gen_batches(len(values), _ROWS_PER_CHUNK):
+    rows_per_chunk = max(1, _NUMBERS_PER_CHUNK // values.shape[1])
+    for rows in gen_batches(len(values), rows_per_chunk):
         # Offsets from the first frame: what is constant is 0, and rounding leaves it no variance.
         offsets = values[rows].astype(np.float64) - values[0]
         scaler.partial_fit(offsets, sample_weight=frame_weight[rows])

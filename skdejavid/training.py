@@ -62,7 +62,7 @@ class Matcher:
     Both are learned in units of each feature's scale, so that features on different scales start
     equal, while the data and the parameters themselves stay in their own units: centroids move in
     steps of the scale, and weights, which are ``exp(scaled_log_weights) / scale`` at first, move in
-    steps of their logarithm.
+    steps of their logarithm. The arrays given are taken over.
     """
 
     def __init__(
@@ -71,8 +71,9 @@ class Matcher:
         scaled_log_weights: NDArray[np.floating],
         feature_scale: NDArray[np.floating],
     ) -> None:
-        self.centroids = centroids.copy()
-        self.weights = np.exp(scaled_log_weights) / feature_scale
+        self.centroids = centroids
+        self.weights = np.exp(scaled_log_weights, out=scaled_log_weights)
+        self.weights /= feature_scale
         self.feature_scale = feature_scale
 
     def is_finite(self) -> bool:
@@ -97,7 +98,7 @@ def train(
     data, settings
         What to learn from and how.
     matcher : Matcher
-        Where to start; moved in place.
+        Where to start; used up.
     random_state : RandomState
         Shuffles the batches.
     on_epoch : callable, optional
@@ -132,7 +133,7 @@ def train(
             on_epoch(record)
     return TrainingResult(
         centroids=matcher.centroids,
-        log_weights=np.log(matcher.weights),
+        log_weights=np.log(matcher.weights, out=matcher.weights),
         distance_scale=trainer.scale,
         history={
             name: np.array([record[name] for record in records])
@@ -155,8 +156,8 @@ def _stop_diverging(epoch: int, settings: TrainingSettings) -> None:
 class _Trainer:
     """The state of a training run between its batches.
 
-    Arrays of the size of the parameters are what a large model consists of. There are ten: centroids
-    and weights, as many that are frozen, two moments of each, and two gradients.
+    Arrays of the size of the parameters are what a large model consists of. There are ten:
+    centroids and weights, as many that are frozen, two moments of each, and two gradients.
     """
 
     def __init__(self, data: TrainingData, matcher: Matcher, settings: TrainingSettings) -> None:
@@ -194,6 +195,7 @@ class _Trainer:
                 self._centroid_moves.move(gradients[0], decay * settings.centroid_learning_rate)
             if settings.learn_weights:
                 self._weight_moves.move(gradients[1], decay * settings.learning_rate)
+            del gradients  # before the next ones are made
         if not self._matcher.is_finite():
             return None
         return {

@@ -1,5 +1,6 @@
 """The benchmarks run as their README says; what they measure is no matter here."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -22,9 +23,51 @@ def test_import_time_is_compared_with_scikit_learns():
 def test_the_core_is_compared_with_the_peak_of_the_machine(tmp_path):
     target = tmp_path / "core.json"
     run("bench_core", "--case", "JapaneseVowels", "--rounds", 1, "--json", target)
-    medians = json.loads(target.read_text())["medians"]["JapaneseVowels"]
-    assert set(medians) == {"peak", "distances", "paths", "paths, 2 threads", "along", "gradient"}
-    assert all(value > 0 for value in medians.values())
+    ratios = json.loads(target.read_text())["ratios"]["JapaneseVowels"]
+    assert set(ratios) == {"distances", "paths", "along", "gradient", "two threads"}
+    assert all(value > 0 for value in ratios.values())
+
+
+def test_others_are_compared_with_the_core(tmp_path):
+    target = tmp_path / "peers.json"
+    run("bench_peers", "--sequences", 1, "--rounds", 1, "--json", target)
+    ratios = json.loads(target.read_text())
+    assert set(ratios) == {"torch expression", "aeon dtw_distance", "tslearn cdist_dtw"}
+    assert all(value > 1 for value in ratios.values())
+
+
+def test_exponents_of_all_sizes_are_fitted(tmp_path):
+    target = tmp_path / "scaling.json"
+    run("bench_scaling", "--rounds", 1, "--json", target)
+    assert set(json.loads(target.read_text())) == {
+        "n_sequences",
+        "n_frames",
+        "n_timesteps",
+        "n_centroids",
+        "n_features",
+    }
+
+
+def test_what_fit_costs_beside_native_work_is_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    bench_fit = importlib.import_module("bench_fit")
+    assert bench_fit.epoch_over_elements(n_sequences=48, n_epochs=1) > 0
+    parts = bench_fit.parts_of_a_fit(n_rounds=1)
+    shares = ("barycenters", "native work of steps", "rest of steps", "everything else")
+    assert sum(parts[share] for share in shares) == pytest.approx(1)
+    assert all(parts[share] > 0 for share in shares)
+    assert parts["step over its native work"] > 1
+    assert bench_fit.peak_memory(n_sequences=401)["added by fit"] > 0
+
+
+def test_one_table_shows_every_result(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    table_of = importlib.import_module("run").table_of
+    for path in (ROOT / "benchmarks" / "results" / "core").glob("*.json"):
+        record = json.loads(path.read_text())
+        rows = dict(table_of(record))
+        assert f"{record['ratios to the peak']['HMDB51']['paths']:.2f} of peak" in rows.values()
+        assert len(rows) == 4 * 4 + 3 + 5 + 4
 
 
 def test_accuracies_of_any_setting_are_written(tmp_path):
@@ -43,7 +86,7 @@ def test_accuracies_of_any_setting_are_written(tmp_path):
 def test_every_benchmark_is_in_the_readme():
     text = (ROOT / "benchmarks" / "README.md").read_text()
     scripts = [path.name for path in (ROOT / "benchmarks").glob("bench_*.py")]
-    assert len(scripts) >= 3
+    assert len(scripts) >= 6
     assert [name for name in scripts if f"`{name}`" not in text] == []
 
 

@@ -19,7 +19,7 @@ def test_the_weighted_median_is_that_of_repetitions(pairs):
 
 @pytest.mark.parametrize("rows_per_chunk", [1, 5, 10**6])
 def test_standard_deviations_are_those_of_all_frames(rows_per_chunk, ragged, monkeypatch):
-    monkeypatch.setattr(statistics, "_ROWS_PER_CHUNK", rows_per_chunk)
+    monkeypatch.setattr(statistics, "_NUMBERS_PER_CHUNK", 4 * rows_per_chunk)
     X, _ = ragged
     expected = np.concatenate(X).std(axis=0)
     np.testing.assert_allclose(standard_deviations(TSEArray(X), np.ones(12)), expected)
@@ -44,7 +44,7 @@ def test_what_is_too_small_to_divide_by_counts_as_constant(dtype):
 
 @pytest.mark.parametrize("rows_per_chunk", [7, 10**6])
 def test_a_constant_is_found_whatever_the_weights_and_chunks(rows_per_chunk, ragged, monkeypatch):
-    monkeypatch.setattr(statistics, "_ROWS_PER_CHUNK", rows_per_chunk)
+    monkeypatch.setattr(statistics, "_NUMBERS_PER_CHUNK", 4 * rows_per_chunk)
     X = TSEArray([np.hstack([x, np.full((len(x), 1), 7.3)]) for x in ragged[0]])
     for weight in (np.ones(12), np.full(12, 1 / 12), np.random.default_rng(0).random(12)):
         assert standard_deviations(X, weight)[3] == 1.0

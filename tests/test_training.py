@@ -37,7 +37,7 @@ def run(problem, feature_scale=None, seed=0, **changes):
     data, centroids, log_weights = problem
     if feature_scale is None:
         feature_scale = np.ones(3)
-    matcher = Matcher(centroids, log_weights, feature_scale)
+    matcher = Matcher(centroids.copy(), log_weights.copy(), feature_scale)
     settings = replace(PUBLISHED, **changes)
     return train(data, matcher, settings, np.random.RandomState(seed))
 
@@ -142,7 +142,7 @@ def test_history_tells_what_happened(problem):
     records = []
     result = train(
         data,
-        Matcher(centroids, log_weights, np.ones(3)),
+        Matcher(centroids.copy(), log_weights.copy(), np.ones(3)),
         replace(PUBLISHED, batch_size=12),
         np.random.RandomState(0),
         records.append,

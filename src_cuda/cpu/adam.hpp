@@ -24,8 +24,8 @@ struct AdamCorrections {
     explicit AdamCorrections(const AdamStep<Real>& step)
         : rate(static_cast<Real>(step.learning_rate /
                                  (1.0 - __builtin_pow(0.9, static_cast<double>(step.n_steps))))),
-          deviation(static_cast<Real>(square_root(
-              1.0 - __builtin_pow(0.999, static_cast<double>(step.n_steps))))) {}
+          deviation(static_cast<Real>(
+              square_root(1.0 - __builtin_pow(0.999, static_cast<double>(step.n_steps))))) {}
 };
 
 /// One step for row `row` of the parameters.

@@ -128,8 +128,7 @@ class Aligner {
     Place align_chunk(const Place begin, std::int64_t size) {
         Place place = begin;
         for (std::int64_t j = 0; j < size; ++j, place = next(place)) {
-            frames_[j] =
-                sequences_.frames(place.sequence) + place.frame * sequences_.n_features;
+            frames_[j] = sequences_.frames(place.sequence) + place.frame * sequences_.n_features;
         }
         // A whole register is read from wherever the costs of a time step begin.
         costs_.resize(size * n_rows_ + kGroup);
@@ -382,19 +381,19 @@ void barycenters(const Problem<Real>& problem, const Run* runs, const double* sa
             const Real* centroid_frame = problem.centroids.values + row * n_features;
             shift.fill(0, n_features, 0.0);
             double n_matched = 0.0;
-            for_each_run(problem, runs, sample_weights, row / n_timesteps, row % n_timesteps,
-                         [&](double sample_weight, const Real* frames, Run run) {
-                             worker.checkpoint(
-                                 static_cast<double>((run.last - run.first + 1) * n_features));
-                             for (std::int64_t j = run.first; j <= run.last; ++j) {
-                                 const Real* frame = frames + j * n_features;
-                                 for (std::int64_t f = 0; f < n_features; ++f) {
-                                     shift[f] += sample_weight * (static_cast<double>(frame[f]) -
-                                                                  centroid_frame[f]);
-                                 }
-                                 n_matched += sample_weight;
-                             }
-                         });
+            for_each_run(
+                problem, runs, sample_weights, row / n_timesteps, row % n_timesteps,
+                [&](double sample_weight, const Real* frames, Run run) {
+                    worker.checkpoint(static_cast<double>((run.last - run.first + 1) * n_features));
+                    for (std::int64_t j = run.first; j <= run.last; ++j) {
+                        const Real* frame = frames + j * n_features;
+                        for (std::int64_t f = 0; f < n_features; ++f) {
+                            shift[f] +=
+                                sample_weight * (static_cast<double>(frame[f]) - centroid_frame[f]);
+                        }
+                        n_matched += sample_weight;
+                    }
+                });
             for (std::int64_t f = 0; f < n_features; ++f) {
                 means[row * n_features + f] =
                     static_cast<Real>(centroid_frame[f] + shift[f] / n_matched);
@@ -417,9 +416,12 @@ void adam(const AdamStep<Real>& step) {
 
 template <typename Real>
 const Backend<Real>& backend() {
-    static constexpr Backend<Real> table = {&align<Real>, &distances_along<Real>,
-                                            &parameter_gradients<Real>, &sequence_gradients<Real>,
-                                            &barycenters<Real>, &adam<Real>};
+    static constexpr Backend<Real> table = {&align<Real>,
+                                            &distances_along<Real>,
+                                            &parameter_gradients<Real>,
+                                            &sequence_gradients<Real>,
+                                            &barycenters<Real>,
+                                            &adam<Real>};
     return table;
 }
 

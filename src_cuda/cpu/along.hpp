@@ -44,7 +44,7 @@ SKDEJAVID_INLINE void with_width(std::int64_t width, const Visitor& visit) {
 // So many frames' strips leave room in the L1 cache for that of a centroid; and so many are packed
 // for gradients, which bounds the memory.
 constexpr std::int64_t kFramesInL1 = 72;
-constexpr std::int64_t kFramesPacked = 4096;
+constexpr std::int64_t kFramesPacked = 1664;
 
 /// How features are cut into strips of nearly equal width, of at most kMost registers.
 template <int kMost, typename Real>
@@ -118,8 +118,10 @@ class PackedFrames {
         Lanes<Real>* target = frames_.data();
         for (std::int64_t s = first_sequence; s < last_sequence; ++s) {
             const Real* source = sequences.frames(s) + begin;
-            for (std::int64_t j = 0; j < sequences.lengths[s]; ++j, target += kWidth) {
-                pack(source + j * sequences.n_features, n, target, 1);
+            const std::int64_t length = sequences.lengths[s];
+            for (std::int64_t j = 0; j < length; ++j, target += kWidth) {
+                pack(source + j * sequences.n_features, n, target, 1,
+                     source + std::min(j + 4, length - 1) * sequences.n_features);
             }
         }
     }
@@ -206,9 +208,9 @@ class DistancesAlong {
             } while (last < last_sequence_ && n_frames + sequences_.lengths[last] <= kFramesInL1);
             for (std::int64_t c = first_centroid_; c < last_centroid_; ++c) {
                 for (std::int64_t s = first; s < last; ++s) {
-                    const std::int64_t pair = (s - first_sequence_) *
-                                                  (last_centroid_ - first_centroid_) +
-                                              c - first_centroid_;
+                    const std::int64_t pair =
+                        (s - first_sequence_) * (last_centroid_ - first_centroid_) + c -
+                        first_centroid_;
                     visit(s, c, distances_[s * centroids_.n_centroids + c], lost_[pair]);
                 }
             }
@@ -256,8 +258,10 @@ class DistancesAlong {
         for (std::int64_t row = 0; row < n_rows; ++row) {
             const std::int64_t source = offset + row * centroids_.n_features;
             Lanes<Real>* target = rows_.data() + row * 2 * kWidth;
-            pack(centroids_.values + source, n, target, 1);
-            pack(centroids_.weights + source, n, target + kWidth, 1);
+            const std::int64_t next =
+                offset + std::min(row + 4, n_rows - 1) * centroids_.n_features;
+            pack(centroids_.values + source, n, target, 1, centroids_.values + next);
+            pack(centroids_.weights + source, n, target + kWidth, 1, centroids_.weights + next);
         }
     }
 
@@ -431,7 +435,7 @@ class ParameterGradients {
             for (int v = 0; v < kWidth; ++v) row[v] = load(source + v * kLanes<Real>);
         } else {
             for (int v = 0; v < kWidth; ++v) row[v] = Lanes<Real>{};
-            pack(source, n, row, 1);
+            pack(source, n, row, 1, source);
         }
     }
 

@@ -23,8 +23,8 @@ constexpr int kTileFrames = 6;
 // pairwise sums; and the rows of a tile stay in the L1 cache. The more, the fewer sums of lanes.
 constexpr std::int64_t kBlockRegisters = 64;
 
-// At most so many frames are packed at once: rows are read from memory once for all of them, and the
-// frames themselves stay in the L2 cache.
+// At most so many frames are packed at once: rows are read from memory once for all of them, and
+// the frames themselves stay in the L2 cache.
 constexpr std::int64_t kChunk = 40 * kTileFrames;
 
 /// What a tile reads: `n_registers` whole registers of features of each row and, if `rest` > 0, one
@@ -56,8 +56,8 @@ SKDEJAVID_INLINE void add_costs(const Tile<Real>& tile, std::int64_t v, const Lo
     }
 }
 
-/// Writes to `costs` (frames, rows) the cost of row r and frame j. Whatever the size of the tile, the sum of
-/// each of its cells has the same terms in the same order.
+/// Writes to `costs` (frames, rows) the cost of row r and frame j. Whatever the size of the tile,
+/// the sum of each of its cells has the same terms in the same order.
 template <int kFrames, typename Real>
 __attribute__((noinline)) void tile_costs(const Tile<Real>& tile, double* costs) {
     Lanes<Real> sums[kFrames][kTileRows] = {};
@@ -170,11 +170,12 @@ class CostPanels {
 
     void pack_frames(const Real* const* frames, std::int64_t begin, std::int64_t n,
                      std::int64_t n_registers) {
+        const int last = begins_[n_tiles_] - 1;
         for (std::int64_t t = 0; t < n_tiles_; ++t) {
             const int n_frames = begins_[t + 1] - begins_[t];
-            for (int j = 0; j < n_frames; ++j) {
-                pack(frames[begins_[t] + j] + begin, n,
-                     frames_.data() + begins_[t] * n_registers + j, n_frames);
+            Lanes<Real>* target = frames_.data() + begins_[t] * n_registers;
+            for (int j = begins_[t]; j < begins_[t + 1]; ++j, ++target) {
+                pack(frames[j] + begin, n, target, n_frames, frames[std::min(j + 2, last)] + begin);
             }
         }
     }

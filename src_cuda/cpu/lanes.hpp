@@ -84,11 +84,16 @@ SKDEJAVID_INLINE Lanes<double> load_first(const double* source, int count) {
 #endif
 }
 
-/// Copies `n` features to every `stride`-th register from `target` on, filled up with zeros.
+/// Copies `n` features to every `stride`-th register from `target` on, filled up with zeros. What
+/// is to be copied soon, from `next` on, is asked for meanwhile: it may be far away.
 template <typename Real>
-SKDEJAVID_INLINE void pack(const Real* source, std::int64_t n, Lanes<Real>* target, int stride) {
+SKDEJAVID_INLINE void pack(const Real* source, std::int64_t n, Lanes<Real>* target, int stride,
+                           const Real* next) {
     std::int64_t f = 0;
-    for (; f + kLanes<Real> <= n; f += kLanes<Real>, target += stride) *target = load(source + f);
+    for (; f + kLanes<Real> <= n; f += kLanes<Real>, target += stride) {
+        __builtin_prefetch(next + f);
+        *target = load(source + f);
+    }
     if (f < n) *target = load_first(source + f, static_cast<int>(n - f));
 }
 
@@ -119,12 +124,10 @@ SKDEJAVID_INLINE Lanes<Real> added_where_not_zero(Lanes<Real> sums, Lanes<Real> 
                                                   Lanes<Real> test) {
 #if defined(__AVX512F__)
     if constexpr (sizeof(Real) == 4) {
-        const __mmask16 wanted =
-            _mm512_cmp_ps_mask((__m512)test, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        const __mmask16 wanted = _mm512_cmp_ps_mask((__m512)test, _mm512_setzero_ps(), _CMP_NEQ_UQ);
         return (Lanes<Real>)_mm512_mask_add_ps((__m512)sums, wanted, (__m512)sums, (__m512)terms);
     } else {
-        const __mmask8 wanted =
-            _mm512_cmp_pd_mask((__m512d)test, _mm512_setzero_pd(), _CMP_NEQ_UQ);
+        const __mmask8 wanted = _mm512_cmp_pd_mask((__m512d)test, _mm512_setzero_pd(), _CMP_NEQ_UQ);
         return (Lanes<Real>)_mm512_mask_add_pd((__m512d)sums, wanted, (__m512d)sums,
                                                (__m512d)terms);
     }
@@ -205,10 +208,10 @@ SKDEJAVID_INLINE void sum_four(const Lanes<Real>& a, const Lanes<Real>& b, const
                           __builtin_shufflevector(ab, cd, 1, 3, 5, 7),
                       sums);
     } else {
-        store_doubles(
-            __builtin_shufflevector(a, b, 0, 2) + __builtin_shufflevector(a, b, 1, 3), sums);
-        store_doubles(
-            __builtin_shufflevector(c, d, 0, 2) + __builtin_shufflevector(c, d, 1, 3), sums + 2);
+        store_doubles(__builtin_shufflevector(a, b, 0, 2) + __builtin_shufflevector(a, b, 1, 3),
+                      sums);
+        store_doubles(__builtin_shufflevector(c, d, 0, 2) + __builtin_shufflevector(c, d, 1, 3),
+                      sums + 2);
     }
 }
 

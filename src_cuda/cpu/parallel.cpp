@@ -21,8 +21,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A helper only joins for this many weighted differences or more. Computing them takes several times
-// as long as waking it up, and little is lost where the machine is too busy to run it at once.
+// A helper only joins for this many weighted differences or more. Computing them takes several
+// times as long as waking it up, and little is lost where the machine is too busy to run it at
+// once.
 constexpr double kMinimumWorkPerThread = 1e6;
 
 constexpr std::chrono::milliseconds kBetweenInterruptChecks{50};
@@ -142,8 +143,8 @@ Pool* the_pool = nullptr;
 
 void make_pool() { the_pool = new Pool; }
 
-/// The pool of this process. A fork copies no threads, and perhaps a locked mutex, so that the child
-/// starts with a new one.
+/// The pool of this process. A fork copies no threads, and perhaps a locked mutex, so that the
+/// child starts with a new one.
 Pool& pool() {
     static const bool is_made = [] {
         make_pool();

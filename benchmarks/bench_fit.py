@@ -1,0 +1,196 @@
+"""What training costs beside its native work: an epoch of HMDB51's size, a whole fit, its memory.
+
+python benchmarks/bench_fit.py
+"""
+
+import argparse
+import cProfile
+import json
+import pstats
+import statistics
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from cases import CASES
+from peak import measure_peak
+from rounds import FEWEST, QUIET
+
+from skdejavid import DejaVidClassifier, TSEArray
+from skdejavid.training import Matcher, TrainingData, TrainingSettings, train
+
+MEGABYTE = 1e6
+
+
+def sequences_of(case, n_sequences):
+    """Generated sequences, and a class for each."""
+    values = case.draw(n_sequences)[0]
+    X = TSEArray(values.reshape(n_sequences, case.n_frames, case.n_features))
+    return X, np.arange(n_sequences) % case.n_centroids
+
+
+def epoch_over_elements(n_sequences=3570, n_epochs=9):
+    """Time of an epoch over that of its elements at the peak of the one thread it has.
+
+    The elements are those of the paths, and twice those along them, for value and gradient.
+    """
+    case = CASES["HMDB51"]
+    X, y = sequences_of(case, n_sequences)
+    *_, centroids, weights = case.draw(1)
+    scale = np.ones(case.n_features, dtype=np.float32)
+    matcher = Matcher(centroids, np.log(weights + 0.1), scale)
+    settings = TrainingSettings(
+        normalization="layer",
+        learn_weights=True,
+        learn_centroids=True,
+        diagonal=False,
+        path_refresh="epoch",
+        learning_rate=1e-3,
+        centroid_learning_rate=3e-4,
+        batch_size=48,
+        n_epochs=n_epochs,
+        n_threads=1,
+    )
+    marks = []
+
+    def mark(record=None):
+        end = time.perf_counter()
+        marks.append((end, measure_peak(), time.perf_counter()))
+
+    mark()
+    data = TrainingData(X, y, np.ones(n_sequences))
+    train(data, matcher, settings, np.random.RandomState(0), mark)
+    elements = n_sequences * (case.n_elements + 2 * case.n_elements_along)
+    epochs = [
+        (min(before, after), (end - begin) * max(before, after) / elements)
+        for (_, before, begin), (end, after, _) in pairwise(marks)
+    ]
+    highest = max(peak for peak, _ in epochs)
+    quiet = [ratio for peak, ratio in epochs if peak >= QUIET * highest]
+    return statistics.median(quiet if len(quiet) >= FEWEST else [ratio for _, ratio in epochs])
+
+
+def parts_of_a_fit(n_rounds=5):
+    """Share of each part of a whole fit with default parameters on JapaneseVowels; one thread.
+
+    And how many times its native work an optimizer step costs.
+    """
+    from aeon.datasets import load_japanese_vowels
+
+    X, y = load_japanese_vowels("train")
+    X = TSEArray.from_aeon(X)
+    DejaVidClassifier(n_jobs=1, n_epochs=1).fit(X, y)
+    rounds = [profile_of_a_fit(X, y) for _ in range(n_rounds)]
+    return {part: statistics.median(entry[part] for entry in rounds) for part in rounds[0]}
+
+
+def profile_of_a_fit(X, y):
+    """Seconds of a fit, and the shares of its parts, after cProfile."""
+    model = DejaVidClassifier(n_jobs=1, random_state=0)
+    begin = time.perf_counter()
+    model.fit(X, y)
+    seconds = time.perf_counter() - begin
+    profile = cProfile.Profile()
+    profile.runcall(model.fit, X, y)
+    stats = pstats.Stats(profile).stats
+    total = own_time(stats, "")
+    barycenters = cumulative_time(stats, "_barycenters")
+    epochs = cumulative_time(stats, "train_epoch")
+    native = sum(
+        own_time(stats, f"skdejavid._core.{name}")
+        for name in ("distances_along", "parameter_gradients", "adam_step")
+    )
+    # Paths are found for barycenters as well: the rest of them is for steps.
+    native += cumulative_calls(stats, "paths", caller="_evaluate")
+    return {
+        "seconds": seconds,
+        "barycenters": barycenters / total,
+        "native work of steps": native / total,
+        "rest of steps": (epochs - native) / total,
+        "everything else": (total - epochs - barycenters) / total,
+        "step over its native work": epochs / native,
+    }
+
+
+def own_time(stats, name):
+    """Seconds in functions whose name contains this one, without what they call."""
+    return sum(own for key, (_, _, own, _, _) in stats.items() if name in key[2])
+
+
+def cumulative_time(stats, name):
+    """Seconds in the function of this name and all that it calls."""
+    return sum(total for key, (_, _, _, total, _) in stats.items() if key[2] == name)
+
+
+def cumulative_calls(stats, name, caller):
+    """Seconds in native functions of this name that were called by another."""
+    return sum(
+        timing[3]
+        for key, (*_, callers) in stats.items()
+        if f"skdejavid._core.{name}" in key[2]
+        for by, timing in callers.items()
+        if by[2] == caller
+    )
+
+
+def peak_memory(n_sequences=500):
+    """Megabytes that a fit at Kinetics-400's size takes, beside what was there before it."""
+    command = [sys.executable, __file__, "--measure-memory", str(n_sequences)]
+    return json.loads(subprocess.check_output(command, text=True))
+
+
+def measure_memory(n_sequences):
+    """The same of this process, which must have done nothing else."""
+    case = CASES["Kinetics-400"]
+    values, *_ = case.draw(n_sequences)
+    X = TSEArray(values.reshape(n_sequences, case.n_frames, case.n_features))
+    y = np.arange(n_sequences) % case.n_centroids
+    del values
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of making the data
+    before = resident_megabytes("VmRSS")
+    DejaVidClassifier(n_timesteps=case.n_timesteps, n_epochs=2).fit(X, y)
+    added = resident_megabytes("VmHWM") - before
+    array = case.n_centroids * case.n_timesteps * case.n_features * 4 / MEGABYTE
+    return {
+        "added by fit": added,
+        "of a parameter": array,
+        "parameter-sized arrays beyond 100 MB": (added - 100) / array,
+    }
+
+
+def resident_megabytes(which):
+    """Memory of this process on Linux: "VmRSS" now, "VmHWM" at most since the last reset."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith(which))
+    return int(line.split()[1]) * 1024 / MEGABYTE
+
+
+def results():
+    """All that is measured."""
+    return {
+        "HMDB51 epoch over its elements": epoch_over_elements(),
+        "JapaneseVowels fit": parts_of_a_fit(),
+        "Kinetics-400 fit, megabytes": peak_memory(),
+    }
+
+
+def main():
+    """Print, and write JSON if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--measure-memory", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure_memory:
+        print(json.dumps(measure_memory(arguments.measure_memory)))
+        return
+    measured = results()
+    print(json.dumps(measured, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(measured, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
