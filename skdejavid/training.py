@@ -190,7 +190,7 @@ class _Trainer:
                 np.copyto(self._frozen[0], self._matcher.centroids)
                 np.copyto(self._frozen[1], self._matcher.weights)
             total_loss += loss
-            n_correct += sample_weight @ hits
+            n_correct += float(sample_weight @ hits)
             if settings.learn_centroids:
                 self._centroid_moves.move(gradients[0], decay * settings.centroid_learning_rate)
             if settings.learn_weights:
