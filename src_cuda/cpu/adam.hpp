@@ -19,13 +19,13 @@ SKDEJAVID_INLINE double exponential(double x) { return __builtin_exp(x); }
 template <typename Real>
 struct AdamCorrections {
     Real rate;       // the learning rate over the correction of the first moment
-    Real deviation;  // the square root of the correction of the second moment
+    Real deviation;  // 1 over the square root of the correction of the second moment
 
     explicit AdamCorrections(const AdamStep<Real>& step)
         : rate(static_cast<Real>(step.learning_rate /
                                  (1.0 - __builtin_pow(0.9, static_cast<double>(step.n_steps))))),
           deviation(static_cast<Real>(
-              square_root(1.0 - __builtin_pow(0.999, static_cast<double>(step.n_steps))))) {}
+              1.0 / square_root(1.0 - __builtin_pow(0.999, static_cast<double>(step.n_steps))))) {}
 };
 
 /// One step for row `row` of the parameters.
@@ -46,7 +46,7 @@ void adam_step(const AdamStep<Real>& step, const AdamCorrections<Real>& correcti
             const Real gradient = step.gradients[offset + k] * units[k];
             first[k] += (Real(1) - kFirst) * (gradient - first[k]);
             second[k] = kSecond * second[k] + (Real(1) - kSecond) * gradient * gradient;
-            const Real deviation = square_root(second[k]) / corrections.deviation + kEpsilon;
+            const Real deviation = square_root(second[k]) * corrections.deviation + kEpsilon;
             changes[k] = -corrections.rate * first[k] / deviation;
         }
         if (step.is_relative) {

@@ -45,7 +45,7 @@ constexpr int kGroup = kLanes<double>;
 // About so many frames of consecutive sequences make a task, and at most about so many rows of
 // centroids: frames are packed once for all of the rows, and the costs stay in the L2 cache.
 constexpr std::int64_t kTaskFrames = 192;
-constexpr std::int64_t kTaskRows = 256;
+constexpr std::int64_t kTaskRows = 384;
 
 /// Aligns consecutive sequences with consecutive groups of centroids; holds the scratch memory of
 /// one thread.
