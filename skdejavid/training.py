@@ -131,6 +131,8 @@ def train(
                 break
             records.append(record)
             on_epoch(record)
+    # A weight may have become 0 by rounding.
+    np.maximum(matcher.weights, np.finfo(matcher.weights.dtype).tiny, out=matcher.weights)
     return TrainingResult(
         centroids=matcher.centroids,
         log_weights=np.log(matcher.weights, out=matcher.weights),

@@ -111,7 +111,7 @@ const Backend<Real>& cpu_backend();
 /// throws std::invalid_argument if the environment asks for one that is not there.
 const char* cpu_instruction_set();
 
-/// `check` is called every now and then by threads that wait for their result, and may throw what
+/// `check` is called every now and then by threads that have called a backend, and may throw what
 /// ends the call: how the interpreter lets its user interrupt.
 void set_interrupt_check(void (*check)());
 

@@ -41,6 +41,22 @@ void require_shape(const Array<T>& array, const Shape& shape, const char* name) 
             " is not aligned to its item size");
 }
 
+/// Python handles signals in its main thread only: others need not wait for the GIL in between, and
+/// must not when the interpreter ends.
+thread_local bool handles_signals = false;
+
+bool is_main_thread() {
+    const py::object main_thread = py::module_::import("threading").attr("main_thread")();
+    return main_thread.attr("ident").cast<unsigned long>() == PyThread_get_thread_ident();
+}
+
+/// Runs the signal handlers of Python; what they raise, as Ctrl-C does, ends the native call.
+void check_signals() {
+    if (!handles_signals) return;
+    const py::gil_scoped_acquire acquired;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
 template <typename T>
 std::vector<T> copy_of(const Array<T>& array) {
     return std::vector<T>(array.data(), array.data() + array.size());
@@ -58,7 +74,8 @@ class PyProblem {
         : values_(std::move(values)),
           centroids_(std::move(centroids)),
           weights_(std::move(weights)) {
-        require(values_.ndim() == 2, "values must be 2-D (n_rows, n_features)");
+        require(values_.ndim() == 2 && values_.shape(1) >= 1,
+                "values must be 2-D (n_rows, n_features >= 1)");
         require(starts.ndim() == 1, "starts must be 1-D (n_sequences,)");
         require(centroids_.ndim() == 3 && centroids_.shape(1) >= 1,
                 "centroids must be 3-D (n_centroids, n_timesteps >= 1, n_features)");
@@ -174,6 +191,7 @@ class PyProblem {
 
     template <typename Work>
     static void unlocked(const Work& work) {
+        handles_signals = is_main_thread();
         const py::gil_scoped_release released;
         work();
     }
@@ -218,6 +236,7 @@ void adam_step(Array<Real> parameters, const Array<Real>& gradients, Array<Real>
                                  learning_rate,
                                  n_steps,
                                  n_threads};
+    handles_signals = is_main_thread();
     const py::gil_scoped_release released;
     cpu_backend<Real>().adam(step);
 }
@@ -245,12 +264,6 @@ void register_problem(py::module_& module, const char* name) {
         .def("parameter_gradients", &P::parameter_gradients, array("runs"), array("grad_distances"))
         .def("sequence_gradients", &P::sequence_gradients, array("runs"), array("grad_distances"))
         .def("barycenters", &P::barycenters, array("runs"), array("sample_weights"));
-}
-
-/// Runs the signal handlers of Python; what they raise, as Ctrl-C does, ends the native call.
-void check_signals() {
-    const py::gil_scoped_acquire acquired;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
 }  // namespace

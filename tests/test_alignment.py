@@ -172,8 +172,9 @@ def test_threads_follow_the_environment(environment, expected, tmp_path):
     assert printed.strip() == expected
 
 
-def test_a_worker_of_joblib_gets_its_share():
+def test_a_worker_of_joblib_gets_its_share(monkeypatch):
     """Two processes on the machine's cores: no more threads in all than there are cores."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     n_cpus = joblib.cpu_count()
     with joblib.parallel_config("loky", n_jobs=2):
         counts = joblib.Parallel()(joblib.delayed(count_threads)(n) for n in (None, -1))

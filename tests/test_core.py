@@ -87,8 +87,8 @@ def test_real_numbers_are_exact_but_for_rounding(dtype, diagonal, shapes, seed):
     values, starts, lengths, centroids, weights = draw(shapes, seed, dtype, integers=False)
     problem = PROBLEMS[dtype](values, starts, lengths, centroids, weights, 1)
     distances, runs = problem.paths(diagonal)
-    # Each term is rounded twice, and its lane, all lanes, blocks and cells are fewer than 62 sums.
-    roundings = 64 * np.finfo(dtype).eps / 2
+    # Each term is rounded twice, and its lane, all lanes, blocks and cells are fewer than 94 sums.
+    roundings = 96 * np.finfo(dtype).eps / 2
     along = problem.distances_along(runs)
     np.testing.assert_allclose(along, distances, rtol=2 * roundings)
     for s, x in enumerate(sequences_of(values, starts, lengths)):
@@ -101,13 +101,16 @@ def test_real_numbers_are_exact_but_for_rounding(dtype, diagonal, shapes, seed):
             assert exact <= best * (1 + 2 * roundings)
 
 
-@DTYPES
-@pytest.mark.parametrize("n_features", [12, 100, 255, 256, 257, 1459, 6328])
-def test_errors_stay_within_twice_those_of_numpy(dtype, n_features):
+# Along a long path double is no wider than float64: its cells are added up one after the other.
+@pytest.mark.parametrize(
+    ("dtype", "n_frames"), [(np.float32, 33), (np.float32, 3), (np.float64, 3)]
+)
+@pytest.mark.parametrize("n_features", [1, 2, 12, 100, 255, 256, 257, 1459, 6328])
+def test_errors_stay_within_twice_those_of_numpy(dtype, n_frames, n_features):
     errors, errors_along, numpy_errors = [], [], []
-    for seed in range(100):
+    for seed in range(200):
         values, starts, lengths, centroids, weights = draw(
-            ([3], 1, 2, n_features), seed, dtype, integers=False
+            ([n_frames], 1, (n_frames + 1) // 2, n_features), seed, dtype, integers=False
         )
         problem = PROBLEMS[dtype](values, starts, lengths, centroids, weights, 1)
         distances, runs = problem.paths(False)
@@ -237,7 +240,8 @@ def test_adam_is_that_of_torch(dtype, is_relative, rng):
         learned = tensor.detach().numpy()
         expected = np.exp(learned) if is_relative else learned * scale
         # Numbers up to 2 that are rounded a few times in every step.
-        np.testing.assert_allclose(parameters, expected, atol=40 * n_steps * np.finfo(dtype).eps)
+        atol = 40 * n_steps * np.finfo(dtype).eps
+        np.testing.assert_allclose(parameters, expected, rtol=0, atol=atol)
 
 
 def test_adam_refuses_arrays_that_do_not_fit():
@@ -271,8 +275,12 @@ def problem(n_threads):
     return _core.ProblemFloat32(*arrays, n_threads)
 def threads():
     return set(os.listdir("/proc/self/task"))
+def seconds(thread):
+    return int(open(f"/proc/self/task/{thread}/schedstat").read().split()[0]) / 1e9
 """
-LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
+LINUX = pytest.mark.skipif(
+    not Path("/proc/self/schedstat").exists(), reason="looks at threads in /proc"
+)
 
 
 def printed_by(program, folder, shapes=LARGE):
@@ -291,9 +299,10 @@ def test_as_many_threads_work_as_were_asked_for(n_threads, tmp_path):
 before = threads()
 for _ in range(20):
     problem({n_threads}).distances(False)
-print(len(threads() - before))
+helpers = threads() - before
+print(len(helpers), all(seconds(helper) > 0.001 for helper in helpers))
 """
-    assert printed_by(program, tmp_path) == [str(n_threads - 1)]
+    assert printed_by(program, tmp_path) == [str(n_threads - 1), "True"]
 
 
 @LINUX
@@ -303,24 +312,25 @@ def test_calls_from_several_threads_share_the_machine(tmp_path):
 before = threads()
 problem(2).distances(False)
 (helper,) = threads() - before
-def seconds():
-    return int(open(f"/proc/self/task/{helper}/schedstat").read().split()[0]) / 1e9
-ready = threading.Barrier(3)
+ready, enough = threading.Barrier(3), threading.Event()
 def call():
     ready.wait()
-    for _ in range(40):
+    while not enough.is_set():
         problem(2).distances(False)
 callers = [threading.Thread(target=call) for _ in range(2)]
 for caller in callers:
     caller.start()
 ready.wait()
-begin, all_begin = seconds(), time.process_time()
+begin, all_begin = seconds(helper), time.process_time()
+time.sleep(1)
+share = (seconds(helper) - begin) / (time.process_time() - all_begin)
+enough.set()
 for caller in callers:
     caller.join()
-print((seconds() - begin) / (time.process_time() - all_begin))
+print(share)
 """
     (share,) = printed_by(program, tmp_path)
-    assert float(share) < 0.25  # it may fill the gaps between calls, and help the last one
+    assert float(share) < 0.25  # it may fill the gaps between calls
 
 
 @LINUX
@@ -378,6 +388,31 @@ except KeyboardInterrupt:
 signal.setitimer(signal.ITIMER_REAL, 0)
 """
     assert printed_by(program, tmp_path, ([100], n_centroids, 2, 2000)) == ["interrupted"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no interval timer")
+def test_an_interrupt_ends_a_call_that_waits_for_its_helper(tmp_path):
+    """The caller has nothing left to do after the first of two sequences."""
+    program = """
+import numpy as np
+values, starts, lengths, centroids, weights = arrays
+uneven = _core.ProblemFloat32(values, starts, lengths, centroids, weights, 2)
+handled = []
+def handle(*arguments):
+    handled.append(arguments)
+    if len(handled) == 3:
+        raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.06, 0.06)
+try:
+    for _ in range(20):
+        uneven.distances(False)
+        handled.clear()
+except KeyboardInterrupt:
+    print("interrupted")
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    assert printed_by(program, tmp_path, ([200, 400_000], 8, 200, 64)) == ["interrupted"]
 
 
 NATIVE_CALLS = {
@@ -467,6 +502,7 @@ def arguments(**changes):
     ("changes", "message"),
     [
         ({"values": np.zeros(6)}, "values must be 2-D"),
+        ({"values": np.zeros((6, 0))}, "n_features >= 1"),
         ({"values": np.zeros((6, 3))}, "centroids has not the shape"),
         ({"starts": np.array([[0], [4]])}, "starts must be 1-D"),
         ({"starts": np.array([0, 5])}, "sequence 1 lies outside of values"),
@@ -542,9 +578,11 @@ ODD_SIZES = [
     ([33, 200, 2], 17, 8, 12),
     ([13, 6, 5], 5, 3, 1030),
     ([4], 8, 32, 2049),
+    ([120, 7, 90, 33], 17, 8, 513),  # work for two threads
 ]
 ALIGN_ODD_SIZES = """
 import pickle, sys
+import numpy as np
 from skdejavid import _core
 results = [_core.cpu_instruction_set]
 for name, arrays in pickle.load(sys.stdin.buffer):
@@ -554,6 +592,9 @@ for name, arrays in pickle.load(sys.stdin.buffer):
             distances, runs = problem.paths(diagonal)
             assert (distances == problem.distances(diagonal)).all()
             results.append((distances, runs, problem.distances_along(runs)))
+            pairs = np.arange(distances.size).reshape(distances.shape) % 5 - 2.0
+            gradients = problem.parameter_gradients(runs, pairs)
+            results.append((*gradients, problem.sequence_gradients(runs, pairs)))
 sys.stdout.buffer.write(pickle.dumps(results))
 """
 
@@ -588,6 +629,14 @@ def test_every_instruction_set_gives_the_reference_at_odd_sizes(instruction_set,
             for diagonal in (False, True):
                 distances, runs, along = results.pop(0)
                 np.testing.assert_array_equal(along, distances)
+                pairs = np.arange(distances.size).reshape(distances.shape) % 5 - 2.0
+                problem = PROBLEMS[dtype](*arrays, 1)  # held to the reference in other tests
+                mine = (
+                    *problem.parameter_gradients(runs, pairs),
+                    problem.sequence_gradients(runs, pairs),
+                )
+                for one, other in zip(mine, results.pop(0), strict=True):
+                    np.testing.assert_array_equal(one, other)
                 for s, k in np.ndindex(distances.shape):
                     total = expected[diagonal, s, k]
                     assert distances[s, k] == total[-1, -1]

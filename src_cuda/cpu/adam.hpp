@@ -32,7 +32,8 @@ struct AdamCorrections {
 template <typename Real>
 void adam_step(const AdamStep<Real>& step, const AdamCorrections<Real>& corrections,
                std::int64_t row) {
-    constexpr Real kFirst = Real(0.9), kSecond = Real(0.999), kEpsilon = Real(1e-8);
+    constexpr Real kFirstRate = Real(1.0 - 0.9), kSecondRate = Real(1.0 - 0.999);
+    constexpr Real kSecond = Real(0.999), kEpsilon = Real(1e-8);
     constexpr std::int64_t kBlock = 256;
     for (std::int64_t begin = 0; begin < step.n_features; begin += kBlock) {
         const std::int64_t n = std::min(kBlock, step.n_features - begin);
@@ -44,8 +45,8 @@ void adam_step(const AdamStep<Real>& step, const AdamCorrections<Real>& correcti
         Real changes[kBlock];
         for (std::int64_t k = 0; k < n; ++k) {
             const Real gradient = step.gradients[offset + k] * units[k];
-            first[k] += (Real(1) - kFirst) * (gradient - first[k]);
-            second[k] = kSecond * second[k] + (Real(1) - kSecond) * gradient * gradient;
+            first[k] += kFirstRate * (gradient - first[k]);
+            second[k] = kSecond * second[k] + kSecondRate * gradient * gradient;
             const Real deviation = square_root(second[k]) * corrections.deviation + kEpsilon;
             changes[k] = -corrections.rate * first[k] / deviation;
         }

@@ -256,23 +256,39 @@ double work_of_costs(const Problem<Real>& problem) {
            static_cast<double>(problem.centroids.n_timesteps * problem.sequences.n_features);
 }
 
+/// How pairs are cut into tasks: ranges of sequences times blocks of consecutive centroids. More
+/// tasks than are best for one thread are made only if there are threads that would have none.
+struct Tasks {
+    std::int64_t n_ranges;
+    std::int64_t n_blocks;
+
+    Tasks(std::int64_t best_ranges, std::int64_t most_ranges, std::int64_t best_blocks,
+          std::int64_t most_blocks, int n_threads)
+        : n_ranges(std::clamp<std::int64_t>(best_ranges, 1, most_ranges)),
+          n_blocks(std::clamp<std::int64_t>(best_blocks, 1, most_blocks)) {
+        const std::int64_t n_wanted = n_threads == 1 ? 1 : 4 * std::int64_t{n_threads};
+        n_blocks = std::clamp(n_wanted / n_ranges, n_blocks, most_blocks);
+        n_ranges = std::clamp(n_wanted / n_blocks, n_ranges, most_ranges);
+    }
+};
+
 template <typename Real>
 void align(const Problem<Real>& problem, bool diagonal, double* distances, Run* runs) {
     const std::int64_t n_sequences = problem.sequences.n_sequences;
     const std::int64_t n_groups = (problem.centroids.n_centroids + kGroup - 1) / kGroup;
     if (n_sequences == 0 || n_groups == 0) return;
-    const std::int64_t n_ranges =
-        std::clamp<std::int64_t>(count_frames(problem.sequences) / kTaskFrames, 1, n_sequences);
-    const std::int64_t n_blocks = std::clamp<std::int64_t>(
-        problem.centroids.n_centroids * problem.centroids.n_timesteps / kTaskRows, 1, n_groups);
     const int n_threads = worthwhile_threads(problem.n_threads, work_of_costs(problem));
-    parallel_for(n_ranges * n_blocks, n_threads, [&](Worker& worker) {
+    const Tasks cut(count_frames(problem.sequences) / kTaskFrames, n_sequences,
+                    problem.centroids.n_centroids * problem.centroids.n_timesteps / kTaskRows,
+                    n_groups, n_threads);
+    parallel_for(cut.n_ranges * cut.n_blocks, n_threads, [&](Worker& worker) {
         Aligner<Real> aligner(problem, diagonal, distances, runs, worker);
         for (std::int64_t task; worker.next(task);) {
-            const std::int64_t range = task / n_blocks;
-            const std::int64_t block = task % n_blocks;
-            aligner.align(range * n_sequences / n_ranges, (range + 1) * n_sequences / n_ranges,
-                          block * n_groups / n_blocks, (block + 1) * n_groups / n_blocks);
+            const std::int64_t range = task / cut.n_blocks;
+            const std::int64_t block = task % cut.n_blocks;
+            aligner.align(range * n_sequences / cut.n_ranges,
+                          (range + 1) * n_sequences / cut.n_ranges, block * n_groups / cut.n_blocks,
+                          (block + 1) * n_groups / cut.n_blocks);
         }
     });
 }
@@ -286,18 +302,18 @@ void distances_along(const Problem<Real>& problem, const Run* runs, double* dist
     const std::int64_t n_sequences = problem.sequences.n_sequences;
     const std::int64_t n_centroids = problem.centroids.n_centroids;
     if (n_sequences == 0 || n_centroids == 0) return;
-    const std::int64_t n_ranges = std::clamp<std::int64_t>(
-        count_frames(problem.sequences) / kTaskFramesAlong, 1, n_sequences);
-    const std::int64_t n_blocks = std::clamp<std::int64_t>(
-        n_centroids * problem.centroids.n_timesteps / kTaskRowsAlong, 1, n_centroids);
     const int n_threads = worthwhile_threads(problem.n_threads, work_along_paths(problem));
-    parallel_for(n_ranges * n_blocks, n_threads, [&](Worker& worker) {
+    const Tasks cut(count_frames(problem.sequences) / kTaskFramesAlong, n_sequences,
+                    n_centroids * problem.centroids.n_timesteps / kTaskRowsAlong, n_centroids,
+                    n_threads);
+    parallel_for(cut.n_ranges * cut.n_blocks, n_threads, [&](Worker& worker) {
         DistancesAlong<Real> along(problem, runs, distances, worker);
         for (std::int64_t task; worker.next(task);) {
-            const std::int64_t range = task / n_blocks;
-            const std::int64_t block = task % n_blocks;
-            along.compute(range * n_sequences / n_ranges, (range + 1) * n_sequences / n_ranges,
-                          block * n_centroids / n_blocks, (block + 1) * n_centroids / n_blocks);
+            const std::int64_t range = task / cut.n_blocks;
+            const std::int64_t block = task % cut.n_blocks;
+            along.compute(
+                range * n_sequences / cut.n_ranges, (range + 1) * n_sequences / cut.n_ranges,
+                block * n_centroids / cut.n_blocks, (block + 1) * n_centroids / cut.n_blocks);
         }
     });
 }

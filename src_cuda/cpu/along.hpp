@@ -24,7 +24,9 @@ constexpr int kGradientStrip = kRegisters == 32 ? 8 : 4;
 
 // Sums of so many terms are kept in the data's own type; then they go on in double. In a distance
 // all lanes are added up as well, a gradient is as many sums as there are lanes.
-constexpr std::int64_t kTermsPerDistance = 64;
+// In a narrow strip fewer lanes share the terms.
+template <int kWidth>
+constexpr std::int64_t kTermsPerDistance = kWidth < 4 ? 16 : 64;
 constexpr std::int64_t kTermsPerGradient = 256;
 
 template <int kWidth>
@@ -129,7 +131,8 @@ class PackedFrames {
     template <int kWidth>
     SKDEJAVID_INLINE Visit<Real> visit(std::int64_t sequence, Run run, Real coefficient) const {
         const Lanes<Real>* frames = frames_.data() + starts_[sequence - first_sequence_];
-        return {frames + run.first * kWidth, frames + run.last * kWidth, coefficient};
+        return {frames + std::int64_t{run.first} * kWidth, frames + std::int64_t{run.last} * kWidth,
+                coefficient};
     }
 
  private:
@@ -143,8 +146,8 @@ class PackedFrames {
 template <int kWidth, typename Real>
 double strip_distance(const Lanes<Real>* rows, Walk<kWidth, Real> walk, std::int64_t n_cells) {
     double total = 0.0;
-    for (std::int64_t begin = 0; begin < n_cells; begin += kTermsPerDistance) {
-        const std::int64_t end = std::min(begin + kTermsPerDistance, n_cells);
+    for (std::int64_t begin = 0; begin < n_cells; begin += kTermsPerDistance<kWidth>) {
+        const std::int64_t end = std::min(begin + kTermsPerDistance<kWidth>, n_cells);
         Lanes<Real> sums[kWidth] = {};
         for (std::int64_t cell = begin; cell < end; ++cell) {
 #pragma GCC unroll 8

@@ -124,8 +124,7 @@ class CostPanels {
         for (std::int64_t block = 0; block < n_blocks; ++block) {
             const std::int64_t begin = block * n_registers / n_blocks * kLanes<Real>;
             const std::int64_t end = (block + 1) * n_registers / n_blocks * kLanes<Real>;
-            worker.checkpoint(static_cast<double>(n_frames * rows.n_rows) * (end - begin));
-            add_block(rows, frames, begin, std::min(end, rows.n_features), costs);
+            add_block(rows, frames, begin, std::min(end, rows.n_features), costs, worker);
         }
     }
 
@@ -134,7 +133,7 @@ class CostPanels {
 
     /// Adds the costs of the features from `begin` to `end`, or writes them if they are the first.
     void add_block(const RowView<Real>& rows, const Real* const* frames, std::int64_t begin,
-                   std::int64_t end, double* costs) {
+                   std::int64_t end, double* costs, Worker& worker) {
         Tile<Real> tile;
         tile.n_registers = (end - begin) / kLanes<Real>;
         tile.rest = static_cast<int>((end - begin) % kLanes<Real>);
@@ -150,6 +149,7 @@ class CostPanels {
                 next[2 * r] = rows.centroids + rows.offsets[next_row + r] + begin;
                 next[2 * r + 1] = rows.weights + rows.offsets[next_row + r] + begin;
             }
+            worker.checkpoint(static_cast<double>(begins_[n_tiles_] * kTileRows * (end - begin)));
             for (std::int64_t t = 0; t < n_tiles_; ++t) {
                 const int n_frames = begins_[t + 1] - begins_[t];
                 tile.frames = frames_.data() + begins_[t] * n_registers;

@@ -89,12 +89,13 @@ SKDEJAVID_INLINE Lanes<double> load_first(const double* source, int count) {
 template <typename Real>
 SKDEJAVID_INLINE void pack(const Real* source, std::int64_t n, Lanes<Real>* target, int stride,
                            const Real* next) {
-    std::int64_t f = 0;
-    for (; f + kLanes<Real> <= n; f += kLanes<Real>, target += stride) {
-        __builtin_prefetch(next + f);
-        *target = load(source + f);
+    const std::int64_t n_whole = n / kLanes<Real>;
+    for (std::int64_t v = 0; v < n_whole; ++v) {
+        __builtin_prefetch(next + v * kLanes<Real>);
+        target[v * stride] = load(source + v * kLanes<Real>);
     }
-    if (f < n) *target = load_first(source + f, static_cast<int>(n - f));
+    const int rest = static_cast<int>(n % kLanes<Real>);
+    if (rest > 0) target[n_whole * stride] = load_first(source + n_whole * kLanes<Real>, rest);
 }
 
 template <typename Real>

@@ -30,6 +30,11 @@ constexpr std::chrono::milliseconds kBetweenInterruptChecks{50};
 
 std::atomic<void (*)()> interrupt_check{nullptr};
 
+void check_for_interrupt() {
+    const auto check = interrupt_check.load(std::memory_order_relaxed);
+    if (check != nullptr) check();
+}
+
 /// Ends the tasks of one thread where another has failed.
 struct Canceled {};
 
@@ -79,9 +84,19 @@ class Pool {
     }
 
     void leave(Call& call) {
+        if (this != current()) return;  // in a child, forked by a signal handler: nobody helps here
         std::unique_lock<std::mutex> lock(mutex_);
         calls_.remove(&call);
-        call.helpers_left.wait(lock, [&] { return call.n_helpers == 0; });
+        while (!call.helpers_left.wait_for(lock, kBetweenInterruptChecks,
+                                           [&] { return call.n_helpers == 0; })) {
+            lock.unlock();
+            try {
+                check_for_interrupt();
+            } catch (...) {
+                fail(call);
+            }
+            lock.lock();
+        }
         --n_busy_;
         if (!calls_.empty()) idle_.notify_all();  // there is room for helpers again
     }
@@ -124,12 +139,19 @@ class Pool {
             call.job.run(worker);
         } catch (const Canceled&) {
         } catch (...) {
-            call.is_canceled.store(true);
-            call.next_task.store(call.n_tasks);
-            const std::lock_guard<std::mutex> lock(mutex_);
-            if (!call.failure) call.failure = std::current_exception();
+            fail(call);
         }
     }
+
+    /// Ends the call with the exception at hand, if it is the first one.
+    void fail(Call& call) {
+        call.is_canceled.store(true);
+        call.next_task.store(call.n_tasks);
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (!call.failure) call.failure = std::current_exception();
+    }
+
+    static Pool* current();
 
     std::mutex mutex_;
     std::condition_variable idle_;  // helpers wait here
@@ -142,6 +164,8 @@ class Pool {
 Pool* the_pool = nullptr;
 
 void make_pool() { the_pool = new Pool; }
+
+Pool* Pool::current() { return the_pool; }
 
 /// The pool of this process. A fork copies no threads, and perhaps a locked mutex, so that the
 /// child starts with a new one.
@@ -169,12 +193,10 @@ bool Worker::next(std::int64_t& task) {
 void Worker::check() {
     work_ = 0.0;
     if (call_.is_canceled.load(std::memory_order_relaxed)) throw Canceled{};
-    const auto interrupt = interrupt_check.load(std::memory_order_relaxed);
-    if (!is_caller_ || interrupt == nullptr) return;
-    const Clock::time_point now = Clock::now();
-    if (now - call_.last_interrupt_check < kBetweenInterruptChecks) return;
-    call_.last_interrupt_check = now;
-    interrupt();
+    if (!is_caller_) return;
+    if (Clock::now() - call_.last_interrupt_check < kBetweenInterruptChecks) return;
+    check_for_interrupt();
+    call_.last_interrupt_check = Clock::now();
 }
 
 Job::~Job() = default;
