@@ -163,6 +163,32 @@ double strip_distance(const Lanes<Real>* rows, Walk<kWidth, Real> walk, std::int
     return total;
 }
 
+/// The same for a strip so narrow that a wrong guess costs less than having none to make.
+template <int kWidth, typename Real>
+double narrow_strip_distance(const Lanes<Real>* rows, const Visit<Real>* visits,
+                             std::int64_t n_timesteps) {
+    double total = 0.0;
+    Lanes<Real> sums[kWidth] = {};
+    std::int64_t n_terms = 0;
+    const auto add_up = [&] {
+        Lanes<Real> all = sums[0];
+        for (int v = 1; v < kWidth; ++v) all += sums[v];
+        for (int v = 0; v < kWidth; ++v) sums[v] = Lanes<Real>{};
+        total += sum(all);
+        n_terms = 0;
+    };
+    for (std::int64_t i = 0; i < n_timesteps; ++i, rows += 2 * kWidth) {
+        for (const Lanes<Real>* frame = visits[i].first; frame <= visits[i].last; frame += kWidth) {
+            for (int v = 0; v < kWidth; ++v) {
+                sums[v] += rows[kWidth + v] * magnitude<Real>(rows[v] - frame[v]);
+            }
+            if (++n_terms == kTermsPerDistance<kWidth>) add_up();
+        }
+    }
+    add_up();
+    return total;
+}
+
 /// Computes the distances of a range of sequences to a range of centroids; holds what is packed.
 template <typename Real>
 class DistancesAlong {
@@ -228,8 +254,15 @@ class DistancesAlong {
             const std::int64_t n_cells = list_visits<kWidth>(s, c);
             worker_.checkpoint(static_cast<double>(n_cells * kWidth * kLanes<Real>));
             const std::int64_t row = (c - first_centroid_) * centroids_.n_timesteps;
-            const double term = strip_distance<kWidth, Real>(
-                rows_.data() + row * 2 * kWidth, Walk<kWidth, Real>(visits_.data()), n_cells);
+            const Lanes<Real>* rows = rows_.data() + row * 2 * kWidth;
+            double term;
+            if constexpr (kWidth < 3) {
+                term = narrow_strip_distance<kWidth, Real>(rows, visits_.data(),
+                                                           centroids_.n_timesteps);
+            } else {
+                term =
+                    strip_distance<kWidth, Real>(rows, Walk<kWidth, Real>(visits_.data()), n_cells);
+            }
             const double sum = total + term;
             const double added = sum - total;
             correction += (total - (sum - added)) + (term - added);
