@@ -23,12 +23,13 @@ def measure(case, n_rounds):
     one, two = (_core.ProblemFloat32(*arrays, n_threads) for n_threads in (1, 2))
     _, runs = one.paths(False)
     grad_distances = np.ones(runs.shape[:2])
+    gradients = one.parameter_gradients(runs, grad_distances)
     calls = {
         "distances": lambda: one.distances(False),
         "paths": lambda: one.paths(False),
         "two threads": lambda: two.paths(False),
         "along": lambda: one.distances_along(runs),
-        "gradient": lambda: one.parameter_gradients(runs, grad_distances),
+        "gradient": lambda: one.parameter_gradients(runs, grad_distances, out=gradients),
     }
     taken = medians(in_turns(calls, n_rounds))
     elements, along = (n_sequences * n for n in (case.n_elements, case.n_elements_along))

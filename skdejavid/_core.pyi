@@ -36,7 +36,10 @@ class _Problem:
     def paths(self, diagonal: bool) -> tuple[NDArray[np.float64], NDArray[np.int32]]: ...
     def distances_along(self, runs: NDArray[np.int32]) -> NDArray[np.float64]: ...
     def parameter_gradients(
-        self, runs: NDArray[np.int32], grad_distances: NDArray[np.float64]
+        self,
+        runs: NDArray[np.int32],
+        grad_distances: NDArray[np.float64],
+        out: tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]] | None = None,
     ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]: ...
     def sequence_gradients(
         self, runs: NDArray[np.int32], grad_distances: NDArray[np.float64]

@@ -168,6 +168,7 @@ class _Trainer:
         self.scale = self._measure_scale() if settings.normalization == "global" else 1.0
         if settings.n_epochs > 0:
             self._frozen = matcher.centroids.copy(), matcher.weights.copy()
+            self._gradients = np.empty_like(matcher.centroids), np.empty_like(matcher.weights)
             scale = matcher.feature_scale
             self._centroid_moves = _Adam(matcher.centroids, scale, settings.n_threads)
             self._weight_moves = _Adam(matcher.weights, None, settings.n_threads)
@@ -183,7 +184,7 @@ class _Trainer:
         total_loss = n_correct = 0.0
         for i, batch in enumerate(batches):
             sample_weight = self._data.sample_weight[batch]
-            losses, hits, gradients = self._evaluate(batch, is_first=i == 0)
+            losses, hits = self._evaluate(batch, is_first=i == 0)
             loss = float(sample_weight @ losses)
             if not math.isfinite(loss):
                 return None
@@ -194,10 +195,11 @@ class _Trainer:
             total_loss += loss
             n_correct += float(sample_weight @ hits)
             if settings.learn_centroids:
-                self._centroid_moves.move(gradients[0], decay * settings.centroid_learning_rate)
+                self._centroid_moves.move(
+                    self._gradients[0], decay * settings.centroid_learning_rate
+                )
             if settings.learn_weights:
-                self._weight_moves.move(gradients[1], decay * settings.learning_rate)
-            del gradients  # before the next ones are made
+                self._weight_moves.move(self._gradients[1], decay * settings.learning_rate)
         if not self._matcher.is_finite():
             return None
         return {
@@ -213,8 +215,12 @@ class _Trainer:
 
     def _evaluate(
         self, batch: NDArray[np.intp], *, is_first: bool
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], tuple[NDArray[np.floating], ...]]:
-        """Loss of each sample, whether it is classified right, and gradients of the mean loss."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Loss of each sample, and whether it is classified right; fills in the gradients.
+
+        They are those of the mean loss, in the same two arrays for every batch: new pages of memory
+        cost about as much as what is computed into them.
+        """
         settings = self._settings
         sequences = self._data.sequences.view(batch)
         labels = self._data.labels[batch]
@@ -227,8 +233,8 @@ class _Trainer:
         losses, by_distances = cross_entropy(distances, labels, settings.normalization, self.scale)
         mean_weight = self._total_weight / len(self._data.labels)
         coefficients = self._data.sample_weight[batch] / (len(batch) * mean_weight)
-        gradients = live.parameter_gradients(runs, coefficients[:, None] * by_distances)
-        return losses, distances.argmin(axis=1) == labels, gradients
+        live.parameter_gradients(runs, coefficients[:, None] * by_distances, out=self._gradients)
+        return losses, distances.argmin(axis=1) == labels
 
     def _align(
         self, sequences: SequenceView, parameters: tuple[NDArray[np.floating], NDArray[np.floating]]

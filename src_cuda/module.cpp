@@ -115,17 +115,21 @@ class PyProblem {
             [&](double* target) { backend().distances_along(problem_, source_runs, target); });
     }
 
-    py::tuple parameter_gradients(const Array<std::int32_t>& runs,
-                                  const Array<double>& grad_distances) const {
+    /// Into the two arrays of `out`, which must not share memory with any other, or into new ones.
+    std::pair<Array<Real>, Array<Real>> parameter_gradients(
+        const Array<std::int32_t>& runs, const Array<double>& grad_distances,
+        const std::optional<std::pair<Array<Real>, Array<Real>>>& out) const {
         require_shape(grad_distances, pairs_shape(), "grad_distances");
         const Run* source_runs = checked(runs);
-        Array<Real> grad_centroids(centroids_shape());
-        Array<Real> grad_weights(centroids_shape());
+        auto [grad_centroids, grad_weights] =
+            out ? *out : std::pair(Array<Real>(centroids_shape()), Array<Real>(centroids_shape()));
+        require_shape(grad_centroids, centroids_shape(), "out[0]");
+        require_shape(grad_weights, centroids_shape(), "out[1]");
         unlocked([&, source = grad_distances.data(), to_centroids = grad_centroids.mutable_data(),
                   to_weights = grad_weights.mutable_data()] {
             backend().parameter_gradients(problem_, source_runs, source, to_centroids, to_weights);
         });
-        return py::make_tuple(grad_centroids, grad_weights);
+        return {grad_centroids, grad_weights};
     }
 
     Array<Real> sequence_gradients(const Array<std::int32_t>& runs,
@@ -261,7 +265,8 @@ void register_problem(py::module_& module, const char* name) {
         .def("distances", &P::distances, py::arg("diagonal"))
         .def("paths", &P::paths, py::arg("diagonal"))
         .def("distances_along", &P::distances_along, array("runs"))
-        .def("parameter_gradients", &P::parameter_gradients, array("runs"), array("grad_distances"))
+        .def("parameter_gradients", &P::parameter_gradients, array("runs"), array("grad_distances"),
+             py::arg("out").noconvert() = py::none())
         .def("sequence_gradients", &P::sequence_gradients, array("runs"), array("grad_distances"))
         .def("barycenters", &P::barycenters, array("runs"), array("sample_weights"));
 }

@@ -152,6 +152,11 @@ def test_gradients_are_those_of_the_reference(dtype, diagonal, shapes, seed, int
             np.add.at(size_c[k], path[:, 0], abs(grad[s, k]) * u[path[:, 0]])
             size_u[k] += abs(grad[s, k]) * du
             np.add.at(size_x[-1], path[:, 1], abs(grad[s, k]) * u[path[:, 0]])
+    out = np.full_like(centroids, np.nan), np.full_like(weights, np.nan)
+    given = problem.parameter_gradients(runs, grad, out=out)
+    assert given[0] is out[0]
+    assert given[1] is out[1]
+    np.testing.assert_array_equal(given, (by_centroids, by_weights))
     # At most 4 sequences of 9 frames, or 9 centroids of 6 time steps, add up to one number, and the
     # reference rounds as well.
     roundings = 0 if integers else 2 * 9 * 6 * np.finfo(dtype).eps
@@ -564,6 +569,20 @@ def test_runs_outside_of_their_sequences_are_refused(runs, message):
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_arrays_for_gradients_that_do_not_fit_are_refused():
+    problem = _core.ProblemFloat64(**arguments())
+    runs, pairs, good = np.zeros((2, 3, 2, 2), np.int32), np.zeros((2, 3)), np.zeros((3, 2, 2))
+    with pytest.raises(ValueError, match=r"out\[0\] has not the shape"):
+        problem.parameter_gradients(runs, pairs, out=(np.zeros((3, 2)), good))
+    with pytest.raises(ValueError, match=r"out\[1\] has not the shape"):
+        problem.parameter_gradients(runs, pairs, out=(good, np.zeros((3, 2, 3))))
+    with pytest.raises(TypeError):  # a copy of another type would be filled in and lost
+        problem.parameter_gradients(runs, pairs, out=(good, good.astype(np.float32)))
+    good.flags.writeable = False
+    with pytest.raises(ValueError, match="not writeable"):
+        problem.parameter_gradients(runs, pairs, out=(np.zeros((3, 2, 2)), good))
 
 
 def test_this_build_tells_about_cuda():

@@ -360,7 +360,7 @@ struct StripGradients {
         for (int v = 0; v < kWidth; ++v) values[v] = centroid[v];
         Lanes<Real> sums[2][kWidth] = {};
         for (std::int64_t cell = 0; cell < n_cells; ++cell) {
-            const Lanes<Real> grad = Lanes<Real>{} + walk.visit->coefficient;
+            const Lanes<Real> grad = walk.visit->coefficient - Lanes<Real>{};
 #pragma GCC unroll 8
             for (int v = 0; v < kWidth; ++v) {
                 const Lanes<Real> difference = values[v] - walk.frame[v];
