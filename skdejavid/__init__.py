@@ -6,6 +6,7 @@ from skdejavid._core import built_with_cuda, cuda_device_count
 from skdejavid.alignment import dtw_distances, dtw_path
 from skdejavid.classifier import DejaVidClassifier
 from skdejavid.plotting import AlignmentDisplay
+from skdejavid.preprocessing import TimeDifferences
 from skdejavid.sequences import TSEArray, check_sequences
 from skdejavid.video.decoding import VideoDecodeError
 from skdejavid.video.extractor import TSEExtractor
@@ -17,6 +18,7 @@ __all__ = [
     "DejaVidClassifier",
     "TSEArray",
     "TSEExtractor",
+    "TimeDifferences",
     "VideoDecodeError",
     "__version__",
     "built_with_cuda",

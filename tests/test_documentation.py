@@ -12,6 +12,7 @@ MODULES = [
     "alignment",
     "classifier",
     "nn",
+    "preprocessing",
     "sequences",
     "video.extractor",
 ]
