@@ -1,7 +1,8 @@
 """Test accuracy of DejaVidClassifier on labeled ragged data sets, for any set of parameters.
 
     python benchmarks/bench_accuracy.py
-    python benchmarks/bench_accuracy.py --set normalize=global --set n_timesteps=8 --seeds 5
+    python benchmarks/bench_accuracy.py --set diagonal=False --set n_timesteps=8 --seeds 5
+    python benchmarks/bench_accuracy.py --paper --set learning_rate=0.008
     python benchmarks/bench_accuracy.py --folder path/to/sets
 
 Without a folder, the data sets that aeon bundles are used, and generated sequences in which only
@@ -65,8 +66,10 @@ def main():
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", dest="settings", action="append", default=[], type=parse_setting)
+    parser.add_argument("--paper", action="store_true", help="start from the paper's parameters")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    make = DejaVidClassifier.paper if arguments.paper else DejaVidClassifier
 
     results = {}
     sets = sets_in(arguments.folder) if arguments.folder else bundled_sets()
@@ -74,7 +77,7 @@ def main():
         X_train, X_test = X_train.astype(np.float32), X_test.astype(np.float32)
         begin = time.perf_counter()
         accuracies = [
-            DejaVidClassifier(random_state=seed, **dict(arguments.settings))
+            make(random_state=seed, **dict(arguments.settings))
             .fit(X_train, y_train)
             .score(X_test, y_test)
             for seed in range(arguments.seeds)
@@ -90,6 +93,7 @@ def main():
     if arguments.json:
         record = {
             "version": skdejavid.__version__,
+            "paper": arguments.paper,
             "settings": dict(arguments.settings),
             "accuracies": results,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -23,7 +24,8 @@ from tqdm import tqdm
 
 from skdejavid.alignment import count_threads, distances_of_checked, resolve_device
 from skdejavid.barycenter import class_barycenters
-from skdejavid.logits import choose_normalization, distances_to_logits
+from skdejavid.logits import distances_to_logits
+from skdejavid.preprocessing import check_lags, with_differences
 from skdejavid.sequences import TSEArray, check_sequences
 from skdejavid.statistics import require_no_overflow, standard_deviations, weighted_median
 from skdejavid.targets import check_targets, positive_weights, scaled_weights
@@ -33,7 +35,23 @@ __all__ = ["DejaVidClassifier"]
 
 # "auto" for n_timesteps: half the median length, but neither so short that the order of events is
 # lost nor longer than has paid (docs/method.md has the measurements).
-_FEWEST_TIMESTEPS, _MOST_TIMESTEPS = 8, 32
+_FEWEST_TIMESTEPS, _MOST_TIMESTEPS = 8, 64
+
+# "auto" for differences: over one frame and over a tenth of the sequence, unless the data hold more
+# numbers than this, because memory and time grow with them.
+_LAGS, _MOST_NUMBERS_TO_DIFFER = (1, 0.1), 2**24
+
+_PAPER = {
+    "n_timesteps": 8,
+    "differences": None,
+    "diagonal": False,
+    "path_refresh": "epoch",
+    "normalize": "layer",
+    "standardize": False,
+    "learning_rate": 0.001,
+    "centroid_learning_rate": None,
+    "n_epochs": 36,
+}
 
 # "auto" for n_epochs: the paper's, and never fewer optimizer steps than this, because small data
 # sets make few batches an epoch.
@@ -56,7 +74,13 @@ class DejaVidClassifier(
     ----------
     n_timesteps : int or "auto", default="auto"
         Number of frames of each centroid (the paper's T_c, there 8). "auto" takes half the median
-        length of the training sequences, at least 8 and at most 32.
+        length of the training sequences, at least 8 and at most 64.
+
+    differences : "auto", sequence of int or float, or None, default="auto"
+        Whether changes over time are compared beside the values, and over how many frames: see
+        `lags` of :class:`TimeDifferences`, which is applied inside of fit and predict. None, or no
+        lags, compares values alone, as published. "auto" takes the lags 1 and 0.1, or none if `X`
+        holds more than 2**24 numbers.
 
     weight_init : {"ones", "random"}, default="ones"
         Whether the weights start at 1, or their logarithms at standard normal numbers.
@@ -67,19 +91,20 @@ class DejaVidClassifier(
     learn_centroids : bool, default=True
         Whether the centroids are learned, or stay barycenters.
 
-    diagonal : bool, default=False
-        Whether a path may advance in centroid and sequence at once (the paper's Sec. 3.4 advises
-        against it).
+    diagonal : bool, default=True
+        Whether a path may advance in centroid and sequence at once. The paper's Sec. 3.4 advises
+        against it; on the sets measured it is better (:doc:`/method`).
 
-    path_refresh : {"epoch", "batch"}, default="epoch"
-        Whether the parameters that choose the paths are those at the start of the epoch (the
-        paper's fixed epoch centroids and weights) or the current ones in every batch.
+    path_refresh : {"batch", "epoch"}, default="batch"
+        Whether the parameters that choose the paths are the current ones in every batch, or those
+        at the start of the epoch (the paper's fixed epoch centroids and weights), which is as
+        accurate and takes longer.
 
-    normalize : {"auto", "layer", "global"}, default="auto"
-        How distances become logits. "layer" standardizes the distances of each sample over the
-        classes, as published. With two classes that makes every logit +-0.7071 and nothing can be
-        learned. "global" divides all distances by one number, the mean standard deviation over the
-        classes before training. "auto" is "layer" for three or more classes, else "global".
+    normalize : {"global", "layer"}, default="global"
+        How distances become logits. "global" divides all distances by one number, the mean standard
+        deviation over the classes before training. "layer" standardizes the distances of each
+        sample over the classes, as published. With two classes that makes every logit +-0.7071 and
+        nothing can be learned.
 
     standardize : bool, default=True
         Whether learning starts from features of equal scale. True divides the initial weights by
@@ -96,9 +121,10 @@ class DejaVidClassifier(
         AdamW's initial learning rate for the logarithms of the weights. The paper uses 0.001 on
         two sets of more than 150,000 videos and 0.008 on one of 3,570.
 
-    centroid_learning_rate : float, default=None
+    centroid_learning_rate : float or None, default=0.1
         The same for the centroids, in units of each feature's standard deviation if `standardize`.
-        None means a third of `learning_rate`, as published.
+        None means a third of `learning_rate`, as published. A centroid that moves fast can leave
+        the range of the data, where distance becomes a linear function of the features.
 
     batch_size : int, default=48
         Number of sequences per optimizer step.
@@ -126,11 +152,15 @@ class DejaVidClassifier(
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
 
-    centroids_ : ndarray of shape (n_classes, n_timesteps, n_features)
-        The learned centroids, in the units of the data.
+    centroids_ : ndarray of shape (n_classes, n_timesteps, n_features_in_ * (1 + len(lags_)))
+        The learned centroids, in the units of the data: its features, then their differences for
+        one lag after the other.
 
-    log_weights_ : ndarray of shape (n_classes, n_timesteps, n_features)
+    log_weights_ : ndarray of the shape of `centroids_`
         Natural logarithms of the learned weights, in 1 / units of the data.
+
+    lags_ : tuple of int or float
+        Over how many frames differences are taken, see `differences`.
 
     normalization_ : str
         "layer" or "global", see `normalize`.
@@ -181,12 +211,13 @@ class DejaVidClassifier(
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_timesteps": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "differences": [StrOptions({"auto"}), "array-like", None],
         "weight_init": [StrOptions({"ones", "random"})],
         "learn_weights": ["boolean"],
         "learn_centroids": ["boolean"],
         "diagonal": ["boolean"],
         "path_refresh": [StrOptions({"epoch", "batch"})],
-        "normalize": [StrOptions({"auto", "layer", "global"})],
+        "normalize": [StrOptions({"global", "layer"})],
         "standardize": ["boolean"],
         "dba_samples": [Interval(Integral, 1, None, closed="left")],
         "dba_max_iter": [Interval(Integral, 0, None, closed="left")],
@@ -204,17 +235,18 @@ class DejaVidClassifier(
         self,
         n_timesteps: int | str = "auto",
         *,
+        differences: str | Sequence[int | float] | None = "auto",
         weight_init: str = "ones",
         learn_weights: bool = True,
         learn_centroids: bool = True,
-        diagonal: bool = False,
-        path_refresh: str = "epoch",
-        normalize: str = "auto",
+        diagonal: bool = True,
+        path_refresh: str = "batch",
+        normalize: str = "global",
         standardize: bool = True,
         dba_samples: int = 50,
         dba_max_iter: int = 100,
         learning_rate: float = 0.03,
-        centroid_learning_rate: float | None = None,
+        centroid_learning_rate: float | None = 0.1,
         batch_size: int = 48,
         n_epochs: int | str = "auto",
         device: str = "auto",
@@ -223,6 +255,7 @@ class DejaVidClassifier(
         verbose: int = 0,
     ) -> None:
         self.n_timesteps = n_timesteps
+        self.differences = differences
         self.weight_init = weight_init
         self.learn_weights = learn_weights
         self.learn_centroids = learn_centroids
@@ -240,6 +273,35 @@ class DejaVidClassifier(
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
+
+    @classmethod
+    def paper(cls, **parameters: Any) -> Self:
+        """An unfitted classifier with the parameters of the paper [1]_.
+
+        They are meant for hundreds of thousands of videos; for its smallest set the paper raises
+        `learning_rate` to 0.008.
+
+        Parameters
+        ----------
+        **parameters : dict
+            Parameters that shall differ from the paper's.
+
+        Returns
+        -------
+        DejaVidClassifier
+
+        References
+        ----------
+        .. [1] D. Ho and S. Madden. DejaVid: Encoder-Agnostic Learned Temporal Matching for Video
+           Classification. CVPR 2025.
+
+        Examples
+        --------
+        >>> from skdejavid import DejaVidClassifier
+        >>> DejaVidClassifier.paper(learning_rate=0.008).n_timesteps
+        8
+        """
+        return cls(**{**_PAPER, **parameters})
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn a centroid and its weights for each class.
@@ -281,6 +343,7 @@ class DejaVidClassifier(
         self._validate_params()
         resolve_device(self.device)
         sequences = check_sequences(X, estimator=self)
+        lags = self._choose_lags(sequences)
         require_no_overflow(sequences)
         targets = check_targets(y, sequences, type(self).__name__)
         # Of its second argument it takes no more than the number of samples.
@@ -292,13 +355,17 @@ class DejaVidClassifier(
         if len(kept) < len(targets):
             sequences, targets, weight = sequences[kept], targets[kept], weight[kept]
         classes, labels = np.unique(targets, return_inverse=True)
-        normalization = self._choose_normalization(len(classes))
-        result = self._learn(sequences, labels, weight, normalization)
+        self._warn_if_nothing_can_be_learned(len(classes))
+        if lags:
+            sequences = with_differences(sequences, lags)
+            require_no_overflow(sequences)
+        result = self._learn(sequences, labels, weight)
 
         self.classes_ = classes
+        self.lags_ = lags
         self.centroids_ = result.centroids
         self.log_weights_ = result.log_weights
-        self.normalization_ = normalization
+        self.normalization_ = self.normalize
         self.distance_scale_ = result.distance_scale
         self.history_ = result.history
         self.n_iter_ = len(result.history["loss"])
@@ -319,9 +386,11 @@ class DejaVidClassifier(
         self._validate_params()
         sequences = check_sequences(X, estimator=self, reset=False)
         centroids = self._fitted_array("centroids_")
-        with np.errstate(over="ignore"):  # the distance says which sequence is too large
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # the distance says which sequence is too large
             # Whatever else is in X, a sequence is computed in the precision of the model.
-            sequences = sequences.astype(centroids.dtype)
+            sequences = self._with_differences(sequences.astype(centroids.dtype))
             weights = np.exp(self._fitted_array("log_weights_"))
         return distances_of_checked(
             sequences,
@@ -407,22 +476,32 @@ class DejaVidClassifier(
             )
         return array
 
-    def _choose_normalization(self, n_classes: int) -> str:
+    def _choose_lags(self, sequences: TSEArray) -> tuple[int | float, ...]:
+        if self.differences is None:
+            return ()
+        if isinstance(self.differences, str):  # "auto"
+            return _LAGS if sequences.values.size <= _MOST_NUMBERS_TO_DIFFER else ()
+        return check_lags(self.differences, "differences")
+
+    def _with_differences(self, sequences: TSEArray) -> TSEArray:
+        """The sequences as they are compared with the centroids."""
+        lags = check_lags(self.lags_, "lags_")
+        return with_differences(sequences, lags) if lags else sequences
+
+    def _warn_if_nothing_can_be_learned(self, n_classes: int) -> None:
         if self.normalize == "layer" and n_classes == 2:
             warnings.warn(
                 "normalize='layer' has no gradient for 2 classes: nothing will be learned, and "
-                "probabilities can only be 0.196 or 0.804. Use normalize='auto' or 'global'.",
+                "probabilities can only be 0.196 or 0.804. Use normalize='global'.",
                 UserWarning,
                 stacklevel=4,  # the caller of fit
             )
-        return choose_normalization(self.normalize, n_classes)
 
     def _learn(
         self,
         sequences: TSEArray,
         labels: NDArray[np.intp],
         sample_weight: NDArray[np.float64],
-        normalization: str,
     ) -> TrainingResult:
         random_state = check_random_state(self.random_state)
         feature_scale = np.ones(sequences.n_features, dtype=sequences.values.dtype)
@@ -434,7 +513,7 @@ class DejaVidClassifier(
             log_weights[...] = random_state.standard_normal(centroids.shape)
 
         settings = TrainingSettings(
-            normalization=normalization,
+            normalization=self.normalize,
             learn_weights=self.learn_weights,
             learn_centroids=self.learn_centroids,
             diagonal=self.diagonal,

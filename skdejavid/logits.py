@@ -5,18 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["choose_normalization", "cross_entropy", "deviations", "distances_to_logits"]
+__all__ = ["cross_entropy", "deviations", "distances_to_logits"]
 
 # Distances of one sample that agree to this relative precision count as equal; below it float32
 # rounding would be blown up to a standard deviation of 1.
 _RELATIVE_TIE = 1e-7
-
-
-def choose_normalization(normalize: str, n_classes: int) -> str:
-    """What "auto" means: standardizing each sample has no gradient for fewer than 3 classes."""
-    if normalize != "auto":
-        return normalize
-    return "layer" if n_classes >= 3 else "global"
 
 
 def distances_to_logits(

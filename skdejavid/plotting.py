@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdejavid.alignment import dtw_path
 from skdejavid.optional import require
 from skdejavid.reading import without_torch
+from skdejavid.sequences import check_sequences
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,8 +112,10 @@ class AlignmentDisplay:
             raise ValueError(f"label {label!r} is not one of the classes {estimator.classes_}")
         centroid = estimator.centroids_[matches[0]]
         weights = np.exp(estimator.log_weights_[matches[0]])
-        path = dtw_path(x, centroid, weights, diagonal=estimator.diagonal)
-        return cls(np.asarray(x), centroid, weights, path, label=label).plot(figure=figure)
+        sequences = check_sequences([x], estimator=estimator, reset=False)
+        sequence = estimator._with_differences(sequences)[0]
+        path = dtw_path(sequence, centroid, weights, diagonal=estimator.diagonal)
+        return cls(sequence, centroid, weights, path, label=label).plot(figure=figure)
 
     def plot(self, *, figure: Figure | None = None) -> Self:
         """Draw cost and path, and beside them sequence, centroid and weights.

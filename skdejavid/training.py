@@ -89,9 +89,9 @@ def train(
 ) -> TrainingResult:
     """Learn with Adam and a cosine schedule (the paper's Sec. 4.2).
 
-    At the start of an epoch centroids and weights are frozen: the frozen ones choose the paths, the
-    live ones are measured along them and learn (Sec. 3.4). With ``path_refresh="batch"`` the live
-    ones choose the paths as well.
+    With ``path_refresh="epoch"`` centroids and weights are frozen at the start of an epoch: the
+    frozen ones choose the paths, the live ones are measured along them and learn (Sec. 3.4). With
+    ``"batch"`` the live ones choose the paths as well.
 
     Parameters
     ----------

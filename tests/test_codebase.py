@@ -44,7 +44,7 @@ MAY_IMPORT = {
         "targets",
         "training",
     },
-    "plotting": {"alignment", "classifier", "optional", "reading"},
+    "plotting": {"alignment", "classifier", "optional", "reading", "sequences"},
     "datasets": {"optional", "reading", "sequences"},
     "video.windows": set(),
     "video.decoding": {"optional"},

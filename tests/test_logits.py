@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from skdejavid.logits import (
-    choose_normalization,
     cross_entropy,
     deviations,
     distances_to_logits,
@@ -16,20 +15,6 @@ from skdejavid.logits import (
 DISTANCES = hnp.arrays(
     float, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1), elements=st.floats(0.1, 1e6)
 )
-
-
-@pytest.mark.parametrize(
-    ("normalize", "n_classes", "chosen"),
-    [
-        ("auto", 1, "global"),
-        ("auto", 2, "global"),
-        ("auto", 3, "layer"),
-        ("layer", 2, "layer"),
-        ("global", 9, "global"),
-    ],
-)
-def test_standardizing_is_for_three_classes_or_more(normalize, n_classes, chosen):
-    assert choose_normalization(normalize, n_classes) == chosen
 
 
 def test_layer_logits_are_standardized_distances(rng):

@@ -4,7 +4,7 @@ from matplotlib import pyplot as plt
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from skdejavid import AlignmentDisplay, DejaVidClassifier, dtw_path
+from skdejavid import AlignmentDisplay, DejaVidClassifier, TimeDifferences, dtw_path
 from skdejavid.datasets import make_order_sequences
 
 
@@ -24,7 +24,8 @@ def test_the_path_on_the_cost_is_the_alignment(model):
     clf, X = model
     display = AlignmentDisplay.from_estimator(clf, X[0], label=2)
     weights = np.exp(clf.log_weights_[2])
-    path = dtw_path(X[0], clf.centroids_[2], weights)
+    expanded = TimeDifferences(clf.lags_).fit_transform(X)
+    path = dtw_path(expanded[0], clf.centroids_[2], weights, diagonal=True)
     line = display.axes_["cost"].lines[0]
     np.testing.assert_array_equal(line.get_xydata(), path[:, ::-1])
 
@@ -39,7 +40,7 @@ def test_sequence_centroid_and_weights_are_beside_it(model):
     clf, X = model
     display = AlignmentDisplay.from_estimator(clf, X[0], label=2)
     shown = {name: np.asarray(axes.images[0].get_array()) for name, axes in display.axes_.items()}
-    np.testing.assert_allclose(shown["sequence"], X[0].T)
+    np.testing.assert_allclose(shown["sequence"], TimeDifferences(clf.lags_).fit_transform(X)[0].T)
     np.testing.assert_allclose(shown["centroid"], clf.centroids_[2])
     np.testing.assert_allclose(shown["weights"], np.exp(clf.log_weights_[2]))
     for axes in display.axes_.values():
