@@ -3,7 +3,9 @@
     python benchmarks/bench_accuracy.py
     python benchmarks/bench_accuracy.py --set diagonal=False --set n_timesteps=8 --seeds 5
     python benchmarks/bench_accuracy.py --paper --set learning_rate=0.008
-    python benchmarks/bench_accuracy.py --folder path/to/sets
+    python benchmarks/bench_accuracy.py --folder path/to/sets --folds 3
+
+Choices are made with ``--folds``, which looks at the training parts only, and judged without.
 
 Without a folder, the data sets that aeon bundles are used, and generated sequences in which only
 the order of events tells the classes apart. A folder holds ``<name>.npz`` files with
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from aeon import datasets
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 import skdejavid
 from skdejavid import DejaVidClassifier, TSEArray
@@ -60,12 +63,21 @@ def parse_setting(text):
         return name, value
 
 
+def accuracy(model, X_train, y_train, X_test, y_test, n_folds):
+    """Of the test part, or the mean over folds of the training part."""
+    if not n_folds:
+        return model.fit(X_train, y_train).score(X_test, y_test)
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+    return cross_val_score(model, X_train, y_train, cv=folds).mean()
+
+
 def main():
     """Print one line per data set and write everything as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", dest="settings", action="append", default=[], type=parse_setting)
+    parser.add_argument("--folds", type=int, default=0)
     parser.add_argument("--paper", action="store_true", help="start from the paper's parameters")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -77,9 +89,11 @@ def main():
         X_train, X_test = X_train.astype(np.float32), X_test.astype(np.float32)
         begin = time.perf_counter()
         accuracies = [
-            make(random_state=seed, **dict(arguments.settings))
-            .fit(X_train, y_train)
-            .score(X_test, y_test)
+            accuracy(
+                make(random_state=seed, **dict(arguments.settings)),
+                *(X_train, y_train, X_test, y_test),
+                arguments.folds,
+            )
             for seed in range(arguments.seeds)
         ]
         seconds = (time.perf_counter() - begin) / arguments.seeds
@@ -94,6 +108,7 @@ def main():
         record = {
             "version": skdejavid.__version__,
             "paper": arguments.paper,
+            "folds": arguments.folds,
             "settings": dict(arguments.settings),
             "accuracies": results,
         }

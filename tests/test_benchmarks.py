@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.neighbors import KNeighborsClassifier
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,6 +81,15 @@ def test_accuracies_of_any_setting_are_written(tmp_path):
         assert f"{100 * accuracy:.2f}" in next(
             line for line in printed.splitlines() if line.startswith(name)
         )
+
+
+def test_folds_never_look_at_the_test_part(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    accuracy = importlib.import_module("bench_accuracy").accuracy
+    X, y = np.arange(12.0)[:, None], np.arange(12) > 5
+    model = KNeighborsClassifier(1)
+    assert accuracy(model, X, y, X, ~y, n_folds=0) == 0.0
+    assert accuracy(model, X, y, None, None, n_folds=3) >= 0.9
 
 
 def test_every_benchmark_is_in_the_readme():
