@@ -152,9 +152,9 @@ class DejaVidClassifier(
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
 
-    centroids_ : ndarray of shape (n_classes, n_timesteps, n_features_in_ * (1 + len(lags_)))
-        The learned centroids, in the units of the data: its features, then their differences for
-        one lag after the other.
+    centroids_ : ndarray of shape (n_classes, n_timesteps, n_features)
+        The learned centroids, in the units of the data: its ``n_features_in_`` features, then their
+        differences for one of ``lags_`` after the other.
 
     log_weights_ : ndarray of the shape of `centroids_`
         Natural logarithms of the learned weights, in 1 / units of the data.
