@@ -276,7 +276,7 @@ class DejaVidClassifier(
 
     @classmethod
     def paper(cls, **parameters: Any) -> Self:
-        """An unfitted classifier with the parameters of the paper [1]_.
+        """An unfitted classifier with the parameters of the paper.
 
         They are meant for hundreds of thousands of videos; for its smallest set the paper raises
         `learning_rate` to 0.008.
@@ -289,11 +289,6 @@ class DejaVidClassifier(
         Returns
         -------
         DejaVidClassifier
-
-        References
-        ----------
-        .. [1] D. Ho and S. Madden. DejaVid: Encoder-Agnostic Learned Temporal Matching for Video
-           Classification. CVPR 2025.
 
         Examples
         --------
@@ -343,7 +338,6 @@ class DejaVidClassifier(
         self._validate_params()
         resolve_device(self.device)
         sequences = check_sequences(X, estimator=self)
-        lags = self._choose_lags(sequences)
         require_no_overflow(sequences)
         targets = check_targets(y, sequences, type(self).__name__)
         # Of its second argument it takes no more than the number of samples.
@@ -356,6 +350,7 @@ class DejaVidClassifier(
             sequences, targets, weight = sequences[kept], targets[kept], weight[kept]
         classes, labels = np.unique(targets, return_inverse=True)
         self._warn_if_nothing_can_be_learned(len(classes))
+        lags = self._choose_lags(sequences)
         if lags:
             sequences = with_differences(sequences, lags)
             require_no_overflow(sequences)

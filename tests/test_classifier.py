@@ -255,6 +255,9 @@ def test_large_data_are_compared_without_differences(orders, monkeypatch):
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == ()
     monkeypatch.setattr(classifier, "_MOST_NUMBERS_TO_DIFFER", X.values.size)
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == (1, 0.1)
+    # What has no weight is as if absent.
+    longer, weight = TSEArray([*X, X[0]]), [1] * len(X) + [0]
+    assert DejaVidClassifier(**QUICK).fit(longer, [*y, y[0]], weight).lags_ == (1, 0.1)
 
 
 def test_lags_that_are_no_spans_of_time_are_named(orders):
