@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from cases import CASES
 from peak import measure_peak
-from rounds import FEWEST, QUIET
+from rounds import of_quiet_rounds
 
 from skdejavid import DejaVidClassifier, TSEArray
 from skdejavid.training import Matcher, TrainingData, TrainingSettings, train
@@ -70,8 +70,7 @@ def epoch_over_elements(path_refresh, n_sequences=3570, n_epochs=9):
         for (_, before, begin), (end, after, _) in pairwise(marks)
     ]
     highest = max(peak for peak, _ in epochs)
-    quiet = [ratio for peak, ratio in epochs if peak >= QUIET * highest]
-    return statistics.median(quiet if len(quiet) >= FEWEST else [ratio for _, ratio in epochs])
+    return statistics.median(of_quiet_rounds(epochs, highest))
 
 
 def parts_of_a_fit(n_rounds=5):

@@ -28,11 +28,13 @@ def in_turns(calls, n_rounds):
             before, seconds, after = measure_peak(), seconds_of(call), measure_peak()
             taken[name].append((min(before, after), seconds * max(before, after)))
     highest = max(peak for rounds in taken.values() for peak, _ in rounds)
-    equivalents = {}
-    for name, rounds in taken.items():
-        quiet = [elements for peak, elements in rounds if peak >= QUIET * highest]
-        equivalents[name] = quiet if len(quiet) >= FEWEST else [elements for _, elements in rounds]
-    return equivalents
+    return {name: of_quiet_rounds(rounds, highest) for name, rounds in taken.items()}
+
+
+def of_quiet_rounds(rounds, highest):
+    """The values of the rounds (peak, value) that were quiet, or of all if fewer than five were."""
+    quiet = [value for peak, value in rounds if peak >= QUIET * highest]
+    return quiet if len(quiet) >= FEWEST else [value for _, value in rounds]
 
 
 def medians(equivalents):

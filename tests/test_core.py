@@ -282,6 +282,14 @@ def threads():
     return set(os.listdir("/proc/self/task"))
 def seconds(thread):
     return int(open(f"/proc/self/task/{thread}/schedstat").read().split()[0]) / 1e9
+handled = []
+def interrupt_at_the_third_signal():
+    def handle(*arguments):
+        handled.append(arguments)
+        if len(handled) == 3:
+            raise KeyboardInterrupt
+    signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.06, 0.06)
 """
 LINUX = pytest.mark.skipif(
     not Path("/proc/self/schedstat").exists(), reason="looks at threads in /proc"
@@ -379,13 +387,7 @@ many = _core.ProblemFloat32(values, starts, lengths, centroids, weights, {n_thre
 pairs = np.ones(({n_sequences}, {n_centroids}))
 runs = np.zeros((*pairs.shape, 2, 2), dtype=np.int32)
 runs[..., 1] = lengths[0] - 1
-handled = []
-def handle(*arguments):
-    handled.append(arguments)
-    if len(handled) == 3:
-        raise KeyboardInterrupt
-signal.signal(signal.SIGALRM, handle)
-signal.setitimer(signal.ITIMER_REAL, 0.06, 0.06)
+interrupt_at_the_third_signal()
 try:
     {LONG_CALLS[name]}
 except KeyboardInterrupt:
@@ -402,13 +404,7 @@ def test_an_interrupt_ends_a_call_that_waits_for_its_helper(tmp_path):
 import numpy as np
 values, starts, lengths, centroids, weights = arrays
 uneven = _core.ProblemFloat32(values, starts, lengths, centroids, weights, 2)
-handled = []
-def handle(*arguments):
-    handled.append(arguments)
-    if len(handled) == 3:
-        raise KeyboardInterrupt
-signal.signal(signal.SIGALRM, handle)
-signal.setitimer(signal.ITIMER_REAL, 0.06, 0.06)
+interrupt_at_the_third_signal()
 try:
     for _ in range(20):
         uneven.distances(False)
