@@ -6,7 +6,7 @@ from skdejavid._core import built_with_cuda, cuda_device_count
 from skdejavid.alignment import dtw_distances, dtw_path
 from skdejavid.classifier import DejaVidClassifier
 from skdejavid.plotting import AlignmentDisplay
-from skdejavid.preprocessing import TimeDifferences
+from skdejavid.preprocessing import Framewise, Resample, TimeDifferences
 from skdejavid.sequences import TSEArray, check_sequences
 from skdejavid.video.decoding import VideoDecodeError
 from skdejavid.video.extractor import TSEExtractor
@@ -16,6 +16,8 @@ __version__ = version("skdejavid")
 __all__ = [
     "AlignmentDisplay",
     "DejaVidClassifier",
+    "Framewise",
+    "Resample",
     "TSEArray",
     "TSEExtractor",
     "TimeDifferences",

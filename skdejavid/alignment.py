@@ -100,6 +100,32 @@ def distances_of_checked(
     return _require_no_overflow(problem.distances(diagonal))
 
 
+def distances_by_timestep(
+    sequences: TSEArray,
+    centroids: ArrayLike,
+    weights: ArrayLike | None,
+    *,
+    diagonal: bool,
+    device: str,
+    n_jobs: int | None,
+) -> NDArray[np.float64]:
+    """Those distances in the parts that each time step adds.
+
+    Returns
+    -------
+    ndarray of shape (n_sequences, n_centroids * n_timesteps)
+    """
+    resolve_device(device)
+    packed, *parameters = _check_parameters(sequences, centroids, weights)
+    n_threads = count_threads(n_jobs)
+    distances, runs = make_problem(packed, *parameters, n_threads=n_threads).paths(diagonal)
+    _require_no_overflow(distances)
+    # A time step is a centroid of its own, along its run alone.
+    timesteps = [array.reshape(-1, 1, array.shape[2]) for array in parameters]
+    runs = runs.reshape(len(runs), -1, 1, 2)
+    return make_problem(packed, *timesteps, n_threads=n_threads).distances_along(runs)
+
+
 def dtw_path(
     x: ArrayLike,
     centroid: ArrayLike,

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.alignment import Problem, make_problem
+from skdejavid.preprocessing import resample
 from skdejavid.sequences import SequenceView, TSEArray
 
-__all__ = ["Pool", "class_barycenters", "dba", "medoid", "resample"]
+__all__ = ["Pool", "class_barycenters", "dba", "medoid"]
 
 # Summed distances closer than this are a tie: far above rounding, far below any real difference.
 _RELATIVE_TIE = 1e-9
@@ -88,28 +89,6 @@ def class_barycenters(
             n_threads=n_threads,
         )
         yield dba(pool, medoid(pool), max_iter)
-
-
-def resample(sequences: SequenceView, n_timesteps: int) -> NDArray[np.floating]:
-    """Linear interpolation of each sequence to `n_timesteps` frames, end points kept.
-
-    With one time step, the middle of the sequence is taken.
-
-    Returns
-    -------
-    ndarray of shape (n_sequences, n_timesteps, n_features)
-    """
-    # Positions are exact fractions: a frame that needs no interpolation is copied bit by bit.
-    numerators, denominator = np.arange(n_timesteps), n_timesteps - 1
-    if n_timesteps == 1:
-        numerators, denominator = np.array([1]), 2
-    last = sequences.lengths[:, None] - 1
-    before, remainder = np.divmod(last * numerators, denominator)
-    after = np.minimum(before + 1, last)
-    fraction = (remainder / denominator)[:, :, None].astype(sequences.values.dtype)
-    first = sequences.values[sequences.starts[:, None] + before]
-    second = sequences.values[sequences.starts[:, None] + after]
-    return first + fraction * (second - first)
 
 
 def medoid(pool: Pool) -> NDArray[np.floating]:

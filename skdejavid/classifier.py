@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -17,18 +17,30 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from tqdm import tqdm
 
-from skdejavid.alignment import count_threads, distances_of_checked, resolve_device
+from skdejavid.alignment import (
+    count_threads,
+    distances_by_timestep,
+    distances_of_checked,
+    resolve_device,
+)
 from skdejavid.barycenter import class_barycenters
 from skdejavid.logits import distances_to_logits
 from skdejavid.preprocessing import check_lags, with_differences
 from skdejavid.sequences import TSEArray, check_sequences
 from skdejavid.statistics import require_no_overflow, standard_deviations, weighted_median
-from skdejavid.targets import check_targets, positive_weights, scaled_weights
+from skdejavid.targets import (
+    ClassWeight,
+    check_targets,
+    class_weights,
+    positive_weights,
+    scaled_weights,
+)
 from skdejavid.training import Matcher, TrainingData, TrainingResult, TrainingSettings, train
 
 __all__ = ["DejaVidClassifier"]
@@ -133,6 +145,25 @@ class DejaVidClassifier(
         Number of passes over the data, and length of the cosine schedule. "auto" takes the paper's
         36, or as many as make 600 optimizer steps.
 
+    early_stopping : bool, default=False
+        Whether a part of the training sequences is held out, learning ends when their loss has not
+        fallen for `n_iter_no_change` epochs, and the parameters of least loss are kept.
+
+    validation_fraction : float, default=0.1
+        That part, drawn so that it has the same proportions of classes. Only used if
+        `early_stopping`.
+
+    n_iter_no_change : int, default=20
+        Only used if `early_stopping`.
+
+    class_weight : dict, "balanced" or None, default=None
+        What the weights of a class's samples are multiplied by, ``{class label: number}``; 1 for a
+        class that is not named. "balanced" gives all classes the same sum of weights.
+
+    transform_timesteps : bool, default=False
+        Whether :meth:`transform` returns each distance in the parts that the time steps of the
+        centroid add to it.
+
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
         Where to compute.
 
@@ -170,10 +201,15 @@ class DejaVidClassifier(
 
     history_ : dict of str to ndarray
         One value per epoch: "loss" (mean cross entropy) and "accuracy", both over the batches as
-        they were seen, and "learning_rate", that of the weights.
+        they were seen, and "learning_rate", that of the weights. With `early_stopping` also
+        "validation_loss" and "validation_accuracy", of the held-out part after the epoch.
 
     n_iter_ : int
         Number of epochs run.
+
+    best_iter_ : int or None
+        The epoch, from 1, after which the parameters were as they are now. None without
+        `early_stopping`: they are the last.
 
     n_features_in_ : int
         Number of features of a frame.
@@ -225,6 +261,11 @@ class DejaVidClassifier(
         "centroid_learning_rate": [None, Interval(Real, 0, None, closed="neither")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "transform_timesteps": ["boolean"],
         "device": [str],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
@@ -249,6 +290,11 @@ class DejaVidClassifier(
         centroid_learning_rate: float | None = 0.1,
         batch_size: int = 48,
         n_epochs: int | str = "auto",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 20,
+        class_weight: ClassWeight = None,
+        transform_timesteps: bool = False,
         device: str = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -269,6 +315,11 @@ class DejaVidClassifier(
         self.centroid_learning_rate = centroid_learning_rate
         self.batch_size = batch_size
         self.n_epochs = n_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.transform_timesteps = transform_timesteps
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -345,6 +396,7 @@ class DejaVidClassifier(
             sample_weight, sequences.offsets[1:], dtype=np.float64, ensure_non_negative=True
         )
         weight = scaled_weights(weight)
+        weight = scaled_weights(weight * class_weights(self.class_weight, targets, weight))
         kept = positive_weights(weight, targets)
         if len(kept) < len(targets):
             sequences, targets, weight = sequences[kept], targets[kept], weight[kept]
@@ -354,7 +406,8 @@ class DejaVidClassifier(
         if lags:
             sequences = with_differences(sequences, lags)
             require_no_overflow(sequences)
-        result = self._learn(sequences, labels, weight)
+        data = TrainingData(sequences, labels, weight)
+        result = self._learn(data, check_random_state(self.random_state))
 
         self.classes_ = classes
         self.lags_ = lags
@@ -364,9 +417,10 @@ class DejaVidClassifier(
         self.distance_scale_ = result.distance_scale
         self.history_ = result.history
         self.n_iter_ = len(result.history["loss"])
+        self.best_iter_ = result.best_epoch
 
     def transform(self, X: Any) -> NDArray[np.float64]:
-        """Distance of each sequence to each class's centroid.
+        """Distance of each sequence to each class's centroid, whole or in parts.
 
         Parameters
         ----------
@@ -375,26 +429,12 @@ class DejaVidClassifier(
 
         Returns
         -------
-        ndarray of shape (n_sequences, n_classes)
+        ndarray of shape (n_sequences, n_classes), or (n_sequences, n_classes * n_timesteps)
+            The latter if `transform_timesteps`: the parts of the first distance, which add up to
+            it, then those of the second, and so on.
         """
-        check_is_fitted(self, "centroids_")
-        self._validate_params()
-        sequences = check_sequences(X, estimator=self, reset=False)
-        centroids = self._fitted_array("centroids_")
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # the distance says which sequence is too large
-            # Whatever else is in X, a sequence is computed in the precision of the model.
-            sequences = self._with_differences(sequences.astype(centroids.dtype))
-            weights = np.exp(self._fitted_array("log_weights_"))
-        return distances_of_checked(
-            sequences,
-            centroids,
-            weights,
-            diagonal=self.diagonal,
-            device=self.device,
-            n_jobs=self.n_jobs,
-        )
+        compute = distances_by_timestep if self.transform_timesteps else distances_of_checked
+        return self._align(X, compute)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Logits: normalized distances with the sign changed, so that the largest wins.
@@ -438,8 +478,8 @@ class DejaVidClassifier(
         -------
         ndarray of shape (n_sequences,)
         """
-        check_is_fitted(self, "centroids_")
-        return self.classes_[self.transform(X).argmin(axis=1)]
+        distances = self._align(X, distances_of_checked)
+        return self.classes_[distances.argmin(axis=1)]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -449,10 +489,31 @@ class DejaVidClassifier(
     @property
     def _n_features_out(self) -> int:
         """Number of columns of `transform`, for ``get_feature_names_out``."""
-        return len(self.classes_)
+        return len(self.classes_) * (self.centroids_.shape[1] if self.transform_timesteps else 1)
+
+    def _align(self, X: Any, compute: Callable[..., NDArray[np.float64]]) -> NDArray[np.float64]:
+        """What a function of `skdejavid.alignment` computes of `X` and the fitted parameters."""
+        check_is_fitted(self, "centroids_")
+        self._validate_params()
+        sequences = check_sequences(X, estimator=self, reset=False)
+        centroids = self._fitted_array("centroids_")
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # the distance says which sequence is too large
+            # Whatever else is in X, a sequence is computed in the precision of the model.
+            sequences = self._with_differences(sequences.astype(centroids.dtype))
+            weights = np.exp(self._fitted_array("log_weights_"))
+        return compute(
+            sequences,
+            centroids,
+            weights,
+            diagonal=self.diagonal,
+            device=self.device,
+            n_jobs=self.n_jobs,
+        )
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
-        distances = self.transform(X)
+        distances = self._align(X, distances_of_checked)
         if self.normalization_ not in ("layer", "global"):
             raise ValueError(f"normalization_ is {self.normalization_!r}, not 'layer' or 'global'")
         if not 0 < self.distance_scale_ < np.inf:
@@ -492,17 +553,14 @@ class DejaVidClassifier(
                 stacklevel=4,  # the caller of fit
             )
 
-    def _learn(
-        self,
-        sequences: TSEArray,
-        labels: NDArray[np.intp],
-        sample_weight: NDArray[np.float64],
-    ) -> TrainingResult:
-        random_state = check_random_state(self.random_state)
-        feature_scale = np.ones(sequences.n_features, dtype=sequences.values.dtype)
+    def _learn(self, data: TrainingData, random_state: np.random.RandomState) -> TrainingResult:
+        held_out = None
+        if self.early_stopping:
+            data, held_out = self._hold_out(data, random_state)
+        feature_scale = np.ones(data.sequences.n_features, dtype=data.sequences.values.dtype)
         if self.standardize:
-            feature_scale = standard_deviations(sequences, sample_weight)
-        centroids = self._barycenters(sequences, labels, sample_weight, feature_scale, random_state)
+            feature_scale = standard_deviations(data.sequences, data.sample_weight)
+        centroids = self._barycenters(data, feature_scale, random_state)
         log_weights = np.zeros_like(centroids)
         if self.weight_init == "random":
             log_weights[...] = random_state.standard_normal(centroids.shape)
@@ -516,8 +574,9 @@ class DejaVidClassifier(
             learning_rate=self.learning_rate,
             centroid_learning_rate=self.centroid_learning_rate or self.learning_rate / 3,
             batch_size=self.batch_size,
-            n_epochs=self._count_epochs(len(labels), len(centroids)),
+            n_epochs=self._count_epochs(len(data.labels), len(centroids)),
             n_threads=count_threads(self.n_jobs),
+            patience=self.n_iter_no_change,
         )
         with tqdm(total=settings.n_epochs, desc="epochs", disable=not self.verbose) as bar:
 
@@ -526,41 +585,56 @@ class DejaVidClassifier(
                 bar.update()
 
             return train(
-                TrainingData(sequences, labels, sample_weight),
+                data,
                 Matcher(centroids, log_weights, feature_scale),
                 settings,
                 random_state,
                 show,
+                held_out,
             )
+
+    def _hold_out(
+        self, data: TrainingData, random_state: np.random.RandomState
+    ) -> tuple[TrainingData, TrainingData]:
+        """The data to learn from, and those that say when to stop."""
+        split = StratifiedShuffleSplit(
+            1, test_size=self.validation_fraction, random_state=random_state
+        )
+        try:
+            ((learned, held_out),) = split.split(data.labels, data.labels)
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
+                f"{len(data.labels)} sequences with some of each class on both sides: {error}"
+            ) from error
+        return data.part(np.sort(learned)), data.part(np.sort(held_out))
 
     def _barycenters(
         self,
-        sequences: TSEArray,
-        labels: NDArray[np.intp],
-        sample_weight: NDArray[np.float64],
+        data: TrainingData,
         feature_scale: NDArray[np.floating],
         random_state: np.random.RandomState,
     ) -> NDArray[np.floating]:
         centroids = class_barycenters(
-            sequences,
-            labels,
-            sample_weight,
+            data.sequences,
+            data.labels,
+            data.sample_weight,
             1 / feature_scale,
-            n_timesteps=self._count_timesteps(sequences, sample_weight),
+            n_timesteps=self._count_timesteps(data),
             diagonal=self.diagonal,
             n_samples=self.dba_samples,
             max_iter=self.dba_max_iter,
             random_state=random_state,
             n_threads=count_threads(self.n_jobs),
         )
-        n_classes = labels.max() + 1
+        n_classes = data.labels.max() + 1
         bar = tqdm(centroids, total=n_classes, desc="centroids", disable=not self.verbose)
         return np.stack(list(bar))
 
-    def _count_timesteps(self, sequences: TSEArray, sample_weight: NDArray[np.float64]) -> int:
+    def _count_timesteps(self, data: TrainingData) -> int:
         if self.n_timesteps != "auto":
             return int(self.n_timesteps)
-        half = weighted_median(sequences.lengths, sample_weight) // 2
+        half = weighted_median(data.sequences.lengths, data.sample_weight) // 2
         return min(max(half, _FEWEST_TIMESTEPS), _MOST_TIMESTEPS)
 
     def _count_epochs(self, n_samples: int, n_classes: int) -> int:

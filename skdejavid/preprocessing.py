@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _check_sample_weight,
+    check_array,
+    check_is_fitted,
+    has_fit_parameter,
+)
 
-from skdejavid.sequences import TSEArray, check_sequences
+from skdejavid.sequences import SequenceView, TSEArray, check_sequences, is_table_of_frames
+from skdejavid.statistics import weighted_median
+from skdejavid.targets import check_targets
 
-__all__ = ["TimeDifferences", "check_lags", "with_differences"]
+__all__ = [
+    "Framewise",
+    "Resample",
+    "TimeDifferences",
+    "check_lags",
+    "resample",
+    "with_differences",
+]
 
 Lag = int | float
 
@@ -67,9 +85,63 @@ def _halves(lag: Lag, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], ND
     return n_frames - earlier, earlier
 
 
-class TimeDifferences(  # type: ignore[call-arg]  # scikit-learn has no types
-    TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
-):
+def resample(sequences: SequenceView, n_timesteps: int) -> NDArray[np.floating]:
+    """Linear interpolation of each sequence to `n_timesteps` frames, end points kept.
+
+    With one time step, the middle of the sequence is taken.
+
+    Returns
+    -------
+    ndarray of shape (n_sequences, n_timesteps, n_features)
+    """
+    # Positions are exact fractions: a frame that needs no interpolation is copied bit by bit.
+    numerators, denominator = np.arange(n_timesteps), n_timesteps - 1
+    if n_timesteps == 1:
+        numerators, denominator = np.array([1]), 2
+    last = sequences.lengths[:, None] - 1
+    before, remainder = np.divmod(last * numerators, denominator)
+    after = np.minimum(before + 1, last)
+    fraction = (remainder / denominator)[:, :, None].astype(sequences.values.dtype)
+    first = sequences.values[sequences.starts[:, None] + before]
+    second = sequences.values[sequences.starts[:, None] + after]
+    return first + fraction * (second - first)
+
+
+class SequenceTransformer(TransformerMixin, BaseEstimator):
+    """What turns sequences into sequences; those are no table, so no output container applies.
+
+    Only a table in which every row is a sequence of one frame stays a table, if it still is one.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
+
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Do nothing: sequences are no table, whatever the container of other steps.
+
+        Parameters
+        ----------
+        transform : ignored
+
+        Returns
+        -------
+        self : object
+            This transformer.
+        """
+        return self
+
+    @staticmethod
+    def _as_given(X: Any, transformed: TSEArray) -> TSEArray | NDArray[np.floating]:
+        is_table = transformed.lengths.max() == 1 and is_table_of_frames(X)
+        return transformed.values if is_table else transformed
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+class TimeDifferences(SequenceTransformer):
     """Append to each frame how its features change over time.
 
     A matcher that compares values alone cannot tell rising from falling at the same value.
@@ -124,7 +196,7 @@ class TimeDifferences(  # type: ignore[call-arg]  # scikit-learn has no types
         check_sequences(X, estimator=self)
         return self
 
-    def transform(self, X: Any) -> TSEArray:
+    def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
         """Append the differences.
 
         Parameters
@@ -136,11 +208,11 @@ class TimeDifferences(  # type: ignore[call-arg]  # scikit-learn has no types
         -------
         TSEArray
             With ``n_features_in_ * (1 + len(lags))`` features: those of `X`, then the differences
-            of all of them for one lag after the other.
+            of all of them for one lag after the other. A 2-D array, if `X` is one.
         """
         check_is_fitted(self, "n_features_in_")
         sequences = check_sequences(X, estimator=self, reset=False)
-        return with_differences(sequences, check_lags(self.lags, "lags"))
+        return self._as_given(X, with_differences(sequences, check_lags(self.lags, "lags")))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Names of the features, such as ``x0`` and ``x0_lag_0.05``.
@@ -159,15 +231,221 @@ class TimeDifferences(  # type: ignore[call-arg]  # scikit-learn has no types
         changes = [f"{name}_lag_{lag}" for lag in self.lags for name in names]
         return np.array(names + changes, dtype=object)
 
-    def set_output(self, *, transform: str | None = None) -> Self:
-        """Do nothing: sequences are no table, whatever the container of other steps.
+
+class Resample(SequenceTransformer):
+    """Give all sequences the same number of frames, by linear interpolation over time.
+
+    For models that need sequences of one length; alignment does not.
+
+    Parameters
+    ----------
+    n_timesteps : int or "median", default="median"
+        Number of frames of each result. "median" takes the median length of the training sequences.
+        The first and the last frame are kept; with one time step, the middle is taken.
+
+    Attributes
+    ----------
+    n_timesteps_ : int
+        Number of frames of each result.
+
+    n_features_in_ : int
+        Number of features of a frame.
+
+    feature_names_in_ : ndarray of str
+        Names of the features, if `X` was a data frame with string column names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdejavid import Resample
+    >>> X = [np.array([[0.0], [1.0], [4.0]]), np.array([[2.0]])]
+    >>> [x.ravel().tolist() for x in Resample(n_timesteps=5).fit_transform(X)]
+    [[0.0, 0.5, 1.0, 2.5, 4.0], [2.0, 2.0, 2.0, 2.0, 2.0]]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_timesteps": [StrOptions({"median"}), Interval(Integral, 1, None, closed="left")]
+    }
+
+    def __init__(self, n_timesteps: int | str = "median") -> None:
+        self.n_timesteps = n_timesteps
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Find the number of frames.
 
         Parameters
         ----------
-        transform : ignored
+        X : sequences
+            Anything that :class:`TSEArray` reads.
+        y : ignored
 
         Returns
         -------
-        self : TimeDifferences
+        self : Resample
         """
+        self._validate_params()
+        lengths = check_sequences(X, estimator=self).lengths
+        self.n_timesteps_ = (
+            weighted_median(lengths, np.ones(len(lengths)))
+            if isinstance(self.n_timesteps, str)
+            else int(self.n_timesteps)
+        )
         return self
+
+    def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
+        """Interpolate.
+
+        Parameters
+        ----------
+        X : sequences
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        TSEArray
+            Of ``n_timesteps_`` frames each; ``np.stack`` makes it a 3-D array. A 2-D array, if `X`
+            is one and they are of one frame.
+        """
+        check_is_fitted(self, "n_timesteps_")
+        sequences = check_sequences(X, estimator=self, reset=False)
+        return self._as_given(X, TSEArray(resample(sequences.view(), self.n_timesteps_)))
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """Names of the features, which stay as they are.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Names of the features of `X`. None takes ``feature_names_in_``, or ``x0``, ``x1``, ...
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self, "n_timesteps_")
+        return _check_feature_names_in(self, input_features)
+
+
+class Framewise(SequenceTransformer):
+    """Apply a transformer of tables to the frames of all sequences.
+
+    It is fitted on all frames of all training sequences at once, as one table, and transforms each
+    frame on its own. So scikit-learn's preprocessing works on sequences, inside of a Pipeline and
+    without leaking from test folds.
+
+    Parameters
+    ----------
+    transformer : estimator
+        With ``fit`` and ``transform``, such as ``StandardScaler()``, ``PCA(64, whiten=True)`` or
+        ``LinearDiscriminantAnalysis()``. It is cloned; the clone is fitted. If it uses `y`, each
+        frame has its sequence's label.
+
+    Attributes
+    ----------
+    transformer_ : estimator
+        The fitted transformer.
+
+    n_features_in_ : int
+        Number of features of a frame.
+
+    feature_names_in_ : ndarray of str
+        Names of the features, if `X` was a data frame with string column names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.preprocessing import MinMaxScaler
+    >>> from skdejavid import Framewise
+    >>> X = [np.array([[0.0], [4.0]]), np.array([[2.0]])]
+    >>> [x.ravel().tolist() for x in Framewise(MinMaxScaler()).fit_transform(X)]
+    [[0.0, 1.0], [0.5]]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "transformer": [HasMethods(["fit", "transform"])]
+    }
+
+    def __init__(self, transformer: Any) -> None:
+        self.transformer = transformer
+
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Fit the transformer on all frames.
+
+        Parameters
+        ----------
+        X : sequences
+            Anything that :class:`TSEArray` reads.
+        y : array-like of shape (n_sequences,), optional
+            Class labels.
+        sample_weight : array-like of shape (n_sequences,), optional
+            How often each frame of a sequence counts, if the transformer takes weights.
+
+        Returns
+        -------
+        self : Framewise
+
+        Raises
+        ------
+        ValueError
+            If `sample_weight` is given and the transformer takes none, or as the transformer.
+        """
+        self._validate_params()
+        sequences = check_sequences(X, estimator=self)
+        per_frame = {}
+        if sample_weight is not None:
+            if not has_fit_parameter(self.transformer, "sample_weight"):
+                raise ValueError(f"sample_weight was given, but {self.transformer!r} takes none")
+            weight = _check_sample_weight(sample_weight, sequences.offsets[1:], dtype=np.float64)
+            per_frame["sample_weight"] = np.repeat(weight, sequences.lengths)
+        if y is not None:
+            targets = check_targets(y, sequences, type(self).__name__)
+            y = np.repeat(targets, sequences.lengths)
+        self.transformer_ = clone(self.transformer).fit(sequences.values, y, **per_frame)
+        return self
+
+    def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
+        """Transform each frame.
+
+        Parameters
+        ----------
+        X : sequences
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        TSEArray
+            Sequences of the same lengths, with the features that the transformer makes. A 2-D
+            array, if `X` is one.
+        """
+        check_is_fitted(self, "transformer_")
+        sequences = check_sequences(X, estimator=self, reset=False)
+        frames = check_array(
+            self.transformer_.transform(sequences.values),
+            input_name=f"the result of {self.transformer_!r}",
+            accept_sparse=False,
+            dtype=[np.float32, np.float64],
+        )
+        if len(frames) != len(sequences.values):
+            raise ValueError(
+                f"{self.transformer_!r} made {len(frames)} frames of {len(sequences.values)}, "
+                "expected one of each"
+            )
+        return self._as_given(X, TSEArray.from_packed(frames, sequences.offsets))
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """Names of the features as the transformer gives them.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Names of the features of `X`. None takes ``feature_names_in_``, or ``x0``, ``x1``, ...
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self, "transformer_")
+        names = _check_feature_names_in(self, input_features)
+        return self.transformer_.get_feature_names_out(names)

@@ -23,7 +23,7 @@ from skdejavid.reading import (
     without_torch,
 )
 
-__all__ = ["SequenceView", "TSEArray", "check_sequences"]
+__all__ = ["SequenceView", "TSEArray", "check_sequences", "is_table_of_frames"]
 
 
 class SequenceView(NamedTuple):
@@ -318,6 +318,11 @@ def check_sequences(X: Any, *, estimator: Any = None, reset: bool = True) -> TSE
             frames = sequences.values
         validate_data(estimator, frames, reset=reset, skip_check_array=True)
     return sequences
+
+
+def is_table_of_frames(X: Any) -> bool:
+    """Whether `X`, already checked, is a 2-D array in which every row is a sequence."""
+    return not isinstance(X, TSEArray) and read_collection(without_torch(X)) is None
 
 
 def _one_frame_each(frames: NDArray[np.floating]) -> Packed:

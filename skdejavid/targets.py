@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from skdejavid.sequences import TSEArray
 
-__all__ = ["check_targets", "positive_weights", "scaled_weights"]
+__all__ = ["check_targets", "class_weights", "positive_weights", "scaled_weights"]
+
+ClassWeight = Mapping[Any, float] | str | None
 
 
 def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str) -> NDArray[Any]:
@@ -36,6 +40,30 @@ def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str)
             f"[{len(sequences)}, {len(targets)}].{hint}"
         )
     return targets
+
+
+def class_weights(
+    class_weight: ClassWeight,
+    y: NDArray[Any],
+    sample_weight: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """What the weight (n_sequences,) of each sample is multiplied by because of its class.
+
+    "balanced" gives all classes the same sum of weights; weight k acts as k copies.
+    """
+    if class_weight is None:
+        return np.ones(len(y))
+    classes, labels = np.unique(y, return_inverse=True)
+    if isinstance(class_weight, str):  # "balanced"
+        totals = np.bincount(labels, sample_weight)
+        mean = totals.sum() / np.count_nonzero(totals)
+        return np.divide(mean, totals, out=np.ones_like(totals), where=totals > 0)[labels]
+    for label, weight in class_weight.items():
+        if not 0 <= weight < np.inf:
+            raise ValueError(
+                f"class_weight[{label!r}] must be a finite number of at least 0, got {weight}"
+            )
+    return compute_class_weight(dict(class_weight), classes=classes, y=y)[labels]
 
 
 def scaled_weights(sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,6 +21,9 @@ from skdejavid.sequences import SequenceView, TSEArray
 __all__ = ["TrainingData", "TrainingResult", "TrainingSettings", "train"]
 
 
+_JUDGED = ("validation_loss", "validation_accuracy")
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """What is learned from."""
@@ -28,6 +31,12 @@ class TrainingData:
     sequences: TSEArray
     labels: NDArray[np.intp]  # (n_sequences,), class numbers
     sample_weight: NDArray[np.float64]  # (n_sequences,), each more than 0
+
+    def part(self, indices: NDArray[np.intp]) -> TrainingData:
+        """Some of it."""
+        return TrainingData(
+            self.sequences[indices], self.labels[indices], self.sample_weight[indices]
+        )
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ class TrainingSettings:
     batch_size: int
     n_epochs: int
     n_threads: int
+    patience: int = 0  # epochs without a better loss on held-out data, only used with such
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,7 @@ class TrainingResult:
     log_weights: NDArray[np.floating]
     distance_scale: float  # of "global" normalization, else 1
     history: dict[str, NDArray[np.float64]]  # one value per epoch
+    best_epoch: int | None  # after which the parameters were these, from 1; None: the last one
 
 
 class Matcher:
@@ -86,6 +97,7 @@ def train(
     settings: TrainingSettings,
     random_state: np.random.RandomState,
     on_epoch: Callable[[dict[str, float]], None] = lambda record: None,
+    held_out: TrainingData | None = None,
 ) -> TrainingResult:
     """Learn with Adam and a cosine schedule (the paper's Sec. 4.2).
 
@@ -103,6 +115,9 @@ def train(
         Shuffles the batches.
     on_epoch : callable, optional
         Called after every epoch with its mean loss, its accuracy and its learning rate.
+    held_out : TrainingData, optional
+        Of these, loss and accuracy are measured after every epoch. The parameters of least loss are
+        kept, and learning ends when there was none lower for ``settings.patience`` epochs.
 
     Returns
     -------
@@ -117,9 +132,10 @@ def train(
     -----
     ConvergenceWarning
         If they do so later; learning ends, and the last parameters that had a finite loss at the
-        start of an epoch are kept.
+        start of an epoch are kept, or those that were best for held-out data.
     """
     trainer = _Trainer(data, matcher, settings)
+    best = None if held_out is None else _BestEpoch(matcher)
     records: list[dict[str, float]] = []
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is seen in the loss
         for epoch in range(settings.n_epochs):
@@ -129,8 +145,16 @@ def train(
                 _stop_diverging(epoch + 1, settings)
                 trainer.restore()
                 break
+            if held_out is not None:
+                record |= trainer.judge(held_out)
             records.append(record)
             on_epoch(record)
+            if best is not None:
+                best.keep_if_lower(epoch + 1, record["validation_loss"])
+                if epoch + 1 >= best.epoch + settings.patience:
+                    break
+    if best is not None:
+        best.restore()
     # A weight may have become 0 by rounding.
     np.maximum(matcher.weights, np.finfo(matcher.weights.dtype).tiny, out=matcher.weights)
     return TrainingResult(
@@ -139,8 +163,9 @@ def train(
         distance_scale=trainer.scale,
         history={
             name: np.array([record[name] for record in records])
-            for name in ("loss", "accuracy", "learning_rate")
+            for name in ("loss", "accuracy", "learning_rate", *(_JUDGED if held_out else ()))
         },
+        best_epoch=None if best is None else best.epoch,
     )
 
 
@@ -208,6 +233,21 @@ class _Trainer:
             "learning_rate": decay * settings.learning_rate,
         }
 
+    def judge(self, held_out: TrainingData) -> dict[str, float]:
+        """Mean loss and accuracy of data that nothing is learned from, by current parameters."""
+        total_loss = n_correct = 0.0
+        for batch in _split(np.arange(len(held_out.labels)), self._settings.batch_size):
+            parameters = self._matcher.centroids, self._matcher.weights
+            problem = self._align(held_out.sequences.view(batch), parameters)
+            distances = problem.distances(self._settings.diagonal)
+            labels, sample_weight = held_out.labels[batch], held_out.sample_weight[batch]
+            losses, _ = cross_entropy(distances, labels, self._settings.normalization, self.scale)
+            total_loss += float(sample_weight @ losses)
+            n_correct += float(sample_weight @ (distances.argmin(axis=1) == labels))
+        total_weight = held_out.sample_weight.sum()
+        means = total_loss / total_weight, n_correct / total_weight
+        return dict(zip(_JUDGED, means, strict=True))
+
     def restore(self) -> None:
         """Go back to the parameters at the start of the last epoch whose first loss was finite."""
         np.copyto(self._matcher.centroids, self._frozen[0])
@@ -250,6 +290,26 @@ class _Trainer:
             distances = problem.distances(self._settings.diagonal)
             total += float(self._data.sample_weight[batch] @ deviations(distances))
         return total / self._total_weight or 1.0
+
+
+class _BestEpoch:
+    """A copy of the parameters that had the least loss on held-out data."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        self._matcher = matcher
+        self._kept = matcher.centroids.copy(), matcher.weights.copy()
+        self._loss = math.inf
+        self.epoch = 0  # before the first
+
+    def keep_if_lower(self, epoch: int, loss: float) -> None:
+        if loss < self._loss:
+            self.epoch, self._loss = epoch, loss
+            np.copyto(self._kept[0], self._matcher.centroids)
+            np.copyto(self._kept[1], self._matcher.weights)
+
+    def restore(self) -> None:
+        np.copyto(self._matcher.centroids, self._kept[0])
+        np.copyto(self._matcher.weights, self._kept[1])
 
 
 class _Adam:

@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skdejavid import TSEArray, dtw_distances, dtw_path
-from skdejavid.alignment import count_threads, expand_runs, make_problem, resolve_device
+from skdejavid.alignment import (
+    count_threads,
+    distances_by_timestep,
+    expand_runs,
+    make_problem,
+    resolve_device,
+)
 
 
 def random_case(rng, integers):
@@ -47,6 +53,22 @@ def test_distances_and_paths_are_the_definition_on_random_cases(integers, diagon
                     assert distances[s, k] == expected
                 else:
                     np.testing.assert_allclose(distances[s, k], expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
+def test_parts_of_a_distance_are_the_costs_along_each_run(diagonal, rng):
+    for _ in range(50):
+        X, centroids, weights = random_case(rng, integers=False)
+        parts = distances_by_timestep(
+            TSEArray(X), centroids, weights, diagonal=diagonal, device="cpu", n_jobs=1
+        ).reshape(len(X), *centroids.shape[:2])
+        for s, x in enumerate(X):
+            for k, c in enumerate(centroids):
+                u = np.ones_like(c) if weights is None else weights[k]
+                cost, expected = reference.cost_matrix(x, c, u), np.zeros(len(c))
+                for i, j in reference.dtw_path(x, c, u, diagonal):
+                    expected[i] += cost[i, j]
+                np.testing.assert_allclose(parts[s, k], expected, rtol=1e-13)
 
 
 @given(st.integers(0, 2**32))

@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
 import reference
-from hypothesis import given
-from hypothesis import strategies as st
 
 from skdejavid import TSEArray
-from skdejavid.barycenter import Pool, class_barycenters, dba, medoid, resample
+from skdejavid.barycenter import Pool, class_barycenters, dba, medoid
 
 
 def make_pool(frames, sample_weight=None, diagonal=False, n_threads=1):
@@ -38,30 +36,6 @@ def barycenters_of(X, labels, sample_weight=None, **changes):
     return np.stack(
         list(class_barycenters(X, labels, sample_weight, feature_weight, **(settings | changes)))
     )
-
-
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(2, 12))
-def test_resampling_is_linear_interpolation_with_end_points_kept(lengths, n_timesteps):
-    rng = np.random.default_rng(0)
-    sequences = [rng.standard_normal((n, 3)) for n in lengths]
-    resampled = resample(TSEArray(sequences).view(), n_timesteps)
-    for mine, x in zip(resampled, sequences, strict=True):
-        np.testing.assert_allclose(mine, reference.resample(x, n_timesteps), atol=1e-12)
-        np.testing.assert_array_equal(mine[[0, -1]], x[[0, -1]])
-        if (len(x) - 1) % (n_timesteps - 1) == 0:
-            step = (len(x) - 1) // (n_timesteps - 1)
-            exact = x[np.arange(n_timesteps) * step]
-            np.testing.assert_array_equal(mine, exact)
-
-
-def test_a_single_time_step_is_the_middle():
-    X = TSEArray([np.arange(5.0)[:, None], np.arange(4.0)[:, None], np.array([[7.0]])])
-    assert resample(X.view(), 1).ravel().tolist() == [2.0, 1.5, 7.0]
-
-
-def test_resampling_keeps_the_floating_type():
-    X = TSEArray([np.arange(5, dtype=np.float32)[:, None]])
-    assert resample(X.view(), 3).dtype == np.float32
 
 
 @pytest.mark.parametrize("diagonal", [False, True])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.neighbors import KNeighborsClassifier
 
 ROOT = Path(__file__).parents[1]
+NO_H5PY = pytest.mark.filterwarnings("ignore:h5py not installed")  # says tslearn when imported
 
 
 def run(script, *arguments):
@@ -70,32 +70,93 @@ def test_one_table_shows_every_result(monkeypatch):
         assert len(rows) == 4 * 4 + 3 + 5 + 5
 
 
-def test_accuracies_of_any_setting_are_written(tmp_path):
-    target = tmp_path / "accuracy.json"
-    options = ["--seeds", 1, "--set", "n_epochs=2", "--set", "n_timesteps=4", "--json", target]
-    printed = run("bench_accuracy", *options)
-    record = json.loads(target.read_text())
-    assert record["settings"] == {"n_epochs": 2, "n_timesteps": 4}
-    assert set(record["accuracies"]) >= {"GunPoint", "JapaneseVowels", "OrderOfEvents"}
-    for name, (accuracy,) in record["accuracies"].items():
-        assert f"{100 * accuracy:.2f}" in next(
-            line for line in printed.splitlines() if line.startswith(name)
-        )
-
-
-def test_folds_never_look_at_the_test_part(monkeypatch):
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """Imports a module of the benchmarks."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    accuracy = importlib.import_module("bench_accuracy").accuracy
-    X, y = np.arange(12.0)[:, None], np.arange(12) > 5
-    model = KNeighborsClassifier(1)
-    assert accuracy(model, X, y, X, ~y, n_folds=0) == 0.0
-    assert accuracy(model, X, y, None, None, n_folds=3) >= 0.9
+    return importlib.import_module
+
+
+def test_an_evaluation_goes_on_where_it_stopped(tmp_path):
+    results = tmp_path / "results.jsonl"
+    sets = ["--set", "OrderOfEvents", "--set", "BasicMotions"]
+    quick = ["--model", "DejaVid(n_epochs=2, n_timesteps=4)", "--seeds", 2, *sets]
+    quick += ["--jobs", 1, "--results", results]
+    run("evaluate", *quick)
+    first = results.read_text().splitlines()
+    assert len(first) == 4
+    results.write_text("\n".join(first[:3]) + "\n")
+    printed = run("evaluate", *quick, "--model", "mean + logistic", "--model", "1-NN DTW")
+    records = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [json.dumps(record) for record in records[:3]] == first[:3]
+    assert len(records) == 4 + 2 + 2  # chance has no part in the last two: one seed
+    for record in records:
+        assert 0 <= record["accuracy"] <= 1
+        assert record["log-loss"] >= 0 < record["fit seconds"]
+        assert 0 <= record["calibration error"] <= 1
+    ours = [record["accuracy"] for record in records if record["model"].startswith("DejaVid")]
+    assert f"| mean | {100 * np.mean(ours):.1f} |" in printed
+
+
+@NO_H5PY
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")  # in QUANT
+def test_every_model_learns(benchmarks):
+    models, sets = benchmarks("models"), benchmarks("sets")
+    data = sets.load("OrderOfEvents")
+    few = np.arange(24)
+    for name in models.MODELS:
+        model = models.make(name, 0).fit(data.X_train[few], data.y_train[few])
+        probabilities = model.predict_proba(data.X_test[:5])
+        assert probabilities.shape == (5, 6)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+        assert set(model.predict(data.X_test[:5])) <= set(range(6))
+
+
+def test_folds_are_parts_of_the_training_part(benchmarks):
+    data = benchmarks("sets").load("OrderOfEvents")
+    folds = [data.fold(number, 3) for number in range(3)]
+    assert sum(len(fold.X_test) for fold in folds) == len(data.X_train)
+    tested = np.concatenate([fold.X_test.values for fold in folds])
+    assert set(map(bytes, tested)) == set(map(bytes, data.X_train.values))
+    assert [len(fold.X_train) + len(fold.X_test) for fold in folds] == [len(data.X_train)] * 3
+
+
+@NO_H5PY
+def test_specifications_are_names_with_parameters(benchmarks):
+    parse = benchmarks("models").parse
+    assert parse("8 steps + logistic") == ("8 steps + logistic", {})
+    assert parse("DejaVid(differences=None, n_timesteps=8)") == (
+        "DejaVid",
+        {"differences": None, "n_timesteps": 8},
+    )
+
+
+def test_scores_of_probabilities_are_their_definitions(benchmarks):
+    scores = benchmarks("scores")
+    probabilities = np.array([[0.9, 0.1], [0.92, 0.08], [0.3, 0.7], [1.0, 0.0]])
+    labels = np.array([0, 1, 1, 1])
+    np.testing.assert_allclose(
+        scores.clipped_log_loss(probabilities, labels),
+        -np.mean(np.log([0.9, 0.08, 0.7, 0.001])),
+    )
+    # Bins of a fifteenth: {0.9, 0.92} are half right, {0.7} is right, {1.0} is wrong.
+    expected = (abs(1 - 1.82) + abs(1 - 0.7) + abs(0 - 1.0)) / 4
+    np.testing.assert_allclose(scores.expected_calibration_error(probabilities, labels), expected)
+
+
+def test_ranks_and_comparisons_count_ties(benchmarks):
+    tables = benchmarks("tables")
+    accuracies = {("a", 1): 0.9, ("b", 1): 0.9, ("c", 1): 0.5, ("a", 2): 0.7, ("b", 2): 0.8}
+    ranks = tables.average_ranks(accuracies, [1, 2], ["a", "b", "c"])
+    assert ranks == {"a": 1.75, "b": 1.25, "c": 3.0}
+    assert tables.compare(accuracies, [1, 2], "a", "b")[0] == "0/1/1"
+    assert tables.compare(accuracies, [1, 2], "a", "a") == ("0/2/0", 1.0)
 
 
 def test_every_benchmark_is_in_the_readme():
     text = (ROOT / "benchmarks" / "README.md").read_text()
-    scripts = [path.name for path in (ROOT / "benchmarks").glob("bench_*.py")]
-    assert len(scripts) >= 6
+    scripts = [path.name for path in (ROOT / "benchmarks").glob("*.py")]
+    assert len(scripts) >= 13
     assert [name for name in scripts if f"`{name}`" not in text] == []
 
 

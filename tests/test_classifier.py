@@ -6,9 +6,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import reference
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
-from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
+from sklearn.model_selection import StratifiedShuffleSplit
 
 from skdejavid import DejaVidClassifier, TimeDifferences, TSEArray, classifier, dtw_distances
 from skdejavid.datasets import make_order_sequences
@@ -185,6 +187,9 @@ VARIANTS = {
     "batch_size": 10,
     "n_epochs": 5,
     "n_timesteps": 6,
+    "early_stopping": True,
+    "class_weight": {0: 3.0},
+    "transform_timesteps": True,
 }
 
 
@@ -196,6 +201,37 @@ def test_every_variant_is_a_parameter_that_changes_the_model(name, orders):
     plain = DejaVidClassifier(**settings).fit(X, y)
     variant = DejaVidClassifier(**settings | {name: VARIANTS[name]}).fit(X, y)
     assert not np.array_equal(plain.transform(X), variant.transform(X))
+
+
+def reference_medoid(pool):
+    ones = np.ones_like(pool[0])
+    distances = [[reference.dtw_distance(x, c, ones) for x in pool] for c in pool]
+    return pool[int(np.argmin(np.sum(distances, axis=1)))]
+
+
+def test_the_papers_mode_is_the_published_algorithm(orders):
+    """From the data to the parameters after 3 epochs, against plain formulas in float64."""
+    X, y = orders[0][:24].astype(np.float64), orders[1][:24]
+    clf = DejaVidClassifier.paper(n_epochs=3, batch_size=10, learning_rate=0.03, random_state=0)
+    clf.fit(X, y)
+
+    centroids = []
+    for label in range(6):
+        pool = [reference.resample(X[i], 8) for i in np.flatnonzero(y == label)]
+        centroid = reference_medoid(pool)
+        for _ in range(100):
+            centroid = reference.barycenter(
+                pool, centroid, np.ones_like(centroid), np.ones(len(pool))
+            )
+        centroids.append(centroid)
+    rng = np.random.RandomState(0)
+    epochs = [np.split(rng.permutation(24), [10, 20]) for _ in range(3)]
+    expected = reference.train(
+        list(X), y, centroids, np.zeros_like(centroids), epochs, 0.03, 0.03 / 3
+    )
+    np.testing.assert_allclose(clf.centroids_, expected[0], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(clf.log_weights_, expected[1], rtol=1e-6, atol=1e-9)
+    assert np.abs(clf.log_weights_).max() > 0.1
 
 
 def test_frozen_parameters_stay_as_they_start(orders):
@@ -283,6 +319,11 @@ def test_the_papers_parameters_can_be_asked_for():
         "centroid_learning_rate": None,
         "batch_size": 48,
         "n_epochs": 36,
+        "early_stopping": False,
+        "validation_fraction": 0.1,
+        "n_iter_no_change": 20,
+        "class_weight": None,
+        "transform_timesteps": False,
         "device": "auto",
         "n_jobs": None,
         "random_state": 3,
@@ -315,6 +356,74 @@ def test_sample_weights_count_as_repetitions(orders):
     ones = DejaVidClassifier(**QUICK).fit(X, y, sample_weight=np.ones(30))
     none = DejaVidClassifier(**QUICK).fit(X, y)
     np.testing.assert_array_equal(ones.centroids_, none.centroids_)
+
+
+@pytest.fixture(scope="module")
+def imbalanced():
+    """Two classes of curves that overlap, nine of the first to one of the second."""
+
+    def draw(n_often, n_rarely, seed):
+        rng = np.random.default_rng(seed)
+        y = np.repeat([0, 1], [n_often, n_rarely])
+        time = np.linspace(0, np.pi, 20)
+        return [(0.5 * label * np.sin(time) + rng.standard_normal(20))[:, None] for label in y], y
+
+    return *draw(180, 20, 0), *draw(200, 200, 1)
+
+
+def test_balanced_classes_raise_the_balanced_accuracy(imbalanced):
+    X, y, X_test, y_test = imbalanced
+    settings = {"n_timesteps": 4, "n_epochs": 20, "differences": None, "random_state": 0}
+    plain = DejaVidClassifier(**settings).fit(X, y)
+    balanced = DejaVidClassifier(class_weight="balanced", **settings).fit(X, y)
+    scores = [balanced_accuracy_score(y_test, clf.predict(X_test)) for clf in (plain, balanced)]
+    assert scores[1] > scores[0] + 0.1
+
+
+def test_class_weights_are_sample_weights(orders):
+    X, y = orders
+    weight = np.linspace(1, 2, len(y))
+    by_class = DejaVidClassifier(class_weight={0: 2.0, 3: 0.5}, **QUICK).fit(X, y, weight)
+    factors = np.array([2.0, 1.0, 1.0, 0.5, 1.0, 1.0])[y]
+    by_sample = DejaVidClassifier(**QUICK).fit(X, y, weight * factors)
+    np.testing.assert_array_equal(by_class.centroids_, by_sample.centroids_)
+
+
+def test_early_stopping_learns_from_the_rest_alone(orders):
+    X, y = orders
+    settings = QUICK | {"n_epochs": 60, "early_stopping": True, "n_iter_no_change": 5}
+    clf = DejaVidClassifier(validation_fraction=0.4, **settings).fit(X, y)
+    losses = clf.history_["validation_loss"]
+    assert clf.best_iter_ == losses.argmin() + 1
+    assert clf.n_iter_ == len(losses) in (60, clf.best_iter_ + 5)
+    split = StratifiedShuffleSplit(1, test_size=0.4, random_state=np.random.RandomState(0))
+    ((_, held_out),) = split.split(y, y)
+    held_out = np.sort(held_out)
+    np.testing.assert_allclose(
+        log_loss(y[held_out], clf.predict_proba(X[held_out])), losses.min(), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        clf.score(X[held_out], y[held_out]), clf.history_["validation_accuracy"][losses.argmin()]
+    )
+
+
+def test_too_few_sequences_to_hold_some_out_is_said(orders):
+    X, y = orders
+    with pytest.raises(ValueError, match=r"early_stopping cannot hold out validation_fraction=0.1"):
+        DejaVidClassifier(early_stopping=True, **QUICK).fit(X[:12], y[:12])
+
+
+def test_parts_of_distances_add_up_to_them(fitted, orders):
+    X, _ = orders
+    in_parts = copy.copy(fitted).set_params(transform_timesteps=True)
+    parts = in_parts.transform(X)
+    n_classes, n_timesteps, _ = fitted.centroids_.shape
+    assert parts.shape == (len(X), n_classes * n_timesteps)
+    assert len(in_parts.get_feature_names_out()) == n_classes * n_timesteps
+    np.testing.assert_allclose(
+        parts.reshape(len(X), n_classes, -1).sum(axis=2), fitted.transform(X), rtol=1e-6
+    )
+    np.testing.assert_array_equal(in_parts.predict_proba(X), fitted.predict_proba(X))
 
 
 def test_a_class_without_weight_is_left_out_with_a_warning(orders):

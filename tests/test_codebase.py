@@ -27,11 +27,11 @@ MAY_IMPORT = {
     "reading": set(),
     "sequences": {"reading"},
     "alignment": {"_core", "reading", "sequences"},
-    "barycenter": {"alignment", "sequences"},
+    "barycenter": {"alignment", "preprocessing", "sequences"},
     "logits": set(),
     "statistics": {"sequences"},
     "targets": {"sequences"},
-    "preprocessing": {"sequences"},
+    "preprocessing": {"sequences", "statistics", "targets"},
     "nn": {"alignment", "sequences"},
     "training": {"alignment", "logits", "sequences"},
     "classifier": {

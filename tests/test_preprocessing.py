@@ -1,13 +1,19 @@
 import numpy as np
 import pandas as pd
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.feature_selection import SelectKBest, f_classif
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from skdejavid import DejaVidClassifier, TimeDifferences, TSEArray
-from skdejavid.preprocessing import with_differences
+from skdejavid import DejaVidClassifier, Framewise, Resample, TimeDifferences, TSEArray
+from skdejavid.preprocessing import resample, with_differences
 
 LAGS = st.integers(1, 9) | st.floats(0.01, 0.99)
 
@@ -90,3 +96,148 @@ def test_a_pipeline_with_any_output_container_stays_one_of_sequences(ragged):
     plain = clone(model).fit(X, y).transform(X)
     framed = clone(model).set_output(transform="pandas").fit(X, y).transform(X)
     np.testing.assert_array_equal(framed.to_numpy(), plain)
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(2, 12))
+def test_resampling_is_linear_interpolation_with_end_points_kept(lengths, n_timesteps):
+    rng = np.random.default_rng(0)
+    sequences = [rng.standard_normal((n, 3)) for n in lengths]
+    resampled = resample(TSEArray(sequences).view(), n_timesteps)
+    for mine, x in zip(resampled, sequences, strict=True):
+        np.testing.assert_allclose(mine, reference.resample(x, n_timesteps), atol=1e-12)
+        np.testing.assert_array_equal(mine[[0, -1]], x[[0, -1]])
+        if (len(x) - 1) % (n_timesteps - 1) == 0:
+            step = (len(x) - 1) // (n_timesteps - 1)
+            exact = x[np.arange(n_timesteps) * step]
+            np.testing.assert_array_equal(mine, exact)
+
+
+def test_a_single_time_step_is_the_middle():
+    X = TSEArray([np.arange(5.0)[:, None], np.arange(4.0)[:, None], np.array([[7.0]])])
+    assert resample(X.view(), 1).ravel().tolist() == [2.0, 1.5, 7.0]
+
+
+def test_resampling_keeps_the_floating_type():
+    X = TSEArray([np.arange(5, dtype=np.float32)[:, None]])
+    assert resample(X.view(), 3).dtype == np.float32
+
+
+def test_resampled_sequences_have_the_median_length_of_the_training_part(ragged):
+    X, _ = ragged  # 1 to 12 frames
+    resampled = Resample().fit(X[:7]).transform(X)
+    assert resampled.lengths.tolist() == [4] * len(X)
+    for mine, x in zip(resampled, X, strict=True):
+        np.testing.assert_allclose(mine, reference.resample(x, 4), atol=1e-12)
+
+
+def test_any_number_of_frames_can_be_asked_for(ragged):
+    transformer = Resample(n_timesteps=1).fit(ragged[0])
+    assert transformer.transform(ragged[0]).lengths.tolist() == [1] * 12
+    with pytest.raises(ValueError, match="'n_timesteps' parameter"):
+        Resample(n_timesteps=0).fit(ragged[0])
+
+
+def test_names_of_features_outlast_resampling():
+    frames = [pd.DataFrame({"left": [0.0, 1.0], "right": [2.0, 3.0]})]
+    assert Resample().fit(frames).get_feature_names_out().tolist() == ["left", "right"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_framewise_is_the_transformer_on_all_frames(dtype, ragged):
+    X = TSEArray([x.astype(dtype) for x in ragged[0]])
+    transformed = Framewise(StandardScaler()).fit_transform(X)
+    assert transformed.lengths.tolist() == X.lengths.tolist()
+    np.testing.assert_array_equal(transformed.values, StandardScaler().fit_transform(X.values))
+    assert transformed.values.dtype == dtype
+
+
+def test_each_frame_has_the_label_of_its_sequence(ragged):
+    X, y = TSEArray(ragged[0]), ragged[1]
+    labels = np.repeat(y, X.lengths)
+    transformed = Framewise(LinearDiscriminantAnalysis()).fit(X, y).transform(X)
+    expected = LinearDiscriminantAnalysis().fit(X.values, labels).transform(X.values)
+    np.testing.assert_array_equal(transformed.values, expected)
+
+
+def test_each_frame_has_the_weight_of_its_sequence(ragged):
+    X = TSEArray(ragged[0])
+    weight = np.arange(12.0)
+    fitted = Framewise(StandardScaler()).fit(X, sample_weight=weight)
+    frame_weight = np.repeat(weight, X.lengths)
+    np.testing.assert_allclose(
+        fitted.transformer_.mean_, np.average(X.values, axis=0, weights=frame_weight)
+    )
+    with pytest.raises(ValueError, match=r"sample_weight was given, but PCA\(\) takes none"):
+        Framewise(PCA()).fit(X, sample_weight=weight)
+
+
+def test_framewise_leaves_the_given_transformer_unfitted(ragged):
+    scaler = StandardScaler()
+    Framewise(scaler).fit(ragged[0])
+    assert not hasattr(scaler, "mean_")
+
+
+def test_nothing_of_a_test_fold_is_fitted(ragged):
+    """Features that only look informative because all labels were seen score as chance."""
+    rng = np.random.default_rng(0)
+    X = TSEArray(rng.standard_normal((40, 1, 2000)))
+    y = np.arange(40) % 2
+    model = make_pipeline(
+        Framewise(SelectKBest(f_classif, k=20)), DejaVidClassifier(n_epochs=2, random_state=0)
+    )
+    folds = StratifiedKFold(4, shuffle=True, random_state=0)
+    assert cross_val_score(model, X, y, cv=folds).mean() < 0.75
+    leaked = model[0].fit_transform(X, y)
+    assert cross_val_score(model[1], leaked, y, cv=folds).mean() > 0.9
+
+
+def test_names_of_features_are_those_of_the_transformer():
+    frames = [pd.DataFrame({"left": [0.0, 1.0, 5.0], "right": [2.0, 3.0, 3.0]})]
+    assert Framewise(StandardScaler()).fit(frames).get_feature_names_out().tolist() == [
+        "left",
+        "right",
+    ]
+    assert Framewise(PCA(1)).fit(frames).get_feature_names_out().tolist() == ["pca0"]
+
+
+class DropsFrames(BaseEstimator):
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X[1:]
+
+
+@pytest.mark.parametrize(
+    ("transformer", "error", "message"),
+    [
+        (DropsFrames(), ValueError, r"DropsFrames\(\) made 77 frames of 78"),
+        (OneHotEncoder(), TypeError, "[Ss]parse"),
+        ("scaler", ValueError, "'transformer' parameter"),
+    ],
+)
+def test_what_makes_no_frames_of_frames_is_refused(transformer, error, message, ragged):
+    with pytest.raises(error, match=message):
+        Framewise(transformer).fit(ragged[0]).transform(ragged[0])
+
+
+def test_other_features_than_framewise_was_fitted_with_are_refused(ragged):
+    with pytest.raises(ValueError, match="features"):
+        Framewise(PCA(1)).fit(ragged[0]).transform([np.zeros((3, 1))])
+
+
+@pytest.mark.parametrize(
+    "transformer", [TimeDifferences(), Resample(), Framewise(StandardScaler())], ids=str
+)
+def test_a_table_of_single_frames_stays_one(transformer, rng):
+    X = rng.standard_normal((5, 3))
+    table = clone(transformer).fit_transform(X)
+    assert isinstance(table, np.ndarray)
+    sequences = clone(transformer).fit_transform(X[:, None])
+    assert isinstance(sequences, TSEArray)
+    np.testing.assert_array_equal(table, sequences.values)
+
+
+def test_a_table_that_is_stretched_is_none(rng):
+    X = rng.standard_normal((5, 3))
+    assert Resample(2).fit_transform(X).lengths.tolist() == [2] * 5

@@ -14,7 +14,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from skdejavid import DejaVidClassifier, TSEArray, TSEExtractor
+from skdejavid import (
+    DejaVidClassifier,
+    Framewise,
+    Resample,
+    TimeDifferences,
+    TSEArray,
+    TSEExtractor,
+)
 from skdejavid.datasets import make_order_sequences, make_order_videos
 
 QUICK = {"n_epochs": 3, "n_timesteps": 4, "random_state": 0}
@@ -31,7 +38,9 @@ CONTAINERS = pytest.mark.parametrize(
 
 # One check gives all weight to one class; that this is said is tested in test_classifier.py.
 @pytest.mark.filterwarnings("ignore:all samples of class .* have zero sample_weight")
-@parametrize_with_checks([DejaVidClassifier()])
+@parametrize_with_checks(
+    [DejaVidClassifier(), TimeDifferences(), Resample(), Framewise(StandardScaler())]
+)
 def test_scikit_learns_own_checks(estimator, check):
     try:
         check(estimator)

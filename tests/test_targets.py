@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from skdejavid import TSEArray
-from skdejavid.targets import check_targets, positive_weights, scaled_weights
+from skdejavid.targets import check_targets, class_weights, positive_weights, scaled_weights
 
 
 def test_targets_come_back_as_they_are(ragged):
@@ -49,3 +49,37 @@ def test_weights_are_scaled_to_about_one_without_losing_a_bit(unit):
 
 def test_weights_of_zero_stay_zero():
     assert scaled_weights(np.zeros(3)).tolist() == [0, 0, 0]
+
+
+def test_balanced_classes_have_the_same_sum_of_weights():
+    y = np.array(["a", "b", "a", "a", "b", "c"])
+    weight = np.array([1.0, 2.0, 3.0, 0.0, 4.0, 0.5])
+    balanced = weight * class_weights("balanced", y, weight)
+    sums = [balanced[y == label].sum() for label in "abc"]
+    np.testing.assert_allclose(sums, weight.sum() / 3)
+
+
+def test_balancing_counts_weights_as_copies():
+    y, weight = np.array([0, 1, 1, 2]), np.array([3.0, 1.0, 2.0, 0.0])
+    copies = np.repeat(y, weight.astype(int))
+    expected = class_weights("balanced", copies, np.ones(6))
+    np.testing.assert_allclose(
+        np.repeat(class_weights("balanced", y, weight), weight.astype(int)), expected
+    )
+
+
+def test_weights_are_those_of_named_classes_and_else_1():
+    y = np.array(["a", "b", "c", "a"])
+    factors = class_weights({"a": 2.0, "b": 0.0}, y, np.ones(4))
+    assert factors.tolist() == [2.0, 0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_weights_of_classes_that_are_no_weights_are_refused(weight):
+    with pytest.raises(ValueError, match=r"class_weight\['b'\] must be a finite number"):
+        class_weights({"a": 1.0, "b": weight}, np.array(["a", "b"]), np.ones(2))
+
+
+def test_weights_of_classes_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match="not in class_weight"):
+        class_weights({"z": 1.0}, np.array(["a", "b"]), np.ones(2))

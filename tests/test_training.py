@@ -33,13 +33,13 @@ def problem(ragged, rng):
     return data, rng.standard_normal((3, 4, 3)), 0.3 * rng.standard_normal((3, 4, 3))
 
 
-def run(problem, feature_scale=None, seed=0, **changes):
+def run(problem, feature_scale=None, seed=0, held_out=None, **changes):
     data, centroids, log_weights = problem
     if feature_scale is None:
         feature_scale = np.ones(3)
     matcher = Matcher(centroids.copy(), log_weights.copy(), feature_scale)
     settings = replace(PUBLISHED, **changes)
-    return train(data, matcher, settings, np.random.RandomState(seed))
+    return train(data, matcher, settings, np.random.RandomState(seed), held_out=held_out)
 
 
 def batches_of(seed, n_samples=12, batch_size=5, n_epochs=3):
@@ -223,3 +223,49 @@ def test_parameters_that_are_not_finite_are_no_result(problem):
 def test_the_learning_rate_is_reported_even_if_no_weight_is_learned(problem):
     rates = run(problem, learn_weights=False).history["learning_rate"]
     np.testing.assert_allclose(rates, 0.03 * np.array([1, 0.75, 0.25]))
+
+
+LONG = {"n_epochs": 40, "learning_rate": 0.3, "centroid_learning_rate": 0.3}
+
+
+def losses_of(result, data, normalization="layer"):
+    """By the plain formulas, for each sequence."""
+    parameters = zip(result.centroids, np.exp(result.log_weights), strict=True)
+    distances = np.array(
+        [[reference.dtw_distance(x, c, u) for x in data.sequences] for c, u in parameters]
+    ).T
+    return [reference.loss(row, label) for row, label in zip(distances, data.labels, strict=True)]
+
+
+def test_the_parameters_that_are_best_for_held_out_data_are_kept(problem, rng):
+    data, *_ = problem
+    held_out = TrainingData(data.sequences, (data.labels + 1) % 3, rng.random(12) + 0.5)
+    result = run(problem, held_out=held_out, patience=40, **LONG)
+    losses = result.history["validation_loss"]
+    assert len(losses) == 40
+    assert result.best_epoch == losses.argmin() + 1 < 40
+    expected = np.average(losses_of(result, held_out), weights=held_out.sample_weight)
+    np.testing.assert_allclose(losses.min(), expected, rtol=1e-9)
+    stopped_then = run(problem, **LONG | {"n_epochs": 40}, seed=0)
+    assert not np.allclose(stopped_then.centroids, result.centroids)
+
+
+def test_learning_ends_when_held_out_data_gain_no_more(problem):
+    data, *_ = problem
+    wrong = TrainingData(data.sequences, (data.labels + 1) % 3, np.ones(12))
+    whole = run(problem, held_out=wrong, patience=40, **LONG)
+    short = run(problem, held_out=wrong, patience=4, **LONG)
+    losses = whole.history["validation_loss"]
+    since_best = [k - losses[: k + 1].argmin() for k in range(40)]
+    n_epochs = since_best.index(4) + 1
+    assert len(short.history["validation_loss"]) == n_epochs < 40
+    np.testing.assert_array_equal(short.history["validation_loss"], losses[:n_epochs])
+    assert short.best_epoch == n_epochs - 4
+
+
+def test_held_out_data_teach_nothing(problem):
+    """With the least loss at the end, the result is that of learning without."""
+    data, *_ = problem
+    with_held_out = run(problem, held_out=data, patience=3)
+    assert with_held_out.best_epoch == 3
+    np.testing.assert_array_equal(with_held_out.centroids, run(problem).centroids)

@@ -1,0 +1,148 @@
+"""Classifiers on labeled ragged data sets: accuracy, probabilities, ranks and times.
+
+    python benchmarks/evaluate.py
+    python benchmarks/evaluate.py --model DejaVid --model "DejaVid(n_timesteps=8)" --seeds 3
+    python benchmarks/evaluate.py --folder path/to/sets --results results.jsonl --jobs 2
+    python benchmarks/evaluate.py --folder path/to/sets --folds 3
+
+Every run is a line of the results file. What is there already is not computed again, so an
+evaluation that was interrupted goes on where it stopped, and new models join old ones.
+
+Choices are made with ``--folds``, which looks at the training parts only, and judged without.
+Each run has one thread; before its clock starts the model is fitted to four sequences of each
+class, so that nothing is compiled or loaded within it.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+THREAD_COUNTS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Run(NamedTuple):
+    """One model fitted once; the identity of a line of results."""
+
+    set: str
+    model: str
+    seed: int
+    fold: int | None
+
+
+def evaluate(run, folder, n_folds):
+    """The line of results of a run."""
+    import models
+    import numpy as np
+    import sets
+    from scores import clipped_log_loss, expected_calibration_error
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+    data = sets.load(run.set, folder)
+    if run.fold is not None:
+        data = data.fold(run.fold, n_folds)
+    few = np.concatenate([np.flatnonzero(data.y_train == c)[:4] for c in np.unique(data.y_train)])
+    record = run._asdict()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # others' are not for the table
+        warm = models.make(run.model, run.seed).fit(data.X_train[few], data.y_train[few])
+        warm.predict(data.X_test[:2])
+        begin = time.perf_counter()
+        model = models.make(run.model, run.seed).fit(data.X_train, data.y_train)
+        fitted = time.perf_counter()
+        predicted = model.predict(data.X_test)
+        done = time.perf_counter()
+        probabilities = np.asarray(model.predict_proba(data.X_test), dtype=np.float64)
+    labels = np.searchsorted(model.classes_, data.y_test)
+    return record | {
+        "accuracy": accuracy_score(data.y_test, predicted),
+        "balanced accuracy": balanced_accuracy_score(data.y_test, predicted),
+        "log-loss": clipped_log_loss(probabilities, labels),
+        "calibration error": expected_calibration_error(probabilities, labels),
+        "fit seconds": fitted - begin,
+        "predict seconds": done - fitted,
+    }
+
+
+def read(path):
+    """The lines of a results file, by run."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    records = [json.loads(line) for line in lines]
+    return {Run(*(record[name] for name in Run._fields)): record for record in records}
+
+
+def runs_to_do(arguments, sets, is_random):
+    """All runs that are asked for; those of models without chance have one seed."""
+    folds = range(arguments.folds) if arguments.folds else (None,)
+    for name, model, seed, fold in product(sets, arguments.model, range(arguments.seeds), folds):
+        if seed == 0 or is_random(model):
+            yield Run(name, model, seed, fold)
+
+
+def compute(runs, arguments):
+    """Evaluate in parallel, each result written as soon as it is there."""
+    for name in THREAD_COUNTS:
+        os.environ[name] = "1"
+    with (
+        ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as executor,
+        arguments.results.open("a") as file,
+    ):
+        jobs = {
+            executor.submit(evaluate, run, arguments.folder, arguments.folds): run for run in runs
+        }
+        for n_done, job in enumerate(as_completed(jobs), start=1):
+            run = jobs[job]
+            error = job.exception()
+            if error is not None:
+                print(f"{run}: {error!r}", file=sys.stderr)
+                continue
+            record = job.result()
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            print(
+                f"{n_done}/{len(jobs)} {run.set} {run.model} seed {run.seed}: "
+                f"{100 * record['accuracy']:.1f} %, {record['fit seconds']:.1f} s",
+                file=sys.stderr,
+            )
+
+
+def main():
+    """Compute what is missing and print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, help="of <name>.npz files, see sets.py")
+    parser.add_argument("--set", action="append", help="names of sets; all by default")
+    parser.add_argument("--model", action="append", help="as models.py names them; all by default")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--results", type=Path, default=Path("evaluation.jsonl"))
+    arguments = parser.parse_args()
+
+    import models
+    import sets
+    from tables import print_tables
+
+    arguments.model = arguments.model or [name for name in models.MODELS if name != "paper"]
+    names = arguments.set or sets.names(arguments.folder)
+    wanted = list(
+        runs_to_do(arguments, names, lambda model: models.parse(model)[0] not in models.ONE_SEED)
+    )
+    done = read(arguments.results)
+    missing = [run for run in wanted if run not in done]
+    if missing:
+        compute(missing, arguments)
+        done = read(arguments.results)
+    print_tables({run: done[run] for run in wanted if run in done}, names, arguments.model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Classifiers to compare, each under a name; all see features of equal scale.
+
+A *specification* is a name, or a name with parameters as Python writes them:
+``DejaVid(n_timesteps=8, differences=None)``.
+"""
+
+import ast
+
+import numpy as np
+from aeon.classification.convolution_based import MiniRocketClassifier, MultiRocketHydraClassifier
+from aeon.classification.interval_based import QUANTClassifier
+from aeon.distances import pairwise_distance
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from tslearn.barycenters import softdtw_barycenter
+from tslearn.metrics import cdist_soft_dtw
+
+from skdejavid import DejaVidClassifier, Framewise, Resample
+from skdejavid.preprocessing import resample
+
+
+def mean_over_time(X):
+    """Sequences as a table (n_sequences, n_features)."""
+    return np.add.reduceat(X.values, X.offsets[:-1]) / X.lengths[:, None]
+
+
+def flatten(X):
+    """Sequences of one length as a table (n_sequences, n_frames * n_features)."""
+    return np.stack(list(X)).reshape(len(X), -1)
+
+
+def as_aeon(X):
+    """Sequences of one length as (n_sequences, n_features, n_frames)."""
+    return np.ascontiguousarray(np.stack(list(X)).transpose(0, 2, 1))
+
+
+class NearestNeighbor(ClassifierMixin, BaseEstimator):
+    """1-NN under dependent DTW; probabilities from the nearest neighbor of each class.
+
+    They are the softmax of minus those distances divided by a scale, which is the one of least
+    log-loss when each of `n_calibration` training sequences is left out in turn.
+    """
+
+    def __init__(self, n_calibration=100):
+        self.n_calibration = n_calibration
+
+    def fit(self, X, y):
+        """Keep the sequences and find the scale."""
+        self.classes_, self.labels_ = np.unique(y, return_inverse=True)
+        self.neighbors_ = [x.T for x in X]
+        chosen = np.linspace(0, len(X) - 1, min(len(X), self.n_calibration)).astype(int)
+        distances = self._to_all([self.neighbors_[i] for i in chosen])
+        distances[np.arange(len(chosen)), chosen] = np.inf
+        nearest = self._of_classes(distances)
+        usual = np.median(nearest[np.isfinite(nearest)])
+        nearest = np.where(np.isfinite(nearest), nearest, nearest[np.isfinite(nearest)].max())
+
+        def loss(log_scale):
+            logits = log_softmax(-nearest / (usual * np.exp(log_scale)), axis=1)
+            return -logits[np.arange(len(chosen)), self.labels_[chosen]].mean()
+
+        best = minimize_scalar(loss, bounds=(-6, 6), method="bounded")
+        self.scale_ = usual * np.exp(best.x)
+        return self
+
+    def _to_all(self, series):
+        return pairwise_distance(series, self.neighbors_, method="dtw", n_jobs=1)
+
+    def _of_classes(self, distances):
+        members = [self.labels_ == label for label in range(len(self.classes_))]
+        return np.stack([distances[:, member].min(axis=1) for member in members], axis=1)
+
+    def predict_proba(self, X):
+        """Probabilities (n_sequences, n_classes)."""
+        nearest = self._of_classes(self._to_all([x.T for x in X]))
+        return softmax(-nearest / self.scale_, axis=1)
+
+    def predict(self, X):
+        """The class of the nearest neighbor."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+class SoftDTWCentroids(ClassifierMixin, BaseEstimator):
+    """Nearest soft-DTW barycenter, of at most 50 sequences of each class, by tslearn."""
+
+    def __init__(self, gamma=1.0, n_samples=50, max_iter=30, random_state=None):
+        self.gamma = gamma
+        self.n_samples = n_samples
+        self.max_iter = max_iter
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        """A barycenter of median length for each class."""
+        rng = np.random.default_rng(self.random_state)
+        n_timesteps = int(np.median(X.lengths))
+        self.classes_ = np.unique(y)
+        self.centroids_ = []
+        for label in self.classes_:
+            members = rng.permutation(np.flatnonzero(y == label))[: self.n_samples]
+            start = resample(X.view(members), n_timesteps).mean(axis=0)
+            self.centroids_.append(
+                softdtw_barycenter(
+                    [X[i] for i in members], self.gamma, init=start, max_iter=self.max_iter
+                )
+            )
+        distances = self._distances(X)
+        self.scale_ = distances.std(axis=1).mean()
+        return self
+
+    def _distances(self, X):
+        return cdist_soft_dtw(list(X), self.centroids_, gamma=self.gamma)
+
+    def predict_proba(self, X):
+        """Probabilities (n_sequences, n_classes)."""
+        return softmax(-self._distances(X) / self.scale_, axis=1)
+
+    def predict(self, X):
+        """The class of the nearest barycenter."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+def scaled(*steps):
+    """A pipeline that begins with features of equal scale."""
+    return make_pipeline(Framewise(StandardScaler()), *steps)
+
+
+def of_equal_length(classifier):
+    """A pipeline that interpolates linearly to the median length for a classifier of aeon."""
+    return scaled(Resample("median"), FunctionTransformer(as_aeon), classifier)
+
+
+def logistic(random_state):
+    """Linear classification with scikit-learn's default penalty."""
+    return make_pipeline(
+        StandardScaler(), LogisticRegression(max_iter=2000, random_state=random_state)
+    )
+
+
+def ours(random_state, **parameters):
+    """Our classifier, which scales features itself."""
+    return DejaVidClassifier(random_state=random_state, n_jobs=1, **parameters)
+
+
+def published(random_state, **parameters):
+    """The same with the paper's parameters."""
+    return DejaVidClassifier.paper(random_state=random_state, n_jobs=1, **parameters)
+
+
+MODELS = {
+    "DejaVid": ours,
+    "paper": published,
+    "mean + logistic": lambda seed: scaled(FunctionTransformer(mean_over_time), logistic(seed)),
+    "8 steps + logistic": lambda seed: scaled(
+        Resample(8), FunctionTransformer(flatten), logistic(seed)
+    ),
+    "1-NN DTW": lambda seed: scaled(NearestNeighbor()),
+    "soft-DTW centroids": lambda seed: scaled(SoftDTWCentroids(random_state=seed)),
+    "MiniRocket": lambda seed: of_equal_length(MiniRocketClassifier(random_state=seed)),
+    "MultiRocket-Hydra": lambda seed: of_equal_length(
+        MultiRocketHydraClassifier(random_state=seed)
+    ),
+    "QUANT": lambda seed: of_equal_length(QUANTClassifier(random_state=seed)),
+}
+ONE_SEED = {"mean + logistic", "8 steps + logistic", "1-NN DTW"}  # nothing in them is random
+
+
+def parse(specification):
+    """The name in `MODELS` and the parameters of a specification."""
+    name, parenthesis, _ = specification.partition("(")
+    if not parenthesis:
+        return name, {}
+    call = ast.parse(specification, mode="eval").body
+    return name, {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+
+
+def make(specification, seed):
+    """An unfitted classifier."""
+    name, parameters = parse(specification)
+    return MODELS[name](seed, **parameters)
