@@ -78,16 +78,31 @@ def read(path):
     return {Run(*(record[name] for name in Run._fields)): record for record in records}
 
 
-def runs_to_do(arguments, sets, is_random):
-    """All runs that are asked for; those of models without chance have one seed."""
+def all_runs(arguments, sets):
+    """What is asked for; models in which nothing is random have one seed."""
+    import models
+
     folds = range(arguments.folds) if arguments.folds else (None,)
     for name, model, seed, fold in product(sets, arguments.model, range(arguments.seeds), folds):
-        if seed == 0 or is_random(model):
+        if seed == 0 or models.parse(model)[0] not in models.ONE_SEED:
             yield Run(name, model, seed, fold)
 
 
 def compute(runs, arguments):
-    """Evaluate in parallel, each result written as soon as it is there."""
+    """Evaluate what is not in the results file; each result is written as soon as it is there.
+
+    Returns the records of all runs that succeeded.
+    """
+    done = read(arguments.results)
+    missing = [run for run in runs if run not in done]
+    if missing:
+        compute_missing(missing, arguments)
+        done = read(arguments.results)
+    return {run: done[run] for run in runs if run in done}
+
+
+def compute_missing(runs, arguments):
+    """Evaluate in parallel."""
     for name in THREAD_COUNTS:
         os.environ[name] = "1"
     with (
@@ -120,7 +135,9 @@ def main():
     )
     parser.add_argument("--folder", type=Path, help="of <name>.npz files, see sets.py")
     parser.add_argument("--set", action="append", help="names of sets; all by default")
-    parser.add_argument("--model", action="append", help="as models.py names them; all by default")
+    parser.add_argument(
+        "--model", action="append", help="as models.py names them; ours and its peers by default"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folds", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -131,17 +148,10 @@ def main():
     import sets
     from tables import print_tables
 
-    arguments.model = arguments.model or [name for name in models.MODELS if name != "paper"]
+    arguments.model = arguments.model or ["DejaVid", *models.PEERS]
     names = arguments.set or sets.names(arguments.folder)
-    wanted = list(
-        runs_to_do(arguments, names, lambda model: models.parse(model)[0] not in models.ONE_SEED)
-    )
-    done = read(arguments.results)
-    missing = [run for run in wanted if run not in done]
-    if missing:
-        compute(missing, arguments)
-        done = read(arguments.results)
-    print_tables({run: done[run] for run in wanted if run in done}, names, arguments.model)
+    records = compute(list(all_runs(arguments, names)), arguments)
+    print_tables(records, names, arguments.model)
 
 
 if __name__ == "__main__":

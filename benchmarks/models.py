@@ -12,7 +12,7 @@ from aeon.classification.interval_based import QUANTClassifier
 from aeon.distances import pairwise_distance
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -123,6 +123,40 @@ class SoftDTWCentroids(ClassifierMixin, BaseEstimator):
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
+class EmbeddingAndLogits(TransformerMixin, BaseEstimator):
+    """Joins the logits of a linear head, trained on these very frames, to each frame's embedding.
+
+    What encoders give that were fine-tuned on the classes; the paper's features are of this kind.
+    """
+
+    def fit(self, frames, y):
+        """Train the head."""
+        self.head_ = logistic(0).fit(frames, y)
+        return self
+
+    def transform(self, frames):
+        """The features with ``n_classes`` more."""
+        return np.hstack([frames, self.head_.decision_function(frames).astype(frames.dtype)])
+
+
+class Supersampling(ClassifierMixin, BaseEstimator):
+    """The paper's baseline: the mean over time of the head's logits, without any matching."""
+
+    def fit(self, X, y):
+        """Train the head on frames."""
+        self.head_ = Framewise(EmbeddingAndLogits()).fit(X, y)
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X):
+        """Probabilities (n_sequences, n_classes)."""
+        return softmax(mean_over_time(self.head_.transform(X))[:, -len(self.classes_) :], axis=1)
+
+    def predict(self, X):
+        """The class with the largest mean logit."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
 def scaled(*steps):
     """A pipeline that begins with features of equal scale."""
     return make_pipeline(Framewise(StandardScaler()), *steps)
@@ -150,9 +184,17 @@ def published(random_state, **parameters):
     return DejaVidClassifier.paper(random_state=random_state, n_jobs=1, **parameters)
 
 
+def with_logits(classifier):
+    """A pipeline in which frames are embeddings and logits."""
+    return make_pipeline(Framewise(EmbeddingAndLogits()), classifier)
+
+
 MODELS = {
     "DejaVid": ours,
     "paper": published,
+    "DejaVid on logits": lambda seed, **parameters: with_logits(ours(seed, **parameters)),
+    "paper on logits": lambda seed, **parameters: with_logits(published(seed, **parameters)),
+    "supersampling": lambda seed: Supersampling(),
     "mean + logistic": lambda seed: scaled(FunctionTransformer(mean_over_time), logistic(seed)),
     "8 steps + logistic": lambda seed: scaled(
         Resample(8), FunctionTransformer(flatten), logistic(seed)
@@ -165,15 +207,29 @@ MODELS = {
     ),
     "QUANT": lambda seed: of_equal_length(QUANTClassifier(random_state=seed)),
 }
-ONE_SEED = {"mean + logistic", "8 steps + logistic", "1-NN DTW"}  # nothing in them is random
+PEERS = [
+    "mean + logistic",
+    "8 steps + logistic",
+    "1-NN DTW",
+    "soft-DTW centroids",
+    "MiniRocket",
+    "MultiRocket-Hydra",
+    "QUANT",
+]
+ONE_SEED = {
+    "mean + logistic",
+    "8 steps + logistic",
+    "1-NN DTW",
+    "supersampling",
+}  # nothing in them is random
 
 
 def parse(specification):
     """The name in `MODELS` and the parameters of a specification."""
-    name, parenthesis, _ = specification.partition("(")
+    name, parenthesis, rest = specification.partition("(")
     if not parenthesis:
         return name, {}
-    call = ast.parse(specification, mode="eval").body
+    call = ast.parse(f"dict({rest}", mode="eval").body
     return name, {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
 
 

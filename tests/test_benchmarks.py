@@ -131,6 +131,28 @@ def test_specifications_are_names_with_parameters(benchmarks):
     )
 
 
+@NO_H5PY
+def test_the_papers_tables_compare_models_that_can_be_made(benchmarks):
+    paper_tables, models = benchmarks("paper_tables"), benchmarks("models")
+    listed = dict(paper_tables.tables())
+    assert len(listed) == 5
+    for rows in listed.values():
+        assert len(rows) == len(set(rows)) >= 4
+        for model in rows.values():
+            models.make(model, 0)
+    published = paper_tables.specification("published settings", {"diagonal": False})
+    assert published == "paper on logits(learning_rate=0.008)"  # it is off already
+    defaults = paper_tables.specification("defaults", {"diagonal": False})
+    assert defaults == "DejaVid on logits(diagonal=False)"
+
+
+@NO_H5PY
+def test_the_definition_is_slower_than_the_native_core(benchmarks):
+    data = benchmarks("sets").load("OrderOfEvents")
+    plain, native = benchmarks("paper_tables").plain_against_native(data, n_sequences=1)
+    assert plain > 10 * native > 0
+
+
 def test_scores_of_probabilities_are_their_definitions(benchmarks):
     scores = benchmarks("scores")
     probabilities = np.array([[0.9, 0.1], [0.92, 0.08], [0.3, 0.7], [1.0, 0.0]])

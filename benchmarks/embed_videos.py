@@ -1,0 +1,63 @@
+"""Embeddings of labeled videos as a file for `evaluate.py`.
+
+    python benchmarks/embed_videos.py path/to/videos encoder.py:load weights.pt target.npz
+
+The folder holds ``labels.csv`` with the columns path, label and split; those whose split is "train"
+become the training part, all others the test part. The encoder is what a function of a Python file
+returns for the file of weights: a module for images in [-1, 1], (batch, 3, height, width).
+"""
+
+import argparse
+import csv
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from skdejavid import TSEExtractor
+
+
+def load_encoder(place, weights):
+    """What ``file.py:function`` returns for a file of weights."""
+    path, _, function = place.rpartition(":")
+    spec = importlib.util.spec_from_file_location("encoder", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, function)(weights)
+
+
+def main():
+    """Encode every second frame of every video."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("videos", type=Path)
+    parser.add_argument("encoder")
+    parser.add_argument("weights")
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--stride", type=int, default=2)
+    arguments = parser.parse_args()
+
+    model = load_encoder(arguments.encoder, arguments.weights)
+    extractor = TSEExtractor(
+        lambda frames: model(frames)[0],
+        width=1,
+        stride=arguments.stride,
+        clip_length=1,
+        layout="BCHW",
+        mean=0.5,
+        std=0.5,
+        batch_size=32,
+        verbose=1,
+    )
+    with (arguments.videos / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    arrays = {}
+    for part in ("train", "test"):
+        chosen = [row for row in rows if (row["split"] == "train") == (part == "train")]
+        X = extractor.fit_transform([arguments.videos / row["path"] for row in chosen])
+        arrays[f"values_{part}"], arrays[f"offsets_{part}"] = X.values, X.offsets
+        arrays[f"y_{part}"] = np.array([row["label"] for row in chosen])
+    np.savez(arguments.target, **arrays)
+
+
+if __name__ == "__main__":
+    main()
