@@ -184,6 +184,11 @@ def published(random_state, **parameters):
     return DejaVidClassifier.paper(random_state=random_state, n_jobs=1, **parameters)
 
 
+def with_head(seed, timesteps=False, **parameters):
+    """Our distances, or the parts that time steps add, as features of a linear classifier."""
+    return make_pipeline(ours(seed, transform_timesteps=timesteps, **parameters), logistic(seed))
+
+
 def with_logits(classifier):
     """A pipeline in which frames are embeddings and logits."""
     return make_pipeline(Framewise(EmbeddingAndLogits()), classifier)
@@ -192,6 +197,7 @@ def with_logits(classifier):
 MODELS = {
     "DejaVid": ours,
     "paper": published,
+    "DejaVid + head": with_head,
     "DejaVid on logits": lambda seed, **parameters: with_logits(ours(seed, **parameters)),
     "paper on logits": lambda seed, **parameters: with_logits(published(seed, **parameters)),
     "supersampling": lambda seed: Supersampling(),

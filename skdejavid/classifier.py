@@ -113,10 +113,14 @@ class DejaVidClassifier(
         accurate and takes longer.
 
     normalize : {"global", "layer"}, default="global"
-        How distances become logits. "global" divides all distances by one number, the mean standard
-        deviation over the classes before training. "layer" standardizes the distances of each
-        sample over the classes, as published. With two classes that makes every logit +-0.7071 and
-        nothing can be learned.
+        How distances become logits. "global" divides all distances by one number: `temperature`
+        times the mean standard deviation over the classes before training. "layer" standardizes the
+        distances of each sample over the classes, as published. With two classes that makes every
+        logit +-0.7071 and nothing can be learned.
+
+    temperature : float, default=0.5
+        See `normalize`; only used if that is "global". The lower, the surer the
+        classifier starts, and the sooner a sequence that is classified right teaches nothing more.
 
     standardize : bool, default=True
         Whether learning starts from features of equal scale. True divides the initial weights by
@@ -254,6 +258,7 @@ class DejaVidClassifier(
         "diagonal": ["boolean"],
         "path_refresh": [StrOptions({"epoch", "batch"})],
         "normalize": [StrOptions({"global", "layer"})],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
         "standardize": ["boolean"],
         "dba_samples": [Interval(Integral, 1, None, closed="left")],
         "dba_max_iter": [Interval(Integral, 0, None, closed="left")],
@@ -283,6 +288,7 @@ class DejaVidClassifier(
         diagonal: bool = True,
         path_refresh: str = "batch",
         normalize: str = "global",
+        temperature: float = 0.5,
         standardize: bool = True,
         dba_samples: int = 50,
         dba_max_iter: int = 100,
@@ -308,6 +314,7 @@ class DejaVidClassifier(
         self.diagonal = diagonal
         self.path_refresh = path_refresh
         self.normalize = normalize
+        self.temperature = temperature
         self.standardize = standardize
         self.dba_samples = dba_samples
         self.dba_max_iter = dba_max_iter
@@ -567,6 +574,7 @@ class DejaVidClassifier(
 
         settings = TrainingSettings(
             normalization=self.normalize,
+            temperature=self.temperature,
             learn_weights=self.learn_weights,
             learn_centroids=self.learn_centroids,
             diagonal=self.diagonal,

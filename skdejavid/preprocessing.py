@@ -148,7 +148,7 @@ class TimeDifferences(SequenceTransformer):
 
     Parameters
     ----------
-    lags : sequence of int or float, default=(1, 0.05, 0.1)
+    lags : sequence of int or float, default=(1, 0.1)
         Over how many frames changes are taken: an int is a number of frames, a float between 0 and
         1 a fraction of each sequence's length, rounded to at least one frame. The frames lie on
         both sides of the one that they describe, as far as the sequence reaches.
@@ -175,7 +175,7 @@ class TimeDifferences(SequenceTransformer):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"lags": ["array-like"]}
 
-    def __init__(self, lags: Sequence[Lag] = (1, 0.05, 0.1)) -> None:
+    def __init__(self, lags: Sequence[Lag] = (1, 0.1)) -> None:
         self.lags = lags
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -215,7 +215,7 @@ class TimeDifferences(SequenceTransformer):
         return self._as_given(X, with_differences(sequences, check_lags(self.lags, "lags")))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Names of the features, such as ``x0`` and ``x0_lag_0.05``.
+        """Names of the features, such as ``x0`` and ``x0_lag_0.1``.
 
         Parameters
         ----------

@@ -44,6 +44,7 @@ class TrainingSettings:
     """How it is learned; the names are those of the estimator's parameters."""
 
     normalization: str  # "layer" or "global"
+    temperature: float  # of "global" normalization
     learn_weights: bool
     learn_centroids: bool
     diagonal: bool
@@ -190,7 +191,8 @@ class _Trainer:
     def __init__(self, data: TrainingData, matcher: Matcher, settings: TrainingSettings) -> None:
         self._data, self._matcher, self._settings = data, matcher, settings
         self._total_weight = data.sample_weight.sum()
-        self.scale = self._measure_scale() if settings.normalization == "global" else 1.0
+        is_global = settings.normalization == "global"
+        self.scale = settings.temperature * self._measure_scale() if is_global else 1.0
         if settings.n_epochs > 0:
             self._frozen = matcher.centroids.copy(), matcher.weights.copy()
             self._gradients = np.empty_like(matcher.centroids), np.empty_like(matcher.weights)

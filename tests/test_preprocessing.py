@@ -44,7 +44,7 @@ def test_the_type_stays_and_the_input_is_not_written_to(dtype, ragged):
     before = X.values.copy()
     expanded = TimeDifferences().fit_transform(X)
     assert expanded.values.dtype == dtype
-    assert expanded.n_features == 4 * X.n_features
+    assert expanded.n_features == 3 * X.n_features
     np.testing.assert_array_equal(X.values, before)
 
 

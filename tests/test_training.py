@@ -10,6 +10,7 @@ from skdejavid.training import Matcher, TrainingData, TrainingSettings, train
 
 PUBLISHED = TrainingSettings(
     normalization="layer",
+    temperature=1.0,
     learn_weights=True,
     learn_centroids=True,
     diagonal=False,
@@ -101,6 +102,16 @@ def test_the_global_scale_is_measured_before_training_and_kept(problem):
     one, three = (run(problem, normalization="global", n_epochs=n) for n in (1, 3))
     assert one.distance_scale == three.distance_scale
     assert run(problem).distance_scale == 1.0
+
+
+def test_the_temperature_is_in_units_of_the_measured_scale(problem):
+    warm, cold = (
+        run(problem, normalization="global", temperature=temperature, n_epochs=0)
+        for temperature in (1.0, 0.25)
+    )
+    assert cold.distance_scale == warm.distance_scale / 4
+    published = [run(problem, temperature=temperature).centroids for temperature in (1.0, 0.25)]
+    np.testing.assert_array_equal(*published)
 
 
 def test_feature_scale_is_training_on_scaled_data(problem):
