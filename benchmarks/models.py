@@ -5,7 +5,10 @@ A *specification* is a name, or a name with parameters as Python writes them:
 """
 
 import ast
+import tempfile
+from pathlib import Path
 
+import joblib
 import numpy as np
 from aeon.classification.convolution_based import MiniRocketClassifier, MultiRocketHydraClassifier
 from aeon.classification.interval_based import QUANTClassifier
@@ -13,6 +16,7 @@ from aeon.distances import pairwise_distance
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -123,6 +127,9 @@ class SoftDTWCentroids(ClassifierMixin, BaseEstimator):
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
+HEADS = joblib.Memory(Path(tempfile.gettempdir()) / "skdejavid-benchmark-heads", verbose=0)
+
+
 class EmbeddingAndLogits(TransformerMixin, BaseEstimator):
     """Joins the logits of a linear head, trained on these very frames, to each frame's embedding.
 
@@ -184,19 +191,27 @@ def published(random_state, **parameters):
     return DejaVidClassifier.paper(random_state=random_state, n_jobs=1, **parameters)
 
 
+def on_components(seed, n_components=128):
+    """The pipeline for wide embeddings of docs/quickstart.md."""
+    return make_pipeline(
+        Framewise(PCA(n_components, random_state=seed)), ours(seed, standardize=False)
+    )
+
+
 def with_head(seed, timesteps=False, **parameters):
     """Our distances, or the parts that time steps add, as features of a linear classifier."""
     return make_pipeline(ours(seed, transform_timesteps=timesteps, **parameters), logistic(seed))
 
 
 def with_logits(classifier):
-    """A pipeline in which frames are embeddings and logits."""
-    return make_pipeline(Framewise(EmbeddingAndLogits()), classifier)
+    """A pipeline in which frames are embeddings and logits; the head is kept between runs."""
+    return make_pipeline(Framewise(EmbeddingAndLogits()), classifier, memory=HEADS)
 
 
 MODELS = {
     "DejaVid": ours,
     "paper": published,
+    "DejaVid on components": on_components,
     "DejaVid + head": with_head,
     "DejaVid on logits": lambda seed, **parameters: with_logits(ours(seed, **parameters)),
     "paper on logits": lambda seed, **parameters: with_logits(published(seed, **parameters)),

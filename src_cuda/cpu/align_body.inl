@@ -17,6 +17,7 @@
 #include "along.hpp"
 #include "cost.hpp"
 #include "lanes.hpp"
+#include "narrow.hpp"
 #include "parallel.hpp"
 #include "scratch.hpp"
 
@@ -62,6 +63,7 @@ class Aligner {
           sequences_(problem.sequences),
           centroids_(problem.centroids),
           diagonal_(diagonal),
+          is_narrow_(problem.centroids.n_features <= kMostNarrowFeatures),
           distances_(distances),
           runs_(runs) {}
 
@@ -112,8 +114,9 @@ class Aligner {
     /// Lists the rows group by group, within it time step by time step, within it centroid by
     /// centroid: what a step of the recurrence needs lies side by side.
     void list_rows() {
+        const std::int64_t multiple = is_narrow_ ? kLanes<Real> : kTileRows;
         n_rows_ = 0;
-        offsets_.resize(n_groups_ * kGroup * centroids_.n_timesteps + kTileRows);
+        offsets_.resize(n_groups_ * kGroup * centroids_.n_timesteps + multiple);
         for (std::int64_t group = 0; group < n_groups_; ++group) {
             for (std::int64_t i = 0; i < centroids_.n_timesteps; ++i) {
                 for (std::int64_t g = 0; g < group_size(group); ++g) {
@@ -121,7 +124,13 @@ class Aligner {
                 }
             }
         }
-        for (; n_rows_ % kTileRows != 0; ++n_rows_) offsets_[n_rows_] = offsets_[n_rows_ - 1];
+        for (; n_rows_ % multiple != 0; ++n_rows_) offsets_[n_rows_] = offsets_[n_rows_ - 1];
+        if (is_narrow_) narrow_panels_.pack(rows());
+    }
+
+    RowView<Real> rows() const {
+        return {centroids_.values, centroids_.weights, offsets_.data(), n_rows_,
+                centroids_.n_features};
     }
 
     /// Aligns the next `size` frames and returns the place behind them.
@@ -133,9 +142,11 @@ class Aligner {
         // A whole register is read from wherever the costs of a time step begin.
         costs_.resize(size * n_rows_ + kGroup);
         costs_.fill(size * n_rows_, size * n_rows_ + kGroup, 0.0);
-        panels_.compute({centroids_.values, centroids_.weights, offsets_.data(), n_rows_,
-                         centroids_.n_features},
-                        frames_, size, costs_.data(), worker_);
+        if (is_narrow_) {
+            narrow_panels_.compute(frames_, size, costs_.data(), worker_);
+        } else {
+            panels_.compute(rows(), frames_, size, costs_.data(), worker_);
+        }
         const double* costs = costs_.data();
         for (std::int64_t group = 0; group < n_groups_; ++group) {
             place = begin;
@@ -163,13 +174,14 @@ class Aligner {
         Lanes<double> corner = infinity;
         for (std::int64_t i = 0; i < n_timesteps; ++i) {
             const Lanes<double> along_sequence = frame == 0 ? infinity : column[i];
-            Lanes<double> total = cheaper(along_centroid, along_sequence);
-            unsigned is_diagonal = 0;
-            if (diagonal_) {
-                is_diagonal = ~less(total, corner);
-                total = cheaper(total, corner);
-            }
+            // Each step waits for the one before through `along_centroid` alone, so that comes
+            // last.
+            const Lanes<double> others =
+                diagonal_ ? cheaper(along_sequence, corner) : along_sequence;
+            Lanes<double> total = cheaper(along_centroid, others);
             if (moves) {
+                const unsigned is_diagonal =
+                    diagonal_ ? ~(less(along_centroid, corner) | less(along_sequence, corner)) : 0;
                 moves[2 * i] = static_cast<std::uint8_t>(less(along_centroid, along_sequence));
                 moves[2 * i + 1] = static_cast<std::uint8_t>(is_diagonal);
             }
@@ -214,6 +226,7 @@ class Aligner {
     const SequenceView<Real>& sequences_;
     const CentroidView<Real>& centroids_;
     const bool diagonal_;
+    const bool is_narrow_;
     double* const distances_;  // (n_sequences, n_centroids)
     Run* const runs_;          // (n_sequences, n_centroids, n_timesteps), or null
 
@@ -223,6 +236,7 @@ class Aligner {
     std::int64_t moves_per_group_ = 0;
     const Real* frames_[kChunk];
     CostPanels<Real> panels_;
+    NarrowPanels<Real> narrow_panels_;
     Scratch<std::int64_t> offsets_;   // (n_rows,)
     Scratch<double> costs_;           // (frames of the chunk, n_rows)
     Scratch<Lanes<double>> columns_;  // (n_groups, n_timesteps)

@@ -104,7 +104,7 @@ struct RowView {
     const Real* centroids;
     const Real* weights;
     const std::int64_t* offsets;  // (n_rows,) of each row in both
-    std::int64_t n_rows;          // a multiple of kTileRows: the last one may stand there again
+    std::int64_t n_rows;          // filled up to a whole tile: the last one may stand there again
     std::int64_t n_features;
 };
 

@@ -142,9 +142,14 @@ SKDEJAVID_INLINE Lanes<Real> added_where_not_zero(Lanes<Real> sums, Lanes<Real> 
 template <typename Vector>
 SKDEJAVID_INLINE void store_doubles(Vector v, double* target) {
     constexpr int n = sizeof v / sizeof v[0];
-    typedef double Doubles __attribute__((vector_size(n * sizeof(double))));
-    const Doubles doubles = __builtin_convertvector(v, Doubles);
-    std::memcpy(target, &doubles, sizeof doubles);
+    if constexpr (n == 16) {  // more doubles than a register holds
+        store_doubles(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), target);
+        store_doubles(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15), target + 8);
+    } else {
+        typedef double Doubles __attribute__((vector_size(n * sizeof(double))));
+        const Doubles doubles = __builtin_convertvector(v, Doubles);
+        std::memcpy(target, &doubles, sizeof doubles);
+    }
 }
 
 /// The sum of all lanes, by halves.
