@@ -4,7 +4,8 @@
 
 The folder holds ``labels.csv`` with the columns path, label and split; those whose split is "train"
 become the training part, all others the test part. The encoder is what a function of a Python file
-returns for the file of weights: a module for images in [-1, 1], (batch, 3, height, width).
+returns for the file of weights: a module that takes images in [-1, 1], (batch, 3, height, width),
+and returns their embeddings, or a tuple that begins with them.
 """
 
 import argparse
@@ -13,8 +14,22 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from skdejavid import TSEExtractor
+
+
+class Embedding(torch.nn.Module):
+    """The embeddings alone."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images):
+        """Embeddings (batch, n_features)."""
+        result = self.encoder(images)
+        return result[0] if isinstance(result, tuple) else result
 
 
 def load_encoder(place, weights):
@@ -36,9 +51,8 @@ def main():
     parser.add_argument("--stride", type=int, default=2)
     arguments = parser.parse_args()
 
-    model = load_encoder(arguments.encoder, arguments.weights)
     extractor = TSEExtractor(
-        lambda frames: model(frames)[0],
+        Embedding(load_encoder(arguments.encoder, arguments.weights)),
         width=1,
         stride=arguments.stride,
         clip_length=1,

@@ -8,20 +8,24 @@
 Every run is a line of the results file. What is there already is not computed again, so an
 evaluation that was interrupted goes on where it stopped, and new models join old ones.
 
+What a line answers is told by set, its data, model, seed and fold, not by the code: after a change
+of code begin a new file.
+
 Choices are made with ``--folds``, which looks at the training parts only, and judged without.
-Each run has one thread; before its clock starts the model is fitted to four sequences of each
-class, so that nothing is compiled or loaded within it.
+Each run has one thread, and its seconds are those of the processor; before they are counted the
+model is fitted to four sequences of each class, so that nothing is compiled or loaded within them.
 """
 
 import argparse
 import json
 import os
 import sys
+import threading
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,12 +36,14 @@ class Run(NamedTuple):
     """One model fitted once; the identity of a line of results."""
 
     set: str
+    data: int  # fingerprint
     model: str
     seed: int
     fold: int | None
+    n_folds: int
 
 
-def evaluate(run, folder, n_folds):
+def evaluate(run, folder):
     """The line of results of a run."""
     import models
     import numpy as np
@@ -47,24 +53,27 @@ def evaluate(run, folder, n_folds):
 
     data = sets.load(run.set, folder)
     if run.fold is not None:
-        data = data.fold(run.fold, n_folds)
+        data = data.fold(run.fold, run.n_folds)
     few = np.concatenate([np.flatnonzero(data.y_train == c)[:4] for c in np.unique(data.y_train)])
     record = run._asdict()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # others' are not for the table
         warm = models.make(run.model, run.seed).fit(data.X_train[few], data.y_train[few])
         warm.predict(data.X_test[:2])
-        begin = time.perf_counter()
+        begin = time.process_time()
         model = models.make(run.model, run.seed).fit(data.X_train, data.y_train)
-        fitted = time.perf_counter()
+        fitted = time.process_time()
         predicted = model.predict(data.X_test)
-        done = time.perf_counter()
+        done = time.process_time()
         probabilities = np.asarray(model.predict_proba(data.X_test), dtype=np.float64)
+    if not np.isin(data.y_test, model.classes_).all():
+        raise ValueError(f"{run.set} has classes to be judged by that are not learned from")
     labels = np.searchsorted(model.classes_, data.y_test)
     return record | {
         "accuracy": accuracy_score(data.y_test, predicted),
         "balanced accuracy": balanced_accuracy_score(data.y_test, predicted),
         "log-loss": clipped_log_loss(probabilities, labels),
+        "log-loss, no floor": clipped_log_loss(probabilities, labels, floor=sys.float_info.epsilon),
         "calibration error": expected_calibration_error(probabilities, labels),
         "fit seconds": fitted - begin,
         "predict seconds": done - fitted,
@@ -72,8 +81,11 @@ def evaluate(run, folder, n_folds):
 
 
 def read(path):
-    """The lines of a results file, by run."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    """The lines of a results file, by run; without the last one if it was cut off."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    if lines and not lines[-1].endswith("\n"):
+        path.write_text("".join(lines[:-1]))
+        lines.pop()
     records = [json.loads(line) for line in lines]
     return {Run(*(record[name] for name in Run._fields)): record for record in records}
 
@@ -81,11 +93,23 @@ def read(path):
 def all_runs(arguments, sets):
     """What is asked for; models in which nothing is random have one seed."""
     import models
+    from sets import fingerprint
 
+    data = {name: fingerprint(name, arguments.folder) for name in sets}
     folds = range(arguments.folds) if arguments.folds else (None,)
     for name, model, seed, fold in product(sets, arguments.model, range(arguments.seeds), folds):
         if seed == 0 or models.parse(model)[0] not in models.ONE_SEED:
-            yield Run(name, model, seed, fold)
+            yield Run(name, data[name], model, seed, fold, arguments.folds)
+
+
+def end_with_parent():
+    """Ends this process when the one that started it is gone, however that ended."""
+
+    def wait():
+        connection.wait([parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def compute(runs, arguments):
@@ -102,30 +126,30 @@ def compute(runs, arguments):
 
 
 def compute_missing(runs, arguments):
-    """Evaluate in parallel."""
+    """Evaluate in parallel; what fails is said and left out."""
     for name in THREAD_COUNTS:
         os.environ[name] = "1"
-    with (
-        ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as executor,
-        arguments.results.open("a") as file,
-    ):
-        jobs = {
-            executor.submit(evaluate, run, arguments.folder, arguments.folds): run for run in runs
-        }
-        for n_done, job in enumerate(as_completed(jobs), start=1):
-            run = jobs[job]
-            error = job.exception()
-            if error is not None:
-                print(f"{run}: {error!r}", file=sys.stderr)
-                continue
-            record = job.result()
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            print(
-                f"{n_done}/{len(jobs)} {run.set} {run.model} seed {run.seed}: "
-                f"{100 * record['accuracy']:.1f} %, {record['fit seconds']:.1f} s",
-                file=sys.stderr,
-            )
+    executor = ProcessPoolExecutor(
+        arguments.jobs, mp_context=get_context("spawn"), initializer=end_with_parent
+    )
+    try:
+        jobs = {executor.submit(evaluate, run, arguments.folder): run for run in runs}
+        with arguments.results.open("a") as file:
+            for n_done, job in enumerate(as_completed(jobs), start=1):
+                run = jobs[job]
+                if (error := job.exception()) is not None:
+                    print(f"{run}: {error!r}", file=sys.stderr)
+                    continue
+                record = job.result()
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                print(
+                    f"{n_done}/{len(jobs)} {run.set} {run.model} seed {run.seed}: "
+                    f"{100 * record['accuracy']:.1f} %, {record['fit seconds']:.1f} s",
+                    file=sys.stderr,
+                )
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def main():
@@ -150,8 +174,11 @@ def main():
 
     arguments.model = arguments.model or ["DejaVid", *models.PEERS]
     names = arguments.set or sets.names(arguments.folder)
-    records = compute(list(all_runs(arguments, names)), arguments)
+    runs = list(all_runs(arguments, names))
+    records = compute(runs, arguments)
     print_tables(records, names, arguments.model)
+    if len(records) < len(runs):
+        sys.exit(f"{len(runs) - len(records)} of {len(runs)} runs failed")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Labeled ragged data sets: those that everybody has, and those in a folder."""
 
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -61,3 +62,12 @@ def load(name, folder=None):
         parts = [(TSEArray.from_aeon(X), y) for X, y in loaded]
     (X_train, y_train), (X_test, y_test) = parts
     return LabeledSet(X_train.astype(np.float32), y_train, X_test.astype(np.float32), y_test)
+
+
+def fingerprint(name, folder=None):
+    """A number that tells data of the same name apart."""
+    X_train, y_train, X_test, y_test = load(name, folder)
+    checksum = 0
+    for array in (X_train.values, X_train.offsets, X_test.values, X_test.offsets):
+        checksum = zlib.crc32(array, checksum)
+    return zlib.crc32(repr([y_train.tolist(), y_test.tolist()]).encode(), checksum)

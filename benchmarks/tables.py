@@ -1,7 +1,7 @@
 """Tables in Markdown of what `evaluate` has computed."""
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 from scipy.stats import rankdata, wilcoxon
@@ -17,16 +17,14 @@ def means(records, value):
 
 def average_ranks(accuracies, sets, models):
     """Rank 1 is the best of a set; equal accuracies share the mean of their ranks."""
-    ranks = [rankdata([-accuracies.get((model, name), 0.0) for model in models]) for name in sets]
+    ranks = [rankdata([-accuracies[model, name] for model in models]) for name in sets]
     return dict(zip(models, np.mean(ranks, axis=0), strict=True))
 
 
 def compare(accuracies, sets, model, other):
     """Sets won, tied and lost against another model, and Wilcoxon's two-sided p-value."""
-    pairs = [
-        (accuracies.get((model, name), 0.0), accuracies.get((other, name), 0.0)) for name in sets
-    ]
-    gains = np.round([mine - theirs for mine, theirs in pairs], 9)
+    mine, theirs = (np.array([accuracies[each, name] for name in sets]) for each in (model, other))
+    gains = (mine - theirs).round(9)
     counts = f"{(gains > 0).sum()}/{(gains == 0).sum()}/{(gains < 0).sum()}"
     return counts, wilcoxon(gains).pvalue if gains.any() else 1.0
 
@@ -40,22 +38,40 @@ def rows_of(header, rows):
 
 
 def print_tables(records, sets, models):
-    """Accuracy for each set; then ranks, probabilities and times."""
+    """Accuracy for each set; then, of models that have all sets, ranks, probabilities and times."""
     accuracies = means(records, "accuracy")
+    complete = [model for model in models if all((model, name) in accuracies for name in sets)]
 
     def percent(model, name):
         value = accuracies.get((model, name))
         return "-" if value is None else f"{100 * value:.1f}"
 
-    def total(value, model, combine):
-        found = means(records, value)
-        return combine([found[model, name] for name in sets if (model, name) in found] or [np.nan])
-
     body = [[name, *(percent(model, name) for model in models)] for name in sets]
-    body.append(["mean", *(f"{100 * total('accuracy', m, np.mean):.1f}" for m in models)])
+    overall = {m: np.mean([accuracies[m, name] for name in sets]) for m in complete}
+    body.append(["mean", *(f"{100 * overall[m]:.1f}" if m in overall else "-" for m in models)])
     print("\n".join(rows_of(["accuracy", *models], body)), end="\n\n")
 
+    n_seeds = Counter((run.model, run.set) for run in records)
+    for model in models:
+        counts = [n_seeds[model, name] for name in sets]
+        for name, count in zip(sets, counts, strict=True):
+            if count < max(counts):
+                print(f"{model} has {count} instead of {max(counts)} runs of {name}.\n")
+    if complete:
+        print("\n".join(summary(records, sets, complete, accuracies)))
+
+
+def summary(records, sets, models, accuracies):
+    """One row for each model, the best rank first; all are compared with the first one given."""
     ranks = average_ranks(accuracies, sets, models)
+    columns = {
+        value: means(records, value)
+        for value in ("log-loss", "calibration error", "fit seconds", "predict seconds")
+    }
+
+    def over_sets(model, value):
+        return np.array([columns[value][model, name] for name in sets])
+
     body = []
     for model in sorted(models, key=ranks.get):
         counts, p_value = compare(accuracies, sets, models[0], model)
@@ -65,11 +81,11 @@ def print_tables(records, sets, models):
                 f"{ranks[model]:.2f}",
                 "" if model == models[0] else counts,
                 "" if model == models[0] else f"{p_value:.3f}",
-                f"{total('log-loss', model, np.mean):.3f}",
-                f"{total('calibration error', model, np.mean):.3f}",
-                f"{total('fit seconds', model, sum):.1f}",
-                f"{total('predict seconds', model, sum):.2f}",
+                f"{over_sets(model, 'log-loss').mean():.3f}",
+                f"{over_sets(model, 'calibration error').mean():.3f}",
+                f"{over_sets(model, 'fit seconds').sum():.1f}",
+                f"{over_sets(model, 'predict seconds').sum():.2f}",
             ]
         )
     header = ["model", "rank", f"won/tied/lost by {models[0]}", "p", "log-loss", "ECE"]
-    print("\n".join(rows_of([*header, "fit, s", "predict, s"], body)))
+    yield from rows_of([*header, "fit, s", "predict, s"], body)

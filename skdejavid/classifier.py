@@ -212,8 +212,8 @@ class DejaVidClassifier(
         Number of epochs run.
 
     best_iter_ : int or None
-        The epoch, from 1, after which the parameters were as they are now. None without
-        `early_stopping`: they are the last.
+        The epoch, from 1, after which the parameters were as they are now; 0 if they never
+        changed. None without `early_stopping`: they are the last.
 
     n_features_in_ : int
         Number of features of a frame.
@@ -370,7 +370,8 @@ class DejaVidClassifier(
         sample_weight : array-like of shape (n_sequences,), optional
             How often each sequence counts in statistics, barycenters and the loss, at least 0. A
             sequence of weight 0 is as if absent. Weight k is exactly the same as k copies as long
-            as all copies fit into one batch and no sequences have to be drawn for barycenters.
+            as all copies fit into one batch, no sequences have to be drawn for barycenters, and
+            none are held out.
 
         Returns
         -------
@@ -608,13 +609,16 @@ class DejaVidClassifier(
         split = StratifiedShuffleSplit(
             1, test_size=self.validation_fraction, random_state=random_state
         )
+        problem = (
+            f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
+            f"{len(data.labels)} sequences"
+        )
         try:
             ((learned, held_out),) = split.split(data.labels, data.labels)
         except ValueError as error:
-            raise ValueError(
-                f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
-                f"{len(data.labels)} sequences with some of each class on both sides: {error}"
-            ) from error
+            raise ValueError(f"{problem}: {error}") from error
+        if len(np.unique(data.labels[learned])) <= data.labels.max():
+            raise ValueError(f"{problem}: nothing would be left of a class to learn from")
         return data.part(np.sort(learned)), data.part(np.sort(held_out))
 
     def _barycenters(

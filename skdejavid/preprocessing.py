@@ -15,13 +15,13 @@ from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_sample_weight,
     check_array,
+    check_consistent_length,
     check_is_fitted,
     has_fit_parameter,
 )
 
+from skdejavid.reading import accepted_dtypes
 from skdejavid.sequences import SequenceView, TSEArray, check_sequences, is_table_of_frames
-from skdejavid.statistics import weighted_median
-from skdejavid.targets import check_targets
 
 __all__ = [
     "Framewise",
@@ -240,7 +240,8 @@ class Resample(SequenceTransformer):
     Parameters
     ----------
     n_timesteps : int or "median", default="median"
-        Number of frames of each result. "median" takes the median length of the training sequences.
+        Number of frames of each result. "median" takes the median length of the training sequences,
+        rounded down.
         The first and the last frame are kept; with one time step, the middle is taken.
 
     Attributes
@@ -286,9 +287,7 @@ class Resample(SequenceTransformer):
         self._validate_params()
         lengths = check_sequences(X, estimator=self).lengths
         self.n_timesteps_ = (
-            weighted_median(lengths, np.ones(len(lengths)))
-            if isinstance(self.n_timesteps, str)
-            else int(self.n_timesteps)
+            int(np.median(lengths)) if isinstance(self.n_timesteps, str) else int(self.n_timesteps)
         )
         return self
 
@@ -331,14 +330,15 @@ class Framewise(SequenceTransformer):
 
     It is fitted on all frames of all training sequences at once, as one table, and transforms each
     frame on its own. So scikit-learn's preprocessing works on sequences, inside of a Pipeline and
-    without leaking from test folds.
+    without leaking from test folds. Folds that a transformer makes itself, such as
+    ``TargetEncoder``'s, are of frames and not of sequences.
 
     Parameters
     ----------
     transformer : estimator
         With ``fit`` and ``transform``, such as ``StandardScaler()``, ``PCA(64, whiten=True)`` or
         ``LinearDiscriminantAnalysis()``. It is cloned; the clone is fitted. If it uses `y`, each
-        frame has its sequence's label.
+        frame has its sequence's target.
 
     Attributes
     ----------
@@ -377,8 +377,8 @@ class Framewise(SequenceTransformer):
         ----------
         X : sequences
             Anything that :class:`TSEArray` reads.
-        y : array-like of shape (n_sequences,), optional
-            Class labels.
+        y : array-like of shape (n_sequences,) or (n_sequences, n_outputs), optional
+            Targets, such as class labels.
         sample_weight : array-like of shape (n_sequences,), optional
             How often each frame of a sequence counts, if the transformer takes weights.
 
@@ -393,17 +393,37 @@ class Framewise(SequenceTransformer):
         """
         self._validate_params()
         sequences = check_sequences(X, estimator=self)
-        per_frame = {}
-        if sample_weight is not None:
-            if not has_fit_parameter(self.transformer, "sample_weight"):
-                raise ValueError(f"sample_weight was given, but {self.transformer!r} takes none")
-            weight = _check_sample_weight(sample_weight, sequences.offsets[1:], dtype=np.float64)
-            per_frame["sample_weight"] = np.repeat(weight, sequences.lengths)
-        if y is not None:
-            targets = check_targets(y, sequences, type(self).__name__)
-            y = np.repeat(targets, sequences.lengths)
-        self.transformer_ = clone(self.transformer).fit(sequences.values, y, **per_frame)
+        per_frame = self._per_frame(sequences, y, sample_weight)
+        self.transformer_ = clone(self.transformer).fit(sequences.values, **per_frame)
         return self
+
+    def fit_transform(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> TSEArray | NDArray[np.floating]:
+        """Fit and transform, by the transformer's own ``fit_transform`` if it has one.
+
+        Parameters
+        ----------
+        X : sequences
+            As in :meth:`fit`.
+        y : array-like of shape (n_sequences,) or (n_sequences, n_outputs), optional
+            As in :meth:`fit`.
+        sample_weight : array-like of shape (n_sequences,), optional
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        TSEArray
+            As :meth:`transform`.
+        """
+        if not hasattr(self.transformer, "fit_transform"):
+            return self.fit(X, y, sample_weight).transform(X)
+        self._validate_params()
+        sequences = check_sequences(X, estimator=self)
+        per_frame = self._per_frame(sequences, y, sample_weight)
+        self.transformer_ = clone(self.transformer)
+        frames = self.transformer_.fit_transform(sequences.values, **per_frame)
+        return self._as_given(X, self._one_of_each(frames, sequences))
 
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
         """Transform each frame.
@@ -421,18 +441,37 @@ class Framewise(SequenceTransformer):
         """
         check_is_fitted(self, "transformer_")
         sequences = check_sequences(X, estimator=self, reset=False)
-        frames = check_array(
-            self.transformer_.transform(sequences.values),
-            input_name=f"the result of {self.transformer_!r}",
-            accept_sparse=False,
-            dtype=[np.float32, np.float64],
-        )
+        frames = self.transformer_.transform(sequences.values)
+        return self._as_given(X, self._one_of_each(frames, sequences))
+
+    def _per_frame(
+        self, sequences: TSEArray, y: ArrayLike | None, sample_weight: ArrayLike | None
+    ) -> dict[str, NDArray[Any]]:
+        """Arguments of the transformer's ``fit``, with what belongs to a sequence for each frame.
+
+        What a target may be is the transformer's to say.
+        """
+        per_frame = {}
+        if y is not None:
+            check_consistent_length(sequences, y)
+            per_frame["y"] = np.repeat(np.asarray(y), sequences.lengths, axis=0)
+        if sample_weight is not None:
+            if not has_fit_parameter(self.transformer, "sample_weight"):
+                raise ValueError(f"sample_weight was given, but {self.transformer!r} takes none")
+            weight = _check_sample_weight(sample_weight, sequences.offsets[1:], dtype=np.float64)
+            per_frame["sample_weight"] = np.repeat(weight, sequences.lengths)
+        return per_frame
+
+    def _one_of_each(self, transformed: Any, sequences: TSEArray) -> TSEArray:
+        """The sequences with these frames instead."""
+        name = f"the result of {self.transformer_!r}"
+        frames = check_array(transformed, input_name=name, dtype=accepted_dtypes(transformed))
         if len(frames) != len(sequences.values):
             raise ValueError(
                 f"{self.transformer_!r} made {len(frames)} frames of {len(sequences.values)}, "
                 "expected one of each"
             )
-        return self._as_given(X, TSEArray.from_packed(frames, sequences.offsets))
+        return TSEArray.from_packed(frames, sequences.offsets)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Names of the features as the transformer gives them.

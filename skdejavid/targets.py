@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
@@ -59,11 +59,15 @@ def class_weights(
         mean = totals.sum() / np.count_nonzero(totals)
         return np.divide(mean, totals, out=np.ones_like(totals), where=totals > 0)[labels]
     for label, weight in class_weight.items():
-        if not 0 <= weight < np.inf:
+        if not (isinstance(weight, Real) and 0 <= weight < np.inf):
             raise ValueError(
-                f"class_weight[{label!r}] must be a finite number of at least 0, got {weight}"
+                f"class_weight[{label!r}] must be a finite number of at least 0, got {weight!r}"
             )
-    return compute_class_weight(dict(class_weight), classes=classes, y=y)[labels]
+    names = classes.tolist()
+    unknown = [label for label in class_weight if label not in names]
+    if unknown:
+        raise ValueError(f"class_weight[{unknown[0]!r}] is of a class that is not in y: {names}")
+    return np.array([float(class_weight.get(name, 1.0)) for name in names])[labels]
 
 
 def scaled_weights(sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -83,7 +87,7 @@ def positive_weights(sample_weight: NDArray[np.float64], y: NDArray[Any]) -> NDA
     lost = np.setdiff1d(y, y[kept])
     if len(lost):
         warnings.warn(
-            f"all samples of class {lost[0]!r} have zero sample_weight: the class is left out",
+            f"all samples of class {lost.tolist()[0]!r} have zero weight: the class is left out",
             UserWarning,
             stacklevel=4,  # the caller of fit
         )

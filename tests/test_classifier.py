@@ -382,6 +382,18 @@ def test_balanced_classes_raise_the_balanced_accuracy(imbalanced):
     assert scores[1] > scores[0] + 0.1
 
 
+def test_balancing_counts_sample_weights_as_repetitions(orders):
+    X, y = orders[0][:30].astype(np.float64), orders[1][:30]
+    weight = np.arange(30) % 3
+    settings = QUICK | {"batch_size": 60, "class_weight": "balanced"}
+    weighted = DejaVidClassifier(**settings).fit(X, y, sample_weight=weight)
+    order = np.repeat(np.arange(30), weight)
+    repeated = DejaVidClassifier(**settings).fit(X[order], y[order])
+    np.testing.assert_allclose(weighted.centroids_, repeated.centroids_, rtol=1e-7, atol=1e-9)
+    counts = np.bincount(y, weight)
+    assert counts.min() < counts.max()
+
+
 def test_class_weights_are_sample_weights(orders):
     X, y = orders
     weight = np.linspace(1, 2, len(y))
@@ -391,16 +403,23 @@ def test_class_weights_are_sample_weights(orders):
     np.testing.assert_array_equal(by_class.centroids_, by_sample.centroids_)
 
 
-def test_early_stopping_learns_from_the_rest_alone(orders):
+STOPPING = QUICK | {"early_stopping": True, "validation_fraction": 0.4, "n_iter_no_change": 5}
+
+
+def split_of(y):
+    """The parts that fits with `STOPPING` learn from and hold out."""
+    split = StratifiedShuffleSplit(1, test_size=0.4, random_state=np.random.RandomState(0))
+    ((learned, held_out),) = split.split(y, y)
+    return np.sort(learned), np.sort(held_out)
+
+
+def test_early_stopping_keeps_what_is_best_for_the_held_out_part(orders):
     X, y = orders
-    settings = QUICK | {"n_epochs": 60, "early_stopping": True, "n_iter_no_change": 5}
-    clf = DejaVidClassifier(validation_fraction=0.4, **settings).fit(X, y)
+    clf = DejaVidClassifier(**STOPPING | {"n_epochs": 60}).fit(X, y)
     losses = clf.history_["validation_loss"]
     assert clf.best_iter_ == losses.argmin() + 1
     assert clf.n_iter_ == len(losses) in (60, clf.best_iter_ + 5)
-    split = StratifiedShuffleSplit(1, test_size=0.4, random_state=np.random.RandomState(0))
-    ((_, held_out),) = split.split(y, y)
-    held_out = np.sort(held_out)
+    _, held_out = split_of(y)
     np.testing.assert_allclose(
         log_loss(y[held_out], clf.predict_proba(X[held_out])), losses.min(), rtol=1e-5
     )
@@ -409,10 +428,27 @@ def test_early_stopping_learns_from_the_rest_alone(orders):
     )
 
 
-def test_too_few_sequences_to_hold_some_out_is_said(orders):
+def test_nothing_is_learned_from_the_held_out_part(orders):
     X, y = orders
-    with pytest.raises(ValueError, match=r"early_stopping cannot hold out validation_fraction=0.1"):
-        DejaVidClassifier(early_stopping=True, **QUICK).fit(X[:12], y[:12])
+    other = list(X)
+    for i in split_of(y)[1]:
+        other[i] = 9 * other[i][::-1] + 1
+    plain, changed = (
+        DejaVidClassifier(**STOPPING).fit(sequences, y).history_ for sequences in (X, other)
+    )
+    np.testing.assert_array_equal(plain["loss"], changed["loss"])
+    assert not np.allclose(plain["validation_loss"], changed["validation_loss"])
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction"), [((2, 2, 2), 0.1), ((38, 2), 0.9), ((2, 38), 0.9), ((20, 16, 4), 0.9)]
+)
+def test_too_few_sequences_to_hold_some_out_is_said(counts, fraction, rng):
+    X, y = rng.standard_normal((sum(counts), 9, 1)), np.repeat(np.arange(len(counts)), counts)
+    clf = DejaVidClassifier(early_stopping=True, validation_fraction=fraction, **QUICK)
+    message = f"early_stopping cannot hold out validation_fraction={fraction} of {len(y)} sequences"
+    with pytest.raises(ValueError, match=message):
+        clf.fit(X, y)
 
 
 def test_parts_of_distances_add_up_to_them(fitted, orders):
@@ -430,7 +466,7 @@ def test_parts_of_distances_add_up_to_them(fitted, orders):
 
 def test_a_class_without_weight_is_left_out_with_a_warning(orders):
     X, y = orders
-    with pytest.warns(UserWarning, match=r"all samples of class .*4.* have zero sample_weight"):
+    with pytest.warns(UserWarning, match=r"all samples of class .*4.* have zero weight"):
         clf = DejaVidClassifier(**QUICK).fit(X, y, sample_weight=(y != 4).astype(float))
     assert clf.classes_.tolist() == [0, 1, 2, 3, 5]
 
@@ -599,7 +635,7 @@ def test_progress_is_shown_only_when_asked_for(orders, capsys):
 
 def test_warnings_point_to_the_line_that_fits(orders):
     X, y = orders
-    with pytest.warns(UserWarning, match="zero sample_weight") as caught:
+    with pytest.warns(UserWarning, match="zero weight") as caught:
         DejaVidClassifier(**QUICK).fit(X, y, sample_weight=y > 0)
     assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match="no gradient for 2 classes") as caught:

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "logits": set(),
     "statistics": {"sequences"},
     "targets": {"sequences"},
-    "preprocessing": {"sequences", "statistics", "targets"},
+    "preprocessing": {"reading", "sequences"},
     "nn": {"alignment", "sequences"},
     "training": {"alignment", "logits", "sequences"},
     "classifier": {

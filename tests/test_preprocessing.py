@@ -5,12 +5,17 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, clone
+from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    OneHotEncoder,
+    StandardScaler,
+)
 
 from skdejavid import DejaVidClassifier, Framewise, Resample, TimeDifferences, TSEArray
 from skdejavid.preprocessing import resample, with_differences
@@ -189,6 +194,44 @@ def test_nothing_of_a_test_fold_is_fitted(ragged):
     assert cross_val_score(model, X, y, cv=folds).mean() < 0.75
     leaked = model[0].fit_transform(X, y)
     assert cross_val_score(model[1], leaked, y, cv=folds).mean() > 0.9
+
+
+class CrossFitting(BaseEstimator):
+    """Gives other results while fitting, as scikit-learn's TargetEncoder does."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X
+
+    def fit_transform(self, X, y=None):
+        return X + y[:, None]
+
+
+def test_fit_transform_is_that_of_the_transformer(ragged):
+    X, y = TSEArray(ragged[0]), ragged[1]
+    fitted = Framewise(CrossFitting()).fit_transform(X, y)
+    np.testing.assert_array_equal(fitted.values, X.values + np.repeat(y, X.lengths)[:, None])
+    later = Framewise(CrossFitting()).fit(X, y).transform(X)
+    np.testing.assert_array_equal(later.values, X.values)
+
+
+def test_targets_may_be_anything_that_the_transformer_takes(ragged):
+    X = TSEArray(ragged[0])
+    y = np.linspace(0, 1, 24).reshape(12, 2)
+    projected = Framewise(PLSRegression(1)).fit(X, y).transform(X)
+    expected = PLSRegression(1).fit(X.values, np.repeat(y, X.lengths, axis=0)).transform(X.values)
+    np.testing.assert_allclose(projected.values, expected)
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[12, 11\]"):
+        Framewise(PLSRegression(1)).fit(X, y[1:])
+
+
+def test_integers_that_a_transformer_makes_are_kept_exactly():
+    X = TSEArray([np.full((2, 1), 16777217.0)])
+    integers = Framewise(FunctionTransformer(np.int64)).fit_transform(X)
+    assert integers.values.dtype == np.float64
+    assert integers[0].tolist() == [[16777217.0]] * 2
 
 
 def test_names_of_features_are_those_of_the_transformer():

@@ -37,7 +37,7 @@ CONTAINERS = pytest.mark.parametrize(
 
 
 # One check gives all weight to one class; that this is said is tested in test_classifier.py.
-@pytest.mark.filterwarnings("ignore:all samples of class .* have zero sample_weight")
+@pytest.mark.filterwarnings("ignore:all samples of class .* have zero weight")
 @parametrize_with_checks(
     [DejaVidClassifier(), TimeDifferences(), Resample(), Framewise(StandardScaler())]
 )

@@ -74,12 +74,12 @@ def test_weights_are_those_of_named_classes_and_else_1():
     assert factors.tolist() == [2.0, 0.0, 1.0, 2.0]
 
 
-@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), None, "1"])
 def test_weights_of_classes_that_are_no_weights_are_refused(weight):
     with pytest.raises(ValueError, match=r"class_weight\['b'\] must be a finite number"):
         class_weights({"a": 1.0, "b": weight}, np.array(["a", "b"]), np.ones(2))
 
 
 def test_weights_of_classes_that_are_not_there_are_refused():
-    with pytest.raises(ValueError, match="not in class_weight"):
-        class_weights({"z": 1.0}, np.array(["a", "b"]), np.ones(2))
+    with pytest.raises(ValueError, match=r"class_weight\['z'\] is of a class that is not in y"):
+        class_weights({"a": 1.0, "z": 1.0}, np.array(["a", "b"]), np.ones(2))
