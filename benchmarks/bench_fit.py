@@ -45,6 +45,7 @@ def epoch_over_elements(path_refresh, n_sequences=3570, n_epochs=9):
     matcher = Matcher(centroids, np.log(weights + 0.1), scale)
     settings = TrainingSettings(
         normalization="layer",
+        temperature=1.0,
         learn_weights=True,
         learn_centroids=True,
         diagonal=False,

@@ -13,7 +13,7 @@ of code begin a new file.
 
 Choices are made with ``--folds``, which looks at the training parts only, and judged without.
 Each run has one thread, and its seconds are those of the processor; before they are counted the
-model is fitted to four sequences of each class, so that nothing is compiled or loaded within them.
+model is fitted to five sequences of each class, so that nothing is compiled or loaded within them.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def evaluate(run, folder):
     data = sets.load(run.set, folder)
     if run.fold is not None:
         data = data.fold(run.fold, run.n_folds)
-    few = np.concatenate([np.flatnonzero(data.y_train == c)[:4] for c in np.unique(data.y_train)])
+    few = np.concatenate([np.flatnonzero(data.y_train == c)[:5] for c in np.unique(data.y_train)])
     record = run._asdict()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # others' are not for the table
