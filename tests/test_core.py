@@ -27,7 +27,7 @@ SHAPES = st.tuples(
     st.lists(st.integers(1, 9), min_size=1, max_size=4),  # n_frames of each sequence
     st.sampled_from([1, 2, 3, 4, 5, 9]),  # n_centroids
     st.integers(1, 6),  # n_timesteps
-    st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 21, 255, 256, 257, 513, 1025]),  # n_features
+    st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 21, 64, 65, 255, 256, 257, 513, 1025]),  # n_features
 )
 SMALLEST = ([1], 1, 1, 1)
 
@@ -105,7 +105,7 @@ def test_real_numbers_are_exact_but_for_rounding(dtype, diagonal, shapes, seed):
 @pytest.mark.parametrize(
     ("dtype", "n_frames"), [(np.float32, 33), (np.float32, 3), (np.float64, 3)]
 )
-@pytest.mark.parametrize("n_features", [1, 2, 12, 100, 255, 256, 257, 1459, 6328])
+@pytest.mark.parametrize("n_features", [1, 2, 12, 48, 64, 65, 100, 255, 256, 257, 1459, 6328])
 def test_errors_stay_within_twice_those_of_numpy(dtype, n_frames, n_features):
     errors, errors_along, numpy_errors = [], [], []
     for seed in range(200):
@@ -591,6 +591,7 @@ ODD_SIZES = [
     ([1], 1, 1, 1),
     ([7, 1, 95, 97, 3], 9, 5, 3),
     ([33, 200, 2], 17, 8, 12),
+    ([150, 1, 310], 19, 7, 64),
     ([13, 6, 5], 5, 3, 1030),
     ([4], 8, 32, 2049),
     ([120, 7, 90, 33], 17, 8, 513),  # work for two threads
