@@ -27,7 +27,7 @@ SHAPES = st.tuples(
     st.lists(st.integers(1, 9), min_size=1, max_size=4),  # n_frames of each sequence
     st.sampled_from([1, 2, 3, 4, 5, 9]),  # n_centroids
     st.integers(1, 6),  # n_timesteps
-    st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 21, 64, 65, 255, 256, 257, 513, 1025]),  # n_features
+    st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 21, 64, 65, 255, 256, 257, 513, 1025]),
 )
 SMALLEST = ([1], 1, 1, 1)
 
