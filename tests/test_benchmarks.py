@@ -239,3 +239,14 @@ def test_every_benchmark_is_in_the_readme():
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").rglob("*.json")))
 def test_results_are_readable(path):
     assert json.loads(path.read_text())
+
+
+@NO_H5PY
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks" / "results").rglob("*.jsonl")), ids=lambda path: path.stem
+)
+def test_results_are_of_models_that_can_be_made(path, benchmarks):
+    records = benchmarks("evaluate").read(path)
+    assert len(records) >= 100
+    for model in {run.model for run in records}:
+        benchmarks("models").make(model, 0)
