@@ -5,10 +5,7 @@ python benchmarks/bench_peers.py
 
 import argparse
 import json
-import os
 from pathlib import Path
-
-os.environ["NUMBA_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import torch
