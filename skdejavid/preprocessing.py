@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import (
@@ -232,7 +232,7 @@ class TimeDifferences(SequenceTransformer):
         return np.array(names + changes, dtype=object)
 
 
-class Resample(SequenceTransformer):
+class Resample(OneToOneFeatureMixin, SequenceTransformer):
     """Give all sequences the same number of frames, by linear interpolation over time.
 
     For models that need sequences of one length; alignment does not.
@@ -309,21 +309,6 @@ class Resample(SequenceTransformer):
         sequences = check_sequences(X, estimator=self, reset=False)
         return self._as_given(X, TSEArray(resample(sequences.view(), self.n_timesteps_)))
 
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Names of the features, which stay as they are.
-
-        Parameters
-        ----------
-        input_features : array-like of str, optional
-            Names of the features of `X`. None takes ``feature_names_in_``, or ``x0``, ``x1``, ...
-
-        Returns
-        -------
-        ndarray of str
-        """
-        check_is_fitted(self, "n_timesteps_")
-        return _check_feature_names_in(self, input_features)
-
 
 class Framewise(SequenceTransformer):
     """Apply a transformer of tables to the frames of all sequences.
@@ -391,9 +376,7 @@ class Framewise(SequenceTransformer):
         ValueError
             If `sample_weight` is given and the transformer takes none, or as the transformer.
         """
-        self._validate_params()
-        sequences = check_sequences(X, estimator=self)
-        per_frame = self._per_frame(sequences, y, sample_weight)
+        sequences, per_frame = self._check_fit(X, y, sample_weight)
         self.transformer_ = clone(self.transformer).fit(sequences.values, **per_frame)
         return self
 
@@ -418,11 +401,10 @@ class Framewise(SequenceTransformer):
         """
         if not hasattr(self.transformer, "fit_transform"):
             return self.fit(X, y, sample_weight).transform(X)
-        self._validate_params()
-        sequences = check_sequences(X, estimator=self)
-        per_frame = self._per_frame(sequences, y, sample_weight)
-        self.transformer_ = clone(self.transformer)
-        frames = self.transformer_.fit_transform(sequences.values, **per_frame)
+        sequences, per_frame = self._check_fit(X, y, sample_weight)
+        transformer = clone(self.transformer)
+        frames = transformer.fit_transform(sequences.values, **per_frame)
+        self.transformer_ = transformer
         return self._as_given(X, self._one_of_each(frames, sequences))
 
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
@@ -444,13 +426,15 @@ class Framewise(SequenceTransformer):
         frames = self.transformer_.transform(sequences.values)
         return self._as_given(X, self._one_of_each(frames, sequences))
 
-    def _per_frame(
-        self, sequences: TSEArray, y: ArrayLike | None, sample_weight: ArrayLike | None
-    ) -> dict[str, NDArray[Any]]:
-        """Arguments of the transformer's ``fit``, with what belongs to a sequence for each frame.
+    def _check_fit(
+        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
+    ) -> tuple[TSEArray, dict[str, NDArray[Any]]]:
+        """The sequences, and for each of their frames what ``fit`` of the transformer takes beside.
 
         What a target may be is the transformer's to say.
         """
+        self._validate_params()
+        sequences = check_sequences(X, estimator=self)
         per_frame = {}
         if y is not None:
             check_consistent_length(sequences, y)
@@ -460,7 +444,7 @@ class Framewise(SequenceTransformer):
                 raise ValueError(f"sample_weight was given, but {self.transformer!r} takes none")
             weight = _check_sample_weight(sample_weight, sequences.offsets[1:], dtype=np.float64)
             per_frame["sample_weight"] = np.repeat(weight, sequences.lengths)
-        return per_frame
+        return sequences, per_frame
 
     def _one_of_each(self, transformed: Any, sequences: TSEArray) -> TSEArray:
         """The sequences with these frames instead."""

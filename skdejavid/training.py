@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,8 +88,29 @@ class Matcher:
         self.weights /= feature_scale
         self.feature_scale = feature_scale
 
+    @property
+    def parameters(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Centroids and weights, themselves and not copies."""
+        return self.centroids, self.weights
+
     def is_finite(self) -> bool:
-        return all(bool(np.isfinite(array).all()) for array in (self.centroids, self.weights))
+        return all(bool(np.isfinite(array).all()) for array in self.parameters)
+
+
+class _Snapshot:
+    """A copy of a matcher's parameters, taken anew whenever they are good ones to go back to."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        self._matcher = matcher
+        self.parameters = matcher.centroids.copy(), matcher.weights.copy()
+
+    def take(self) -> None:
+        for kept, current in zip(self.parameters, self._matcher.parameters, strict=True):
+            np.copyto(kept, current)
+
+    def restore(self) -> None:
+        for kept, current in zip(self.parameters, self._matcher.parameters, strict=True):
+            np.copyto(current, kept)
 
 
 def train(
@@ -185,7 +206,8 @@ class _Trainer:
     """The state of a training run between its batches.
 
     Arrays of the size of the parameters are what a large model consists of. There are ten:
-    centroids and weights, as many that are frozen, two moments of each, and two gradients.
+    centroids and weights, as many that are frozen, two moments of each, and two gradients. Held-out
+    data add two, the best so far.
     """
 
     def __init__(self, data: TrainingData, matcher: Matcher, settings: TrainingSettings) -> None:
@@ -194,7 +216,7 @@ class _Trainer:
         is_global = settings.normalization == "global"
         self.scale = settings.temperature * self._measure_scale() if is_global else 1.0
         if settings.n_epochs > 0:
-            self._frozen = matcher.centroids.copy(), matcher.weights.copy()
+            self._frozen = _Snapshot(matcher)
             self._gradients = np.empty_like(matcher.centroids), np.empty_like(matcher.weights)
             scale = matcher.feature_scale
             self._centroid_moves = _Adam(matcher.centroids, scale, settings.n_threads)
@@ -217,8 +239,7 @@ class _Trainer:
                 return None
             if i == 0:
                 # Only now is it certain that these parameters are good ones to go back to.
-                np.copyto(self._frozen[0], self._matcher.centroids)
-                np.copyto(self._frozen[1], self._matcher.weights)
+                self._frozen.take()
             total_loss += loss
             n_correct += float(sample_weight @ hits)
             if settings.learn_centroids:
@@ -238,10 +259,7 @@ class _Trainer:
     def judge(self, held_out: TrainingData) -> dict[str, float]:
         """Mean loss and accuracy of data that nothing is learned from, by current parameters."""
         total_loss = n_correct = 0.0
-        for batch in _split(np.arange(len(held_out.labels)), self._settings.batch_size):
-            parameters = self._matcher.centroids, self._matcher.weights
-            problem = self._align(held_out.sequences.view(batch), parameters)
-            distances = problem.distances(self._settings.diagonal)
+        for batch, distances in self._distances(held_out):
             labels, sample_weight = held_out.labels[batch], held_out.sample_weight[batch]
             losses, _ = cross_entropy(distances, labels, self._settings.normalization, self.scale)
             total_loss += float(sample_weight @ losses)
@@ -252,8 +270,7 @@ class _Trainer:
 
     def restore(self) -> None:
         """Go back to the parameters at the start of the last epoch whose first loss was finite."""
-        np.copyto(self._matcher.centroids, self._frozen[0])
-        np.copyto(self._matcher.weights, self._frozen[1])
+        self._frozen.restore()
 
     def _evaluate(
         self, batch: NDArray[np.intp], *, is_first: bool
@@ -266,11 +283,11 @@ class _Trainer:
         settings = self._settings
         sequences = self._data.sequences.view(batch)
         labels = self._data.labels[batch]
-        live = self._align(sequences, (self._matcher.centroids, self._matcher.weights))
+        live = self._align(sequences, self._matcher.parameters)
         if is_first or settings.path_refresh == "batch":
             distances, runs = live.paths(settings.diagonal)
         else:
-            _, runs = self._align(sequences, self._frozen).paths(settings.diagonal)
+            _, runs = self._align(sequences, self._frozen.parameters).paths(settings.diagonal)
             distances = live.distances_along(runs)
         losses, by_distances = cross_entropy(distances, labels, settings.normalization, self.scale)
         mean_weight = self._total_weight / len(self._data.labels)
@@ -286,32 +303,31 @@ class _Trainer:
     def _measure_scale(self) -> float:
         """The mean standard deviation of a sample's distances, 1 if they are all the same."""
         total = 0.0
-        for batch in _split(np.arange(len(self._data.labels)), self._settings.batch_size):
-            parameters = self._matcher.centroids, self._matcher.weights
-            problem = self._align(self._data.sequences.view(batch), parameters)
-            distances = problem.distances(self._settings.diagonal)
+        for batch, distances in self._distances(self._data):
             total += float(self._data.sample_weight[batch] @ deviations(distances))
         return total / self._total_weight or 1.0
 
+    def _distances(
+        self, data: TrainingData
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        """Indices of one batch after the other, and their distances by the current parameters."""
+        for batch in _split(np.arange(len(data.labels)), self._settings.batch_size):
+            problem = self._align(data.sequences.view(batch), self._matcher.parameters)
+            yield batch, problem.distances(self._settings.diagonal)
 
-class _BestEpoch:
-    """A copy of the parameters that had the least loss on held-out data."""
+
+class _BestEpoch(_Snapshot):
+    """The parameters that had the least loss on held-out data."""
 
     def __init__(self, matcher: Matcher) -> None:
-        self._matcher = matcher
-        self._kept = matcher.centroids.copy(), matcher.weights.copy()
+        super().__init__(matcher)
         self._loss = math.inf
         self.epoch = 0  # before the first
 
     def keep_if_lower(self, epoch: int, loss: float) -> None:
         if loss < self._loss:
             self.epoch, self._loss = epoch, loss
-            np.copyto(self._kept[0], self._matcher.centroids)
-            np.copyto(self._kept[1], self._matcher.weights)
-
-    def restore(self) -> None:
-        np.copyto(self._matcher.centroids, self._kept[0])
-        np.copyto(self._matcher.weights, self._kept[1])
+            self.take()
 
 
 class _Adam:

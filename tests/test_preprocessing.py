@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -215,6 +216,14 @@ def test_fit_transform_is_that_of_the_transformer(ragged):
     np.testing.assert_array_equal(fitted.values, X.values + np.repeat(y, X.lengths)[:, None])
     later = Framewise(CrossFitting()).fit(X, y).transform(X)
     np.testing.assert_array_equal(later.values, X.values)
+
+
+def test_a_fit_that_fails_leaves_framewise_unfitted(ragged):
+    transformer = Framewise(PCA(99))
+    with pytest.raises(ValueError, match="n_components=99"):
+        transformer.fit_transform(ragged[0])
+    with pytest.raises(NotFittedError):
+        transformer.transform(ragged[0])
 
 
 def test_targets_may_be_anything_that_the_transformer_takes(ragged):

@@ -2,7 +2,6 @@
 // tiles of cost.hpp would leave lanes empty there, and adding up lanes would take most of the time.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "cost.hpp"
