@@ -305,7 +305,7 @@ def _check_parameters(
         )
     if factors.min() < 0:
         raise ValueError(f"weights must be at least 0, got {factors.min()}")
-    dtype = np.result_type(sequences.values, centers, factors)
+    dtype = np.result_type(sequences.frame_dtype, centers, factors)
     return (
         sequences.astype(dtype).view(),
         centers.astype(dtype, copy=False),

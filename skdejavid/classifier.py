@@ -401,7 +401,7 @@ class DejaVidClassifier(
         targets = check_targets(y, sequences, type(self).__name__)
         # Of its second argument it takes no more than the number of samples.
         weight = _check_sample_weight(
-            sample_weight, sequences.offsets[1:], dtype=np.float64, ensure_non_negative=True
+            sample_weight, sequences.lengths, dtype=np.float64, ensure_non_negative=True
         )
         weight = scaled_weights(weight)
         weight = scaled_weights(weight * class_weights(self.class_weight, targets, weight))
@@ -544,7 +544,8 @@ class DejaVidClassifier(
         if self.differences is None:
             return ()
         if isinstance(self.differences, str):  # "auto"
-            return _LAGS if sequences.values.size <= _MOST_NUMBERS_TO_DIFFER else ()
+            n_numbers = sequences.total_frames * sequences.n_features
+            return _LAGS if n_numbers <= _MOST_NUMBERS_TO_DIFFER else ()
         return check_lags(self.differences, "differences")
 
     def _with_differences(self, sequences: TSEArray) -> TSEArray:
@@ -565,7 +566,7 @@ class DejaVidClassifier(
         held_out = None
         if self.early_stopping:
             data, held_out = self._hold_out(data, random_state)
-        feature_scale = np.ones(data.sequences.n_features, dtype=data.sequences.values.dtype)
+        feature_scale = np.ones(data.sequences.n_features, dtype=data.sequences.frame_dtype)
         if self.standardize:
             feature_scale = standard_deviations(data.sequences, data.sample_weight)
         centroids = self._barycenters(data, feature_scale, random_state)

@@ -57,13 +57,13 @@ def with_differences(sequences: TSEArray, lags: Sequence[Lag]) -> TSEArray:
     or the last and the first where the sequence ends before. A fraction is rounded to whole frames,
     at least one.
     """
-    values, lengths = sequences.values, sequences.lengths
-    n_features = sequences.n_features
-    expanded = np.empty((len(values), n_features * (1 + len(lags))), dtype=values.dtype)
-    expanded[:, :n_features] = values
-    first = np.repeat(sequences.offsets[:-1], lengths)
-    last = np.repeat(sequences.offsets[1:] - 1, lengths)
-    rows = np.arange(len(values))
+    values, starts, lengths = sequences.view()
+    n_features, n_rows = sequences.n_features, sequences.total_frames
+    first = np.repeat(starts, lengths)
+    last = np.repeat(starts + lengths - 1, lengths)
+    rows = np.arange(n_rows) + np.repeat(starts - sequences.offsets[:-1], lengths)
+    expanded = np.empty((n_rows, n_features * (1 + len(lags))), dtype=values.dtype)
+    expanded[:, :n_features] = values[rows]
     for i, lag in enumerate(lags, start=1):
         later, earlier = (np.repeat(half, lengths) for half in _halves(lag, lengths))
         target = expanded[:, i * n_features : (i + 1) * n_features]
@@ -72,7 +72,7 @@ def with_differences(sequences: TSEArray, lags: Sequence[Lag]) -> TSEArray:
             values[np.maximum(rows - earlier, first)],
             out=target,
         )
-    return TSEArray.from_packed(expanded, sequences.offsets)
+    return TSEArray.from_packed(expanded, sequences.offsets, sequences.spans)
 
 
 def _halves(lag: Lag, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -442,7 +442,7 @@ class Framewise(SequenceTransformer):
         if sample_weight is not None:
             if not has_fit_parameter(self.transformer, "sample_weight"):
                 raise ValueError(f"sample_weight was given, but {self.transformer!r} takes none")
-            weight = _check_sample_weight(sample_weight, sequences.offsets[1:], dtype=np.float64)
+            weight = _check_sample_weight(sample_weight, sequences.lengths, dtype=np.float64)
             per_frame["sample_weight"] = np.repeat(weight, sequences.lengths)
         return sequences, per_frame
 
@@ -450,12 +450,12 @@ class Framewise(SequenceTransformer):
         """The sequences with these frames instead."""
         name = f"the result of {self.transformer_!r}"
         frames = check_array(transformed, input_name=name, dtype=accepted_dtypes(transformed))
-        if len(frames) != len(sequences.values):
+        if len(frames) != sequences.total_frames:
             raise ValueError(
-                f"{self.transformer_!r} made {len(frames)} frames of {len(sequences.values)}, "
+                f"{self.transformer_!r} made {len(frames)} frames of {sequences.total_frames}, "
                 "expected one of each"
             )
-        return TSEArray.from_packed(frames, sequences.offsets)
+        return TSEArray.from_packed(frames, sequences.offsets, sequences.spans)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Names of the features as the transformer gives them.

@@ -44,6 +44,15 @@ def test_differences_stay_within_their_sequence(lengths, lags):
         np.testing.assert_array_equal(expanded, expected)
 
 
+@given(st.lists(st.integers(0, 11), min_size=1, max_size=6), st.lists(LAGS, max_size=3))
+def test_differences_of_a_selection_are_those_of_its_copy(selected, lags):
+    rng = np.random.default_rng(0)
+    X = TSEArray([rng.standard_normal((n, 2)) for n in range(1, 13)])[selected]
+    expanded, expected = with_differences(X, lags), with_differences(X.packed(), lags)
+    np.testing.assert_array_equal(expanded.values, expected.values)
+    assert expanded.offsets.tolist() == expected.offsets.tolist()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_type_stays_and_the_input_is_not_written_to(dtype, ragged):
     X = TSEArray([x.astype(dtype) for x in ragged[0]])
@@ -293,3 +302,22 @@ def test_a_table_of_single_frames_stays_one(transformer, rng):
 def test_a_table_that_is_stretched_is_none(rng):
     X = rng.standard_normal((5, 3))
     assert Resample(2).fit_transform(X).lengths.tolist() == [2] * 5
+
+
+@pytest.mark.parametrize(
+    "transformer", [TimeDifferences(), Framewise(StandardScaler())], ids=["lags", "framewise"]
+)
+def test_spans_of_time_stay_with_their_frames(transformer, ragged):
+    X = TSEArray(ragged[0])
+    spans = np.arange(156.0).reshape(78, 2)
+    X = TSEArray.from_packed(X.values, X.offsets, spans)[[7, 2]]
+    expected = np.concatenate([spans[28:36], spans[3:6]])
+    np.testing.assert_array_equal(X.spans, expected)
+    for transformed in (transformer.fit_transform(X), transformer.fit(X).transform(X)):
+        np.testing.assert_array_equal(transformed.spans, expected)
+
+
+def test_resampled_frames_stand_for_no_span_of_time(ragged):
+    X = TSEArray(ragged[0])
+    X = TSEArray.from_packed(X.values, X.offsets, np.zeros((78, 2)))
+    assert Resample().fit_transform(X).spans is None

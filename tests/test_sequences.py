@@ -1,5 +1,6 @@
 import copy
 import pickle
+from unittest import mock
 
 import joblib
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
 
-from skdejavid import TSEArray, check_sequences
+from skdejavid import DejaVidClassifier, TSEArray, check_sequences
+from skdejavid import sequences as sequences_module
 
 SEQUENCES = st.lists(st.integers(1, 6), min_size=1, max_size=8).map(
     lambda lengths: [np.arange(n * 2.0).reshape(n, 2) + 100.0 * i for i, n in enumerate(lengths)]
@@ -117,19 +119,20 @@ def test_one_wide_sequence_widens_all():
     assert X.values.dtype == np.float64
 
 
+def keys(n):
+    """All that selects some of n sequences."""
+    mask = st.lists(st.booleans(), min_size=n, max_size=n).map(lambda m: np.array(m, dtype=bool))
+    if n == 0:
+        return st.one_of(st.slices(0), mask)
+    indices = st.lists(st.integers(-n, n - 1), max_size=6)
+    as_array = indices.map(lambda key: np.array(key, dtype=np.intp))
+    return st.one_of(st.slices(n), indices, as_array, mask)
+
+
 @given(SEQUENCES, st.data())
 def test_slicing_is_that_of_an_object_array(sequences, data):
     X, expected = TSEArray(sequences), as_objects(sequences)
-    n = len(sequences)
-    index = st.integers(-n, n - 1)
-    key = data.draw(
-        st.one_of(
-            st.slices(n),
-            st.lists(index, max_size=6),
-            st.lists(index, max_size=6).map(lambda key: np.array(key, dtype=np.intp)),
-            st.lists(st.booleans(), min_size=n, max_size=n).map(np.array),
-        )
-    )
+    key = data.draw(keys(len(sequences)))
     for form in (key, (key, Ellipsis), (key,), (Ellipsis, key)):
         assert_holds(X[form], expected[key])
     assert_holds(X[...], expected)
@@ -146,8 +149,66 @@ def test_an_integer_gives_a_view_of_one_sequence(sequences, data):
 
 def test_a_contiguous_slice_copies_nothing(ragged):
     X = TSEArray(ragged[0])
-    assert np.shares_memory(X[2:7].values, X.values)
+    for selection in (X[2:7], X[[2, 3, 4, 5, 6]], X[::3][1:2], X[::-1][5:6]):
+        assert np.shares_memory(selection.values, X.values)
+        assert selection.values is selection.values
+        assert selection.packed() is selection
     assert X[2:7].offsets[0] == 0
+
+
+@given(SEQUENCES, st.data())
+def test_slices_of_slices_are_views_of_the_first(sequences, data):
+    X = Y = TSEArray(sequences)
+    expected = as_objects(sequences)
+    for _ in range(3):
+        key = data.draw(keys(len(Y)))
+        Y, expected = Y[key], expected[key]
+        assert_holds(Y, expected)
+        for mine in Y:
+            assert np.shares_memory(mine, X.values)
+        assert_is_view(Y.view(), expected)
+
+
+def assert_is_view(view, expected):
+    for start, length, theirs in zip(view.starts, view.lengths, expected, strict=True):
+        np.testing.assert_array_equal(view.values[start : start + length], theirs)
+
+
+@given(SEQUENCES, st.data(), st.integers(1, 9))
+def test_values_of_a_selection_are_its_frames_one_after_the_other(sequences, data, n_numbers):
+    key = data.draw(keys(len(sequences)))
+    X = TSEArray(sequences)[key]
+    expected = np.concatenate([np.empty((0, 2)), *as_objects(sequences)[key]])
+    np.testing.assert_array_equal(X.values, expected)
+    assert X.offsets.tolist() == [0, *np.cumsum([len(x) for x in X])]
+    assert (X.total_frames, X.n_features, X.frame_dtype) == (len(expected), 2, np.float64)
+    assert X.nbytes == X.values.nbytes + X.offsets.nbytes
+    with mock.patch.object(sequences_module, "_NUMBERS_PER_CHUNK", n_numbers):
+        chunks = list(X.chunks())
+        np.testing.assert_array_equal(X.astype(np.float32).values, expected.astype(np.float32))
+    assert [rows.start for rows, _ in chunks] == [0, *(rows.stop for rows, _ in chunks)][:-1]
+    assert sum(len(frames) for _, frames in chunks) == len(expected)
+    for rows, frames in chunks:
+        np.testing.assert_array_equal(frames, expected[rows])
+        assert frames.size <= max(n_numbers, 2)
+
+
+def test_a_packed_copy_has_memory_of_its_own(ragged):
+    X = TSEArray(ragged[0])
+    scattered = X[[5, 1]]
+    for values in (scattered.values, scattered.packed().values):
+        assert not np.shares_memory(values, X.values)
+    assert_holds(scattered.packed(), [ragged[0][5], ragged[0][1]])
+    assert X.packed() is X
+
+
+def test_where_sequences_lie_cannot_be_changed(ragged):
+    for X in (TSEArray(ragged[0]), TSEArray(ragged[0])[::2]):
+        for array in (X.offsets, X.view().starts, X.view().lengths):
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 1
+        X.lengths[:] = 0
+        assert (X.lengths > 0).all()
 
 
 @pytest.mark.parametrize("key", [12, -13, np.int64(99), [0, 12], (0, 1), True, "a", 1.5, [[0]]])
@@ -184,9 +245,140 @@ def test_it_survives_pickling_and_copying(round_trip, ragged):
     assert_holds(round_trip(X[3:5]), ragged[0][3:5])
 
 
-def test_a_pickled_slice_does_not_carry_the_rest(rng):
-    X = TSEArray(rng.standard_normal((1000, 5, 2)))
-    assert len(pickle.dumps(X[10:12])) < 2000
+@pytest.mark.parametrize("key", [slice(10, 12), [700, 3], slice(0, 1000, 400)], ids=str)
+def test_a_pickled_slice_does_not_carry_the_rest(key, rng):
+    array = rng.standard_normal((1000, 5, 2))
+    X = TSEArray(array)[key]
+    assert len(pickle.dumps(X)) < 2000
+    assert_holds(X, list(array[key]))
+
+
+def test_a_shallow_copy_is_a_view_and_a_deep_one_is_not(ragged):
+    X = TSEArray(ragged[0])
+    selection = X[::2]
+    assert np.shares_memory(copy.copy(selection)[1], X[2])
+    assert not np.shares_memory(copy.deepcopy(selection)[1], X[2])
+
+
+@pytest.fixture
+def mapped(tmp_path, rng):
+    """600 sequences of 5 frames in a memory map, and the file's path."""
+    path = tmp_path / "frames.npy"
+    np.save(path, rng.standard_normal((3000, 4)))
+    return TSEArray.from_packed(np.load(path, mmap_mode="r"), np.arange(0, 3001, 5)), path
+
+
+def test_a_memory_map_stays_one(mapped):
+    X, path = mapped
+    for Y in (X, X[100:300], X[[3, 4, 5]], check_sequences(X), X.astype(np.float64), TSEArray(X)):
+        assert isinstance(Y.values, np.memmap)
+        assert Y.values.filename == path
+    assert isinstance(X[[5, 3]].view().values, np.memmap)
+    assert not isinstance(X[[5, 3]].values, np.memmap)
+
+
+def test_what_has_to_be_converted_is_no_memory_map_any_more(tmp_path):
+    np.save(tmp_path / "wide.npy", np.arange(12).reshape(4, 3))
+    X = TSEArray.from_packed(np.load(tmp_path / "wide.npy", mmap_mode="r"), [0, 4])
+    assert type(X.values) is np.ndarray
+    assert X.frame_dtype == np.float64
+
+
+def test_a_pickle_of_a_memory_map_needs_no_file(mapped):
+    X, path = mapped
+    expected = X.values.copy()
+    pickled = pickle.dumps(X)
+    path.write_bytes(b"")
+    np.testing.assert_array_equal(pickle.loads(pickled).values, expected)
+    assert type(pickle.loads(pickled).values) is np.ndarray
+
+
+def test_parallel_workers_open_the_memory_map_or_share_one_that_is_written_once(mapped):
+    def look(X):  # inside of a function, so that it is sent to the workers itself
+        values = X.view().values
+        return getattr(values, "filename", None), float(values.sum())
+
+    X, path = mapped
+    in_memory = TSEArray(list(X))
+    parallel = joblib.Parallel(n_jobs=2, max_nbytes=1000)
+    for Y in (X, X[100:300], X[::2], in_memory, in_memory[::2]):
+        names, totals = zip(*parallel(joblib.delayed(look)(Y) for _ in range(3)), strict=True)
+        assert names[0] is not None
+        assert len(set(names)) == 1
+        assert (str(names[0]) == str(path)) == (Y is X or len(Y) == 200)
+        np.testing.assert_allclose(totals, Y.values.sum())
+
+
+def with_spans(sequences):
+    """Sequences of two features whose frames stand for just these spans of time."""
+    values = np.concatenate(sequences)
+    offsets = np.cumsum([0, *map(len, sequences)])
+    return TSEArray.from_packed(values, offsets, spans=values)
+
+
+@given(SEQUENCES, st.data())
+def test_spans_stay_with_their_frames(sequences, data):
+    X = with_spans(sequences)
+    for _ in range(2):
+        X = X[data.draw(keys(len(X)))]
+        np.testing.assert_array_equal(X.spans, X.values)
+        assert X.nbytes == X.values.nbytes + X.offsets.nbytes + X.spans.nbytes
+        for Y in (
+            TSEArray(X),
+            X.packed(),
+            X.astype(np.float32),
+            copy.copy(X),
+            copy.deepcopy(X),
+            pickle.loads(pickle.dumps(X)),
+            check_sequences(X) if len(X) else X,
+        ):
+            np.testing.assert_array_equal(Y.spans, X.values)
+            assert Y.spans.dtype == np.float64
+
+
+def test_spans_are_optional_and_not_copied(ragged):
+    X = TSEArray(ragged[0])
+    assert X.spans is None
+    assert X[::2].spans is None
+    spans = np.zeros((78, 2))
+    assert TSEArray.from_packed(X.values, X.offsets, spans).spans is spans
+    listed = TSEArray.from_packed(np.zeros((2, 1)), [0, 2], [[0, 1], [1, 2]])
+    np.testing.assert_array_equal(listed.spans, [[0.0, 1.0], [1.0, 2.0]])
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        (np.zeros((6, 2)), r"a begin and an end for each frame, \(7, 2\), got shape \(6, 2\)"),
+        (np.zeros((7, 3)), r"got shape \(7, 3\)"),
+        (np.zeros(7), r"got shape \(7,\)"),
+        (np.zeros((7, 2), dtype=complex), "Complex data not supported: spans"),
+        (np.full((7, 2), "a"), "spans cannot be read as numbers"),
+    ],
+)
+def test_spans_that_are_not_two_numbers_for_each_frame_are_refused(spans, message):
+    with pytest.raises(ValueError, match=message):
+        TSEArray.from_packed(np.zeros((7, 2)), [0, 3, 7], spans=spans)
+
+
+def test_learning_from_a_selection_is_learning_from_its_copy_without_making_one(ragged):
+    X, y = TSEArray(ragged[0] * 3), np.tile(ragged[1], 3)
+    selected = np.random.default_rng(0).permutation(36)[:30]
+    model = DejaVidClassifier(
+        n_timesteps=3, n_epochs=2, early_stopping=True, validation_fraction=0.2, random_state=0
+    )
+    expected = copy.copy(model).fit(X[selected].packed(), y[selected])
+    parts = expected.transform(X[selected].packed())
+    weight = np.ones(30)
+
+    def refuse(rows):
+        raise AssertionError("packed")
+
+    with mock.patch.object(sequences_module, "_packed", refuse):
+        fitted = copy.copy(model).fit(X[selected], y[selected], weight)
+        np.testing.assert_array_equal(fitted.transform(X[selected]), parts)
+    np.testing.assert_array_equal(fitted.centroids_, expected.centroids_)
+    np.testing.assert_array_equal(fitted.log_weights_, expected.log_weights_)
 
 
 def test_joblib_maps_its_memory(tmp_path, rng):
@@ -329,3 +521,20 @@ def test_the_place_of_a_bad_number_is_told_for_rows_as_well():
     for X in (rows, rows[:, None]):
         with pytest.raises(ValueError, match=r"X\[2\] contains NaN, first at frame 0, feature 1"):
             check_sequences(X)
+
+
+@pytest.mark.parametrize("n_numbers", [1, 20, 10**6])
+def test_the_place_of_a_bad_number_is_that_in_the_selection(n_numbers, ragged, monkeypatch):
+    monkeypatch.setattr(sequences_module, "_NUMBERS_PER_CHUNK", n_numbers)
+    X, _ = ragged
+    X[7][4, 2] = -np.inf
+    X[9][0, 1] = np.nan
+    with pytest.raises(ValueError, match=r"X\[1\] contains infinity .* at frame 4, feature 2"):
+        check_sequences(TSEArray(X)[[11, 7, 9]])
+    with pytest.raises(ValueError, match=r"X\[0\] contains NaN, first at frame 0, feature 1"):
+        check_sequences(TSEArray(X)[9:6:-1])
+    assert_holds(check_sequences(TSEArray(X)[[11, 8, 0]]), [X[11], X[8], X[0]])
+
+
+def test_finite_numbers_whose_sum_overflows_are_let_in():
+    check_sequences(np.full((2, 3, 1), np.finfo(np.float64).max))
