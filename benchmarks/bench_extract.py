@@ -13,9 +13,8 @@ Three questions, each answered by ratios or sizes taken in one run:
 """
 
 import argparse
-import importlib.util
 import json
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ import numpy as np
 import torch
 
 from skdejavid import TSEExtractor
+from skdejavid.video.encoders import call_named
 
 SIZE = 224
 EVERY_FRAME = {"width": 1, "stride": 1, "clip_length": 1, "layout": "BCHW", "frame_size": SIZE}
@@ -114,7 +114,7 @@ def measure_overlap(paths, n_rounds):
         decoding = seconds_of(lambda: extractor.transform(paths))
         one_round = seconds_of(lambda: [Busy(20)(images) for _ in range(5)]) / (5 * 32 * 20)
         encoder = Busy(max(1, round(decoding / n_frames / one_round)))
-        n_batches = n_frames // 32
+        n_batches = -(-n_frames // 32)
         encoding = seconds_of(lambda e=encoder, n=n_batches: [e(images) for _ in range(n)])
         both = TSEExtractor(encoder, **options)
         ratios.append(seconds_of(lambda b=both: b.transform(paths)) / (decoding + encoding))
@@ -128,19 +128,10 @@ def write_long(path, minutes):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         stream.height, stream.width, stream.pix_fmt = 360, 640, "yuv420p"
-        for i in range(minutes * 60 * 25):
+        for i in range(round(minutes * 60 * 25)):
             frame = np.ascontiguousarray(picture[:, i % 640 : i % 640 + 640])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
-
-
-def load(place, arguments):
-    """What ``FILE.py:FUNCTION`` returns."""
-    path, _, function = place.rpartition(":")
-    spec = importlib.util.spec_from_file_location("encoder", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, function)(*arguments)
 
 
 def peak_of_child(paths, recipe, arguments):
@@ -154,10 +145,11 @@ def be_child(paths, recipe, arguments):
     if arguments is None:
         extractor = TSEExtractor(nothing, frame_size=SIZE, **recipe)
     else:
-        encoder = load(arguments[0], arguments[1:])
+        encoder = call_named(*arguments)
         extractor = TSEExtractor(encoder, layout="BCHW", mean=0.5, std=0.5, **recipe)
     extractor.transform(paths)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    status = Path("/proc/self/status").read_text()  # getrusage counts the parent's memory as well
+    print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024)
 
 
 def main():
@@ -167,6 +159,7 @@ def main():
     parser.add_argument("--encoder", help="FILE.py:FUNCTION, an encoder of images in [-1, 1]")
     parser.add_argument("--argument", action="append", default=[])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10])
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -184,12 +177,12 @@ def main():
             peak = peak_of_child(largest, recipe, [arguments.encoder, *arguments.argument])
             print(f"memory, {name}, {[Path(path).name for path in largest]}: {peak:.0f} MB")
     with tempfile.TemporaryDirectory() as folder:
-        for minutes in (1, 10):
-            path = Path(folder) / f"{minutes}.mp4"
+        for minutes in arguments.minutes:
+            path = Path(folder) / f"{minutes:g}.mp4"
             write_long(path, minutes)
             for name, recipe in RECIPES.items():
                 peak = peak_of_child([str(path)], recipe, None)
-                print(f"memory, {name}, {minutes} minute(s): {peak:.0f} MB")
+                print(f"memory, {name}, {minutes:g} minute(s): {peak:.0f} MB")
 
 
 if __name__ == "__main__":

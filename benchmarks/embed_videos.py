@@ -10,35 +10,12 @@ and returns their embeddings, or a tuple that begins with them.
 
 import argparse
 import csv
-import importlib.util
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from skdejavid import TSEExtractor
-
-
-class Embedding(torch.nn.Module):
-    """The embeddings alone."""
-
-    def __init__(self, encoder):
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, images):
-        """Embeddings (batch, n_features)."""
-        result = self.encoder(images)
-        return result[0] if isinstance(result, tuple) else result
-
-
-def load_encoder(place, weights):
-    """What ``file.py:function`` returns for a file of weights."""
-    path, _, function = place.rpartition(":")
-    spec = importlib.util.spec_from_file_location("encoder", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, function)(weights)
+from skdejavid.video.encoders import call_named
 
 
 def main():
@@ -52,7 +29,8 @@ def main():
     arguments = parser.parse_args()
 
     extractor = TSEExtractor(
-        Embedding(load_encoder(arguments.encoder, arguments.weights)),
+        call_named(arguments.encoder, arguments.weights),
+        features="embedding",
         width=1,
         stride=arguments.stride,
         clip_length=1,

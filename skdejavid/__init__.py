@@ -8,6 +8,7 @@ from skdejavid.classifier import DejaVidClassifier
 from skdejavid.plotting import AlignmentDisplay
 from skdejavid.preprocessing import Framewise, Resample, TimeDifferences
 from skdejavid.sequences import TSEArray, check_sequences
+from skdejavid.store import TSEStore
 from skdejavid.video.decoding import VideoDecodeError
 from skdejavid.video.extractor import TSEExtractor
 
@@ -20,6 +21,7 @@ __all__ = [
     "Resample",
     "TSEArray",
     "TSEExtractor",
+    "TSEStore",
     "TimeDifferences",
     "VideoDecodeError",
     "__version__",

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from skdejavid.datasets import make_order_videos, write_video
 
 ROOT = Path(__file__).parents[1]
 NO_H5PY = pytest.mark.filterwarnings("ignore:h5py not installed")  # says tslearn when imported
@@ -69,6 +72,25 @@ def test_one_table_shows_every_result(monkeypatch):
         rows = dict(table_of(record))
         assert f"{record['ratios to the peak']['HMDB51']['paths']:.2f} of peak" in rows.values()
         assert len(rows) == 4 * 4 + 3 + 5 + 5
+
+
+def test_searches_over_a_container_are_compared(tmp_path):
+    target = tmp_path / "search.json"
+    run("bench_search", "--sequences", 60, "--json", target)
+    assert json.loads(target.read_text())
+
+
+def test_extraction_is_compared_with_plain_decoding(tmp_path):
+    videos, _ = make_order_videos(2, random_state=0)
+    for i, frames in enumerate(videos):
+        write_video(tmp_path / f"{i}.mp4", frames)
+    options = ["--rounds", 1, "--minutes", 0.02, 0.03]
+    printed = run("bench_extract", tmp_path, *options)
+    for pattern in (r"(\S+) of plain decoding", r"overlap: (\S+) of the sum"):
+        assert float(re.search(pattern, printed)[1]) > 0
+    peaks = re.findall(r"minute\(s\): (\d+) MB", printed)
+    assert len(peaks) == 4
+    assert all(int(peak) > 50 for peak in peaks)
 
 
 @pytest.fixture

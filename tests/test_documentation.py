@@ -14,6 +14,7 @@ MODULES = [
     "nn",
     "preprocessing",
     "sequences",
+    "store",
     "video.extractor",
 ]
 README = (ROOT / "README.md").read_text()

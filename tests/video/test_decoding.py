@@ -1,45 +1,46 @@
 import struct
-from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
+from videos import CODECS, numbered, numbers_of, write_at, write_numbered
 
 from skdejavid import VideoDecodeError
 from skdejavid.datasets import write_video
-from skdejavid.video.decoding import count_frames, iterate_frames
-
-
-def numbered(n_frames, size=64):
-    """Frames that carry their own number: eight black or white bars, lossless to any codec."""
-    bits = (np.arange(n_frames)[:, None] >> np.arange(8)) & 1
-    bars = np.repeat(bits * 255, size // 8, axis=1).astype(np.uint8)
-    return np.broadcast_to(bars[:, None, :, None], (n_frames, size, size, 3)).copy()
-
-
-def number_of(frame):
-    bits = frame[:, 4::8].mean(axis=(0, 2)) > 127
-    return int(bits @ (1 << np.arange(8)))
-
-
-@pytest.mark.parametrize(
-    ("suffix", "codec", "options"),
-    [
-        ("mp4", "libx264", {"bf": "3"}),  # B-frames: decoded in another order than shown
-        ("mkv", "libx264", {"g": "1000"}),
-        ("avi", "mpeg4", {}),
-        ("webm", "libvpx-vp9", {}),
-        ("mkv", "mjpeg", {}),
-    ],
+from skdejavid.video.decoding import (
+    ToRGB,
+    count_frames,
+    crop_center,
+    decode,
+    iterate_frames,
+    read_clock,
+    scaled_size,
 )
+
+
+@pytest.mark.parametrize("kind", CODECS)
 @pytest.mark.parametrize("n_frames", [1, 2, 100])
-def test_frame_i_is_frame_i(suffix, codec, options, n_frames, tmp_path):
-    path = tmp_path / f"numbered.{suffix}"
-    write_video(path, numbered(n_frames), codec=codec, options=options)
+def test_frame_i_is_frame_i(kind, n_frames, tmp_path):
+    path = write_numbered(tmp_path / "numbered", n_frames, kind)
     frames = list(iterate_frames(path))
-    assert [number_of(frame) for frame in frames] == list(range(n_frames))
+    assert [numbers_of(frame) for frame in frames] == list(range(n_frames))
     assert count_frames(path) == n_frames
     assert frames[0].shape == (64, 64, 3)
     assert frames[0].dtype == np.uint8
+
+
+@pytest.mark.parametrize("kind", CODECS)
+@pytest.mark.parametrize("n_frames", [1, 2, 100])
+def test_packets_tell_the_times_of_the_frames(kind, n_frames, tmp_path):
+    path = write_numbered(tmp_path / "numbered", n_frames, kind)
+    clock = read_clock(path)
+    np.testing.assert_allclose(clock.begins, np.arange(n_frames) / 25, atol=2e-3)
+    assert clock.end == pytest.approx(n_frames / 25, abs=2e-3)
+    assert clock.is_exact
+    decoded = read_clock(path, by_decoding=True)
+    np.testing.assert_allclose(decoded.begins, clock.begins, atol=1e-9)
+    assert decoded.end == pytest.approx(clock.end)
+    assert not decoded.is_exact
 
 
 def test_a_missing_file_is_a_missing_file(tmp_path):
@@ -97,30 +98,16 @@ def test_it_is_an_os_error():
     assert issubclass(VideoDecodeError, OSError)
 
 
-def write_at(path, codec, times):
-    """Numbered frames shown at the given times, in 1/25 s."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.height = stream.width = 64
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 25)
-        for frame, time in zip(numbered(len(times)), times, strict=True):
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            picture.pts, picture.time_base = time, Fraction(1, 25)
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-
-
 @pytest.mark.parametrize(
     ("suffix", "codec"), [("avi", "mpeg4"), ("mp4", "libx264"), ("mkv", "libx264")]
 )
 def test_frames_at_irregular_times_are_all_there(suffix, codec, tmp_path):
     """An AVI then declares more frames than it has."""
     path = tmp_path / f"irregular.{suffix}"
-    write_at(path, codec, [0, 1, 2, 3, 10, 11, 12, 30, 31, 32])
-    assert [number_of(frame) for frame in iterate_frames(path)] == list(range(10))
+    times = [0, 1, 2, 3, 10, 11, 12, 30, 31, 32]
+    write_at(path, codec, times)
+    assert [numbers_of(frame) for frame in iterate_frames(path)] == list(range(10))
+    np.testing.assert_allclose(read_clock(path).begins, np.array(times) / 25, atol=2e-3)
 
 
 def test_a_video_trimmed_without_encoding_it_anew_is_whole(tmp_path):
@@ -138,8 +125,9 @@ def test_a_video_trimmed_without_encoding_it_anew_is_whole(tmp_path):
                 packet.dts -= int(1 / stream.time_base)
                 packet.stream = copy
                 target.mux(packet)
-    numbers = [number_of(frame) for frame in iterate_frames(trimmed)]
+    numbers = [numbers_of(frame) for frame in iterate_frames(trimmed)]
     assert numbers == list(range(25, 100))
+    np.testing.assert_allclose(read_clock(trimmed).begins, np.arange(75) / 25)
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("avi", "mpeg4"), ("mp4", "libx264")])
@@ -179,3 +167,102 @@ def test_the_rotation_that_a_file_asks_for_is_applied(matrix, quarter_turns, tmp
     expected = np.rot90(frames[0], quarter_turns)
     assert shown.shape == expected.shape
     assert np.abs(shown.astype(int) - expected).mean() < 8
+
+
+def test_a_file_whose_packets_have_no_time_is_timed_by_its_frames(tmp_path):
+    path = tmp_path / "raw.h264"  # nothing but the codec's own bits
+    write_video(path, numbered(30), options={"bf": "2"})
+    clock = read_clock(path)
+    assert len(clock.begins) == 30
+    assert (np.diff(clock.begins) > 0).all()
+    assert not clock.is_exact
+
+
+def test_errors_tell_how_far_reading_came(tmp_path):
+    path = tmp_path / "cut.avi"
+    write_video(path, numbered(100), codec="mjpeg")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(VideoDecodeError) as caught:
+        count_frames(path)
+    assert 40 <= caught.value.frame <= 60
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(VideoDecodeError, match=r"text\.mp4"):
+        read_clock(tmp_path / "text.mp4")
+
+
+@pytest.mark.parametrize("n_threads", [0, 1, 2])
+def test_frames_do_not_depend_on_threads(n_threads, tmp_path):
+    path = write_numbered(tmp_path / "numbered", 40, "h264 with B-frames")
+    frames = list(map(ToRGB(n_threads=n_threads), decode(path, n_threads=n_threads)))
+    np.testing.assert_array_equal(frames, list(iterate_frames(path)))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 96), (120, 66)])
+def test_scaled_frames_look_like_frames_scaled_afterwards(size, rng, tmp_path):
+    coarse = rng.integers(0, 256, size=(3, 4, 4, 3))
+    smooth = torch.nn.functional.interpolate(
+        torch.from_numpy(coarse).permute(0, 3, 1, 2).float(), size=size, mode="bicubic"
+    )
+    frames = smooth.clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    path = tmp_path / "smooth.mkv"
+    write_video(path, frames, codec="ffv1")
+    for frame in decode(path):
+        scaled, whole = ToRGB(32)(frame), ToRGB()(frame)
+        assert whole.shape == (*size, 3)
+        assert scaled.shape == (*scaled_size(size, 32), 3)
+        expected = torch.nn.functional.interpolate(
+            torch.from_numpy(whole.copy()).permute(2, 0, 1)[None].float(),
+            size=scaled.shape[:2],
+            mode="bilinear",
+            antialias=True,
+        )[0].permute(1, 2, 0)
+        assert np.abs(scaled - expected.numpy()).mean() < 3
+
+
+@pytest.mark.parametrize("size", [(40, 60), (60, 40), (33, 57), (16, 300), (8, 8)])
+@pytest.mark.parametrize("shorter_side", [8, 16, 64])
+def test_the_shorter_side_gets_its_size(size, shorter_side):
+    height, width = scaled_size(size, shorter_side)
+    assert min(height, width) == shorter_side
+    assert abs(width / height - size[1] / size[0]) <= 0.5 * max(size) / min(size) / shorter_side + (
+        0.5 / shorter_side
+    )
+
+
+def test_the_center_is_cropped(rng):
+    frame = rng.integers(0, 256, size=(9, 12, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(crop_center(frame, 7), frame[1:8, 2:9])
+    np.testing.assert_array_equal(crop_center(frame, 10), frame[:, 1:11])
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixel_format", "size"),
+    [
+        ("libx264", "yuv420p10le", (64, 64)),  # 10 bits
+        ("libx264", "yuv444p", (65, 67)),  # odd
+        ("ffv1", "gray", (64, 64)),
+        ("ffv1", "yuva420p", (64, 64)),  # transparent
+        ("mjpeg", "yuvj422p", (64, 64)),
+    ],
+)
+def test_every_kind_of_pixel_becomes_rgb(codec, pixel_format, size, tmp_path):
+    import av
+
+    frames = np.zeros((3, *size, 3), np.uint8)
+    frames[:, :, size[1] // 2 :] = 200
+    path = tmp_path / "pixels.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = size
+        stream.pix_fmt = pixel_format
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    shown = list(iterate_frames(path))
+    assert [frame.shape for frame in shown] == [(*size, 3)] * 3
+    assert np.abs(np.stack(shown).astype(int) - frames).mean() < 6
+    for frame in decode(path):
+        half = ToRGB(32)(frame).astype(int)
+        assert abs(half[:, :12].mean()) < 12
+        assert abs(half[:, -12:].mean() - 200) < 12

@@ -1,14 +1,39 @@
+import copy
+import pickle
+import subprocess
+import sys
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from skdejavid.video.encoders import encode, inference, resize_and_crop
+from skdejavid.video.encoders import (
+    ClipEncoder,
+    InputSpec,
+    call_named,
+    fingerprint,
+    inference,
+    input_spec,
+    load_encoder,
+)
 
 
 @pytest.fixture
 def clips(rng):
     """Three clips of 4 frames, 6 high, 5 wide."""
-    return list(rng.integers(0, 256, size=(3, 4, 6, 5, 3), dtype=np.uint8))
+    return list(rng.integers(0, 256, size=(3, 4, 3, 6, 5), dtype=np.uint8))
+
+
+def encode(encoder, clips, *, layout="BCTHW", **options):
+    runner = ClipEncoder(encoder, layout=layout, **options)
+    with runner.session():
+        return runner.encode(clips)
+
+
+def means_of(clips):
+    """Mean of each channel, (n_clips, 3)."""
+    return np.stack(clips).mean(axis=(1, 3, 4)) / 255
 
 
 def spy(shapes, n_features=2):
@@ -25,49 +50,176 @@ def spy(shapes, n_features=2):
 )
 def test_the_encoder_gets_the_layout_it_asks_for(layout, shape, clips):
     shapes = []
-    embeddings = encode(spy(shapes), clips, layout=layout, mean=None, std=None)
+    assert encode(spy(shapes), clips, layout=layout).shape == (3, 2)
     assert shapes == [shape]
-    assert embeddings.shape == (3, 2)
 
 
 @pytest.mark.parametrize("layout", ["BCTHW", "BTCHW", "BCHW"])
 def test_every_layout_carries_the_same_pixels(layout, clips):
     axes = {"BCTHW": (2, 3, 4), "BTCHW": (1, 3, 4), "BCHW": (2, 3)}[layout]
-    embeddings = encode(
-        lambda batch: batch.mean(dim=axes), clips, layout=layout, mean=None, std=None
-    )
-    np.testing.assert_allclose(embeddings, np.stack(clips).mean(axis=(1, 2, 3)) / 255, rtol=1e-5)
+    features = encode(lambda batch: batch.mean(dim=axes), clips, layout=layout)
+    np.testing.assert_allclose(features, means_of(clips), rtol=1e-5)
 
 
-def test_mean_and_std_are_applied_per_channel(clips):
+@pytest.mark.parametrize("layout", ["BCTHW", "BTCHW", "BCHW"])
+def test_mean_and_std_are_applied_per_channel(layout, clips):
     mean, std = [0.1, 0.2, 0.3], [0.5, 0.25, 2.0]
-    embeddings = encode(
-        lambda batch: batch.mean(dim=(2, 3, 4)), clips, layout="BCTHW", mean=mean, std=std
-    )
-    expected = (np.stack(clips).mean(axis=(1, 2, 3)) / 255 - mean) / std
-    np.testing.assert_allclose(embeddings, expected, rtol=1e-4, atol=1e-6)
-    scaled = encode(
-        lambda batch: batch.mean(dim=(2, 3, 4)), clips, layout="BCTHW", mean=0.5, std=0.5
-    )
-    np.testing.assert_allclose(
-        scaled, 2 * np.stack(clips).mean(axis=(1, 2, 3)) / 255 - 1, atol=1e-5
-    )
+    axes = {"BCTHW": (2, 3, 4), "BTCHW": (1, 3, 4), "BCHW": (2, 3)}[layout]
+    encoder = partial(torch.mean, dim=axes)
+    features = encode(encoder, clips, layout=layout, mean=mean, std=std)
+    np.testing.assert_allclose(features, (means_of(clips) - mean) / std, rtol=1e-4, atol=1e-6)
+    scaled = encode(encoder, clips, layout=layout, mean=0.5, std=0.5)
+    np.testing.assert_allclose(scaled, 2 * means_of(clips) - 1, atol=1e-5)
 
 
-def test_embedding_and_logits_are_joined(clips):
+@pytest.mark.parametrize("layout", ["BCTHW", "BTCHW", "BCHW"])
+def test_the_encoder_gets_contiguous_memory(layout, clips):
+    encode(lambda batch: batch.view(len(batch), -1)[:, :2], clips, layout=layout)
+
+
+def test_numbers_for_normalization_may_be_of_any_type(clips):
     def encoder(batch):
-        return torch.zeros(len(batch), 4), torch.ones(len(batch), 3)
+        assert batch.dtype == torch.float32
+        return batch.mean(dim=(2, 3, 4))
 
-    embeddings = encode(encoder, clips, layout="BCTHW", mean=None, std=None)
-    np.testing.assert_array_equal(embeddings, [[0, 0, 0, 0, 1, 1, 1]] * 3)
+    mean = np.array([0.1, 0.2, 0.3])
+    expected = encode(encoder, clips, mean=[0.1, 0.2, 0.3])
+    for given in (mean, tuple(mean), torch.from_numpy(mean)):
+        np.testing.assert_array_equal(encode(encoder, clips, mean=given), expected)
+    with pytest.raises(ValueError, match="mean must be one number or one per channel"):
+        encode(encoder, clips, mean=[0.1, 0.2])
+    with pytest.raises(ValueError, match="std must be positive, got 0"):
+        encode(encoder, clips, std=0)
+
+
+EMBEDDING, LOGITS = torch.zeros(3, 4), torch.ones(3, 2)
+OUTPUTS = {
+    "tuple": (EMBEDDING, LOGITS),
+    "list": [EMBEDDING, LOGITS],
+    "mapping": {"logits": LOGITS, "embedding": EMBEDDING},
+    "pooler": {"logits": LOGITS, "pooler_output": EMBEDDING, "last_hidden_state": None},
+    "tokens": {"last_hidden_state": torch.zeros(3, 7, 4), "logits": LOGITS},
+}
+
+
+@pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS)
+def test_embedding_and_logits_are_joined_or_chosen(output, clips):
+    joined = encode(lambda batch: output, clips)
+    np.testing.assert_array_equal(joined, [[0, 0, 0, 0, 1, 1]] * 3)
+    for features, part in (("embedding", EMBEDDING), ("logits", LOGITS)):
+        chosen = encode(lambda batch: output, clips, features=features)
+        np.testing.assert_array_equal(chosen, part)
+
+
+def test_a_single_tensor_is_an_embedding(clips):
+    for features in ("both", "embedding"):
+        chosen = encode(lambda batch: EMBEDDING, clips, features=features)
+        np.testing.assert_array_equal(chosen, EMBEDDING)
+    with pytest.raises(ValueError, match="returned no logits: name its head, or use features='bo"):
+        encode(lambda batch: EMBEDDING, clips, features="logits")
+
+
+def test_tokens_are_averaged(clips):
+    tokens = torch.arange(24.0).reshape(3, 4, 2)
+    features = encode(lambda batch: {"last_hidden_state": tokens}, clips)
+    np.testing.assert_array_equal(features, tokens.mean(dim=1))
+
+
+class Classifier(torch.nn.Module):
+    """Something that returns logits only, as most models do."""
+
+    def __init__(self, pooled_shape=(-1, 3)):
+        super().__init__()
+        self.pooled_shape = pooled_shape
+        self.drop = torch.nn.Dropout(0.9)
+        self.fc = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2))
+
+    def forward(self, clips):
+        assert torch.is_inference_mode_enabled()
+        return self.fc(self.drop(clips.mean(dim=(2, 3, 4))).reshape(self.pooled_shape))
+
+
+@pytest.mark.parametrize("shape", [(-1, 3), (-1, 3, 1, 1)])
+def test_what_goes_into_the_head_is_the_embedding(shape, clips):
+    encoder = Classifier(shape)
+    before = pickle.dumps(encoder)
+    features = encode(encoder, clips, head="fc")
+    expected = means_of(clips)
+    np.testing.assert_allclose(features[:, :3], expected, rtol=1e-5)
+    with torch.no_grad():
+        logits = encoder.fc(torch.from_numpy(expected).float())
+    np.testing.assert_allclose(features[:, 3:], logits, atol=1e-6)
+    np.testing.assert_array_equal(
+        encode(encoder, clips, head="fc", features="logits"), features[:, 3:]
+    )
+    assert pickle.dumps(encoder) == before  # no hook stays
+
+
+def test_hooks_are_gone_after_an_error(clips):
+    encoder = Classifier()
+    session = ClipEncoder(encoder, layout="BCTHW", head="fc").session()
+    session.__enter__()
+    assert encoder.fc._forward_hooks
+    assert not session.__exit__(RuntimeError, RuntimeError("on purpose"), None)
+    assert not encoder.fc._forward_hooks
+    assert not encoder.fc._forward_pre_hooks
+
+
+def test_a_head_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match=r"no submodule 'classifier' for head; .*'fc.1'"):
+        ClipEncoder(Classifier(), layout="BCTHW", head="classifier")
+    with pytest.raises(ValueError, match="the encoder is no module"):
+        ClipEncoder(torch.mean, layout="BCTHW", head="fc")
+
+
+def test_a_head_that_sees_tokens_is_refused(clips):
+    class Tokens(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = torch.nn.Linear(4, 2)
+
+        def forward(self, clips):
+            return self.fc(torch.zeros(len(clips), 5, 4))
+
+    with pytest.raises(ValueError, match=r"for 3 inputs it returned shape \(3, 5, 4\)"):
+        encode(Tokens(), clips, head="fc")
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_a_module_is_fed_in_its_own_precision(dtype, clips):
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 4 * 6 * 5, 2)).to(dtype)
-    embeddings = encode(module.requires_grad_(False), clips, layout="BCTHW", mean=None, std=None)
-    assert embeddings.dtype == (np.float64 if dtype == torch.float64 else np.float32)
+    features = encode(module.requires_grad_(False), clips)
+    assert features.dtype == (np.float64 if dtype == torch.float64 else np.float32)
+
+
+def test_half_precision_is_asked_for(clips):
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 4 * 6 * 5, 2))
+    kinds = []
+    module.register_forward_hook(lambda module, inputs, output: kinds.append(output.dtype))
+    whole = encode(module, clips)
+    half = encode(module, clips, autocast="bfloat16")
+    assert kinds == [torch.float32, torch.bfloat16]
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half, whole, atol=0.05)
+    assert (half != whole).any()
+    assert module[1].weight.dtype == torch.float32
+
+
+def test_a_module_computes_where_it_is_told_and_goes_back(clips):
+    moves = []
+
+    class Moving(Classifier):
+        def to(self, device):
+            moves.append(str(device))
+
+    runner = ClipEncoder(Moving(), layout="BCTHW", device="meta")
+    with runner.session():
+        assert moves == ["meta"]
+    assert moves == ["meta", "cpu"]
+    assert encode(Moving(), clips, device="cpu").shape == (3, 2)
+    assert moves == ["meta", "cpu"]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +233,12 @@ def test_a_module_is_fed_in_its_own_precision(dtype, clips):
 )
 def test_an_output_of_the_wrong_shape_is_refused(output, clips):
     with pytest.raises(ValueError, match="encoder must return a tensor"):
-        encode(lambda batch: output, clips, layout="BCTHW", mean=None, std=None)
+        encode(lambda batch: output, clips)
+
+
+def test_a_mapping_without_known_names_is_refused(clips):
+    with pytest.raises(ValueError, match=r"a mapping with \['tokens'\], expected 'embedding'"):
+        encode(lambda batch: {"tokens": EMBEDDING}, clips)
 
 
 def test_inference_leaves_every_submodule_as_it_was():
@@ -97,57 +254,6 @@ def test_inference_leaves_every_submodule_as_it_was():
     assert [part.training for part in module.modules()] == modes
 
 
-@pytest.mark.parametrize("shape", [(40, 60), (60, 40), (40, 40), (33, 57), (16, 300)])
-@pytest.mark.parametrize("size", [16, 40, 64])
-def test_frames_become_centered_squares(shape, size):
-    frame = np.zeros((*shape, 3), dtype=np.uint8)
-    frame[shape[0] // 2 :] += 100  # halves stay halves only if the crop is centered
-    frame[:, shape[1] // 2 :] += 100
-    square = resize_and_crop(frame, size)
-    assert square.shape == (size, size, 3)
-    assert square.dtype == np.uint8
-    corners = square[[2, 2, -3, -3], [2, -3, 2, -3], 0]
-    np.testing.assert_array_equal(corners, [0, 100, 100, 200])
-    assert abs(float(square.mean()) - 100) < 8
-
-
-def test_frames_of_the_right_size_are_only_cropped(rng):
-    frame = rng.integers(0, 256, size=(8, 12, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(resize_and_crop(frame, 8), frame[:, 2:10])
-    assert resize_and_crop(frame, None) is frame
-
-
-@pytest.mark.parametrize("layout", ["BCTHW", "BTCHW", "BCHW"])
-def test_the_encoder_gets_contiguous_memory(layout, clips):
-    embeddings = encode(
-        lambda batch: batch.view(len(batch), -1)[:, :2], clips, layout=layout, mean=None, std=None
-    )
-    assert embeddings.shape == (3, 2)
-
-
-def test_numbers_for_normalization_may_be_of_any_type(clips):
-    def encoder(batch):
-        assert batch.dtype == torch.float32
-        return batch.mean(dim=(2, 3, 4))
-
-    mean = np.array([0.1, 0.2, 0.3])
-    options = {"layout": "BCTHW", "std": None}
-    expected = encode(encoder, clips, mean=[0.1, 0.2, 0.3], **options)
-    for given in (mean, tuple(mean), torch.from_numpy(mean)):
-        np.testing.assert_array_equal(encode(encoder, clips, mean=given, **options), expected)
-    with pytest.raises(ValueError, match="mean must be one number or one per channel"):
-        encode(encoder, clips, mean=[0.1, 0.2], **options)
-    with pytest.raises(ValueError, match="std must be positive, got 0"):
-        encode(encoder, clips, layout="BCTHW", mean=None, std=0)
-
-
-def test_read_only_frames_are_resized_without_a_warning(rng):
-    frame = rng.integers(0, 256, size=(8, 12, 3), dtype=np.uint8)
-    expected = resize_and_crop(frame, 4)
-    frame.flags.writeable = False
-    np.testing.assert_array_equal(resize_and_crop(frame, 4), expected)
-
-
 def test_only_floating_parameters_tell_the_precision(clips):
     class Quantized(torch.nn.Module):
         def __init__(self):
@@ -157,5 +263,207 @@ def test_only_floating_parameters_tell_the_precision(clips):
         def forward(self, batch):
             return batch.mean(dim=(2, 3, 4))
 
-    embeddings = encode(Quantized(), clips, layout="BCTHW", mean=None, std=None)
-    np.testing.assert_allclose(embeddings, np.stack(clips).mean(axis=(1, 2, 3)) / 255, rtol=1e-5)
+    np.testing.assert_allclose(encode(Quantized(), clips), means_of(clips), rtol=1e-5)
+
+
+def small_model(family):
+    """A small video classifier: 8 frames of 32 x 32, 24 features, 5 classes."""
+    import transformers
+
+    torch.manual_seed(0)
+    layers = {
+        "hidden_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "num_labels": 5,
+        "image_size": 32,
+        "patch_size": 16,
+        "num_frames": 8,
+    }
+    predictor = {f"pred_{name}": value for name, value in list(layers.items())[:3]}
+    of_family = {
+        "VideoMAE": {"tubelet_size": 2},
+        "Timesformer": {},
+        "Vivit": {"tubelet_size": [2, 16, 16]},
+        "VJEPA2": {
+            **predictor,
+            "mlp_ratio": 1.5,
+            "crop_size": 32,
+            "frames_per_clip": 8,
+            "tubelet_size": 2,
+            "num_pooler_layers": 1,
+        },
+    }
+    config = getattr(transformers, f"{family}Config")(**layers | of_family[family])
+    return getattr(transformers, f"{family}ForVideoClassification")(config).eval()
+
+
+@pytest.fixture(scope="module", params=["VideoMAE", "Timesformer", "Vivit", "VJEPA2"])
+def video_model(request):
+    return small_model(request.param)
+
+
+@pytest.fixture
+def video_clips(rng):
+    return list(rng.integers(0, 256, size=(3, 8, 3, 32, 32), dtype=np.uint8))
+
+
+def test_hugging_face_models_give_embedding_and_logits(video_model, video_clips):
+    spec = input_spec(video_model)
+    assert spec == InputSpec("BTCHW", 8, 32, 32, None, None)
+    features = encode(video_model, video_clips, layout=spec.layout)
+    assert features.shape == (3, 24 + 5)
+    batch = torch.from_numpy(np.stack(video_clips)).float() / 255
+    with torch.no_grad():
+        logits = video_model(**{video_model.main_input_name: batch}).logits
+        head = copy.deepcopy(video_model.classifier)
+        again = head(torch.from_numpy(features[:, :24]))
+    np.testing.assert_allclose(features[:, 24:], logits, atol=1e-5)
+    np.testing.assert_allclose(again, logits, atol=1e-5)
+    assert features[:, :24].std() > 0
+    assert not video_model.classifier._forward_hooks
+
+
+@pytest.mark.parametrize("family", ["VideoMAE", "Vivit"])
+def test_a_model_is_loaded_by_the_name_of_its_folder(family, video_clips, tmp_path):
+    import transformers
+
+    model = small_model(family)
+    model.save_pretrained(tmp_path)
+    processor = {
+        "VideoMAE": transformers.VideoMAEImageProcessor(
+            size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}
+        ),
+        "Vivit": transformers.VivitImageProcessor(
+            size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}
+        ),
+    }[family]
+    processor.save_pretrained(tmp_path)
+    loaded = load_encoder(tmp_path)
+    assert loaded is load_encoder(str(tmp_path))
+    spec = input_spec(loaded)
+    side = {"VideoMAE": 40, "Vivit": 36}[family]
+    assert spec[:4] == ("BTCHW", 8, side, 32)
+    assert fingerprint(loaded) == fingerprint(model)
+
+    frames = [frame.transpose(1, 2, 0) for frame in video_clips[0]]
+    expected = processor(
+        frames, return_tensors="pt", do_resize=False, do_center_crop=False
+    ).pixel_values
+    seen = []
+    hook = loaded.register_forward_pre_hook(
+        lambda module, arguments, named: seen.append(named["pixel_values"]), with_kwargs=True
+    )
+    encode(loaded, video_clips[:1], layout="BTCHW", mean=spec.mean, std=spec.std)
+    hook.remove()
+    np.testing.assert_allclose(seen[0], expected, atol=1e-5)
+
+
+def test_image_models_are_known_as_such(tmp_path, rng):
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_labels=5,
+        image_size=32,
+        patch_size=16,
+    )
+    images = list(rng.integers(0, 256, size=(2, 1, 3, 32, 32), dtype=np.uint8))
+    classifier = transformers.ViTForImageClassification(config)
+    assert input_spec(classifier) == InputSpec("BCHW", None, 32, 32, None, None)
+    assert encode(classifier, images, layout="BCHW").shape == (2, 24 + 5)
+    plain = transformers.ViTModel(config)
+    assert encode(plain, images, layout="BCHW").shape == (2, 24)
+    plain.save_pretrained(tmp_path)
+    assert type(load_encoder(tmp_path)).__name__ == "ViTModel"
+
+
+def test_other_encoders_say_nothing_of_their_input():
+    assert input_spec(Classifier()) is None
+    assert input_spec(torch.mean) is None
+    encoder = Classifier()
+    assert load_encoder(encoder) is encoder
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        load_encoder(tmp_path / "nowhere")
+
+
+def test_fingerprints_of_modules_follow_structure_and_parameters():
+    torch.manual_seed(0)
+    module = Classifier()
+    found = fingerprint(module)
+    assert found.startswith("Classifier-")
+    assert fingerprint(module) == fingerprint(copy.deepcopy(module)) == found
+    assert fingerprint(pickle.loads(pickle.dumps(module))) == found
+    assert fingerprint(module.eval()) == found
+    with torch.no_grad():
+        module.fc[1].bias[0] += 1
+    changed = fingerprint(module)
+    others = [fingerprint(Classifier().to(dtype)) for dtype in (torch.float16, torch.bfloat16)]
+    assert len({found, changed, *others}) == 4
+    assert fingerprint(torch.nn.ReLU()) != fingerprint(torch.nn.GELU())
+
+
+def a_function(batch, factor=2):
+    return [part.mean() for part in batch if part in {"a", "b", "c"}]
+
+
+def another_function(batch, factor=3):
+    return [part.mean() for part in batch if part in {"a", "b", "c"}]
+
+
+def test_fingerprints_of_functions_follow_their_code():
+    assert fingerprint(a_function) == fingerprint(a_function)
+    assert fingerprint(a_function).startswith("a_function-")
+    assert fingerprint(a_function).split("-")[1] != fingerprint(another_function).split("-")[1]
+
+
+def test_fingerprints_are_the_same_in_every_process(tmp_path):
+    code = (
+        "import torch; torch.manual_seed(0)\n"
+        "from skdejavid.video.encoders import fingerprint\n"
+        "def f(x): return x in {'a', 'b', 'c', 'd'}\n"
+        "print(fingerprint(f), fingerprint(torch.nn.Linear(2, 3)))"
+    )
+    found = {
+        subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path)
+        for _ in range(3)
+    }
+    assert len(found) == 1
+
+
+def test_what_cannot_be_told_apart_must_be_named():
+    factor = 2
+
+    def closure(batch):
+        return batch * factor
+
+    for encoder in (closure, partial(a_function, factor=3), Classifier().forward):
+        with pytest.raises(ValueError, match="name it with encoder_id"):
+            fingerprint(encoder)
+        assert fingerprint(encoder, "mine") == "mine"
+
+
+def test_a_function_is_called_by_its_place(tmp_path):
+    path = tmp_path / "places.py"
+    path.write_text(
+        "class Encoder:\n    pass\n\ndef load(*arguments):\n    return Encoder, arguments\n"
+    )
+    encoder, arguments = call_named(f"{path}:load", "a", "b")
+    assert encoder.__name__ == "Encoder"
+    assert arguments == ("a", "b")
+    pickle.dumps(encoder)
+    assert call_named("math:sqrt", 9) == 3
+    with pytest.raises(ValueError, match=r"places\.py has no missing"):
+        call_named(f"{path}:missing")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.py"):
+        call_named(f"{tmp_path}/nowhere.py:load")
+    with pytest.raises(ImportError, match="nowhere"):
+        call_named("nowhere.at_all:load")

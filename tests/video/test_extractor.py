@@ -1,18 +1,35 @@
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_do_not_raise_errors_in_init_or_set_params
+from videos import numbered
 
-from skdejavid import TSEArray, TSEExtractor, VideoDecodeError
+from skdejavid import DejaVidClassifier, TSEArray, TSEExtractor, TSEStore, VideoDecodeError
 from skdejavid.datasets import make_order_videos, write_video
-from skdejavid.video.windows import window_frames
+from skdejavid.video.clips import Recipe
+from skdejavid.video.windows import FrameClock
 
 
 def mean_color(clips):
     return clips.mean(dim=(2, 3, 4))
+
+
+def plan_of(video, **windows):
+    windows = {"one_by_one": False, "shorter_side": None, "crop": None, **windows}
+    return Recipe(**windows).plan(FrameClock.without_time(len(video)))
 
 
 @pytest.fixture
@@ -37,9 +54,13 @@ def test_each_window_of_each_video_is_encoded_in_order(recipe, batch_size, video
     assert isinstance(X, TSEArray)
     assert X.values.dtype == np.float32
     for sequence, video in zip(X, videos, strict=True):
-        shown = window_frames(len(video), **recipe)
-        expected = [video[window].mean(axis=(0, 1, 2)) / 255 for window in shown]
+        plan = plan_of(video, **recipe)
+        expected = [
+            video[window].mean(axis=(0, 1, 2)) / 255 for window in plan.shown[plan.rows[:, 0, 0]]
+        ]
         np.testing.assert_allclose(sequence, expected, rtol=1e-5)
+    spans = np.concatenate([plan_of(video, **recipe).spans for video in videos])
+    np.testing.assert_array_equal(X.spans, spans)
 
 
 def test_the_defaults_are_the_papers_recipe_for_kinetics(videos):
@@ -142,21 +163,28 @@ def test_embeddings_that_are_not_finite_are_refused_with_the_video(videos):
         embeddings[-1] = torch.nan
         return embeddings
 
-    with pytest.raises(ValueError, match=r"NaN or infinity for window 32 of X\[2\] \(an array\)"):
+    plan = plan_of(videos[2], width=1 / 5, stride=1 / 40, clip_length=16)
+    window = int(np.argmax(plan.rows[:, 0, 0] == len(plan.shown) - 1))
+    message = rf"NaN or infinity for window {window} of X\[2\] \(an array\)"
+    with pytest.raises(ValueError, match=message):
         TSEExtractor(encoder, frame_size=None, batch_size=1000).transform(videos)
 
 
 @pytest.mark.parametrize(
     ("parameter", "value"),
     [
-        ("width", 0),
-        ("width", 1.5),
-        ("stride", 0.0),
+        ("width", None),
+        ("stride", [1]),
         ("clip_length", 0),
         ("layout", "THWC"),
         ("frame_size", 0),
         ("batch_size", 0),
-        ("encoder", "a string"),
+        ("encoder", 3),
+        ("features", "all"),
+        ("autocast", "float32"),
+        ("on_error", "ignore"),
+        ("n_jobs", 1.5),
+        ("store", 3),
     ],
 )
 def test_parameters_are_checked_when_used_and_not_before(parameter, value, videos):
@@ -205,13 +233,322 @@ def test_the_window_with_a_bad_embedding_is_counted_inside_of_its_video(batch_si
         extractor.transform(videos)
 
 
-def test_frames_of_differing_sizes_are_refused_with_the_file(tmp_path, monkeypatch):
-    frames = [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 10, 3), np.uint8)]
-    monkeypatch.setattr("skdejavid.video.extractor.count_frames", lambda path: 2)
-    monkeypatch.setattr("skdejavid.video.extractor.decode", lambda path: frames)
-    monkeypatch.setattr("skdejavid.video.extractor.to_rgb", lambda frame: frame)
-    whole = {"width": 2, "stride": 2, "clip_length": None}
-    with pytest.raises(VideoDecodeError, match=r"a\.mp4: frames of differing sizes .*frame_size"):
-        TSEExtractor(mean_color, frame_size=None, **whole).transform(["a.mp4"])
-    X = TSEExtractor(mean_color, frame_size=4, **whole).transform(["a.mp4"])
-    assert X.lengths.tolist() == [1]
+def test_windows_that_mean_nothing_are_refused_before_any_work(videos):
+    for windows in ({"width": 0}, {"width": 1.5}, {"stride": 0.0}, {"width": "1"}, {"stride": "s"}):
+        (name,) = windows
+        with pytest.raises(ValueError, match=name):
+            TSEExtractor(mean_color, **windows).fit(videos)
+    with pytest.raises(ValueError, match=r"X\[1\] \(an array\) has no clock"):
+        TSEExtractor(mean_color, width="1s").transform(["a.mp4", videos[0]])
+
+
+@pytest.mark.parametrize("size", [(8, 16), (8, 8, 8), (0, 0), (8.5, 8), "8"])
+def test_sizes_of_frames_that_mean_nothing_are_refused(size, videos):
+    with pytest.raises(ValueError, match="frame_size"):
+        TSEExtractor(mean_color, frame_size=size).fit(videos)
+
+
+def test_a_pair_scales_to_one_size_and_crops_to_another(videos):
+    shapes = []
+
+    def encoder(clips):
+        shapes.append(tuple(clips.shape))
+        return mean_color(clips)
+
+    TSEExtractor(encoder, frame_size=(10, 6), width=2, stride=2, clip_length=None).transform(videos)
+    assert {shape[1:] for shape in shapes} == {(3, 2, 6, 6)}
+
+
+def test_parallel_windows_are_joined_frame_by_frame(videos):
+    """The paper's recipe for Something-Something V2."""
+    widths = (2, 5, 1.0)
+    options = {"stride": 1, "clip_length": 3, "frame_size": None}
+    X = TSEExtractor(mean_color, width=widths, **options).transform(videos)
+    assert X.lengths.tolist() == [len(video) for video in videos]
+    assert X.n_features == 9
+    for sequence, video in zip(X, videos, strict=True):
+        plan = plan_of(video, width=widths, stride=1, clip_length=3)
+        for k in range(3):
+            shown = plan.shown[plan.rows[:, k, 0]]
+            expected = video[shown].mean(axis=(1, 2, 3)) / 255
+            np.testing.assert_allclose(sequence[:, 3 * k : 3 * k + 3], expected, rtol=1e-5)
+
+
+def test_an_encoder_of_images_sees_each_frame_once(videos):
+    n_images = []
+
+    def encoder(images):
+        n_images.append(len(images))
+        return images.mean(dim=(2, 3))
+
+    options = {"width": 6, "stride": 2, "clip_length": 3, "frame_size": None}
+    X = TSEExtractor(encoder, layout="BCHW", batch_size=4, **options).transform(videos)
+    seen = [np.unique(plan_of(v, width=6, stride=2, clip_length=3).shown).size for v in videos]
+    assert sum(n_images) == sum(seen)
+    assert max(n_images) == 4
+    expected = TSEExtractor(mean_color, layout="BCTHW", **options).transform(videos)
+    np.testing.assert_allclose(X.values, expected.values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 5])
+def test_results_do_not_depend_on_jobs(n_jobs, tmp_path):
+    arrays, _ = make_order_videos(5, random_state=0)
+    for i, frames in enumerate(arrays):
+        write_video(tmp_path / f"{i}.mp4", frames)
+    paths = sorted(tmp_path.glob("*.mp4"))
+    options = {"frame_size": 32, "width": (4, 16), "stride": 2, "clip_length": 4}
+    expected = TSEExtractor(mean_color, **options).transform(paths)
+    X = TSEExtractor(mean_color, n_jobs=n_jobs, **options).transform(paths)
+    np.testing.assert_array_equal(X.values, expected.values)
+
+
+def test_features_have_names_and_no_container_is_forced_on_them(videos):
+    extractor = TSEExtractor(mean_color, frame_size=None)
+    with pytest.raises(NotFittedError):
+        extractor.get_feature_names_out()
+    with config_context(transform_output="pandas"):
+        X = extractor.set_output(transform="pandas").fit_transform(videos)
+    assert isinstance(X, TSEArray)
+    assert extractor.get_feature_names_out().tolist() == [f"tseextractor{k}" for k in range(3)]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Six numbered videos, the third and the fifth of them broken."""
+    paths = [tmp_path / f"{i}.mp4" for i in range(6)]
+    for i, path in enumerate(paths):
+        write_video(path, numbered(10 + i))
+    paths[2].write_bytes(b"nothing")
+    content = paths[4].read_bytes()
+    paths[4].write_bytes(content[: len(content) // 2])
+    return paths
+
+
+@pytest.mark.parametrize("has_store", [False, True])
+def test_broken_videos_are_left_out_and_reported(has_store, files, tmp_path):
+    store = tmp_path / "store" if has_store else None
+    extractor = TSEExtractor(mean_color, frame_size=8, on_error="skip", store=store)
+    X = extractor.transform(files)
+    assert extractor.kept_.tolist() == [0, 1, 3, 5]
+    assert [failure.id for failure in extractor.failures_] == [str(files[2]), str(files[4])]
+    assert all(failure.cause for failure in extractor.failures_)
+    alone = TSEExtractor(mean_color, frame_size=8).transform([files[i] for i in extractor.kept_])
+    np.testing.assert_allclose(X.values, alone.values, rtol=1e-6)
+    with pytest.warns(UserWarning, match=r"X\[[24]\] \(.*[24]\.mp4\) is left out") as warned:
+        TSEExtractor(mean_color, frame_size=8, on_error="warn").transform(files)
+    assert len(warned) == 2
+    with pytest.raises(VideoDecodeError, match=r"2\.mp4"):
+        extractor.set_params(on_error="raise").transform(files)
+
+
+def test_nothing_left_is_an_error(files):
+    extractor = TSEExtractor(mean_color, on_error="skip")
+    with pytest.raises(ValueError, match=r"no video of X could be encoded; the first: .*2\.mp4"):
+        extractor.transform([files[2]])
+
+
+class Counting(torch.nn.Module):
+    """Colors of images; counts what it has seen, as long as nobody copies it."""
+
+    seen = 0
+
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, clips):
+        type(self).seen += len(clips)
+        return self.factor * clips.mean(dim=(2, 3, 4))
+
+
+@pytest.fixture
+def counting():
+    Counting.seen = 0
+    return Counting()
+
+
+def test_a_store_is_filled_once(counting, files, tmp_path):
+    paths = [files[i] for i in (0, 1, 3, 5)]
+    options = {"frame_size": 8, "batch_size": 5}
+    expected = TSEExtractor(counting, **options).transform(paths)
+    n_seen, Counting.seen = Counting.seen, 0
+    extractor = TSEExtractor(counting, store=tmp_path / "store", **options)
+    for _ in range(2):
+        X = extractor.transform(paths)
+        assert Counting.seen == n_seen
+        np.testing.assert_array_equal(X.values, expected.values)
+        np.testing.assert_array_equal(X.spans, expected.spans)
+    assert isinstance(X.values, np.memmap)
+    some = clone(extractor).transform([paths[2], paths[0], paths[2]])
+    assert Counting.seen == n_seen
+    for sequence, k in zip(some, (2, 0, 2), strict=True):
+        np.testing.assert_array_equal(sequence, expected[k])
+    extractor.transform([np.zeros((5, 12, 12, 3), np.uint8)])
+    assert n_seen < Counting.seen <= n_seen + 33
+    assert len(TSEStore(tmp_path / "store")) == 5
+
+
+def test_a_grid_search_encodes_each_video_once(counting, tmp_path):
+    arrays, y = make_order_videos(24, size=16, random_state=0)
+    y = y % 2
+    extractor = TSEExtractor(counting, frame_size=16, store=tmp_path / "store")
+    once = TSEExtractor(counting, frame_size=16).transform(arrays)
+    n_seen, Counting.seen = Counting.seen, 0
+    pipeline = make_pipeline(extractor, DejaVidClassifier(n_epochs=1, random_state=0))
+    grid = {"dejavidclassifier__n_timesteps": [2, 4]}
+    X = np.empty(24, dtype=object)
+    X[:] = arrays
+    search = GridSearchCV(pipeline, grid, cv=3).fit(X, y)
+    assert Counting.seen == n_seen
+    assert search.best_estimator_[0].encoder is counting
+    np.testing.assert_array_equal(search.best_estimator_[0].transform(arrays).values, once.values)
+
+
+def test_searching_for_windows_takes_a_store_for_each(counting, videos, tmp_path):
+    extractor = TSEExtractor(counting, frame_size=8, store=str(tmp_path / "{fingerprint}"))
+    for stride in (2, 3, 2):
+        extractor.set_params(width=4, stride=stride).transform(videos)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"width": 3}, "width"),
+        ({"clip_length": 3}, "clip_length"),
+        ({"frame_size": 9}, "frame_size"),
+        ({"mean": [0.1, 0.2, 0.3]}, "mean"),
+        ({"store_dtype": "float16"}, "dtype"),
+        ({"encoder": Counting().requires_grad_(False).double()}, "encoder"),
+    ],
+)
+def test_a_store_of_another_encoder_or_other_windows_is_refused(
+    parameters, field, videos, tmp_path
+):
+    extractor = TSEExtractor(Counting(), frame_size=8, store=tmp_path / "store")
+    extractor.transform(videos)
+    with pytest.raises(ValueError, match=field):
+        extractor.set_params(**parameters).transform(videos)
+
+
+def test_a_file_that_was_changed_is_noticed(counting, files, tmp_path):
+    extractor = TSEExtractor(counting, frame_size=8, store=tmp_path / "store")
+    X = extractor.transform(files[:2])
+    write_video(files[1], numbered(30))
+    with pytest.raises(ValueError, match=r"X\[0\] \(.*1\.mp4\) has .* bytes, but had"):
+        extractor.transform(files[1:2])
+    files[0].unlink()  # who keeps sequences need not keep videos
+    np.testing.assert_array_equal(extractor.transform(files[:1]).values, X[0])
+
+
+def test_failures_are_remembered_until_the_file_changes(counting, files, tmp_path):
+    extractor = TSEExtractor(counting, frame_size=8, store=tmp_path / "store", on_error="skip")
+    extractor.transform(files)
+    n_seen = Counting.seen
+    extractor.transform(files)
+    assert Counting.seen == n_seen
+    assert len(extractor.failures_) == 2
+    write_video(files[2], numbered(12))
+    assert len(extractor.transform(files)) == 5
+    assert [Path(failure.id).name for failure in extractor.failures_] == ["4.mp4"]
+
+
+def test_ranks_fill_one_store(counting, files, tmp_path):
+    paths = [files[i] for i in (0, 1, 3, 5)]
+    extractor = TSEExtractor(counting, frame_size=8, store=tmp_path / "store")
+    ids = list("abcd")
+    extractor.extract(paths, ids=ids, shard=(1, 2))
+    with pytest.raises(ValueError, match="complete"):
+        TSEStore(tmp_path / "store").sequences()
+    store = extractor.extract(paths, ids=ids, shard=(0, 2))
+    assert store.ids == ids
+    whole = TSEExtractor(counting, frame_size=8).transform(paths)
+    np.testing.assert_allclose(store.sequences().values, whole.values, rtol=1e-6)
+
+
+def test_extracting_needs_a_store_and_ids_for_all(files, tmp_path):
+    with pytest.raises(ValueError, match="extract needs the parameter store"):
+        TSEExtractor(mean_color).extract(files)
+    extractor = TSEExtractor(mean_color, store=tmp_path / "store")
+    with pytest.raises(ValueError, match="ids has 1 items, but X has 2"):
+        extractor.extract(files[:2], ids=["a"])
+    with pytest.raises(ValueError, match=r"ids\[1\] .*'a'"):
+        extractor.extract(files[:2], ids=["a", "a"])
+    for shard in ((2, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match="shard must be"):
+            extractor.extract(files[:2], shard=shard)
+
+
+def test_a_pickled_extractor_needs_no_store(counting, videos, tmp_path):
+    extractor = TSEExtractor(counting, frame_size=8, store=tmp_path / "store")
+    expected = extractor.fit_transform(videos)
+    values = expected.values.copy()
+    joblib.dump(extractor, tmp_path / "extractor.joblib")
+    shutil.rmtree(tmp_path / "store")
+    loaded = joblib.load(tmp_path / "extractor.joblib")
+    np.testing.assert_array_equal(loaded.transform(videos).values, values)
+
+
+WORK = """
+import sys, torch
+from skdejavid import TSEExtractor
+
+class Slow(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Conv2d(3, 4, 5)
+    def forward(self, images):
+        with open(sys.argv[2], "a") as log:
+            log.write(f"{len(images)}\\n")
+        return self.layer(images).mean(dim=(2, 3)).relu()
+
+def make(store):
+    return TSEExtractor(
+        Slow(), layout="BCHW", width=(4, 8, 1.0), stride=1, clip_length=4, frame_size=48,
+        batch_size=3, store=store, encoder_id="slow",
+    )
+
+if __name__ == "__main__":
+    make(sys.argv[1]).transform(sys.argv[3:])
+"""
+
+
+def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(tmp_path):
+    (tmp_path / "work.py").write_text(WORK)
+    arrays, _ = make_order_videos(6, size=48, random_state=0)
+    paths = [str(tmp_path / f"{i}.mp4") for i in range(6)]
+    for path, frames in zip(paths, arrays, strict=True):
+        write_video(path, frames)
+
+    def start(name):
+        command = [sys.executable, tmp_path / "work.py", tmp_path / name, tmp_path / f"{name}.log"]
+        return subprocess.Popen([*command, *paths], stderr=subprocess.PIPE, text=True)
+
+    def n_encoded(name):
+        log = tmp_path / f"{name}.log"
+        return sum(map(int, log.read_text().split())) if log.exists() else 0
+
+    process = start("whole")
+    _, printed = process.communicate()
+    assert process.returncode == 0, printed
+    whole = TSEStore(tmp_path / "whole")
+    rng = np.random.default_rng(0)
+    n_kills = 0
+    goals = np.sort(rng.integers(0, n_encoded("whole"), size=5))
+    for goal in goals:
+        process = start("killed")
+        while process.poll() is None and n_encoded("killed") < goal:
+            time.sleep(0.001)
+        n_kills += process.poll() is None
+        process.kill()
+        process.communicate()
+    process = start("killed")
+    _, printed = process.communicate()
+    assert process.returncode == 0, printed
+    assert n_kills >= 3
+    killed = TSEStore(tmp_path / "killed")
+    assert killed.ids == whole.ids == paths
+    np.testing.assert_array_equal(killed.sequences().values, whole.sequences().values)
+    np.testing.assert_array_equal(killed.sequences().spans, whole.sequences().spans)
+    assert n_encoded("killed") <= n_encoded("whole") + 3 * n_kills  # the batches in flight

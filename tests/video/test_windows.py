@@ -1,71 +1,213 @@
+import math
+import weakref
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skdejavid.video.windows import cut_clips, window_frames
+from skdejavid.video.windows import FrameClock, check_windows, cut_clips, plan_windows
 
-LENGTHS = st.one_of(st.integers(1, 40), st.floats(0.01, 1.0))
+FRACTIONS = st.integers(1, 40).map(lambda parts: 1 / parts)
+LENGTHS = st.one_of(st.integers(1, 40), FRACTIONS)
+SECONDS = st.integers(1, 300).map(lambda hundredths: f"{hundredths / 100}s")
+N_FRAMES = st.integers(1, 120)
+
+
+@st.composite
+def clocks(draw):
+    """Frames at irregular times, multiples of 1/100 s."""
+    gaps = draw(st.lists(st.integers(1, 30), min_size=1, max_size=60))
+    edges = np.append(0, np.cumsum(gaps)) / 100
+    return FrameClock(edges[:-1], float(edges[-1]))
+
+
+def counted(n_frames):
+    return FrameClock.without_time(n_frames)
+
+
+def shown_by(plan):
+    """Frame numbers of each window, (n_rows, n_widths, frames per window)."""
+    n_rows, n_widths, _ = plan.rows.shape
+    return plan.shown[plan.rows].reshape(n_rows, n_widths, -1)
+
+
+def of_one_width(*arguments, **options):
+    return shown_by(plan_windows(*arguments, **options))[:, 0]
+
+
+def middles(begin, window, clip_length, last):
+    """Frames in the middles of equal parts, in exact arithmetic."""
+    parts = [Fraction(2 * k + 1, 2 * clip_length) for k in range(clip_length)]
+    return [min(math.floor(begin + part * window), last) for part in parts]
 
 
 @given(st.integers(1, 2000))
 def test_the_papers_recipe_gives_33_windows_for_any_length(n_frames):
-    shown = window_frames(n_frames, 1 / 5, 1 / 40, clip_length=16)
-    assert shown.shape == (33, 16)
-    for k, window in enumerate(shown):
-        assert n_frames * k / 40 - 1 < window[0]
-        assert window[-1] < n_frames * (k / 40 + 1 / 5)
-
-
-def test_the_papers_recipe_on_300_frames_is_what_it_says():
-    shown = window_frames(300, 1 / 5, 1 / 40, clip_length=60)
-    for k, window in enumerate(shown):
-        np.testing.assert_array_equal(window, np.floor(k * 7.5 + np.arange(60) + 0.5))
-
-
-@given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 40))
-def test_windows_of_whole_frames_are_the_plain_sliding_window(n_frames, width, stride):
-    shown = window_frames(n_frames, width, stride)
-    starts = list(range(0, n_frames - width + 1, stride)) or [0]
-    expected = [[min(start + k, n_frames - 1) for k in range(width)] for start in starts]
+    shown = of_one_width(counted(n_frames), 1 / 5, 1 / 40, clip_length=16)
+    expected = [
+        middles(Fraction(n_frames * k, 40), Fraction(n_frames, 5), 16, n_frames - 1)
+        for k in range(33)
+    ]
     np.testing.assert_array_equal(shown, expected)
 
 
-@given(st.integers(1, 500), LENGTHS, LENGTHS, st.integers(1, 20))
-def test_every_frame_shown_exists_and_time_never_runs_back(n_frames, width, stride, clip_length):
-    shown = window_frames(n_frames, width, stride, clip_length)
-    assert shown.dtype == np.int64
-    assert shown.shape[1] == clip_length
-    assert shown.min() >= 0
-    assert shown.max() < n_frames
-    assert (np.diff(shown, axis=0) >= 0).all()
-    assert (np.diff(shown, axis=1) >= 0).all()
+@given(N_FRAMES, st.integers(1, 40), st.integers(1, 40))
+def test_windows_of_whole_frames_are_the_plain_sliding_window(n_frames, width, stride):
+    starts = list(range(0, n_frames - width + 1, stride)) or [0]
+    expected = [[min(start + k, n_frames - 1) for k in range(width)] for start in starts]
+    np.testing.assert_array_equal(of_one_width(counted(n_frames), width, stride), expected)
+
+
+@given(N_FRAMES, st.integers(1, 70), st.integers(1, 20), st.integers(1, 20))
+def test_each_of_parallel_windows_is_centered_or_moved_inside(n_frames, width, stride, clip_length):
+    """The paper's recipe for Something-Something V2 has four widths and stride 1."""
+    plan = plan_windows(counted(n_frames), (width, 1.0), stride, clip_length)
+    shown = shown_by(plan)
+    assert len(shown) == math.ceil(n_frames / stride)
+    for row, (window, whole) in enumerate(shown):
+        begin = min(max(row * stride - width // 2, 0), max(n_frames - width, 0))
+        assert window.tolist() == middles(Fraction(begin), width, clip_length, n_frames - 1)
+        assert whole.tolist() == middles(Fraction(0), n_frames, clip_length, n_frames - 1)
+
+
+def test_the_papers_recipe_for_something_something_gives_a_row_per_frame():
+    plan = plan_windows(counted(40), (16, 32, 64, 1.0), 1, 16)
+    assert plan.rows.shape == (40, 4, 1)
+    # 25 of width 16, 9 of 32, one of 64 and one of all: no window is encoded twice.
+    assert plan.shown.shape == (36, 16)
+    assert len({tuple(clip) for clip in plan.shown.tolist()}) == 36
+    np.testing.assert_array_equal(plan.spans[[0, 20, 39]], [[0, 16], [12, 28], [24, 40]])
+
+
+@given(clocks(), SECONDS, SECONDS, st.integers(1, 6))
+def test_windows_in_seconds_show_what_is_on_screen(clock, width, stride, clip_length):
+    shown = of_one_width(clock, width, stride, clip_length)
+    window, step = Fraction(width[:-1]), Fraction(stride[:-1])
+    begins = [Fraction(round(begin * 100), 100) for begin in clock.begins]
+    end = Fraction(round(clock.end * 100), 100)
+    starts = [k * step for k in range(10_000) if k * step + window <= end] or [Fraction(0)]
+    for row, start in zip(shown, starts, strict=True):
+        for frame, part in zip(row, range(clip_length), strict=True):
+            moment = start + window * Fraction(2 * part + 1, 2 * clip_length)
+            assert frame == max(i for i, begin in enumerate(begins) if begin <= moment)
+
+
+@given(clocks(), st.one_of(LENGTHS, SECONDS), st.one_of(LENGTHS, SECONDS), st.integers(1, 9))
+def test_every_frame_shown_exists_and_time_never_runs_back(clock, width, stride, clip_length):
+    for widths in (width, (width, 3, 0.5, "0.4s")):
+        plan = plan_windows(clock, widths, stride, clip_length)
+        shown = shown_by(plan)
+        assert shown.shape[2] == clip_length
+        assert shown.min() >= 0
+        assert shown.max() < len(clock.begins)
+        assert (np.diff(shown, axis=0) >= 0).all()
+        assert (np.diff(shown, axis=2) >= 0).all()
+        assert (np.diff(plan.shown[:, -1]) >= 0).all()
+        assert (plan.spans[:, 0] <= plan.spans[:, 1]).all()
+        assert plan.spans.min() >= 0
+        assert plan.spans.max() <= clock.end
+
+
+@given(clocks(), LENGTHS, LENGTHS, st.integers(1, 9))
+def test_what_a_window_shows_lies_in_its_span(clock, width, stride, clip_length):
+    plan = plan_windows(clock, width, stride, clip_length)
+    ends = np.append(clock.begins[1:], clock.end)
+    for frames, (begin, end) in zip(shown_by(plan)[:, 0], plan.spans, strict=True):
+        assert ends[frames[0]] > begin - 1e-9
+        assert clock.begins[frames[-1]] < end + 1e-9
+
+
+def test_spans_follow_the_clock():
+    clock = FrameClock(np.array([0.0, 0.1, 0.2, 1.2]), 1.3)
+    plan = plan_windows(clock, 2, 1)
+    np.testing.assert_allclose(plan.spans, [[0, 0.2], [0.1, 1.2], [0.2, 1.3]])
+    np.testing.assert_allclose(plan_windows(clock, 9, 1).spans, [[0, 1.3]])
+    np.testing.assert_allclose(plan_windows(clock, "0.5s", "0.5s", 1).spans, [[0, 0.5], [0.5, 1]])
+
+
+@given(N_FRAMES, LENGTHS, LENGTHS, st.integers(1, 5))
+def test_frames_one_by_one_are_averaged_inside_of_each_window(n_frames, width, stride, clip_length):
+    """What an encoder of images gives for each frame, each encoded once."""
+    recipe = (width, 7), stride, clip_length
+    one_by_one = plan_windows(counted(n_frames), *recipe, one_by_one=True)
+    together = plan_windows(counted(n_frames), *recipe)
+    assert one_by_one.shown.shape[1] == 1
+    assert len(np.unique(one_by_one.shown)) == len(one_by_one.shown)
+    of_frames = np.cos(np.arange(2.0 * n_frames)).reshape(n_frames, 2)
+    joined = one_by_one.join(of_frames[one_by_one.shown[:, 0]])
+    np.testing.assert_allclose(joined, together.join(of_frames[together.shown].mean(axis=1)))
+    np.testing.assert_array_equal(one_by_one.spans, together.spans)
+
+
+def test_joined_rows_hold_the_widths_one_after_the_other():
+    plan = plan_windows(counted(4), (1, 1.0), 2, 1)
+    embeddings = plan.shown + np.array([[0.0, 100.0]])
+    np.testing.assert_array_equal(plan.join(embeddings), [[0, 100, 2, 102], [2, 102, 2, 102]])
 
 
 def test_frames_shown_are_the_middles_of_equal_parts():
-    assert window_frames(16, 16, 16, clip_length=4).tolist() == [[2, 6, 10, 14]]
-    assert window_frames(9, 9, 1, clip_length=1).tolist() == [[4]]
+    assert of_one_width(counted(16), 16, 16, clip_length=4).tolist() == [[2, 6, 10, 14]]
+    assert of_one_width(counted(9), 9, 1, clip_length=1).tolist() == [[4]]
 
 
 def test_a_short_video_repeats_its_last_frame():
-    assert window_frames(3, 5, 2).tolist() == [[0, 1, 2, 2, 2]]
+    assert of_one_width(counted(3), 5, 2).tolist() == [[0, 1, 2, 2, 2]]
+    assert shown_by(plan_windows(counted(2), (4, 1.0), 1, 4)).tolist() == [
+        [[0, 1, 1, 1], [0, 0, 1, 1]],
+        [[0, 1, 1, 1], [0, 0, 1, 1]],
+    ]
 
 
-def test_fractions_need_a_clip_length():
-    with pytest.raises(ValueError, match="clip_length is needed where width is a fraction"):
-        window_frames(100, 0.2, 1)
+@pytest.mark.parametrize(
+    ("width", "stride", "clip_length", "message"),
+    [
+        (0.2, 1, None, "clip_length is needed where width is a fraction"),
+        ("1s", 1, None, "clip_length is needed"),
+        ((16, 32), 1, None, "clip_length is needed"),
+        (0, 1, 4, "width must be at least 1 frame, got 0"),
+        (4, 0, 4, "stride must be at least 1 frame, got 0"),
+        (1.5, 1, 4, r"width as a fraction of the video must be in \(0, 1\], got 1.5"),
+        (4, 0.0, 4, r"stride as a fraction .* got 0.0"),
+        (4, math.nan, 4, r"stride as a fraction .* got nan"),
+        ("2", 1, 4, "width in seconds must be a positive number and 's', got '2'"),
+        ("-1s", 1, 4, "width in seconds"),
+        ("infs", 1, 4, "width in seconds"),
+        (4, "ones", 4, "stride in seconds .* got 'ones'"),
+        (True, 1, 4, "width must be an int, a float or a string"),
+        (4, None, 4, "stride must be an int, a float or a string"),
+        ([], 1, 4, "width must name at least one length"),
+        ([4, 0], 1, 4, "width must be at least 1 frame"),
+    ],
+)
+def test_lengths_that_mean_nothing_are_refused(width, stride, clip_length, message):
+    with pytest.raises(ValueError, match=message):
+        check_windows(width, stride, clip_length)
+    with pytest.raises(ValueError, match=message):
+        plan_windows(counted(10), width, stride, clip_length)
 
 
-@given(st.integers(1, 60), LENGTHS, LENGTHS, st.integers(1, 6))
+def test_numbers_of_numpy_are_lengths():
+    expected = of_one_width(counted(50), 0.5, 3, 4)
+    widths = np.float64(0.5), np.float32(0.5)
+    for width in widths:
+        shown = of_one_width(counted(50), width, np.int32(3), 4)
+        np.testing.assert_array_equal(shown, expected)
+    both = plan_windows(counted(50), np.array([4, 8]), 3, 4)
+    assert both.rows.shape == (17, 2, 1)
+
+
+@given(N_FRAMES, LENGTHS, LENGTHS, st.integers(1, 6))
 def test_clips_hold_the_frames_shown(n_frames, width, stride, clip_length):
     frames = np.arange(n_frames, dtype=np.uint8).reshape(-1, 1, 1, 1)
-    shown = window_frames(n_frames, width, stride, clip_length)
+    shown = plan_windows(counted(n_frames), (width, 5, 1.0), stride, clip_length).shown
     clips = list(cut_clips(iter(frames), shown))
     np.testing.assert_array_equal(np.stack(clips)[..., 0, 0, 0], shown)
 
 
 def test_each_frame_shown_is_prepared_once_and_no_other():
-    shown = window_frames(30, 6, 3, clip_length=2)
+    shown = plan_windows(counted(30), 6, 3, clip_length=2).shown
     prepared = []
 
     def prepare(frame):
@@ -77,19 +219,38 @@ def test_each_frame_shown_is_prepared_once_and_no_other():
     assert prepared == sorted(set(shown.ravel().tolist()))
 
 
-def test_no_more_frames_are_held_than_a_window_spans():
-    import weakref
+def test_frames_after_the_last_clip_are_read_as_well():
+    """Only then does a file show that it is broken there."""
+    read = []
 
+    def frames():
+        for number in range(10):
+            read.append(number)
+            yield np.full((1, 1, 1), number, dtype=np.uint8)
+
+    assert len(list(cut_clips(frames(), np.array([[0, 1]])))) == 1
+    assert read == list(range(10))
+
+
+def most_frames_alive(n_frames, shown):
     class Frame(np.ndarray):
         pass
 
     alive = weakref.WeakValueDictionary()
 
     def frames():
-        for number in range(200):
-            frame = np.full((1, 1, 1), number, dtype=np.uint8).view(Frame)
+        for number in range(n_frames):
+            frame = np.full((1, 1, 1), number).view(Frame)
             alive[number] = frame
             yield frame
 
-    for _ in cut_clips(frames(), window_frames(200, 8, 2)):
-        assert len(alive) <= 8 + 1
+    return max(len(alive) for _ in cut_clips(frames(), shown))
+
+
+def test_no_more_frames_are_held_than_a_window_spans():
+    assert most_frames_alive(200, plan_windows(counted(200), 8, 2).shown) <= 8 + 1
+
+
+def test_a_window_of_the_whole_video_holds_no_more_than_it_shows():
+    shown = plan_windows(counted(2000), (8, 1.0), 1, 8).shown
+    assert most_frames_alive(2000, shown) <= 8 + 8 + 1

@@ -1,0 +1,195 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from videos import CODECS, numbered, numbers_of, write_at, write_numbered
+
+from skdejavid import VideoDecodeError
+from skdejavid.datasets import write_video
+from skdejavid.video import clips
+from skdejavid.video.clips import Recipe, read_clips
+from skdejavid.video.decoding import iterate_frames, read_clock
+from skdejavid.video.windows import FrameClock, WindowPlan
+
+PLAIN = Recipe(width=4, stride=2, clip_length=None, one_by_one=False, shorter_side=None, crop=None)
+LENGTHS = st.one_of(
+    st.integers(1, 40),
+    st.integers(1, 40).map(lambda parts: 1 / parts),
+    st.integers(1, 200).map(lambda hundredths: f"{hundredths / 100}s"),
+)
+RECIPES = st.builds(
+    Recipe,
+    width=st.one_of(LENGTHS, st.lists(LENGTHS, min_size=1, max_size=3)),
+    stride=LENGTHS,
+    clip_length=st.integers(1, 8),
+    one_by_one=st.booleans(),
+    shorter_side=st.sampled_from([None, 32]),
+    crop=st.none(),
+)
+
+
+def plan_and_clips(video, recipe):
+    """The last plan, and the clips that follow it."""
+    items = list(read_clips(video, recipe))
+    last = max(i for i, item in enumerate(items) if isinstance(item, WindowPlan))
+    return items[last], [np.moveaxis(clip, 1, -1) for clip in items[last + 1 :]]
+
+
+@pytest.fixture(scope="module", params=[*CODECS, "irregular times"])
+def numbered_video(request, tmp_path_factory):
+    """The path of a numbered video, and how many frames it has."""
+    path = tmp_path_factory.mktemp("numbered") / "numbered"
+    if request.param == "irregular times":
+        times = np.cumsum(np.random.default_rng(0).integers(1, 9, size=60))
+        write_at(path.with_suffix(".mp4"), "libx264", times.tolist())
+        return str(path.with_suffix(".mp4")), 60
+    return str(write_numbered(path, 75, request.param)), 75
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(recipe=RECIPES)
+def test_every_window_gets_exactly_its_frames(numbered_video, recipe):
+    path, n_frames = numbered_video
+    plan, found = plan_and_clips(path, recipe)
+    clock = read_clock(path, by_decoding=True)
+    assert len(clock.begins) == n_frames
+    expected = recipe.plan(clock)
+    np.testing.assert_array_equal(plan.shown, expected.shown)
+    np.testing.assert_array_equal(plan.rows, expected.rows)
+    np.testing.assert_allclose(plan.spans, expected.spans, atol=1e-9)
+    np.testing.assert_array_equal([numbers_of(clip) for clip in found], expected.shown)
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 3])
+def test_the_shortest_videos_are_whole(n_frames, tmp_path):
+    path = write_numbered(tmp_path / "short", n_frames, "h264 with B-frames")
+    for recipe in (PLAIN, replace(PLAIN, width=(2, 1.0), clip_length=3), replace(PLAIN, width=8)):
+        plan, found = plan_and_clips(str(path), recipe)
+        np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.shown)
+        assert plan.shown.max() == n_frames - 1
+
+
+@pytest.mark.parametrize("group", [1000, 12])
+def test_a_thousand_frames_between_key_frames(group, tmp_path):
+    path = tmp_path / "long.mp4"
+    options = {"g": str(group), "preset": "ultrafast", "sc_threshold": "0"}
+    write_video(path, numbered(1000), options=options)
+    recipe = replace(PLAIN, width=1 / 5, stride=1 / 40, clip_length=16)
+    plan, found = plan_and_clips(str(path), recipe)
+    assert len(plan.rows) == 33
+    np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.shown)
+
+
+@pytest.mark.parametrize("wrong", ["fewer", "more", "none", "at other times"])
+def test_packets_that_announce_other_frames_are_not_believed(wrong, tmp_path, monkeypatch):
+    path = str(write_numbered(tmp_path / "numbered", 40, "mpeg4"))
+    right = read_clock(path)
+    clocks = {
+        "fewer": FrameClock(right.begins[:-7], right.end),
+        "more": FrameClock(np.append(right.begins, right.end), right.end + 0.04),
+        "none": FrameClock(right.begins[:0], 0.0),
+        "at other times": FrameClock(right.begins * 2, right.end * 2),
+    }
+
+    def read_wrongly(path, *, by_decoding=False):
+        return read_clock(path, by_decoding=True) if by_decoding else clocks[wrong]
+
+    monkeypatch.setattr(clips, "read_clock", read_wrongly)
+    recipe = replace(PLAIN, width="0.4s", stride="0.2s", clip_length=3)
+    plan, found = plan_and_clips(path, recipe)
+    np.testing.assert_array_equal(plan.shown, recipe.plan(right).shown)
+    np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.shown)
+
+
+def test_a_file_that_never_decodes_the_same_is_broken(tmp_path, monkeypatch):
+    path = str(write_numbered(tmp_path / "numbered", 10, "mpeg4"))
+    monkeypatch.setattr(
+        clips, "read_clock", lambda path, by_decoding=False: FrameClock.without_time(9)
+    )
+    with pytest.raises(VideoDecodeError, match="other frames each time"):
+        list(read_clips(path, PLAIN))
+
+
+def test_frames_that_tell_wrong_times_matter_only_to_windows_in_seconds(tmp_path, monkeypatch):
+    """AVI files with B-frames have such; reading them twice would take twice as long."""
+    path = str(write_numbered(tmp_path / "numbered", 10, "mpeg4"))
+    right = read_clock(path)
+    late = FrameClock(right.begins + (right.begins > 0.1), right.end + 1)
+    monkeypatch.setattr(clips, "read_clock", lambda path, by_decoding=False: late)
+    plan, found = plan_and_clips(path, PLAIN)
+    np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.shown)
+
+
+def test_arrays_are_cut_as_files_are(tmp_path):
+    path = tmp_path / "lossless.mkv"
+    write_video(path, numbered(30), codec="ffv1")
+    frames = np.stack(list(iterate_frames(path)))
+    recipe = replace(PLAIN, width=(6, 0.5), clip_length=3)
+    of_file, of_array = (plan_and_clips(video, recipe) for video in (str(path), frames))
+    np.testing.assert_array_equal(of_file[0].shown, of_array[0].shown)
+    np.testing.assert_array_equal(of_file[1], of_array[1])
+    np.testing.assert_allclose(of_file[0].spans * 25, of_array[0].spans, atol=0.03)
+
+
+@pytest.mark.parametrize("size", [(40, 60), (60, 40), (40, 40), (33, 57), (16, 300)])
+@pytest.mark.parametrize(("shorter_side", "crop"), [(16, 16), (40, 40), (64, 64), (48, 40)])
+def test_frames_of_arrays_become_centered_squares(size, shorter_side, crop):
+    frame = np.zeros((*size, 3), dtype=np.uint8)
+    frame[size[0] // 2 :] += 100  # halves stay halves only if the crop is centered
+    frame[:, size[1] // 2 :] += 100
+    frame.flags.writeable = False
+    recipe = replace(PLAIN, width=1, stride=1, shorter_side=shorter_side, crop=crop)
+    _, (clip,) = plan_and_clips(frame[None], recipe)
+    assert clip.shape == (1, crop, crop, 3)
+    assert clip.dtype == np.uint8
+    assert np.moveaxis(clip, -1, 1).flags.c_contiguous
+    corners = clip[0, [2, 2, -3, -3], [2, -3, 2, -3], 0]
+    np.testing.assert_array_equal(corners, [0, 100, 100, 200])
+    assert abs(float(clip.mean()) - 100) < 8
+
+
+def test_frames_of_the_right_size_are_only_cropped(rng):
+    video = rng.integers(0, 256, size=(1, 8, 12, 3), dtype=np.uint8)
+    recipe = replace(PLAIN, width=1, shorter_side=8, crop=6)
+    _, (clip,) = plan_and_clips(video, recipe)
+    np.testing.assert_array_equal(clip, video[:, 1:7, 3:9])
+
+
+def test_frames_of_files_are_scaled_and_cropped(tmp_path):
+    frames = np.zeros((3, 48, 96, 3), np.uint8)
+    frames[:, :, 48:] = 200
+    write_video(tmp_path / "wide.mp4", frames)
+    recipe = replace(PLAIN, width=1, stride=1, shorter_side=32, crop=24)
+    _, found = plan_and_clips(str(tmp_path / "wide.mp4"), recipe)
+    assert [clip.shape for clip in found] == [(1, 24, 24, 3)] * 3
+    for clip in found:
+        assert clip[0, :, :10].mean() < 8
+        assert abs(clip[0, :, -10:].mean() - 200) < 8
+
+
+def test_frames_of_differing_sizes_are_refused_with_the_file(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4", np.zeros((2, 32, 32, 3), np.uint8))
+    sizes = iter([(8, 8, 3), (8, 10, 3)] * 2)
+    monkeypatch.setattr(
+        clips.ToRGB, "__call__", lambda self, frame: np.zeros(next(sizes), np.uint8)
+    )
+    with pytest.raises(VideoDecodeError, match=r"a\.mp4: frames of differing sizes .*frame_size"):
+        list(read_clips(str(tmp_path / "a.mp4"), PLAIN))
+    cropped = replace(PLAIN, shorter_side=8, crop=8)
+    assert len(list(read_clips(str(tmp_path / "a.mp4"), cropped))) == 2
+
+
+@pytest.mark.parametrize(("shorter_side", "crop"), [(None, 8), (8, 9)])
+def test_a_crop_larger_than_the_frame_is_refused(shorter_side, crop):
+    with pytest.raises(ValueError, match=r"frame_size: .* cannot be cropped to"):
+        replace(PLAIN, shorter_side=shorter_side, crop=crop).check()
+
+
+@pytest.mark.parametrize(
+    ("width", "stride", "needs_clock"),
+    [(4, 2, False), ("1s", 2, True), (4, "1s", True), ((4, "1s"), 1, True), ((4, 1.0), 1, False)],
+)
+def test_only_seconds_need_a_clock(width, stride, needs_clock):
+    assert replace(PLAIN, width=width, stride=stride).needs_clock == needs_clock

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skdejavid.video.sources import (
+    as_sources,
+    identified,
+    named,
+    require_clock,
+    require_same_file,
+)
+
+
+@pytest.fixture
+def sources(tmp_path, rng):
+    """A file, an array, and a file that is not there."""
+    (tmp_path / "a.mp4").write_bytes(b"12345")
+    video = rng.integers(0, 256, size=(3, 4, 4, 3), dtype=np.uint8)
+    return as_sources([tmp_path / "a.mp4", video, "nowhere.mp4"])
+
+
+def test_videos_have_names_positions_and_sizes(sources):
+    file, array, missing = sources
+    assert Path(file.video).name == "a.mp4"
+    assert file.id == file.video
+    assert file.name == f"X[0] ({file.video})"
+    assert array.name == "X[1] (an array)"
+    assert [source.position for source in sources] == [0, 1, 2]
+    assert [source.n_bytes for source in sources] == [5, None, None]
+    assert missing.id == "nowhere.mp4"
+
+
+def test_arrays_are_identified_by_their_content(sources):
+    array = sources[1].video
+    changed = array.copy()
+    changed[2, 3, 3, 2] += 1
+    videos = [array, array.copy(), np.asfortranarray(array), changed, array.reshape(3, 2, 8, 3)]
+    ids = [source.id for source in identified(as_sources(videos))]
+    assert ids[0] == ids[1] == ids[2]
+    assert len(set(ids)) == 3
+    assert identified(sources)[0] == sources[0]
+
+
+def test_other_names_must_be_one_for_each(sources):
+    assert [source.id for source in named(sources, ["x", "y", "z"])] == ["x", "y", "z"]
+    assert named(sources, None) == identified(sources)
+    with pytest.raises(ValueError, match="ids has 2 items, but X has 3"):
+        named(sources, ["x", "y"])
+    for ids in (["x", "y", "x"], ["x", "y", 3]):
+        with pytest.raises(ValueError, match=r"ids\[2\] must be a string that no other video has"):
+            named(sources, ids)
+
+
+def test_only_a_file_of_another_size_is_another(sources):
+    for source, n_bytes in ((sources[0], 5), (sources[0], None), (sources[2], 7)):
+        require_same_file(source, n_bytes)
+    with pytest.raises(ValueError, match=r"X\[0\] \(.*a\.mp4\) has 5 bytes, but had 6"):
+        require_same_file(sources[0], 6)
+
+
+def test_arrays_have_no_clock(sources):
+    require_clock(sources[::2])
+    with pytest.raises(ValueError, match=r"X\[1\] \(an array\) has no clock"):
+        require_clock(sources)
