@@ -46,16 +46,46 @@ MAY_IMPORT = {
     },
     "plotting": {"alignment", "classifier", "optional", "reading", "sequences"},
     "datasets": {"optional", "reading", "sequences"},
+    "durable": set(),
+    "shards": {"durable"},
+    "writer": {"durable", "shards"},
+    "store": {"durable", "sequences", "shards", "writer"},
+    "tensorfile": set(),
+    "interchange": {"durable", "optional", "sequences", "store", "tensorfile"},
     "video.windows": set(),
-    "video.decoding": {"optional"},
-    "video.encoders": set(),
-    "video.extractor": {
-        "reading",
-        "sequences",
-        "video.decoding",
-        "video.encoders",
+    "video.decoding": {"optional", "video.windows"},
+    "video.encoders": {"optional"},
+    "video.clips": {"video.decoding", "video.windows"},
+    "video.prefetch": set(),
+    "video.sources": {"reading"},
+    "video.extraction": {
+        "store",
+        "video.clips",
+        "video.prefetch",
+        "video.sources",
         "video.windows",
     },
+    "video.extractor": {
+        "alignment",
+        "preprocessing",
+        "sequences",
+        "store",
+        "video.clips",
+        "video.encoders",
+        "video.extraction",
+        "video.sources",
+        "video.windows",
+    },
+    "video.catalog": set(),
+    "cli": {
+        "classifier",
+        "sequences",
+        "store",
+        "video.catalog",
+        "video.encoders",
+        "video.extractor",
+    },
+    "__main__": {"cli", "optional"},
 }
 
 
@@ -93,7 +123,8 @@ def test_importing_loads_neither_torch_nor_matplotlib_nor_a_decoder(tmp_path):
     code = (
         "import sys, skdejavid\n"
         "from skdejavid import *\n"
-        "print(*(m for m in ('torch', 'matplotlib', 'av', 'aeon', 'tslearn') if m in sys.modules))"
+        "names = 'torch matplotlib av aeon tslearn transformers click skops'.split()\n"
+        "print(*(name for name in names if name in sys.modules))"
     )
     assert run_python(code, tmp_path) == ""
 

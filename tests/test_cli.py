@@ -1,0 +1,310 @@
+import csv
+import io
+import json
+import subprocess
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skdejavid import DejaVidClassifier, TSEExtractor, TSEStore
+from skdejavid.cli import skdejavid
+from skdejavid.datasets import make_order_videos, write_video
+
+ENCODER = """
+import torch
+
+
+class Colors(torch.nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(factor), requires_grad=False)
+
+    def forward(self, images):
+        corners = torch.nn.functional.adaptive_avg_pool2d(images, 2)
+        return self.factor * corners.flatten(1)
+
+
+def load(factor="1"):
+    return Colors(float(factor))
+"""
+
+
+def run(*arguments):
+    result = CliRunner().invoke(skdejavid, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def succeed(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def read(table):
+    return list(csv.DictReader(io.StringIO(table.read_text())))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """36 short clips in folders named after their classes, a table with a split, an encoder."""
+    folder = tmp_path_factory.mktemp("cli")
+    videos, y = make_order_videos(36, size=32, random_state=0)
+    rows = []
+    for i, (video, label) in enumerate(zip(videos, y, strict=True)):
+        path = folder / "videos" / f"order {label}" / f"{i:02}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, video[::2])
+        split = "test" if i >= 24 else "train"
+        rows.append([path.relative_to(folder / "videos").as_posix(), f"class-{label}", split])
+    (folder / "encoder.py").write_text(ENCODER)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "label", "split"], *rows])
+    return folder
+
+
+def encoding(folder, factor="2"):
+    encoder = ["--encoder", f"{folder / 'encoder.py'}:load", "--encoder-argument", factor]
+    return [*encoder, "--batch-size", 16]
+
+
+WINDOWS = ["--width", 4, "--stride", 2, "--clip-length", 2, "--layout", "BCHW", "--frame-size", 32]
+
+
+@pytest.fixture(scope="module")
+def store(folder):
+    """The store of all of them."""
+    target = folder / "store"
+    succeed("extract", folder / "videos", "-o", target, *encoding(folder), *WINDOWS)
+    return target
+
+
+@pytest.fixture(scope="module")
+def table(folder):
+    """Options that choose a part of the store."""
+
+    def choose(split):
+        return ["--labels", folder / "labels.csv", "--where", f"split={split}"]
+
+    return choose
+
+
+@pytest.fixture(scope="module")
+def model(folder, store, table):
+    """A model of the training part."""
+    target = folder / "model"
+    succeed("fit", store, "-o", target, *table("train"), "--set", "n_epochs=5")
+    return target
+
+
+def test_a_folder_of_classes_becomes_a_labeled_store(folder, store):
+    opened = TSEStore(store)
+    assert opened.is_complete
+    assert len(opened) == 36
+    assert opened.ids == sorted(opened.ids)
+    assert opened.labels.tolist() == [id.partition("/")[0] for id in opened.ids]
+    namespace = {}
+    exec(ENCODER, namespace)
+    extractor = TSEExtractor(
+        namespace["load"]("2"), width=4, stride=2, clip_length=2, layout="BCHW", frame_size=32
+    )
+    expected = extractor.transform([folder / "videos" / id for id in opened.ids])
+    np.testing.assert_allclose(opened.sequences().values, expected.values, rtol=1e-6)
+    np.testing.assert_array_equal(opened.sequences().spans, expected.spans)
+
+
+def test_extracting_again_computes_nothing(folder, store):
+    before = {path.name: path.stat().st_mtime_ns for path in store.glob("values-*")}
+    succeed("extract", folder / "videos", "-o", store, *encoding(folder), *WINDOWS)
+    assert {path.name: path.stat().st_mtime_ns for path in store.glob("values-*")} == before
+
+
+def test_a_table_says_which_videos_and_their_labels(folder, tmp_path, table):
+    target = tmp_path / "store"
+    videos = folder / "videos"
+    succeed("extract", videos, "-o", target, *table("test"), *encoding(folder), *WINDOWS)
+    opened = TSEStore(target)
+    rows = read(folder / "labels.csv")
+    assert opened.ids == [row["path"] for row in rows if row["split"] == "test"]
+    assert opened.labels.tolist() == [row["label"] for row in rows if row["split"] == "test"]
+
+
+def test_machines_share_the_work(folder, store, tmp_path):
+    target = tmp_path / "shared"
+    arguments = ["extract", folder / "videos", "-o", target, *encoding(folder), *WINDOWS]
+    for rank in (1, 0):
+        succeed(*arguments, "--shard", f"{rank}/2")
+    shared, whole = TSEStore(target), TSEStore(store)
+    assert shared.is_complete
+    assert shared.ids == whole.ids
+    np.testing.assert_allclose(shared.sequences().values, whole.sequences().values, rtol=1e-6)
+    assert shared.labels.tolist() == whole.labels.tolist()
+
+
+def test_scores_are_those_of_the_library(folder, store, table, model):
+    rows = read(folder / "labels.csv")
+    part = {
+        split: [(row["path"], row["label"]) for row in rows if row["split"] == split]
+        for split in ("train", "test")
+    }
+    opened = TSEStore(store)
+    X = {split: opened.sequences([id for id, _ in pairs]) for split, pairs in part.items()}
+    y = {split: np.array([label for _, label in pairs]) for split, pairs in part.items()}
+    clf = DejaVidClassifier(random_state=0, n_epochs=5).fit(X["train"], y["train"])
+    scores = json.loads(succeed("evaluate", model, store, *table("test"), "--json").output)
+    assert scores["sequences"] == 12
+    assert scores["top-1 accuracy"] == clf.score(X["test"], y["test"])
+    best = np.argsort(-clf.predict_proba(X["test"]), axis=1)[:, :5]
+    expected = np.mean(
+        [label in clf.classes_[row] for label, row in zip(y["test"], best, strict=True)]
+    )
+    assert scores["top-5 accuracy"] == expected
+    printed = succeed("evaluate", model, store, *table("test")).output
+    assert f"top-1 accuracy        {scores['top-1 accuracy']:.4f}" in printed
+
+
+def test_the_baseline_is_logistic_regression_on_the_mean(folder, store, table):
+    target = folder / "average"
+    succeed("fit", store, "-o", target, *table("train"), "--average")
+    scores = json.loads(succeed("evaluate", target, store, *table("train"), "--json").output)
+    rows = read(folder / "labels.csv")
+    pairs = [(row["path"], row["label"]) for row in rows if row["split"] == "train"]
+    X = TSEStore(store).sequences([id for id, _ in pairs])
+    means = np.stack([x.mean(axis=0) for x in X])
+    y = [label for _, label in pairs]
+    averaged = make_pipeline(StandardScaler(), LogisticRegression(max_iter=10_000)).fit(means, y)
+    assert scores["top-1 accuracy"] == averaged.score(means, y)
+
+
+def test_videos_are_predicted_as_their_sequences_in_a_store(folder, store, model, tmp_path):
+    of_store = list(csv.DictReader(io.StringIO(succeed("predict", model, store).output)))
+    assert [row["path"] for row in of_store] == TSEStore(store).ids
+    target = tmp_path / "predicted.csv"
+    videos = sorted((folder / "videos").rglob("*.mp4"))
+    arguments = [*encoding(folder), "-o", target, "--probabilities"]
+    succeed("predict", model, videos[0], folder / "videos" / "order 3", *arguments)
+    of_videos = read(target)
+    by_path = {row["path"]: row for row in of_store}
+    assert len(of_videos) == 7
+    for row in of_videos:
+        id = row["path"].removeprefix(f"{folder / 'videos'}/")
+        assert row["label"] == by_path[id]["label"]
+        assert float(row["probability"]) == pytest.approx(float(by_path[id]["probability"]), 1e-4)
+        probabilities = [float(row[f"probability of class-{k}"]) for k in range(6)]
+        assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+        assert max(probabilities) == float(row["probability"])
+
+
+def test_broken_videos_are_named_and_the_rest_is_done(folder, tmp_path):
+    videos = tmp_path / "videos"
+    (videos / "a").mkdir(parents=True)
+    good = next((folder / "videos").rglob("*.mp4"))
+    (videos / "a" / "good.mp4").write_bytes(good.read_bytes())
+    (videos / "a" / "broken.mp4").write_bytes(b"nothing")
+    arguments = ["extract", videos, *encoding(folder), *WINDOWS]
+    result = run(*arguments, "-o", tmp_path / "store", "--on-error", "skip")
+    assert result.exit_code == 3
+    assert "left out: a/broken.mp4: " in result.stderr
+    assert TSEStore(tmp_path / "store").ids == ["a/good.mp4"]
+    result = run(*arguments, "-o", tmp_path / "strict", "--on-error", "raise")
+    assert result.exit_code == 1
+    assert "broken.mp4" in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["extract", "{videos}", "-o", "{new}"], "videos need --encoder"),
+        (["extract", "{folder}/empty", "-o", "{new}", "--encoder", "x"], "no video in"),
+        (["extract", "{videos}", "-o", "{new}", "--encoder", "{folder}/no.py:load"], "no file"),
+        (
+            ["extract", "{videos}", "-o", "{new}", "--encoder", "{folder}/encoder.py:no"],
+            "has no no",
+        ),
+        (
+            [
+                "extract",
+                "{videos}",
+                "-o",
+                "{new}",
+                "--encoder",
+                "{folder}/encoder.py:load",
+                "--shard",
+                "1",
+            ],
+            "--shard",
+        ),
+        (
+            ["extract", "{videos}", "-o", "{store}", "--encoder", "{folder}/encoder.py:load"],
+            "width",
+        ),
+        (["fit", "{store}", "-o", "{new}", "--where", "split=train"], "--where needs --labels"),
+        (
+            ["fit", "{store}", "-o", "{new}", "--labels", "{table}", "--where", "part=1"],
+            "no column",
+        ),
+        (["fit", "{store}", "-o", "{new}", "--labels", "{table}", "--where", "split=no"], "no row"),
+        (["fit", "{store}", "-o", "{new}", "--set", "colour=1"], "Invalid parameter 'colour'"),
+        (["fit", "{videos}", "-o", "{new}"], "manifest.json"),
+        (["evaluate", "{table}", "{store}"], "is no model of skdejavid"),
+        (["evaluate", "{model}", "{store}"], "knows nothing of the labels"),
+        (["predict", "{model}", "{videos}"], "videos need --encoder"),
+        (
+            ["predict", "{model}", "{videos}", "--encoder", "{folder}/encoder.py:load"],
+            "another than that of the model's training data",
+        ),
+    ],
+)
+def test_mistakes_are_explained_in_one_line(arguments, message, folder, store, model, tmp_path):
+    (folder / "empty").mkdir(exist_ok=True)
+    names = {
+        "folder": folder,
+        "videos": folder / "videos",
+        "store": store,
+        "model": model,
+        "table": folder / "labels.csv",
+        "new": tmp_path / "new",
+    }
+    result = run(*(argument.format(**names) for argument in arguments))
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.count("\n") <= 3
+
+
+def test_a_model_file_runs_nothing(tmp_path, store):
+    """A pickle, and a file of skops with a type that no model has."""
+    import pickle
+
+    import skops.io
+
+    class Harm:
+        def __reduce__(self):
+            return open, (str(tmp_path / "harmed"), "w")
+
+    (tmp_path / "pickle").write_bytes(pickle.dumps(Harm()))
+    skops.io.dump(
+        {"format": 1, "classifier": np.random.default_rng, "x": subprocess.run}, tmp_path / "types"
+    )
+    for name in ("pickle", "types"):
+        result = run("evaluate", tmp_path / name, store)
+        assert result.exit_code == 1
+        assert "is no model of skdejavid" in result.stderr
+    assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize("command", [[], ["extract"], ["fit"], ["predict"], ["evaluate"]])
+def test_help_is_there_for_every_command(command):
+    printed = succeed(*command, "--help").output
+    assert "Usage: " in printed
+    assert all(len(line) <= 100 for line in printed.splitlines())
+
+
+def test_wrong_usage_has_an_exit_code_of_its_own():
+    assert run("extract").exit_code == 2
+    assert run("fly").exit_code == 2
