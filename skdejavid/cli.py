@@ -188,7 +188,7 @@ def skdejavid() -> None:
     default="float32",
     show_default=True,
 )
-@click.option("--shard", default="0/1", show_default=True, help="This machine's part: RANK/NUMBER.")
+@click.option("--shard", help="This machine's part of the videos: RANK/NUMBER, such as 0/4.")
 @_options_of_encoding
 @_options_of_windows
 def extract(
@@ -196,7 +196,7 @@ def extract(
     store: str,
     labels: str | None,
     where: tuple[tuple[str, str], ...],
-    shard: str,
+    shard: str | None,
     encoder: str | None,
     encoder_argument: tuple[str, ...],
     **parameters: Any,
@@ -208,7 +208,9 @@ def extract(
     with _plain_errors():
         videos = read_table(folder, labels, where) if labels else read_folder(folder)
         extractor = _extractor(encoder, encoder_argument, store=store, **parameters)
-        filled = extractor.extract(videos.paths, ids=videos.ids, shard=_as_shard(shard))
+        filled = extractor.extract(
+            videos.paths, ids=videos.ids, shard=None if shard is None else _as_shard(shard)
+        )
         if videos.labels is not None:
             of_id = dict(zip(videos.ids, videos.labels, strict=True))
             filled.set_labels({id: of_id[id] for id in filled.ids if id in of_id})

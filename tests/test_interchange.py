@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+from operator import attrgetter
 from unittest import mock
 
 import joblib
@@ -94,17 +95,15 @@ def test_any_selection_is_written_in_batches_of_bounded_size(
         assert n_numbers * 4 < bytes_per_batch + longest or len(batches) == 1
 
 
-def filename_of(X):
-    return getattr(X.values, "filename", None)
-
-
 def test_an_arrow_file_is_mapped_and_shared_with_workers(tmp_path):
     path = tmp_path / "x.arrow"
     write_arrow(make(np.float64, has_spans=True), path, IDS)
     X = read_arrow(path)[0]
     assert isinstance(X.values, np.memmap)
     assert not X.values.flags.writeable
-    [name] = joblib.Parallel(n_jobs=2, max_nbytes=0)([joblib.delayed(filename_of)(X)])
+    [name] = joblib.Parallel(n_jobs=2, max_nbytes=0)(
+        [joblib.delayed(attrgetter("values.filename"))(X)]
+    )
     assert os.fspath(name) == str(path)
 
 

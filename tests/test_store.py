@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+from operator import attrgetter
 
 import joblib
 import numpy as np
@@ -97,13 +98,9 @@ def test_one_shard_is_read_as_a_memory_map(store):
     assert not X.values.flags.writeable
 
 
-def filename_of(X):
-    return getattr(X.values, "filename", None)
-
-
 def test_workers_map_the_same_file(store):
     [name] = joblib.Parallel(n_jobs=2, max_nbytes=0)(
-        [joblib.delayed(filename_of)(store.sequences())]
+        [joblib.delayed(attrgetter("values.filename"))(store.sequences())]
     )
     assert os.fspath(name) == os.path.join(store.path, "values-00000.npy")
 

@@ -366,6 +366,24 @@ def test_held_rows_that_never_reached_the_disk_take_their_commits_with_them(shar
     assert found == [max(whole)]
 
 
+@pytest.mark.parametrize("n_commits", [1, 2, 5])
+def test_dying_again_and_again_loses_no_commit(n_commits, path, undisturbed):
+    """Each time in the middle of things, with torn lines and rows that nobody committed."""
+    for begin in range(0, len(COMMITS), n_commits):
+        with dying(path) as writer:
+            assert n_commits_of(writer) == begin
+            for actions in COMMITS[begin : begin + n_commits]:
+                do(writer, actions)
+                writer.commit()
+            do(writer, [append("late", 2), ("fail", ("later", "why"))])
+            held = writer.held
+            do(writer, [hold("last" if held is None else held[0], 3, held and held[1].dtype)])
+        with (path / "journal-00000.jsonl").open("ab") as journal:
+            journal.write(b'{"n_commits": 99, "n_feat')
+    assert go_on(path) == len(COMMITS)
+    assert contents(path) == undisturbed
+
+
 def test_held_rows_that_are_not_needed_any_more_may_be_damaged(damage):
     with damage() as (path, found):
         for held in path.glob("held-*"):
@@ -739,9 +757,12 @@ def test_held_rows_are_those_of_the_moment(path):
 
 
 def test_a_sequence_takes_the_place_of_a_failure_but_not_the_other_way(path):
-    with TSEStore(path).write() as writer:
+    with dying(path) as writer:
         writer.fail("x", "truncated", 3, 100)
         writer.append("x", np.ones((2, 2)))
+        writer.commit()
+    with TSEStore(path).write() as writer:
+        assert (writer.ids, writer.failures) == (["x"], [])
         with pytest.raises(ValueError, match="has a sequence 'x' already"):
             writer.fail("x", "again")
         writer.fail("y", "empty")

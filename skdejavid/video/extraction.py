@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -176,15 +177,17 @@ class Extraction:
         ahead = iterate_ahead(
             videos, read, n_threads=n_threads, capacity=_BYTES_AHEAD, size=_size_of
         )
-        for i, item in ahead:
-            if i in self._given_up:
-                continue
-            if isinstance(item, WindowPlan):
-                self._begin(i, item)
-            elif isinstance(item, End):
-                self._end(i, item.error)
-            else:
-                self._add(i, item)
+        # Closed whatever happens: threads that wait for their turn would keep the process alive.
+        with closing(ahead):
+            for i, item in ahead:
+                if i in self._given_up:
+                    continue
+                if isinstance(item, WindowPlan):
+                    self._begin(i, item)
+                elif isinstance(item, End):
+                    self._end(i, item.error)
+                else:
+                    self._add(i, item)
         self._flush()
 
     def _begin(self, i: int, plan: WindowPlan) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from numbers import Integral, Real
@@ -286,7 +287,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         X: Iterable[Any],
         *,
         ids: Sequence[str] | None = None,
-        shard: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] | None = None,
     ) -> TSEStore:
         """Encode into the store those of the videos that it does not hold yet.
 
@@ -299,10 +300,10 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             By which names the store knows them. None takes paths as they are given, and for arrays
             what follows from their content.
 
-        shard : pair of ints, default=(0, 1)
+        shard : pair of ints, default=None
             (rank, number of ranks): of `X` only ``X[rank::n_ranks]`` is encoded, into a part of the
             store that no other rank writes to. The store is complete when all ranks are done; each
-            must be given the same `X`.
+            must be given the same `X`. None encodes all of `X`.
 
         Returns
         -------
@@ -316,11 +317,16 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         self._validate_params()
         if self.store is None:
             raise ValueError("extract needs the parameter store: the folder to write to")
-        rank, n_ranks = shard
-        if not 0 <= rank < n_ranks:
-            raise ValueError(f"shard must be (rank, n_ranks) with 0 <= rank < n_ranks, got {shard}")
         sources = named(as_sources(X), ids)
-        store = self._fill(sources[rank::n_ranks], shard)
+        if shard is None:
+            store = self._fill(sources)
+        else:
+            rank, n_ranks = shard
+            if not 0 <= rank < n_ranks:
+                raise ValueError(
+                    f"shard must be (rank, n_ranks) with 0 <= rank < n_ranks, got {shard}"
+                )
+            store = self._fill(sources[rank::n_ranks], rank, n_ranks)
         self.n_features_out_ = store.n_features or 0
         return store
 
@@ -452,9 +458,13 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             )
             extraction.run(count_threads(self.n_jobs))
 
-    def _fill(self, sources: Sequence[Source], shard: tuple[int, int] = (0, 1)) -> TSEStore:
-        """The store, after encoding those of `sources` that it did not hold."""
-        rank, n_ranks = shard
+    def _fill(
+        self, sources: Sequence[Source], rank: int = 0, n_ranks: int | None = None
+    ) -> TSEStore:
+        """The store, after encoding those of `sources` that it did not hold.
+
+        A new one has `n_ranks` shards, one that is there must have as many; None takes any.
+        """
         store = self._open_store(n_ranks)
         unique = list({source.id: source for source in sources}.values())
         if not store.is_complete or self._missing(unique, store):
@@ -470,7 +480,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         self.failures_ = [known[source.id] for source in unique if source.id in known]
         return store
 
-    def _open_store(self, n_shards: int) -> TSEStore:
+    def _open_store(self, n_shards: int | None) -> TSEStore:
         settings = self._settings()
         recipe = settings.recipe
         made_by = {
@@ -490,6 +500,9 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         made_by = {name: _as_json(value) for name, value in made_by.items()}
         digest = blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=8).hexdigest()
         path = fspath(self.store or "").replace("{fingerprint}", digest)
+        if n_shards is None:
+            is_there = os.path.exists(os.path.join(path, "manifest.json"))
+            n_shards = TSEStore(path).n_shards if is_there else 1
         return TSEStore.create(path, dtype=self.store_dtype, fingerprint=made_by, n_shards=n_shards)
 
     def _missing(self, sources: Sequence[Source], store: Any) -> list[Source]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from threading import Condition
@@ -28,11 +28,12 @@ def iterate_ahead(
     n_threads: int,
     capacity: int,
     size: Callable[[T], int],
-) -> Iterator[tuple[int, T | End]]:
+) -> Generator[tuple[int, T | End]]:
     """Items of ``read(source)`` for one source after the other, while threads read ahead.
 
     Yields pairs (number of the source, item), after the last item of each source an `End`. An error
-    of a source does not end the others.
+    of a source does not end the others. Who leaves early must close the generator, which ends the
+    threads.
 
     Parameters
     ----------

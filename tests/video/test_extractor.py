@@ -464,6 +464,12 @@ def test_ranks_fill_one_store(counting, files, tmp_path):
     assert store.ids == ids
     whole = TSEExtractor(counting, frame_size=8).transform(paths)
     np.testing.assert_allclose(store.sequences().values, whole.values, rtol=1e-6)
+    n_seen = Counting.seen
+    again = extractor.extract(paths, ids=ids)  # as many shards as there are
+    assert Counting.seen == n_seen
+    assert again.ids == ids
+    with pytest.raises(ValueError, match="n_shards is 2 there and 3 here"):
+        extractor.extract(paths, ids=ids, shard=(0, 3))
 
 
 def test_extracting_needs_a_store_and_ids_for_all(files, tmp_path):
@@ -552,3 +558,24 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(tmp_path):
     np.testing.assert_array_equal(killed.sequences().values, whole.sequences().values)
     np.testing.assert_array_equal(killed.sequences().spans, whole.sequences().spans)
     assert n_encoded("killed") <= n_encoded("whole") + 3 * n_kills  # the batches in flight
+
+
+@pytest.mark.parametrize("error", ["RuntimeError", "KeyboardInterrupt"])
+def test_an_error_of_the_encoder_ends_the_process(error, tmp_path):
+    """Threads that read ahead of it must not keep it alive."""
+    code = f"""
+import numpy as np
+from skdejavid import TSEExtractor
+
+def broken(images):
+    raise {error}("on purpose")
+
+videos = [np.zeros((3000, 128, 128, 3), np.uint8)] * 4  # more than may wait
+windows = dict(width=1, stride=1, clip_length=1, frame_size=None)
+TSEExtractor(broken, layout="BCHW", n_jobs=2, **windows).transform(videos)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode != 0
+    assert f"{error}: on purpose" in done.stderr
