@@ -478,6 +478,7 @@ def test_killed_ten_times_at_random_a_store_ends_as_if_undisturbed(tmp_path):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        cwd=tmp_path,  # not the source tree, which has no native module
     ) as server:
 
         def fill(path, seconds=None):
