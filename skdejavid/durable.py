@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -168,7 +169,10 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def write_once(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all, unless there is one: then that one stays."""
+    """Write a file, whole or not at all, unless there is one: then that one stays.
+
+    Where a file cannot have two names, others may see it before it is whole.
+    """
     temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:
@@ -179,6 +183,11 @@ def write_once(path: Path, content: bytes) -> None:
             os.link(temporary, path)
         except FileExistsError:
             return
+        except OSError:
+            with suppress(FileExistsError), path.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)

@@ -164,6 +164,17 @@ def test_a_file_of_others_stays(tmp_path):
     assert os.listdir(tmp_path) == ["x"]
 
 
+def test_a_disk_without_links_will_do(tmp_path, monkeypatch):
+    def link(source, target):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    write_once(tmp_path / "x", b"first")
+    write_once(tmp_path / "x", b"second")
+    assert (tmp_path / "x").read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["x"]
+
+
 def test_of_many_who_write_once_one_succeeds_and_nobody_sees_a_part(tmp_path):
     path = tmp_path / "x"
     seen = []

@@ -301,9 +301,9 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             what follows from their content.
 
         shard : pair of ints, default=None
-            (rank, number of ranks): of `X` only ``X[rank::n_ranks]`` is encoded, into a part of the
-            store that no other rank writes to. The store is complete when all ranks are done; each
-            must be given the same `X`. None encodes all of `X`.
+            (rank, number of ranks): of `X`, without repetitions, only ``X[rank::n_ranks]`` is
+            encoded, into a part of the store that no other rank writes to. The store is complete
+            when all ranks are done; each must be given the same `X`. None encodes all of `X`.
 
         Returns
         -------
@@ -326,7 +326,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
                 raise ValueError(
                     f"shard must be (rank, n_ranks) with 0 <= rank < n_ranks, got {shard}"
                 )
-            store = self._fill(sources[rank::n_ranks], rank, n_ranks)
+            distinct = list({source.id: source for source in reversed(sources)}.values())[::-1]
+            store = self._fill(distinct[rank::n_ranks], rank, n_ranks)
         self.n_features_out_ = store.n_features or 0
         return store
 

@@ -457,6 +457,11 @@ def test_ranks_fill_one_store(counting, files, tmp_path):
     paths = [files[i] for i in (0, 1, 3, 5)]
     extractor = TSEExtractor(counting, frame_size=8, store=tmp_path / "store")
     ids = list("abcd")
+    twice = TSEExtractor(counting, frame_size=8, store=tmp_path / "twice")
+    for rank in (0, 1):  # who names a video twice has it encoded by one rank
+        twice.extract([paths[0], paths[0], paths[1]], shard=(rank, 2))
+    assert twice.extract(paths[:2]).ids == [str(paths[0]), str(paths[1])]
+    assert Counting.seen == 2 * 33
     extractor.extract(paths, ids=ids, shard=(1, 2))
     with pytest.raises(ValueError, match="complete"):
         TSEStore(tmp_path / "store").sequences()
