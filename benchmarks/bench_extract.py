@@ -143,7 +143,8 @@ def peak_of_child(paths, recipe, arguments):
 def be_child(paths, recipe, arguments):
     """Extract, then print the peak of memory."""
     if arguments is None:
-        extractor = TSEExtractor(nothing, frame_size=SIZE, **recipe)
+        layout = "BCHW" if recipe["stride"] == 1 else "BCTHW"  # of frames: there are many windows
+        extractor = TSEExtractor(nothing, frame_size=SIZE, layout=layout, **recipe)
     else:
         encoder = call_named(*arguments)
         extractor = TSEExtractor(encoder, layout="BCHW", mean=0.5, std=0.5, **recipe)
