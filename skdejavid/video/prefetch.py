@@ -49,9 +49,13 @@ def iterate_ahead(
     size : callable
         How much of that an item takes.
     """
-    shelf: _Shelf[T] = _Shelf(capacity)
+    shelf: _Shelf[T] = _Shelf(capacity, len(sources))
 
-    def work(i: int) -> None:
+    def work() -> None:
+        while (i := shelf.next_source()) is not None:
+            read_source(i)
+
+    def read_source(i: int) -> None:
         error: Exception | None = None
         try:
             with closing(read(sources[i])) as items:  # type: ignore[type-var]
@@ -64,8 +68,8 @@ def iterate_ahead(
 
     with ThreadPoolExecutor(n_threads, thread_name_prefix="skdejavid-read") as pool:
         try:
-            for i in range(len(sources)):
-                pool.submit(work, i)
+            for _ in range(n_threads):
+                pool.submit(work)
             for i in range(len(sources)):
                 item: T | End | None = None
                 while not isinstance(item, End):
@@ -73,19 +77,25 @@ def iterate_ahead(
                     yield i, item
         finally:
             shelf.close()
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=True)
 
 
 class _Shelf(Generic[T]):
-    """Items that wait, of several sources."""
+    """Items that wait, of several sources, which threads take up in their order."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, n_sources: int) -> None:
         self._capacity = capacity
+        self._sources = iter(range(n_sources))
         self._items: dict[int, deque[tuple[T | End, int]]] = {}
         self._taken_up = 0
         self._turn = 0
         self._is_closed = False
         self._changed = Condition()
+
+    def next_source(self) -> int | None:
+        """The number of a source that nobody reads yet, None if there is none or all is over."""
+        with self._changed:
+            return None if self._is_closed else next(self._sources, None)
 
     def put(self, i: int, item: T | End, size: int) -> bool:
         """Wait until there is room, False if nobody takes items any more."""
@@ -107,6 +117,8 @@ class _Shelf(Generic[T]):
             self._changed.wait_for(lambda: self._items.get(i))
             item, size = self._items[i].popleft()
             self._taken_up -= size
+            if isinstance(item, End):
+                del self._items[i]
             self._changed.notify_all()
             return item
 

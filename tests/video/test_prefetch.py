@@ -70,6 +70,19 @@ def test_sources_are_read_at_the_same_time():
     assert [item for _, item in items if not isinstance(item, End)] == [0, 1, 2]
 
 
+def test_no_more_sources_are_opened_than_there_are_threads():
+    n_threads = 3
+    opened = []
+
+    def read(source):
+        opened.append(source)
+        yield from range(2)
+
+    for i, _ in ahead_of(range(50), read, n_threads, 1):
+        # Those that are read, one whose items wait, and what was finished.
+        assert len(opened) <= i + 1 + n_threads + 1
+
+
 def test_leaving_early_stops_and_closes_what_is_open():
     closed = []
 
