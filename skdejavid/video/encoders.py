@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import importlib
 import importlib.util
 import json
@@ -11,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from hashlib import sha256
+from itertools import chain
 from os import PathLike, fspath
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -35,6 +37,9 @@ __all__ = [
 
 # What encoders that return a mapping call their embedding.
 _EMBEDDINGS = ("embedding", "pooler_output", "image_embeds", "video_embeds")
+
+# Values of which repr says all.
+_SCALARS = (bool, int, float, complex, str, bytes, np.generic)
 
 # Processors of models that were loaded by name.
 _processors: WeakKeyDictionary[Any, dict[str, Any] | None] = WeakKeyDictionary()
@@ -116,7 +121,8 @@ class ClipEncoder:
     Parameters
     ----------
     encoder : torch.nn.Module or callable
-        Returns a tensor ``(n, n_features)``, a tuple (embedding, ..., logits), or a mapping with
+        A method of a module is run like the module. Returns a tensor ``(n, n_features)``, a tuple
+        (embedding, ..., logits), or a mapping with
         the keys ``"embedding"`` (or ``"pooler_output"``, ``"image_embeds"``, ``"video_embeds"``, or
         ``"last_hidden_state"``, of which the mean over tokens is taken) and ``"logits"``.
     layout : {"BCTHW", "BTCHW", "BCHW"}
@@ -149,6 +155,7 @@ class ClipEncoder:
         self._encoder = encoder
         self._layout = layout
         self._features = features
+        self._head_name = head
         self._head = _find_head(encoder, head)
         self._mean = None if mean is None else _per_channel("mean", mean)
         self._std = None if std is None else _per_channel("std", std)
@@ -160,11 +167,12 @@ class ClipEncoder:
     def session(self) -> Iterator[None]:
         """Evaluation mode, no gradients, on the device; afterwards the encoder is as it was."""
         with ExitStack() as stack:
-            stack.enter_context(inference(self._encoder))
+            # Moved outside of inference mode: parameters that are made inside cannot be trained.
             stack.enter_context(_on_device(self._encoder, self._wanted_device))
+            stack.enter_context(inference(self._encoder))
             if self._head is not None:
                 hooks = [
-                    self._head.register_forward_pre_hook(self._keep_input),
+                    self._head.register_forward_pre_hook(self._keep_input, with_kwargs=True),
                     self._head.register_forward_hook(self._keep_output),
                 ]
                 for hook in hooks:
@@ -202,12 +210,19 @@ class ClipEncoder:
         """What an output holds, by the names "embedding" and "logits", in the order of joining."""
         if self._at_head:
             return dict(self._at_head)
+        if self._head_name is not None:
+            raise ValueError(f"the encoder does not call its submodule {self._head_name!r}, head")
         if isinstance(output, Mapping):
             names = {name: "embedding" for name in reversed(_EMBEDDINGS) if name in output}
             parts = {part: output[name] for name, part in names.items()}
             if not parts and "last_hidden_state" in output:
                 tokens = output["last_hidden_state"]
-                parts["embedding"] = tokens.flatten(1, -2).mean(dim=1)
+                if tokens.ndim != 3:
+                    raise ValueError(
+                        "last_hidden_state must be (n, n_tokens, n_features) to be averaged, got "
+                        f"shape {tuple(tokens.shape)}: return the embedding itself"
+                    )
+                parts["embedding"] = tokens.mean(dim=1)
             if "logits" in output:
                 parts["logits"] = output["logits"]
             if not parts:
@@ -235,14 +250,19 @@ class ClipEncoder:
             parts = {name: parts[name] for name in names}
         return np.concatenate([_as_rows(part, n_expected) for part in parts.values()], axis=1)
 
-    def _keep_input(self, module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
-        embedding = arguments[0]
-        if embedding.ndim > 2 and embedding[0].numel() == embedding.shape[1]:
-            embedding = embedding.flatten(1)  # (n, n_features, 1, 1)
-        self._at_head["embedding"] = embedding
+    def _keep_input(
+        self, module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
+        embedding = next(iter((*arguments, *named.values())), None)
+        if not isinstance(embedding, torch.Tensor):
+            raise ValueError(
+                "what goes into head must be a tensor, the embedding; it is a "
+                f"{type(embedding).__name__}"
+            )
+        self._at_head["embedding"] = embedding.clone()  # operations in place may follow
 
     def _keep_output(self, module: torch.nn.Module, arguments: Any, output: torch.Tensor) -> None:
-        self._at_head["logits"] = output
+        self._at_head["logits"] = output.clone() if isinstance(output, torch.Tensor) else output
 
     def _as_input(self, clips: NDArray[np.uint8]) -> torch.Tensor:
         """Axes as the encoder wants them, values in [0, 1], then ``(x - mean) / std``."""
@@ -262,20 +282,17 @@ class ClipEncoder:
         return batch if parameter is None else batch.to(parameter.dtype)
 
     def _device(self) -> torch.device:
-        parameter = _first_parameter(self._encoder)
-        if parameter is not None:
-            return parameter.device
+        tensor = _first_tensor(self._encoder)
+        if tensor is not None:
+            return tensor.device
         return self._wanted_device or torch.device("cpu")
 
 
 @contextmanager
 def inference(encoder: Any) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every submodule is in the mode it was in."""
-    modes = (
-        {module: module.training for module in encoder.modules()}
-        if isinstance(encoder, torch.nn.Module)
-        else {}
-    )
+    owner = _module_of(encoder)
+    modes = {} if owner is None else {module: module.training for module in owner.modules()}
     try:
         for module in modes:
             module.training = False
@@ -292,8 +309,8 @@ def fingerprint(encoder: Any, encoder_id: str | None = None) -> str:
     Parameters
     ----------
     encoder : torch.nn.Module or callable
-        Of a module its class, structure, parameters and buffers count, of a plain function its
-        code.
+        Of a module its class, structure, parameters and buffers count; of a plain function its
+        code, its defaults and the global variables it refers to.
     encoder_id : str, optional
         To be taken instead.
 
@@ -301,21 +318,17 @@ def fingerprint(encoder: Any, encoder_id: str | None = None) -> str:
     ------
     ValueError
         If it cannot be told what the encoder computes: a function that refers to variables of
-        another, or an object that is no module.
+        another, or to objects of unknown content, or an object that is no module.
     """
     if encoder_id is not None:
         return encoder_id
     if isinstance(encoder, torch.nn.Module):
         return _fingerprint_of_module(encoder)
     if isinstance(encoder, FunctionType) and encoder.__closure__ is None:
-        digest = sha256(encoder.__qualname__.encode())
-        _update_with_code(digest, encoder.__code__)
-        digest.update(repr((encoder.__defaults__, encoder.__kwdefaults__)).encode())
+        digest = sha256()
+        _update_with_function(digest, encoder, set())
         return f"{encoder.__qualname__}-{digest.hexdigest()[:16]}"
-    raise ValueError(
-        f"it cannot be told what the encoder computes, a {type(encoder).__name__}: name it with "
-        "encoder_id, another name for each that gives other embeddings"
-    )
+    raise _cannot_be_told(f"a {type(encoder).__name__}")
 
 
 @lru_cache(maxsize=1)
@@ -389,22 +402,36 @@ def _find_head(encoder: Any, name: str | None) -> torch.nn.Module | None:
 @contextmanager
 def _on_device(encoder: Any, device: torch.device | None) -> Iterator[None]:
     """A module on a device, and afterwards where it was."""
-    parameter = _first_parameter(encoder)
-    if device is None or parameter is None or parameter.device == device:
+    module, tensor = _module_of(encoder), _first_tensor(encoder)
+    if device is None or module is None or tensor is None or tensor.device == device:
         yield
         return
-    before = parameter.device
-    encoder.to(device)
+    before = tensor.device
     try:
+        module.to(device)  # if memory does not suffice, a part of it was moved
         yield
     finally:
-        encoder.to(before)
+        module.to(before)
+
+
+def _module_of(encoder: Any) -> torch.nn.Module | None:
+    """The module that computes: the encoder, or that of which it is a method."""
+    owner = getattr(encoder, "__self__", encoder)
+    return owner if isinstance(owner, torch.nn.Module) else None
 
 
 def _first_parameter(encoder: Any) -> torch.Tensor | None:
-    """A floating parameter, which tells device and precision of a module."""
-    parameters = encoder.parameters() if isinstance(encoder, torch.nn.Module) else []
+    """A floating parameter, which tells the precision of a module."""
+    module = _module_of(encoder)
+    parameters = [] if module is None else module.parameters()
     return next((p for p in parameters if p.is_floating_point()), None)
+
+
+def _first_tensor(encoder: Any) -> torch.Tensor | None:
+    """A parameter or buffer, which tells the device of a module."""
+    module = _module_of(encoder)
+    tensors = [] if module is None else chain(module.parameters(), module.buffers())
+    return next(iter(tensors), None)
 
 
 def _per_channel(name: str, values: Sequence[float] | float) -> torch.Tensor:
@@ -418,6 +445,8 @@ def _per_channel(name: str, values: Sequence[float] | float) -> torch.Tensor:
 
 def _as_rows(part: Any, n_expected: int) -> NDArray[np.floating]:
     if isinstance(part, torch.Tensor):
+        if part.ndim > 2 and part.shape[2:].numel() == 1:
+            part = part.flatten(1)  # pooled maps, (n, n_features, 1, 1)
         part = part.to("cpu", torch.promote_types(part.dtype, torch.float32)).numpy()
     array = np.asarray(part)
     if array.ndim != 2 or len(array) != n_expected:
@@ -432,26 +461,102 @@ def _fingerprint_of_module(module: torch.nn.Module) -> str:
     """Remembered as long as no parameter changes: reading gigabytes takes seconds."""
     state = module.state_dict(keep_vars=True)
     tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
-    versions = None
+    structure = re.sub(r" at 0x[0-9a-f]+", "", repr(module))
+    seen = None
     if not any(tensor.is_inference() for tensor in tensors):  # those count no changes
-        versions = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        seen = structure, [_glance(tensor) for tensor in tensors]
     known = _fingerprints.get(module)
-    if known is not None and versions is not None and known[0] == versions:
+    if known is not None and seen is not None and known[0] == seen:
         return known[1]
     name = type(module).__qualname__
     digest = sha256(name.encode())
-    digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(module)).encode())
+    digest.update(structure.encode())
     for key, value in state.items():
         digest.update(key.encode())
         if isinstance(value, torch.Tensor):
-            digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-            content = value.detach().cpu().contiguous().flatten().view(torch.uint8)
-            digest.update(content.numpy().data)
+            _update_with_tensor(digest, value)
         else:
             digest.update(repr(value).encode())
     found = f"{name}-{digest.hexdigest()[:16]}"
-    _fingerprints[module] = versions, found
+    _fingerprints[module] = seen, found
     return found
+
+
+def _glance(tensor: torch.Tensor) -> tuple[int, int, bytes]:
+    """What changes with a tensor: changes through ``tensor.data`` are not counted as versions."""
+    flat = tensor.detach().reshape(-1)
+    some = flat[:: max(1, len(flat) // 16)].cpu().contiguous().view(torch.uint8)
+    return tensor.data_ptr(), tensor._version, some.numpy().tobytes()
+
+
+def _update_with_tensor(digest: Any, tensor: torch.Tensor) -> None:
+    digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+    content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+    digest.update(content.numpy().data)
+
+
+def _cannot_be_told(what: str) -> ValueError:
+    return ValueError(
+        f"it cannot be told what the encoder computes, {what}: name it with encoder_id, another "
+        "name for each that gives other embeddings"
+    )
+
+
+def _update_with_function(digest: Any, function: FunctionType, seen: set[FunctionType]) -> None:
+    """Its code and what that refers to; `seen` ends the recursion of functions that call others."""
+    seen.add(function)
+    digest.update(function.__qualname__.encode())
+    _update_with_code(digest, function.__code__)
+    named: dict[str, Any] = {
+        f"default {i}": value for i, value in enumerate(function.__defaults__ or ())
+    }
+    for name, value in (function.__kwdefaults__ or {}).items():
+        named[f"default {name}"] = value
+    missing = object()  # builtins, and what is not defined
+    for name in sorted(_global_names(function.__code__)):
+        value = function.__globals__.get(name, missing)
+        if value is not missing:
+            named[name] = value
+    for name, value in named.items():
+        digest.update(name.encode())
+        if not isinstance(value, FunctionType):
+            _update_with_value(digest, name, value)
+        elif value.__module__ != function.__module__:  # of a library
+            digest.update(f"{value.__module__}.{value.__qualname__}".encode())
+        elif value.__closure__ is not None:
+            raise _cannot_be_told(f"a function that refers to {name!r}, a closure")
+        elif value not in seen:
+            _update_with_function(digest, value, seen)
+
+
+def _update_with_value(digest: Any, name: str, value: Any) -> None:
+    """A global variable or default of a function."""
+    if isinstance(value, ModuleType):
+        digest.update(value.__name__.encode())
+    elif isinstance(value, (type, BuiltinFunctionType)):
+        digest.update(f"{value.__module__}.{value.__qualname__}".encode())
+    elif isinstance(value, torch.nn.Module):
+        digest.update(_fingerprint_of_module(value).encode())
+    elif isinstance(value, torch.Tensor):
+        _update_with_tensor(digest, value)
+    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(value.tobytes())
+    elif isinstance(value, (tuple, list)):
+        digest.update(f"{type(value).__name__}{len(value)}".encode())
+        for item in value:
+            _update_with_value(digest, name, item)
+    elif isinstance(value, (*_SCALARS, torch.dtype, torch.device)) or value is None:
+        digest.update(repr(value).encode())
+    else:
+        raise _cannot_be_told(f"a function that refers to {name!r}, a {type(value).__name__}")
+
+
+def _global_names(code: CodeType) -> set[str]:
+    """Names that a function, and those inside of it, look up outside of functions."""
+    names = {item.argval for item in dis.get_instructions(code) if item.opname == "LOAD_GLOBAL"}
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return names.union(*map(_global_names, inner))
 
 
 def _update_with_code(digest: Any, code: CodeType) -> None:

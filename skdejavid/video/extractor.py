@@ -117,7 +117,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
     encoder_id : str, default=None
         By what the store knows the encoder. None makes it out of the module's structure and
-        parameters, or the code of a plain function.
+        parameters, or the code of a plain function and what it refers to.
 
     verbose : int, default=0
         Whether to show progress: videos per second and the time left.

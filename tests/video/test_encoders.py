@@ -1,4 +1,5 @@
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -125,6 +126,19 @@ def test_tokens_are_averaged(clips):
     np.testing.assert_array_equal(features, tokens.mean(dim=1))
 
 
+def test_maps_are_not_taken_for_tokens(clips):
+    maps = torch.zeros(3, 2, 4, 5)  # channels second, as convolutions have them
+    with pytest.raises(ValueError, match=r"must be \(n, n_tokens, n_features\).*\(3, 2, 4, 5\)"):
+        encode(lambda batch: {"last_hidden_state": maps}, clips)
+
+
+def test_pooled_maps_are_embeddings(clips):
+    pooled = torch.arange(6.0).reshape(3, 2, 1, 1)
+    for output in (pooled, {"pooler_output": pooled}, (pooled, LOGITS[:, :0])):
+        features = encode(lambda batch, output=output: output, clips)
+        np.testing.assert_array_equal(features, pooled[:, :, 0, 0])
+
+
 class Classifier(torch.nn.Module):
     """Something that returns logits only, as most models do."""
 
@@ -163,6 +177,44 @@ def test_hooks_are_gone_after_an_error(clips):
     assert not session.__exit__(RuntimeError, RuntimeError("on purpose"), None)
     assert not encoder.fc._forward_hooks
     assert not encoder.fc._forward_pre_hooks
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_what_a_head_does_in_place_does_not_reach_the_features(named, clips):
+    class InPlace(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = torch.nn.ReLU(inplace=True)
+
+        def forward(self, clips):
+            pooled = clips.mean(dim=(2, 3, 4))
+            return (self.fc(input=pooled) if named else self.fc(pooled)).neg_()
+
+    features = encode(InPlace(), clips, head="fc", mean=2.0)
+    np.testing.assert_allclose(features[:, :3], means_of(clips) - 2, rtol=1e-5)
+    np.testing.assert_array_equal(features[:, 3:], np.zeros((3, 3)))
+    positive = encode(InPlace(), clips, head="fc", features="logits")
+    np.testing.assert_allclose(positive, means_of(clips), rtol=1e-5)
+
+
+def test_a_head_that_is_not_called_is_refused(clips):
+    encoder = Classifier()
+    encoder.auxiliary = torch.nn.Linear(3, 2)
+    with pytest.raises(ValueError, match="does not call its submodule 'auxiliary', head"):
+        encode(encoder, clips, head="auxiliary")
+
+
+def test_a_head_that_gets_no_tensor_is_refused(clips):
+    class Pairs(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = torch.nn.Identity()
+
+        def forward(self, clips):
+            return self.fc((EMBEDDING, LOGITS))
+
+    with pytest.raises(ValueError, match="into head must be a tensor, the embedding; it is a tup"):
+        encode(Pairs(), clips, head="fc")
 
 
 def test_a_head_that_is_not_there_is_named():
@@ -220,6 +272,57 @@ def test_a_module_computes_where_it_is_told_and_goes_back(clips):
     assert moves == ["meta", "cpu"]
     assert encode(Moving(), clips, device="cpu").shape == (3, 2)
     assert moves == ["meta", "cpu"]
+
+
+class Elsewhere(Classifier):
+    """Moving it makes new memory, as moving to another device does."""
+
+    def to(self, device):
+        return self._apply(torch.clone)
+
+
+def test_a_module_that_was_moved_can_be_trained(clips):
+    encoder = Elsewhere()
+    encoder.norm = torch.nn.BatchNorm1d(3)
+    encode(encoder, clips, device="meta")
+    tensors = [*encoder.parameters(), *encoder.buffers()]
+    assert not any(tensor.is_inference() for tensor in tensors)
+    x = torch.randn(4, 3, requires_grad=True)
+    encoder.fc(encoder.norm(x)).sum().backward()
+
+
+def test_a_module_that_cannot_be_moved_is_brought_back(clips):
+    moves = []
+
+    class TooLarge(Classifier):
+        def to(self, device):
+            moves.append(str(device))
+            if len(moves) == 1:
+                raise torch.OutOfMemoryError("on purpose")
+
+    with pytest.raises(torch.OutOfMemoryError, match="on purpose"):
+        encode(TooLarge(), clips, device="meta")
+    assert moves == ["meta", "cpu"]
+
+
+def test_a_module_without_parameters_is_moved_for_its_buffers():
+    encoder = torch.nn.BatchNorm1d(3, affine=False)
+    with (
+        pytest.raises(NotImplementedError, match="meta"),  # nothing comes back from there
+        ClipEncoder(encoder, layout="BCTHW", device="meta").session(),
+    ):
+        assert {buffer.device.type for buffer in encoder.buffers()} == {"meta"}
+
+
+def test_a_method_of_a_module_is_run_like_the_module(clips):
+    class Backbone(Classifier):
+        def embed(self, clips):
+            assert clips.dtype == torch.float64
+            return self.drop(clips.mean(dim=(2, 3, 4)))
+
+    encoder = Backbone().double()
+    np.testing.assert_allclose(encode(encoder.embed, clips), means_of(clips), rtol=1e-5)
+    assert encoder.drop.training
 
 
 @pytest.mark.parametrize(
@@ -411,6 +514,19 @@ def test_fingerprints_of_modules_follow_structure_and_parameters():
     assert fingerprint(torch.nn.ReLU()) != fingerprint(torch.nn.GELU())
 
 
+def test_fingerprints_see_every_change():
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(30, 30), torch.nn.ReLU())
+    found = {fingerprint(module)}
+    module[1] = torch.nn.GELU()  # no parameter changes
+    found.add(fingerprint(module))
+    assert len(found) == 2
+    module[0].weight.data.mul_(2)  # no version is counted
+    found.add(fingerprint(module))
+    assert len(found) == 3
+    assert fingerprint(module) == fingerprint(copy.deepcopy(module))
+
+
 def a_function(batch, factor=2):
     return [part.mean() for part in batch if part in {"a", "b", "c"}]
 
@@ -425,16 +541,55 @@ def test_fingerprints_of_functions_follow_their_code():
     assert fingerprint(a_function).split("-")[1] != fingerprint(another_function).split("-")[1]
 
 
+NETWORK = torch.nn.Linear(3, 2)
+SCALES = [1.0, (2, "three"), None, np.ones(2), torch.float16]
+UNKNOWN = object()
+
+
+def helper(batch):
+    return caller(batch) if batch is None else NETWORK(batch)
+
+
+def caller(batch):
+    return torch.stack([helper(part) for part in batch])
+
+
+def scaled(batch, *, scales=SCALES):
+    return batch * scales[0]
+
+
+def of_unknown(batch):
+    return UNKNOWN, batch
+
+
+def test_fingerprints_of_functions_follow_what_they_refer_to():
+    for function, content in ((caller, NETWORK.weight), (scaled, SCALES[3])):
+        before = fingerprint(function)
+        assert fingerprint(function) == before
+        with torch.no_grad():
+            content[0] += 1
+        assert fingerprint(function) != before
+    with pytest.raises(ValueError, match="refers to 'UNKNOWN', a object: name it with encoder_id"):
+        fingerprint(of_unknown)
+
+
 def test_fingerprints_are_the_same_in_every_process(tmp_path):
     code = (
         "import torch; torch.manual_seed(0)\n"
         "from skdejavid.video.encoders import fingerprint\n"
-        "def f(x): return x in {'a', 'b', 'c', 'd'}\n"
-        "print(fingerprint(f), fingerprint(torch.nn.Linear(2, 3)))"
+        "net = torch.nn.Linear(2, 3)\n"
+        "def g(x): return f(x)\n"
+        "def f(x): return x in {'a', 'b', 'c', 'd'} or net(x) or torch or g\n"
+        "print(fingerprint(f), fingerprint(net))"
     )
     found = {
-        subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path)
-        for _ in range(3)
+        subprocess.check_output(
+            [sys.executable, "-c", code],
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        )
+        for seed in "01"
     }
     assert len(found) == 1
 
