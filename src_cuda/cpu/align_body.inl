@@ -174,16 +174,12 @@ class Aligner {
         Lanes<double> corner = infinity;
         for (std::int64_t i = 0; i < n_timesteps; ++i) {
             const Lanes<double> along_sequence = frame == 0 ? infinity : column[i];
-            // Each step waits for the one before through `along_centroid` alone, so that comes
-            // last.
-            const Lanes<double> others =
-                diagonal_ ? cheaper(along_sequence, corner) : along_sequence;
-            Lanes<double> total = cheaper(along_centroid, others);
+            const Before<Lanes<double>> before{along_centroid, along_sequence, corner, diagonal_};
+            Lanes<double> total = before.cheapest();
             if (moves) {
-                const unsigned is_diagonal =
-                    diagonal_ ? ~(less(along_centroid, corner) | less(along_sequence, corner)) : 0;
-                moves[2 * i] = static_cast<std::uint8_t>(less(along_centroid, along_sequence));
-                moves[2 * i + 1] = static_cast<std::uint8_t>(is_diagonal);
+                const auto compare = [](const auto& a, const auto& b) { return less(a, b); };
+                moves[2 * i] = static_cast<std::uint8_t>(before.comes_along_centroid(compare));
+                moves[2 * i + 1] = static_cast<std::uint8_t>(before.comes_diagonally(compare));
             }
             if (frame == 0 && i == 0) total = Lanes<double>{};
             corner = along_sequence;
@@ -198,28 +194,27 @@ class Aligner {
         for (std::int64_t g = 0; g < group_size(group); ++g) {
             distances_[pair + g] = columns_[(group + 1) * n_timesteps - 1][g];
             if (runs_) {
-                backtrack(moves_.data() + group * moves_per_group_, g, sequences_.lengths[sequence],
+                walk_back(moves_.data() + group * moves_per_group_, g, sequences_.lengths[sequence],
                           runs_ + (pair + g) * n_timesteps);
             }
         }
     }
 
-    /// From the last cell back to the first. Every cell of row 0 is reached along the sequence and
-    /// every cell of column 0 along the centroid, whatever move a cost that overflowed to infinity
-    /// has left there: a path never leaves the grid.
-    void backtrack(const std::uint8_t* moves, std::int64_t g, std::int64_t n_frames,
+    void walk_back(const std::uint8_t* moves, std::int64_t g, std::int64_t n_frames,
                    Run* runs) const {
         const std::int64_t n_timesteps = centroids_.n_timesteps;
         const auto is_set = [&](std::int64_t i, std::int64_t j, int which) {
             return (moves[2 * (j * n_timesteps + i) + which] >> g) & 1;
         };
-        std::int64_t j = n_frames - 1;
-        for (std::int64_t i = n_timesteps - 1; i >= 0; --i) {
-            runs[i].last = static_cast<std::int32_t>(j);
-            while (j > 0 && (i == 0 || !(is_set(i, j, 0) || is_set(i, j, 1)))) --j;
-            runs[i].first = static_cast<std::int32_t>(j);
-            if (j > 0 && is_set(i, j, 1)) --j;
-        }
+        const auto entry = [&](std::int64_t i, std::int64_t j) {
+            while (j > 0 && !(is_set(i, j, 0) || is_set(i, j, 1))) --j;
+            return j;
+        };
+        const auto is_diagonal = [&](std::int64_t i, std::int64_t j) { return is_set(i, j, 1); };
+        const auto write = [&](std::int64_t i, std::int64_t first, std::int64_t last) {
+            runs[i] = {static_cast<std::int32_t>(first), static_cast<std::int32_t>(last)};
+        };
+        backtrack(n_timesteps, n_frames, entry, is_diagonal, write);
     }
 
     Worker& worker_;
@@ -438,7 +433,7 @@ constexpr double kWorkPerParameter = 20.0;
 template <typename Real>
 void adam(const AdamStep<Real>& step) {
     const double work = kWorkPerParameter * static_cast<double>(step.n_rows * step.n_features);
-    const AdamCorrections<Real> corrections(step);
+    const AdamCorrections<Real> corrections(step.learning_rate, step.n_steps);
     parallel_for(step.n_rows, worthwhile_threads(step.n_threads, work), [&](Worker& worker) {
         for (std::int64_t row; worker.next(row);) adam_step(step, corrections, row);
     });

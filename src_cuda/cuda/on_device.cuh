@@ -1,0 +1,156 @@
+// What kernels are written with, and how they are started. The same kernels compile as plain C++
+// for the tests, which put a header of their own in the place of CUDA's.
+#pragma once
+
+#if defined(__CUDACC__)
+#include <cuda_fp16.h>
+#include <cuda_pipeline.h>
+#include <cuda_runtime.h>
+#else
+#include "cuda_emulation.hpp"
+#endif
+
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#define SKDEJAVID_ISA device
+#include "../optimizer.hpp"
+#include "../recurrence.hpp"
+#include "contract.hpp"
+
+namespace skdejavid {
+namespace device {
+
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// Numbers that are read or written at once.
+template <typename T, int kSize>
+struct alignas(kSize * sizeof(T)) Pack {
+    T numbers[kSize];
+};
+
+/// Bytes of an access that the memory is best at.
+constexpr int kPackBytes = 16;
+
+/// So many numbers of the arithmetic's type make such an access.
+template <typename Real>
+constexpr int kPackSize = kPackBytes / static_cast<int>(sizeof(Real));
+
+template <typename T, int kSize>
+__device__ __forceinline__ Pack<T, kSize> load_pack(const void* source) {
+    return *static_cast<const Pack<T, kSize>*>(source);
+}
+
+__device__ __forceinline__ float to_real(float x) { return x; }
+__device__ __forceinline__ double to_real(double x) { return x; }
+__device__ __forceinline__ float to_real(Half x) { return __half2float(__ushort_as_half(x.bits)); }
+
+__device__ __forceinline__ float magnitude(float x) { return fabsf(x); }
+__device__ __forceinline__ double magnitude(double x) { return fabs(x); }
+
+__device__ __forceinline__ float fused(float a, float b, float c) { return fmaf(a, b, c); }
+__device__ __forceinline__ double fused(double a, double b, double c) { return fma(a, b, c); }
+
+/// Copies 16 bytes to shared memory without waiting, or fills them with zeros; `source` is read
+/// neither way before `wait_for_copies`.
+__device__ __forceinline__ void copy_later(void* target, const void* source, bool is_there) {
+    __pipeline_memcpy_async(target, source, kPackBytes, is_there ? 0 : kPackBytes);
+}
+
+/// Ends a group of copies.
+__device__ __forceinline__ void end_copies() { __pipeline_commit(); }
+
+/// Waits for all groups of this thread; for those of others, meet them at a barrier afterwards.
+__device__ __forceinline__ void wait_for_copies() { __pipeline_wait_prior(0); }
+
+/// The memory that the threads of a block share, as large as the kernel was started with.
+__device__ __forceinline__ unsigned char* shared_memory() {
+#if defined(__CUDACC__)
+    extern __shared__ __align__(16) unsigned char skdejavid_shared_memory[];
+    return skdejavid_shared_memory;
+#else
+    return emulated_shared_memory();
+#endif
+}
+
+/// The sequence that frame `frame` of all of them belongs to, at or behind `from`.
+__device__ __forceinline__ std::int64_t find_sequence(const std::int64_t* offsets,
+                                                      std::int64_t n_sequences, std::int64_t frame,
+                                                      std::int64_t from = 0) {
+    std::int64_t first = from;
+    std::int64_t behind = n_sequences;
+    while (behind - first > 1) {  // it is in [first, behind)
+        const std::int64_t middle = first + (behind - first) / 2;
+        if (offsets[middle] <= frame) {
+            first = middle;
+        } else {
+            behind = middle;
+        }
+    }
+    return first;
+}
+
+inline void require_success(cudaError_t status, const char* what) {
+    if (status == cudaSuccess) return;
+    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status) + " (" +
+                             cudaGetErrorName(status) + ")");
+}
+
+/// Makes a device the current one as long as it lives.
+class CurrentDevice {
+ public:
+    explicit CurrentDevice(int device) {
+        require_success(cudaGetDevice(&before_), "asking for the current CUDA device");
+        is_other_ = device != before_;
+        if (is_other_) require_success(cudaSetDevice(device), "choosing a CUDA device");
+    }
+    ~CurrentDevice() {
+        if (is_other_) cudaSetDevice(before_);
+    }
+    CurrentDevice(const CurrentDevice&) = delete;
+    CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+    int before_ = 0;
+    bool is_other_ = false;
+};
+
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// A grid of blocks: any number in the first direction, at most 65535 in the second.
+struct Grid {
+    std::int64_t x;
+    std::int64_t y;
+};
+
+/// Queues a kernel for blocks of `n_threads` threads that share `n_bytes` of memory.
+template <typename... Parameters, typename... Arguments>
+void start(void (*kernel)(Parameters...), Grid grid, int n_threads, std::size_t n_bytes,
+           Queue queue, const char* what, const Arguments&... arguments) {
+    if (grid.x == 0 || grid.y == 0) return;
+    if (grid.x > std::numeric_limits<std::int32_t>::max() || grid.y > 65535) {
+        throw std::runtime_error(std::string(what) + " needs more blocks than a CUDA grid has");
+    }
+    const CurrentDevice current(queue.device);
+    constexpr std::size_t kWithoutAsking = 48 * 1024;
+    if (n_bytes > kWithoutAsking) {
+        require_success(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                             cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                             static_cast<int>(n_bytes)),
+                        what);
+    }
+#if defined(__CUDACC__)
+    const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y));
+    kernel<<<blocks, n_threads, n_bytes, static_cast<cudaStream_t>(queue.stream)>>>(arguments...);
+#else
+    emulate(kernel, grid.x, grid.y, n_threads, n_bytes, arguments...);
+#endif
+    require_success(cudaGetLastError(), what);
+}
+
+}  // namespace device
+}  // namespace skdejavid

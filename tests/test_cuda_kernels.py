@@ -1,0 +1,371 @@
+"""The CUDA kernels on the host, block by block, against the reference."""
+
+import cuda_emulation
+import numpy as np
+import pytest
+import reference
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from test_core import cells, distance_in, draw, sequences_of
+
+from skdejavid import _core
+
+CORE = cuda_emulation.emulated_core()
+PROBLEMS = {
+    "float32": (CORE.CudaProblemFloat32, np.float32, np.float32),
+    "float16": (CORE.CudaProblemFloat16, np.float32, np.float16),
+    "float64": (CORE.CudaProblemFloat64, np.float64, np.float64),
+}
+KINDS = pytest.mark.parametrize("kind", PROBLEMS)
+DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
+
+# Sizes on both sides of packs (2, 4 or 8 numbers), stages (8 or 16 features), sums (64), strips (64
+# or 128), lanes (32) and tiles (32 or 64 rows, 64 or 128 frames).
+SHAPES = st.tuples(
+    st.lists(st.sampled_from([1, 2, 3, 5, 31, 33, 64, 65]), min_size=1, max_size=4),
+    st.sampled_from([1, 2, 3, 5, 9, 17]),
+    st.sampled_from([1, 2, 3, 4, 5, 8, 9, 16, 17]),
+    st.sampled_from([1, 2, 3, 4, 5, 8, 9, 12, 16, 17, 64, 65, 129]),
+)
+SMALLEST = ([1], 1, 1, 1)
+
+
+def aligned(array, pitch):
+    """A copy whose rows begin at multiples of 16 bytes, filled up with zeros."""
+    rows = array.reshape(-1, array.shape[-1])
+    buffer = np.zeros((len(rows) * pitch * array.itemsize + 64,), np.uint8)
+    begin = -buffer.ctypes.data % 64
+    copy = buffer[begin : begin + len(rows) * pitch * array.itemsize].view(array.dtype)
+    copy = copy.reshape(*array.shape[:-1], pitch)
+    copy[..., : array.shape[-1]] = array
+    return copy
+
+
+def pitch_of(n_features, dtype):
+    per_pack = 16 // np.dtype(dtype).itemsize
+    return -(-n_features // per_pack) * per_pack
+
+
+class Device:
+    """A problem in the memory of the "device", and results as arrays; unset results are NaN."""
+
+    def __init__(self, kind, values, starts, lengths, centroids, weights, spare=0):
+        problem, self.real, stored = PROBLEMS[kind]
+        n_features = centroids.shape[2]
+        self.pitch = pitch_of(n_features, self.real) + spare
+        self.n_features = n_features
+        self.kept = {
+            "values": aligned(values.astype(stored), pitch_of(n_features, stored) + spare * 2),
+            "starts": starts,
+            "lengths": lengths,
+            "offsets": np.cumsum(lengths) - lengths,
+            "centroids": aligned(centroids.astype(self.real), self.pitch),
+            "weights": aligned(weights.astype(self.real), self.pitch),
+        }
+        self.pairs = (len(lengths), len(centroids))
+        self.shape = centroids.shape
+        self.n_frames = int(lengths.sum())
+        self.problem = problem(
+            device=0,
+            stream=0,
+            **{name: array.ctypes.data for name, array in self.kept.items()},
+            value_pitch=self.kept["values"].shape[-1],
+            n_sequences=len(lengths),
+            n_frames=self.n_frames,
+            longest=int(lengths.max(initial=0)),
+            parameter_pitch=self.pitch,
+            n_centroids=centroids.shape[0],
+            n_timesteps=centroids.shape[1],
+            n_features=n_features,
+        )
+
+    def _distances(self):
+        return np.full(self.pairs, np.nan)
+
+    def _rows(self, *shape):
+        return aligned(np.full((*shape, self.pitch), np.nan, self.real), self.pitch)
+
+    def paths(self, diagonal, with_runs=True):
+        distances = self._distances()
+        runs = np.full((*self.pairs, self.shape[1], 2), -9, np.int32)
+        n_bytes = self.problem.align_bytes(with_runs)
+        memory = aligned(np.full((1, n_bytes), 0xFF, np.uint8), n_bytes)
+        target = runs.ctypes.data if with_runs else 0
+        self.problem.align(diagonal, distances.ctypes.data, target, memory.ctypes.data)
+        return distances, runs
+
+    def distances_along(self, runs):
+        distances = self._distances()
+        memory = np.full(self.problem.along_bytes(), 0xFF, np.uint8)
+        self.problem.distances_along(runs.ctypes.data, distances.ctypes.data, memory.ctypes.data)
+        return distances
+
+    def parameter_gradients(self, runs, grad, out=None):
+        targets = out or (self._rows(*self.shape[:2]), self._rows(*self.shape[:2]))
+        pointers = [target.ctypes.data for target in targets]
+        self.problem.parameter_gradients(
+            runs.ctypes.data, grad.ctypes.data, out is not None, *pointers
+        )
+        return targets
+
+    def sequence_gradients(self, runs, grad):
+        target = self._rows(self.n_frames)
+        self.problem.sequence_gradients(runs.ctypes.data, grad.ctypes.data, target.ctypes.data)
+        return target[:, : self.n_features]
+
+    def barycenters(self, runs, sample_weights):
+        target = self._rows(*self.shape[:2])
+        self.problem.barycenters(runs.ctypes.data, sample_weights.ctypes.data, target.ctypes.data)
+        return target[..., : self.n_features]
+
+
+def draw_for(kind, shapes, seed, integers):
+    """As `draw`, but float16 sequences are what they are after rounding."""
+    _, real, stored = PROBLEMS[kind]
+    values, *others = draw(shapes, seed, real, integers)
+    return values.astype(stored).astype(real), *others
+
+
+def on_cpu(kind, arrays):
+    problem = {np.float32: _core.ProblemFloat32, np.float64: _core.ProblemFloat64}
+    return problem[PROBLEMS[kind][1]](*arrays, 1)
+
+
+@KINDS
+@DIAGONAL
+@settings(max_examples=25)
+@given(shapes=SHAPES, seed=st.integers(0, 2**32))
+@example(shapes=SMALLEST, seed=0)
+def test_integers_give_exactly_the_reference_distances_and_paths(kind, diagonal, shapes, seed):
+    arrays = draw_for(kind, shapes, seed, integers=True)
+    values, starts, lengths, centroids, weights = arrays
+    device = Device(kind, *arrays)
+    distances, runs = device.paths(diagonal)
+    for s, x in enumerate(sequences_of(values, starts, lengths)):
+        for k, (c, u) in enumerate(zip(centroids, weights, strict=True)):
+            total = reference.totals(reference.cost_matrix(x, c, u), diagonal)
+            assert distances[s, k] == total[-1, -1]
+            np.testing.assert_array_equal(cells(runs[s, k]), reference.walk_back(total, diagonal))
+    np.testing.assert_array_equal(device.paths(diagonal, with_runs=False)[0], distances)
+    np.testing.assert_array_equal(device.distances_along(runs), distances)
+
+
+# Against the CPU's core, which is held to the reference at sizes that it can be computed for.
+LARGE = [
+    ([2000, 1, 257], 2, 64, 3),
+    ([257, 40, 300], 3, 8, 5),  # moves that have no room in shared memory
+    ([70, 3], 2, 33, 12),  # two strips, the second of one lane
+    ([31, 400], 1, 300, 2),
+    ([5] * 130, 2, 3, 4),  # sums over sequences are interrupted twice
+    ([7, 33], 3, 8, 6328),
+    ([1, 2], 17, 1, 1459),
+]
+
+
+@KINDS
+@DIAGONAL
+@pytest.mark.parametrize("shapes", LARGE, ids=str)
+def test_integers_give_exactly_what_the_cpu_gives_at_large_and_odd_sizes(kind, diagonal, shapes):
+    arrays = draw_for(kind, shapes, 0, integers=True)
+    cpu, device = on_cpu(kind, arrays), Device(kind, *arrays)
+    expected_distances, expected_runs = cpu.paths(diagonal)
+    distances, runs = device.paths(diagonal)
+    np.testing.assert_array_equal(distances, expected_distances)
+    np.testing.assert_array_equal(runs, expected_runs)
+    np.testing.assert_array_equal(device.distances_along(runs), expected_distances)
+    grad = np.random.default_rng(1).integers(-2, 3, size=distances.shape).astype(float)
+    for mine, expected in zip(
+        device.parameter_gradients(runs, grad), cpu.parameter_gradients(runs, grad), strict=True
+    ):
+        np.testing.assert_array_equal(mine[..., : device.n_features], expected)
+    np.testing.assert_array_equal(
+        device.sequence_gradients(runs, grad), cpu.sequence_gradients(runs, grad)
+    )
+    np.testing.assert_allclose(
+        device.barycenters(runs, np.abs(grad) + 1), cpu.barycenters(runs, np.abs(grad) + 1),
+        rtol=0, atol=2 * np.finfo(PROBLEMS[kind][1]).eps,
+    )  # fmt: skip
+
+
+@KINDS
+@DIAGONAL
+@settings(max_examples=25)
+@given(shapes=SHAPES, seed=st.integers(0, 2**32), integers=st.booleans())
+@example(shapes=SMALLEST, seed=0, integers=True)
+def test_gradients_are_those_of_the_reference(kind, diagonal, shapes, seed, integers):
+    arrays = draw_for(kind, shapes, seed, integers)
+    values, starts, lengths, centroids, weights = arrays
+    device = Device(kind, *arrays)
+    _, runs = device.paths(diagonal)
+    grad = np.random.default_rng(seed).integers(-3, 4, size=runs.shape[:2]).astype(float)
+    gradients = device.parameter_gradients(runs, grad)
+    by_frames = device.sequence_gradients(runs, grad)
+    for gradient in gradients:  # what is behind the features stays nothing
+        assert (gradient[..., device.n_features :] == 0).all()
+    twice = device.parameter_gradients(runs, grad, out=[array.copy() for array in gradients])
+    for one, two in zip(gradients, twice, strict=True):
+        np.testing.assert_array_equal(2 * one, two)
+
+    expected_c, expected_u = np.zeros(centroids.shape), np.zeros(weights.shape)
+    size_c, size_u = np.zeros(centroids.shape), np.zeros(weights.shape)
+    expected_x, size_x = [], []
+    for s, x in enumerate(sequences_of(values, starts, lengths)):
+        expected_x.append(np.zeros(x.shape))
+        size_x.append(np.zeros(x.shape))
+        for k, (c, u) in enumerate(zip(centroids, weights, strict=True)):
+            path = cells(runs[s, k])
+            dc, du, dx = reference.gradients_along(x, c, u, path)
+            expected_c[k] += grad[s, k] * dc
+            expected_u[k] += grad[s, k] * du
+            expected_x[-1] += grad[s, k] * dx
+            np.add.at(size_c[k], path[:, 0], abs(grad[s, k]) * u[path[:, 0]])
+            size_u[k] += abs(grad[s, k]) * du
+            np.add.at(size_x[-1], path[:, 1], abs(grad[s, k]) * u[path[:, 0]])
+    # Runs of 4 sequences of 65 frames, or 17 centroids of 17 time steps, add up to one number.
+    roundings = 0 if integers else 2 * 17 * 17 * np.finfo(PROBLEMS[kind][1]).eps
+    n = device.n_features
+    for actual, expected, size in (
+        (gradients[0][..., :n], expected_c, size_c),
+        (gradients[1][..., :n], expected_u, size_u),
+        (by_frames, np.concatenate(expected_x), np.concatenate(size_x)),
+    ):
+        assert (np.abs(actual - expected) <= roundings * size).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_frames"), [("float32", 33), ("float32", 3), ("float16", 3), ("float64", 3)]
+)
+@pytest.mark.parametrize("n_features", [1, 2, 12, 48, 64, 65, 100, 255, 256, 257, 1459, 6328])
+def test_errors_stay_within_twice_those_of_numpy(kind, n_frames, n_features):
+    real = PROBLEMS[kind][1]
+    errors, errors_along, numpy_errors = [], [], []
+    for seed in range(200 // n_frames):
+        shapes = ([n_frames] * 4, 4, (n_frames + 1) // 2, n_features)
+        arrays = draw_for(kind, shapes, seed, integers=False)
+        values, starts, lengths, centroids, weights = arrays
+        device = Device(kind, *arrays)
+        distances, runs = device.paths(False)
+        along = device.distances_along(runs)
+        for s, x in enumerate(sequences_of(values, starts, lengths)):
+            pair = x, centroids[s], weights[s]
+            path = cells(runs[s, s])
+            exact = distance_in(np.longdouble, *pair, path)
+            errors.append(abs(distances[s, s] - exact) / exact)
+            errors_along.append(abs(along[s, s] - exact) / exact)
+            numpy_errors.append(abs(distance_in(real, *pair, path) - exact) / exact)
+    assert np.mean(errors) <= 2 * np.mean(numpy_errors)
+    assert np.mean(errors_along) <= 2 * np.mean(numpy_errors)
+
+
+@KINDS
+@DIAGONAL
+@settings(max_examples=15)
+@given(shapes=SHAPES, seed=st.integers(0, 2**32))
+def test_barycenters_are_weighted_means_of_matched_frames(kind, diagonal, shapes, seed):
+    arrays = draw_for(kind, shapes, seed, integers=True)
+    values, starts, lengths, centroids, weights = arrays
+    device = Device(kind, *arrays)
+    _, runs = device.paths(diagonal)
+    rng = np.random.default_rng(seed)
+    sample_weights = rng.integers(0, 4, size=runs.shape[:2]).astype(float)
+    sample_weights[0] += 1
+    means = device.barycenters(runs, sample_weights)
+    pool = sequences_of(values, starts, lengths)
+    for k, (c, u) in enumerate(zip(centroids, weights, strict=True)):
+        expected = reference.barycenter(pool, c, u, sample_weights[:, k], diagonal)
+        eps = np.finfo(PROBLEMS[kind][1]).eps
+        np.testing.assert_allclose(means[k], expected, rtol=0, atol=8 * eps)
+
+
+@KINDS
+def test_the_order_of_threads_changes_no_bit(kind):
+    """A barrier that is missing would."""
+    arrays = draw_for(kind, ([33, 1, 70, 260, 64], 5, 9, 140), 3, integers=False)
+    grad = np.random.default_rng(0).standard_normal((5, 5))
+    long_arrays = draw_for(kind, ([70, 40], 2, 70, 9), 4, integers=False)
+
+    def everything():
+        device = Device(kind, *arrays)
+        distances, runs = device.paths(True)
+        return (
+            distances,
+            runs,
+            device.distances_along(runs),
+            *device.parameter_gradients(runs, grad),
+            device.sequence_gradients(runs, grad),
+            device.barycenters(runs, np.abs(grad)),
+            *Device(kind, *long_arrays).paths(False),
+        )
+
+    in_order = everything()
+    try:
+        for order in (1, 2, 3):
+            cuda_emulation.set_order(order)
+            for one, other in zip(in_order, everything(), strict=True):
+                np.testing.assert_array_equal(one, other)
+    finally:
+        cuda_emulation.set_order(0)
+
+
+@KINDS
+def test_room_behind_rows_changes_no_bit(kind):
+    arrays = draw_for(kind, ([33, 5, 12], 3, 4, 21), 5, integers=False)
+    narrow, wide = Device(kind, *arrays), Device(kind, *arrays, spare=8)
+    for one, other in zip(narrow.paths(True), wide.paths(True), strict=True):
+        np.testing.assert_array_equal(one, other)
+    _, runs = narrow.paths(True)
+    grad = np.ones((3, 3))
+    np.testing.assert_array_equal(narrow.distances_along(runs), wide.distances_along(runs))
+    np.testing.assert_array_equal(
+        narrow.sequence_gradients(runs, grad), wide.sequence_gradients(runs, grad)
+    )
+
+
+@KINDS
+@DIAGONAL
+def test_paths_stay_on_the_grid_when_costs_are_not_finite(kind, diagonal):
+    _, real, _ = PROBLEMS[kind]
+    largest = np.finfo(real).max
+    for centroid in (-largest, np.nan):
+        values, starts, lengths = np.full((5, 1), 6e4, real), np.zeros(1, np.int64), np.array([5])
+        centroids = np.full((1, 40, 1), centroid, real)
+        weights = np.full_like(centroids, 4)
+        _, runs = Device(kind, values, starts, lengths, centroids, weights).paths(diagonal)
+        assert runs.min() >= 0
+        assert runs.max() <= 4
+        assert (runs[..., 0] <= runs[..., 1]).all()
+        assert runs[0, 0, 0, 0] == 0
+        assert runs[0, 0, -1, 1] == 4
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("is_relative", [False, True], ids=["in units of a scale", "logarithms"])
+def test_adam_is_that_of_the_cpu(dtype, is_relative, rng):
+    shape, pitch = (2, 3, 301), pitch_of(301, dtype) + 4
+    parameters = rng.uniform(0.5, 2.0, size=shape).astype(dtype)
+    scale = None if is_relative else rng.uniform(0.5, 2.0, size=301).astype(dtype)
+    moments = np.zeros_like(parameters), np.zeros_like(parameters)
+    on_device = [aligned(array, pitch) for array in (parameters, *moments)]
+    step = getattr(CORE, f"cuda_adam_step_{np.dtype(dtype).name}")
+    for n_steps, learning_rate in enumerate([0.1, 0.05, 0.01], start=1):
+        gradients = rng.standard_normal(shape).astype(dtype)
+        _core.adam_step(parameters, gradients, *moments, scale, learning_rate, n_steps, 1)
+        padded = aligned(gradients, pitch)
+        step(
+            device=0,
+            stream=0,
+            parameters=on_device[0].ctypes.data,
+            gradients=padded.ctypes.data,
+            first_moments=on_device[1].ctypes.data,
+            second_moments=on_device[2].ctypes.data,
+            scale=0 if is_relative else scale.ctypes.data,
+            n_rows=6,
+            pitch=pitch,
+            n_features=301,
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+        )
+        for mine, expected in zip(on_device, (parameters, *moments), strict=True):
+            assert (mine[..., 301:] == 0).all()
+            eps = np.finfo(dtype).eps
+            np.testing.assert_allclose(mine[..., :301], expected, rtol=8 * eps, atol=8 * eps)
