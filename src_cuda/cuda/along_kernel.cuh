@@ -417,7 +417,7 @@ __global__ void __launch_bounds__(GradientVisitor<Real, Stored>::kWarps* kWarp)
 }
 
 template <typename Real, typename Stored>
-__global__ void __launch_bounds__(BarycenterVisitor<Real, Stored>::kWarps* kWarp)
+__global__ void __launch_bounds__(BarycenterVisitor<Real, Stored>::kWarps* kWarp, 2)
     barycenter_kernel(const __grid_constant__ AlongArguments<Real, Stored> arguments) {
     visit_runs<BarycenterVisitor<Real, Stored>>(arguments);
 }
@@ -431,17 +431,22 @@ struct SumArguments {
 
 constexpr int kSumThreads = 128;
 
-/// Adds up the parts of each pair, in order.
+/// Adds up the parts of each pair, in order, and what each addition has rounded off.
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads)
     sum_kernel(const __grid_constant__ SumArguments arguments) {
     const std::int64_t pair = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
     if (pair >= arguments.n_pairs) return;
     double sum = 0.0;
+    double lost = 0.0;
     for (std::int64_t k = 0; k < arguments.n_parts; ++k) {
-        sum += arguments.parts[pair * arguments.n_parts + k];
+        const double part = arguments.parts[pair * arguments.n_parts + k];
+        const double next = sum + part;  // no part is negative
+        lost += sum < part ? (part - next) + sum : (sum - next) + part;
+        sum = next;
     }
-    arguments.sums[pair] = sum;
+    // Beyond the largest number there is nothing to correct, and `lost` is no number.
+    arguments.sums[pair] = sum < kInfinity ? sum + lost : sum;
 }
 
 /// Blocks for all units of a visitor and all strips of features.

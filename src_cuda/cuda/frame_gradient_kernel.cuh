@@ -20,7 +20,7 @@ struct FrameGradientArguments {
 /// A warp has one frame's strip of features, a pack in each lane, and looks for the rows of all
 /// centroids that are matched to it, 32 of them at once.
 template <typename Real, typename Stored>
-__global__ void __launch_bounds__(kFrameGradientWarps* kWarp)
+__global__ void __launch_bounds__(kFrameGradientWarps* kWarp, 4)
     frame_gradient_kernel(const __grid_constant__ FrameGradientArguments<Real, Stored> arguments) {
     constexpr int kPack = kPackSize<Real>;
     const DeviceProblem<Real, Stored>& problem = arguments.problem;

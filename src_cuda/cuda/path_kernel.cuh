@@ -222,7 +222,7 @@ class PathWarp {
 };
 
 template <typename Real>
-__global__ void __launch_bounds__(kPathWarps* kWarp)
+__global__ void __launch_bounds__(kPathWarps* kWarp, 4)
     path_kernel(const __grid_constant__ PathArguments<Real> arguments) {
     const std::int64_t per_sequence =
         (arguments.n_centroids + kWarp / arguments.lanes - 1) / (kWarp / arguments.lanes);
