@@ -1,5 +1,6 @@
-// The Python face of the native code, and the only file that knows pybind11: arrays become views,
-// everything that could lead out of bounds is refused, and the work runs without the GIL.
+// The Python face of the native code: arrays become views, everything that could lead out of bounds
+// is refused, and the work runs without the GIL. module_cuda.cpp is the rest of it, for devices; no
+// other file knows pybind11.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -8,11 +9,11 @@
 #include <limits>
 #include <numeric>
 #include <optional>
-#include <sstream>
 #include <utility>
 #include <vector>
 
 #include "align.hpp"
+#include "binding.hpp"
 
 namespace py = pybind11;
 
@@ -23,15 +24,6 @@ template <typename T>
 using Array = py::array_t<T, py::array::c_style>;
 
 using Shape = std::vector<py::ssize_t>;
-
-/// The message is put together only if it is needed: this stands in loops over all runs.
-template <typename... Parts>
-void require(bool condition, const Parts&... parts) {
-    if (condition) return;
-    std::ostringstream message;
-    (message << ... << parts);
-    throw py::value_error(message.str());
-}
 
 template <typename T>
 void require_shape(const Array<T>& array, const Shape& shape, const char* name) {
@@ -280,8 +272,7 @@ PYBIND11_MODULE(_core, module) {
     skdejavid::register_problem<double>(module, "ProblemFloat64");
     skdejavid::set_interrupt_check(&skdejavid::check_signals);
     module.attr("cpu_instruction_set") = skdejavid::cpu_instruction_set();
-    module.attr("built_with_cuda") = false;
     skdejavid::register_adam_step<float>(module);
     skdejavid::register_adam_step<double>(module);
-    module.def("cuda_device_count", [] { return 0; });
+    skdejavid::register_cuda(module);
 }

@@ -98,11 +98,18 @@ struct DeviceInfo {
     std::string name;
     int major, minor;      // compute capability
     std::int64_t n_bytes;  // of memory
-    std::string unusable;  // why this build cannot compute on it; empty if it can
 };
 
 /// All devices; none if there is no driver or device, and then `reason` says which.
 std::vector<DeviceInfo> list_devices(std::string& reason);
+
+/// Why this build cannot compute on a device; empty if it can. Takes some of its memory.
+std::string find_obstacle(int device);
+
+bool built_with_cuda();
+
+/// For which devices kernels were compiled, in CMake's words ("80-real 90"); empty without CUDA.
+const char* cuda_architectures();
 
 /// As CUDA writes them (13000 is 13.0); 0 if there is none.
 int cuda_driver_version();
