@@ -20,7 +20,8 @@ from peak import measure_peak
 from rounds import of_quiet_rounds
 
 from skdejavid import DejaVidClassifier, TSEArray
-from skdejavid.training import Matcher, TrainingData, TrainingSettings, train
+from skdejavid.engine import Matcher, TrainingData, TrainingSettings
+from skdejavid.training import train
 
 MEGABYTE = 1e6
 

@@ -14,6 +14,8 @@ from (0, 0) to (n_timesteps - 1, n_frames - 1) [1]_ (Algorithm 1).
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
 from skdejavid import _core
+from skdejavid.cuda import HostProblem, open_device, require_device
 from skdejavid.reading import as_real, without_torch
 from skdejavid.sequences import SequenceView, TSEArray, check_sequences
 
@@ -28,7 +31,12 @@ __all__ = ["Problem", "adam_step", "dtw_distances", "dtw_path", "make_problem"]
 
 _MOST_THREADS = 1024  # more than any machine has; a bound on mistakes
 
-Problem: TypeAlias = _core.ProblemFloat32 | _core.ProblemFloat64
+# "auto" takes a CUDA device from this number of weighted differences (frames x time steps x
+# features) on. It has to be measured, which no one has done yet on any card:
+# benchmarks/gpu_check.py prints the number to put here. Until then "auto" is the CPU.
+_CROSSOVER = math.inf
+
+Problem: TypeAlias = _core.ProblemFloat32 | _core.ProblemFloat64 | HostProblem
 
 
 def dtw_distances(
@@ -53,7 +61,7 @@ def dtw_distances(
     diagonal : bool, default=False
         Whether a path may advance in both sequences at once.
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
-        Where to compute.
+        Where to compute. "cuda" is the first CUDA device. "auto" is the CPU in this version.
     n_jobs : int, optional
         Number of threads. None and -1 mean all physical cores, or fewer where ``OMP_NUM_THREADS``,
         threadpoolctl or a joblib worker say so. Calls from several threads at once share them. The
@@ -71,7 +79,9 @@ def dtw_distances(
         If `X` holds no valid sequences, or the shapes or values of `centroids` or `weights` do not
         fit, or a distance overflows.
     RuntimeError
-        If `device` asks for CUDA and there is none.
+        If `device` asks for CUDA and there is none; the message says what is missing.
+    MemoryError
+        If a CUDA device has no room for the centroids, or for one sequence.
 
     Examples
     --------
@@ -96,7 +106,8 @@ def distances_of_checked(
     """`dtw_distances` of what `check_sequences` has let in."""
     resolve_device(device)
     checked = _check_parameters(sequences, centroids, weights)
-    problem = make_problem(*checked, n_threads=count_threads(n_jobs))
+    place = resolve_device(device, sequences.total_frames * checked[1].size)
+    problem = make_problem(*checked, n_threads=count_threads(n_jobs), device=place)
     return _require_no_overflow(problem.distances(diagonal))
 
 
@@ -118,12 +129,15 @@ def distances_by_timestep(
     resolve_device(device)
     packed, *parameters = _check_parameters(sequences, centroids, weights)
     n_threads = count_threads(n_jobs)
-    distances, runs = make_problem(packed, *parameters, n_threads=n_threads).paths(diagonal)
+    place = resolve_device(device, sequences.total_frames * parameters[0].size)
+    problem = make_problem(packed, *parameters, n_threads=n_threads, device=place)
+    distances, runs = problem.paths(diagonal)
     _require_no_overflow(distances)
     # A time step is a centroid of its own, along its run alone.
     timesteps = [array.reshape(-1, 1, array.shape[2]) for array in parameters]
     runs = runs.reshape(len(runs), -1, 1, 2)
-    return make_problem(packed, *timesteps, n_threads=n_threads).distances_along(runs)
+    by_timestep = make_problem(packed, *timesteps, n_threads=n_threads, device=place)
+    return by_timestep.distances_along(runs)
 
 
 def dtw_path(
@@ -196,14 +210,19 @@ def make_problem(
     weights: NDArray[np.floating],
     *,
     n_threads: int,
+    device: str = "cpu",
 ) -> Problem:
     """The native problem of aligning each sequence with each centroid; nothing is copied.
+
+    With a `device` that `resolve_device` gives other than "cpu", it is computed there.
 
     Its methods: ``distances(diagonal)`` and ``paths(diagonal)`` along the cheapest paths;
     ``distances_along(runs)`` given paths, with ``parameter_gradients`` and ``sequence_gradients``;
     and ``barycenters``. A path is given by its *runs*: ``runs[s, c, i]`` holds the first and the
     last frame of sequence ``s`` that is matched to time step ``i`` of centroid ``c``.
     """
+    if device != "cpu":
+        return HostProblem(open_device(device), sequences, centroids, weights)
     is_single = sequences.values.dtype == np.float32
     problem = _core.ProblemFloat32 if is_single else _core.ProblemFloat64
     return problem(*sequences, centroids, weights, n_threads)
@@ -238,10 +257,11 @@ def adam_step(
     )
 
 
-def resolve_device(device: str) -> str:
+def resolve_device(device: str, n_differences: float = 0) -> str:
     """The device to compute on: "cpu", or "cuda:N".
 
-    "auto" may fall back to the CPU; an explicit "cuda" never does.
+    An explicit "cuda" never falls back to the CPU. "auto" takes the first CUDA device for problems
+    of so many weighted differences that this pays, if it can be used.
 
     Raises
     ------
@@ -256,10 +276,10 @@ def resolve_device(device: str) -> str:
     ):
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
     if kind == "cuda":
-        raise RuntimeError(
-            f"device={device!r} was asked for, but this build of skdejavid has no CUDA backend "
-            f"(built_with_cuda={_core.built_with_cuda}); use device='auto' or 'cpu'"
-        )
+        return f"cuda:{require_device(device)}"
+    if device == "auto" and n_differences >= _CROSSOVER:
+        with suppress(RuntimeError):
+            return f"cuda:{require_device('cuda:0')}"
     return "cpu"
 
 

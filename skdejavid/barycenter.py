@@ -28,6 +28,7 @@ class Pool:
     feature_weight: NDArray[np.floating]  # (n_features,)
     diagonal: bool
     n_threads: int
+    device: str = "cpu"
 
     def align_with(self, centroids: NDArray[np.floating]) -> Problem:
         """The native problem of aligning all sequences with each of the centroids."""
@@ -35,7 +36,9 @@ class Pool:
         starts = np.arange(n_sequences, dtype=np.int64) * n_timesteps
         sequences = SequenceView(self.frames.reshape(-1, n_features), starts, self.lengths)
         weights = np.ascontiguousarray(np.broadcast_to(self.feature_weight, centroids.shape))
-        return make_problem(sequences, centroids, weights, n_threads=self.n_threads)
+        return make_problem(
+            sequences, centroids, weights, n_threads=self.n_threads, device=self.device
+        )
 
 
 def class_barycenters(
@@ -50,6 +53,7 @@ def class_barycenters(
     max_iter: int,
     random_state: np.random.RandomState,
     n_threads: int,
+    device: str = "cpu",
 ) -> Iterator[NDArray[np.floating]]:
     """The initial centroid of each class, in the order of the labels.
 
@@ -66,8 +70,8 @@ def class_barycenters(
         How often each sequence counts, more than 0.
     feature_weight : array of shape (n_features,)
         Weight of each feature in the cost.
-    n_timesteps, diagonal, n_samples, max_iter, random_state, n_threads
-        As in :class:`skdejavid.DejaVidClassifier`.
+    n_timesteps, diagonal, n_samples, max_iter, random_state, n_threads, device
+        As in :class:`skdejavid.DejaVidClassifier`; the device as `resolve_device` gives it.
 
     Yields
     ------
@@ -87,6 +91,7 @@ def class_barycenters(
             feature_weight=feature_weight,
             diagonal=diagonal,
             n_threads=n_threads,
+            device=device,
         )
         yield dba(pool, medoid(pool), max_iter)
 

@@ -30,10 +30,16 @@ from skdejavid.alignment import (
     resolve_device,
 )
 from skdejavid.barycenter import class_barycenters
+from skdejavid.engine import Matcher, TrainingData, TrainingSettings
 from skdejavid.logits import distances_to_logits
 from skdejavid.preprocessing import check_lags, with_differences
 from skdejavid.sequences import TSEArray, check_sequences
-from skdejavid.statistics import require_no_overflow, standard_deviations, weighted_median
+from skdejavid.statistics import (
+    require_half,
+    require_no_overflow,
+    standard_deviations,
+    weighted_median,
+)
 from skdejavid.targets import (
     ClassWeight,
     check_targets,
@@ -41,7 +47,7 @@ from skdejavid.targets import (
     positive_weights,
     scaled_weights,
 )
-from skdejavid.training import Matcher, TrainingData, TrainingResult, TrainingSettings, train
+from skdejavid.training import TrainingResult, train
 
 __all__ = ["DejaVidClassifier"]
 
@@ -169,7 +175,12 @@ class DejaVidClassifier(
         centroid add to it.
 
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
-        Where to compute.
+        Where to compute. "cuda" is the first CUDA device. "auto" is the CPU in this version.
+
+    half_storage : bool, default=False
+        Whether sequences are kept in half precision on a CUDA device while learning, which halves
+        the memory and the copies they take; computed is in float32 all the same. Needs data of
+        float32 or narrower floats within +-65504. Not used on the CPU and when predicting.
 
     n_jobs : int, default=None
         Number of threads. None and -1 mean all physical cores, or fewer where ``OMP_NUM_THREADS``,
@@ -272,6 +283,7 @@ class DejaVidClassifier(
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "transform_timesteps": ["boolean"],
         "device": [str],
+        "half_storage": ["boolean"],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -302,6 +314,7 @@ class DejaVidClassifier(
         class_weight: ClassWeight = None,
         transform_timesteps: bool = False,
         device: str = "auto",
+        half_storage: bool = False,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -328,6 +341,7 @@ class DejaVidClassifier(
         self.class_weight = class_weight
         self.transform_timesteps = transform_timesteps
         self.device = device
+        self.half_storage = half_storage
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -387,6 +401,8 @@ class DejaVidClassifier(
         RuntimeError
             If `device` asks for CUDA and there is none, or the loss overflows in the first epoch.
             In a later one a ConvergenceWarning is given and the last good parameters are kept.
+        MemoryError
+            If a CUDA device has no room for the parameters, or for a single sequence.
         """
         learner = copy.copy(self)  # what fails midway leaves this object as it was
         learner._fit(X, y, sample_weight)
@@ -569,7 +585,9 @@ class DejaVidClassifier(
         feature_scale = np.ones(data.sequences.n_features, dtype=data.sequences.frame_dtype)
         if self.standardize:
             feature_scale = standard_deviations(data.sequences, data.sample_weight)
-        centroids = self._barycenters(data, feature_scale, random_state)
+        n_timesteps = self._count_timesteps(data)
+        device = self._choose_device(data, n_timesteps)
+        centroids = self._barycenters(data, feature_scale, random_state, n_timesteps, device)
         log_weights = np.zeros_like(centroids)
         if self.weight_init == "random":
             log_weights[...] = random_state.standard_normal(centroids.shape)
@@ -587,6 +605,8 @@ class DejaVidClassifier(
             n_epochs=self._count_epochs(len(data.labels), len(centroids)),
             n_threads=count_threads(self.n_jobs),
             patience=self.n_iter_no_change,
+            device=device,
+            half_storage=self.half_storage,
         )
         with tqdm(total=settings.n_epochs, desc="epochs", disable=not self.verbose) as bar:
 
@@ -627,22 +647,32 @@ class DejaVidClassifier(
         data: TrainingData,
         feature_scale: NDArray[np.floating],
         random_state: np.random.RandomState,
+        n_timesteps: int,
+        device: str,
     ) -> NDArray[np.floating]:
         centroids = class_barycenters(
             data.sequences,
             data.labels,
             data.sample_weight,
             1 / feature_scale,
-            n_timesteps=self._count_timesteps(data),
+            n_timesteps=n_timesteps,
             diagonal=self.diagonal,
             n_samples=self.dba_samples,
             max_iter=self.dba_max_iter,
             random_state=random_state,
             n_threads=count_threads(self.n_jobs),
+            device=device,
         )
         n_classes = data.labels.max() + 1
         bar = tqdm(centroids, total=n_classes, desc="centroids", disable=not self.verbose)
         return np.stack(list(bar))
+
+    def _choose_device(self, data: TrainingData, n_timesteps: int) -> str:
+        n_parameters = (data.labels.max() + 1) * n_timesteps * data.sequences.n_features
+        device = resolve_device(self.device, data.sequences.total_frames * int(n_parameters))
+        if device != "cpu" and self.half_storage:
+            require_half(data.sequences)
+        return device
 
     def _count_timesteps(self, data: TrainingData) -> int:
         if self.n_timesteps != "auto":

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from skdejavid.alignment import Problem, count_threads, make_problem
+from skdejavid.cuda import DeviceProblem, device_of, frames_on_device
 from skdejavid.sequences import SequenceView
 
 __all__ = ["TimeWeightedDTW", "distances_along_paths"]
@@ -81,8 +82,14 @@ class TimeWeightedDTW(torch.nn.Module):
                 raise ValueError(
                     f"sequences[{i}] must be (n_frames >= 1, {n_features}), got {tuple(item.shape)}"
                 )
-        values = torch.cat(items).to(self.centroids.dtype)
         lengths = np.array([len(item) for item in items], dtype=np.int64)
+        if device_of(self.centroids) is not None:
+            values = torch.cat(items).to(self.centroids)
+            distances = _DeviceDistances.apply(
+                values, self.centroids, self.log_weights.exp(), lengths, self.diagonal
+            )
+            return distances.to(self.centroids.dtype)
+        values = torch.cat(items).to(self.centroids.dtype)
         packed = SequenceView(_to_numpy(values), np.cumsum(lengths) - lengths, lengths)
         weights = self.log_weights.exp()
         n_threads = count_threads(self.n_jobs)
@@ -159,6 +166,55 @@ class _DistancesAlongPaths(torch.autograd.Function):
             grad_centroids = torch.from_numpy(by_centroids).to(centroids)
             grad_weights = torch.from_numpy(by_weights).to(weights)
         return grad_values, grad_centroids, grad_weights, None, None, None
+
+
+class _DeviceDistances(torch.autograd.Function):
+    """The same where the tensors are on a CUDA device: nothing leaves it, and nothing waits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: torch.Tensor,
+        centroids: torch.Tensor,
+        weights: torch.Tensor,
+        lengths: NDArray[np.int64],
+        diagonal: bool,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(values, centroids, weights)
+        ctx.lengths = lengths
+        distances, ctx.runs = _device_problem(values, centroids, weights, lengths).paths(diagonal)
+        return distances
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        values, centroids, weights = ctx.saved_tensors
+        n_features = centroids.shape[2]
+        problem = _device_problem(values, centroids, weights, ctx.lengths)
+        grad_distances = grad_outputs[0].contiguous()
+        grad_values = grad_centroids = grad_weights = None
+        if ctx.needs_input_grad[0]:
+            by_frames = problem.sequence_gradients(ctx.runs, grad_distances)
+            grad_values = by_frames[:, :n_features]
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            by_centroids, by_weights = problem.parameter_gradients(ctx.runs, grad_distances)
+            grad_centroids = by_centroids[..., :n_features]
+            grad_weights = by_weights[..., :n_features]
+        return grad_values, grad_centroids, grad_weights, None, None
+
+
+def _device_problem(
+    values: torch.Tensor,
+    centroids: torch.Tensor,
+    weights: torch.Tensor,
+    lengths: NDArray[np.int64],
+) -> DeviceProblem:
+    device = device_of(centroids)
+    assert device is not None
+    starts = np.cumsum(lengths) - lengths
+    frames = frames_on_device(device, device.padded(values), starts, lengths)
+    parameters = device.padded(centroids), device.padded(weights)
+    return DeviceProblem(device, frames, *parameters, centroids.shape[2])
 
 
 def _problem(

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from skdejavid import _core
+
 matplotlib.use("Agg")
 
 # The same examples each time, so that a change and not chance makes a test fail. To look for new
@@ -51,6 +53,83 @@ def gun_point():
     X_train, y_train = load_gunpoint("train")
     X_test, y_test = load_gunpoint("test")
     return X_train.transpose(0, 2, 1), y_train, X_test.transpose(0, 2, 1), y_test
+
+
+def usable_devices():
+    """Devices that results are compared on: those of this machine."""
+    if _core.built_with_cuda and any(
+        not _core.cuda_obstacle(number) for number in range(_core.cuda_device_count())
+    ):
+        return ["cpu", "cuda"]
+    return ["cpu"]
+
+
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    """Where to compute; the same tests hold for both."""
+    if request.param not in usable_devices():
+        pytest.skip("no CUDA device that this build can compute on")
+    return request.param
+
+
+@pytest.fixture
+def cuda_card():
+    """A CUDA device, for what only such a device has."""
+    if usable_devices() == ["cpu"]:
+        pytest.skip("no CUDA device that this build can compute on")
+    return "cuda:0"
+
+
+@pytest.fixture
+def emulated_cuda(monkeypatch):
+    """A "device" whose memory is the host's, and whose kernels are run there; for tiny problems.
+
+    What is "cuda" anywhere in the package is that device.
+    """
+    import cuda_emulation
+    import torch
+
+    from skdejavid import alignment, cuda, nn, training
+
+    class EmulatedDevice(cuda.CudaDevice):
+        free = 2**40  # bytes
+        refuses = staticmethod(lambda n_bytes: False)
+
+        def __init__(self):
+            self.torch, self.number, self.place = torch, 0, torch.device("cpu")
+            self.n_given_back = 0
+
+        def stream(self):
+            return 0
+
+        def free_bytes(self):
+            return self.free
+
+        def empty(self, shape, dtype):
+            n_bytes = int(np.prod(shape)) * dtype.itemsize
+            if self.refuses(n_bytes):
+                raise torch.cuda.OutOfMemoryError(f"{n_bytes} bytes")
+            tensor = torch.empty(shape, dtype=dtype)
+            return tensor.fill_(float("nan")) if dtype.is_floating_point else tensor
+
+        def pinned(self, shape, dtype):
+            return torch.empty(shape, dtype=dtype)
+
+        def upload_beside(self, pinned):
+            return lambda: pinned
+
+        def give_back_memory(self):
+            self.n_given_back += 1
+
+    emulated = EmulatedDevice()
+    for name, value in vars(cuda_emulation.emulated_core()).items():
+        if name.startswith("cuda_adam") or name.startswith("CudaProblem"):
+            monkeypatch.setattr(cuda._core, name, value)
+    monkeypatch.setattr(alignment, "require_device", lambda device: 0)
+    for module in (alignment, training):
+        monkeypatch.setattr(module, "open_device", lambda device: emulated)
+    monkeypatch.setattr(nn, "device_of", lambda tensor: emulated)
+    return emulated
 
 
 def pytest_terminal_summary(terminalreporter):

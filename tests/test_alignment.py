@@ -11,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skdejavid import TSEArray, dtw_distances, dtw_path
+from skdejavid import TSEArray, alignment, check_sequences, dtw_distances, dtw_path
 from skdejavid.alignment import (
     count_threads,
     distances_by_timestep,
+    distances_of_checked,
     expand_runs,
     make_problem,
     resolve_device,
@@ -149,9 +150,39 @@ def test_the_cpu_is_there(device):
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_cuda_that_was_asked_for_is_never_replaced(device):
-    with pytest.raises(RuntimeError, match=f"device='{device}' was asked for, but this build"):
+def test_cuda_that_was_asked_for_is_never_replaced(device, monkeypatch):
+    def refuse(name):
+        raise RuntimeError(f"{name} is not there")
+
+    monkeypatch.setattr(alignment, "require_device", refuse)
+    with pytest.raises(RuntimeError, match=f"{device} is not there"):
         dtw_distances([np.zeros((1, 1))], np.zeros((1, 1, 1)), device=device)
+
+
+def test_auto_takes_a_device_for_large_problems_only_and_only_if_it_can(monkeypatch):
+    monkeypatch.setattr(alignment, "_CROSSOVER", 100)
+    monkeypatch.setattr(alignment, "require_device", lambda name: 0)
+    assert resolve_device("auto", 100) == "cuda:0"
+    assert resolve_device("auto", 99) == "cpu"
+    assert resolve_device("cpu", 1e9) == "cpu"
+
+    def refuse(name):
+        raise RuntimeError("no driver")
+
+    monkeypatch.setattr(alignment, "require_device", refuse)
+    assert resolve_device("auto", 100) == "cpu"
+
+
+def test_results_of_a_device_are_those_of_the_cpu(emulated_cuda, rng):
+    X = [rng.integers(-3, 4, size=(n, 5)).astype(float) for n in (1, 4, 9)]
+    centroids, weights = rng.integers(0, 4, size=(2, 3, 4, 5)).astype(float)
+    sequences = check_sequences(X)
+    for compute in (distances_of_checked, distances_by_timestep):
+        on_cpu, on_device = (
+            compute(sequences, centroids, weights, diagonal=True, device=device, n_jobs=1)
+            for device in ("cpu", "cuda")
+        )
+        np.testing.assert_array_equal(on_device, on_cpu, strict=True)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", ""])

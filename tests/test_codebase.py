@@ -26,17 +26,21 @@ MAY_IMPORT = {
     "optional": set(),
     "reading": set(),
     "sequences": {"reading"},
-    "alignment": {"_core", "reading", "sequences"},
+    "cuda": {"_core", "sequences"},
+    "alignment": {"_core", "cuda", "reading", "sequences"},
     "barycenter": {"alignment", "preprocessing", "sequences"},
     "logits": set(),
     "statistics": {"sequences"},
     "targets": {"sequences"},
     "preprocessing": {"reading", "sequences"},
-    "nn": {"alignment", "sequences"},
-    "training": {"alignment", "logits", "sequences"},
+    "nn": {"alignment", "cuda", "sequences"},
+    "engine": {"alignment", "logits", "sequences"},
+    "cuda_engine": {"cuda", "engine", "logits", "sequences"},
+    "training": {"cuda", "cuda_engine", "engine", "logits"},
     "classifier": {
         "alignment",
         "barycenter",
+        "engine",
         "logits",
         "preprocessing",
         "sequences",
@@ -152,18 +156,19 @@ def includes(path):
     return set(re.findall(r'#include [<"](.+?)[>"]', path.read_text()))
 
 
-def test_one_native_file_knows_pybind11():
+def test_the_binding_alone_knows_pybind11():
     sources = [path for path in NATIVE.rglob("*") if path.is_file()]
     assert len(sources) >= 6
-    knowing = [path.name for path in sources if any("pybind11" in name for name in includes(path))]
-    assert knowing == ["module.cpp"]
+    knowing = {path.name for path in sources if any("pybind11" in name for name in includes(path))}
+    assert knowing == {"binding.hpp", "module.cpp", "module_cuda.cpp"}
 
 
 def test_native_backends_do_not_know_each_other():
-    for path in (NATIVE / "cpu").iterdir():
-        assert not any("cuda" in name for name in includes(path))
-    assert not any("/" in name for name in includes(NATIVE / "recurrence.hpp"))
-    assert not any("/" in name for name in includes(NATIVE / "align.hpp"))
+    for room, other in (("cpu", "cuda"), ("cuda", "cpu")):
+        for path in (NATIVE / room).iterdir():
+            assert not any(name.removeprefix("../").startswith(other) for name in includes(path))
+    for header in ("align.hpp", "optimizer.hpp", "recurrence.hpp"):
+        assert not any("/" in name for name in includes(NATIVE / header))
 
 
 def test_no_fast_math_anywhere():

@@ -581,11 +581,6 @@ def test_arrays_for_gradients_that_do_not_fit_are_refused():
         problem.parameter_gradients(runs, pairs, out=(np.zeros((3, 2, 2)), good))
 
 
-def test_this_build_tells_about_cuda():
-    assert _core.built_with_cuda is False
-    assert _core.cuda_device_count() == 0
-
-
 INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]  # each machine has those up to its best
 ODD_SIZES = [
     ([1], 1, 1, 1),

@@ -1,4 +1,4 @@
-"""The CUDA kernels on the host, block by block, against the reference."""
+"""The CUDA kernels against the reference: emulated on the host, and on a card if there is one."""
 
 import cuda_emulation
 import numpy as np
@@ -10,11 +10,11 @@ from test_core import cells, distance_in, draw, sequences_of
 
 from skdejavid import _core
 
-CORE = cuda_emulation.emulated_core()
+# The type that is computed in, and the one that sequences are stored in.
 PROBLEMS = {
-    "float32": (CORE.CudaProblemFloat32, np.float32, np.float32),
-    "float16": (CORE.CudaProblemFloat16, np.float32, np.float16),
-    "float64": (CORE.CudaProblemFloat64, np.float64, np.float64),
+    "float32": (np.float32, np.float32),
+    "float16": (np.float32, np.float16),
+    "float64": (np.float64, np.float64),
 }
 KINDS = pytest.mark.parametrize("kind", PROBLEMS)
 DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
@@ -46,15 +46,72 @@ def pitch_of(n_features, dtype):
     return -(-n_features // per_pack) * per_pack
 
 
+class Emulation:
+    """Kernels that run on the host."""
+
+    core = cuda_emulation.emulated_core()
+    set_order = staticmethod(cuda_emulation.set_order)
+
+    @staticmethod
+    def put(array):
+        """What `get` and `pointer` know the array by on the device."""
+        return array
+
+    @staticmethod
+    def get(array):
+        return array
+
+    @staticmethod
+    def pointer(array):
+        return array.ctypes.data
+
+
+class Card:
+    """Kernels that run on the first CUDA device."""
+
+    core = _core
+
+    @staticmethod
+    def set_order(order):
+        """A card has its own, another one each time."""
+
+    @staticmethod
+    def put(array):
+        import torch
+
+        return torch.from_numpy(array).cuda()
+
+    @staticmethod
+    def get(tensor):
+        return tensor.cpu().numpy()
+
+    @staticmethod
+    def pointer(tensor):
+        return tensor.data_ptr()
+
+
+BACKENDS = {"cpu": Emulation, "cuda": Card}
+backend = Emulation
+
+
+@pytest.fixture(scope="module", autouse=True)
+def choose_backend(device):
+    """All tests run on both."""
+    global backend
+    backend = BACKENDS[device]
+    yield
+    backend = Emulation
+
+
 class Device:
-    """A problem in the memory of the "device", and results as arrays; unset results are NaN."""
+    """A problem in the memory of the device, and results as arrays; unset results are NaN."""
 
     def __init__(self, kind, values, starts, lengths, centroids, weights, spare=0):
-        problem, self.real, stored = PROBLEMS[kind]
+        self.real, stored = PROBLEMS[kind]
         n_features = centroids.shape[2]
         self.pitch = pitch_of(n_features, self.real) + spare
         self.n_features = n_features
-        self.kept = {
+        arrays = {
             "values": aligned(values.astype(stored), pitch_of(n_features, stored) + spare * 2),
             "starts": starts,
             "lengths": lengths,
@@ -62,13 +119,14 @@ class Device:
             "centroids": aligned(centroids.astype(self.real), self.pitch),
             "weights": aligned(weights.astype(self.real), self.pitch),
         }
+        self.kept = {name: backend.put(array) for name, array in arrays.items()}
         self.pairs = (len(lengths), len(centroids))
         self.shape = centroids.shape
         self.n_frames = int(lengths.sum())
-        self.problem = problem(
+        self.problem = getattr(backend.core, f"CudaProblem{kind.capitalize()}")(
             device=0,
             stream=0,
-            **{name: array.ctypes.data for name, array in self.kept.items()},
+            **{name: backend.pointer(array) for name, array in self.kept.items()},
             value_pitch=self.kept["values"].shape[-1],
             n_sequences=len(lengths),
             n_frames=self.n_frames,
@@ -79,56 +137,66 @@ class Device:
             n_features=n_features,
         )
 
-    def _distances(self):
-        return np.full(self.pairs, np.nan)
-
     def _rows(self, *shape):
         return aligned(np.full((*shape, self.pitch), np.nan, self.real), self.pitch)
 
+    def _call(self, function, *arguments):
+        """Arrays are copied to the device and back; all else is handed over."""
+        placed = [
+            backend.put(argument) if isinstance(argument, np.ndarray) else argument
+            for argument in arguments
+        ]
+        getattr(self.problem, function)(
+            *(
+                backend.pointer(there) if isinstance(argument, np.ndarray) else argument
+                for there, argument in zip(placed, arguments, strict=True)
+            )
+        )
+        for there, argument in zip(placed, arguments, strict=True):
+            if isinstance(argument, np.ndarray):
+                argument[...] = backend.get(there)
+
     def paths(self, diagonal, with_runs=True):
-        distances = self._distances()
+        distances = np.full(self.pairs, np.nan)
         runs = np.full((*self.pairs, self.shape[1], 2), -9, np.int32)
         n_bytes = self.problem.align_bytes(with_runs)
         memory = aligned(np.full((1, n_bytes), 0xFF, np.uint8), n_bytes)
-        target = runs.ctypes.data if with_runs else 0
-        self.problem.align(diagonal, distances.ctypes.data, target, memory.ctypes.data)
+        self._call("align", diagonal, distances, runs if with_runs else 0, memory)
         return distances, runs
 
     def distances_along(self, runs):
-        distances = self._distances()
-        memory = np.full(self.problem.along_bytes(), 0xFF, np.uint8)
-        self.problem.distances_along(runs.ctypes.data, distances.ctypes.data, memory.ctypes.data)
+        distances = np.full(self.pairs, np.nan)
+        n_bytes = self.problem.along_bytes()
+        memory = aligned(np.full((1, n_bytes), 0xFF, np.uint8), n_bytes)
+        self._call("distances_along", runs, distances, memory)
         return distances
 
     def parameter_gradients(self, runs, grad, out=None):
         targets = out or (self._rows(*self.shape[:2]), self._rows(*self.shape[:2]))
-        pointers = [target.ctypes.data for target in targets]
-        self.problem.parameter_gradients(
-            runs.ctypes.data, grad.ctypes.data, out is not None, *pointers
-        )
+        self._call("parameter_gradients", runs, grad, out is not None, *targets)
         return targets
 
     def sequence_gradients(self, runs, grad):
         target = self._rows(self.n_frames)
-        self.problem.sequence_gradients(runs.ctypes.data, grad.ctypes.data, target.ctypes.data)
+        self._call("sequence_gradients", runs, grad, target)
         return target[:, : self.n_features]
 
     def barycenters(self, runs, sample_weights):
         target = self._rows(*self.shape[:2])
-        self.problem.barycenters(runs.ctypes.data, sample_weights.ctypes.data, target.ctypes.data)
+        self._call("barycenters", runs, sample_weights, target)
         return target[..., : self.n_features]
 
 
 def draw_for(kind, shapes, seed, integers):
     """As `draw`, but float16 sequences are what they are after rounding."""
-    _, real, stored = PROBLEMS[kind]
+    real, stored = PROBLEMS[kind]
     values, *others = draw(shapes, seed, real, integers)
     return values.astype(stored).astype(real), *others
 
 
 def on_cpu(kind, arrays):
     problem = {np.float32: _core.ProblemFloat32, np.float64: _core.ProblemFloat64}
-    return problem[PROBLEMS[kind][1]](*arrays, 1)
+    return problem[PROBLEMS[kind][0]](*arrays, 1)
 
 
 @KINDS
@@ -183,7 +251,7 @@ def test_integers_give_exactly_what_the_cpu_gives_at_large_and_odd_sizes(kind, d
     )
     np.testing.assert_allclose(
         device.barycenters(runs, np.abs(grad) + 1), cpu.barycenters(runs, np.abs(grad) + 1),
-        rtol=0, atol=2 * np.finfo(PROBLEMS[kind][1]).eps,
+        rtol=0, atol=2 * np.finfo(PROBLEMS[kind][0]).eps,
     )  # fmt: skip
 
 
@@ -222,7 +290,7 @@ def test_gradients_are_those_of_the_reference(kind, diagonal, shapes, seed, inte
             size_u[k] += abs(grad[s, k]) * du
             np.add.at(size_x[-1], path[:, 1], abs(grad[s, k]) * u[path[:, 0]])
     # Runs of 4 sequences of 65 frames, or 17 centroids of 17 time steps, add up to one number.
-    roundings = 0 if integers else 2 * 17 * 17 * np.finfo(PROBLEMS[kind][1]).eps
+    roundings = 0 if integers else 2 * 17 * 17 * np.finfo(PROBLEMS[kind][0]).eps
     n = device.n_features
     for actual, expected, size in (
         (gradients[0][..., :n], expected_c, size_c),
@@ -237,7 +305,7 @@ def test_gradients_are_those_of_the_reference(kind, diagonal, shapes, seed, inte
 )
 @pytest.mark.parametrize("n_features", [1, 2, 12, 48, 64, 65, 100, 255, 256, 257, 1459, 6328])
 def test_errors_stay_within_twice_those_of_numpy(kind, n_frames, n_features):
-    real = PROBLEMS[kind][1]
+    real = PROBLEMS[kind][0]
     errors, errors_along, numpy_errors = [], [], []
     n_pairs = 200 if n_features < 1000 else 60
     for seed in range(n_pairs // n_frames):
@@ -274,7 +342,7 @@ def test_barycenters_are_weighted_means_of_matched_frames(kind, diagonal, shapes
     pool = sequences_of(values, starts, lengths)
     for k, (c, u) in enumerate(zip(centroids, weights, strict=True)):
         expected = reference.barycenter(pool, c, u, sample_weights[:, k], diagonal)
-        eps = np.finfo(PROBLEMS[kind][1]).eps
+        eps = np.finfo(PROBLEMS[kind][0]).eps
         np.testing.assert_allclose(means[k], expected, rtol=0, atol=8 * eps)
 
 
@@ -301,11 +369,11 @@ def test_the_order_of_threads_changes_no_bit(kind):
     in_order = everything()
     try:
         for order in (1, 2, 3):
-            cuda_emulation.set_order(order)
+            backend.set_order(order)
             for one, other in zip(in_order, everything(), strict=True):
                 np.testing.assert_array_equal(one, other)
     finally:
-        cuda_emulation.set_order(0)
+        backend.set_order(0)
 
 
 @KINDS
@@ -325,7 +393,7 @@ def test_room_behind_rows_changes_no_bit(kind):
 @KINDS
 @DIAGONAL
 def test_paths_stay_on_the_grid_when_costs_are_not_finite(kind, diagonal):
-    _, real, _ = PROBLEMS[kind]
+    real, _ = PROBLEMS[kind]
     largest = np.finfo(real).max
     for centroid in (-largest, np.nan):
         values, starts, lengths = np.full((5, 1), 6e4, real), np.zeros(1, np.int64), np.array([5])
@@ -346,27 +414,29 @@ def test_adam_is_that_of_the_cpu(dtype, is_relative, rng):
     parameters = rng.uniform(0.5, 2.0, size=shape).astype(dtype)
     scale = None if is_relative else rng.uniform(0.5, 2.0, size=301).astype(dtype)
     moments = np.zeros_like(parameters), np.zeros_like(parameters)
-    on_device = [aligned(array, pitch) for array in (parameters, *moments)]
-    step = getattr(CORE, f"cuda_adam_step_{np.dtype(dtype).name}")
+    on_device = [backend.put(aligned(array, pitch)) for array in (parameters, *moments)]
+    unit = None if is_relative else backend.put(scale)
+    step = getattr(backend.core, f"cuda_adam_step_{np.dtype(dtype).name}")
     for n_steps, learning_rate in enumerate([0.1, 0.05, 0.01], start=1):
         gradients = rng.standard_normal(shape).astype(dtype)
         _core.adam_step(parameters, gradients, *moments, scale, learning_rate, n_steps, 1)
-        padded = aligned(gradients, pitch)
+        padded = backend.put(aligned(gradients, pitch))
         step(
             device=0,
             stream=0,
-            parameters=on_device[0].ctypes.data,
-            gradients=padded.ctypes.data,
-            first_moments=on_device[1].ctypes.data,
-            second_moments=on_device[2].ctypes.data,
-            scale=0 if is_relative else scale.ctypes.data,
+            parameters=backend.pointer(on_device[0]),
+            gradients=backend.pointer(padded),
+            first_moments=backend.pointer(on_device[1]),
+            second_moments=backend.pointer(on_device[2]),
+            scale=0 if unit is None else backend.pointer(unit),
             n_rows=6,
             pitch=pitch,
             n_features=301,
             learning_rate=learning_rate,
             n_steps=n_steps,
         )
-        for mine, expected in zip(on_device, (parameters, *moments), strict=True):
+        for there, expected in zip(on_device, (parameters, *moments), strict=True):
+            mine = backend.get(there)
             assert (mine[..., 301:] == 0).all()
             eps = np.finfo(dtype).eps
             np.testing.assert_allclose(mine[..., :301], expected, rtol=8 * eps, atol=8 * eps)

@@ -10,6 +10,13 @@ from skdejavid.nn import TimeWeightedDTW, distances_along_paths
 DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
 
 
+@pytest.fixture(params=["cpu", "emulated CUDA"], autouse=True)
+def choose_device(request):
+    """Whatever holds of the module holds on both."""
+    if request.param != "cpu":
+        request.getfixturevalue("emulated_cuda")
+
+
 def torch_distances(sequences, centroids, weights, runs):
     """The same in torch's own differentiable expressions, for its autograd to judge."""
     rows = []

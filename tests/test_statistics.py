@@ -4,7 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skdejavid import TSEArray, sequences
-from skdejavid.statistics import require_no_overflow, standard_deviations, weighted_median
+from skdejavid.statistics import (
+    require_half,
+    require_no_overflow,
+    standard_deviations,
+    weighted_median,
+)
 
 WEIGHTED = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 4)), min_size=1, max_size=9)
 
@@ -79,3 +84,13 @@ def test_the_largest_value_is_named_by_its_place_in_the_selection(
     with pytest.raises(ValueError, match=r"X\[2\] holds values up to 1e\+201"):
         require_no_overflow(TSEArray(X)[[0, 6, 4, 10]])
     require_no_overflow(TSEArray(X)[[0, 7, 5, 11]])
+
+
+def test_half_precision_is_for_float32_within_its_range():
+    X = [np.full((2, 3), -65504.0, np.float32), np.zeros((4, 3), np.float32)]
+    require_half(TSEArray(X))
+    X[1][3, 2] = 65536
+    with pytest.raises(ValueError, match=r"X\[1\] holds values up to 6.55e\+04.*within \+-65504"):
+        require_half(TSEArray(X))
+    with pytest.raises(ValueError, match="half_storage=True needs float32 data"):
+        require_half(TSEArray([x.astype(float) for x in X]))

@@ -6,7 +6,8 @@ import reference
 from sklearn.exceptions import ConvergenceWarning
 
 from skdejavid import TSEArray, dtw_distances
-from skdejavid.training import Matcher, TrainingData, TrainingSettings, train
+from skdejavid.engine import Matcher, TrainingData, TrainingSettings
+from skdejavid.training import train
 
 PUBLISHED = TrainingSettings(
     normalization="layer",
@@ -26,6 +27,20 @@ PUBLISHED = TrainingSettings(
 EXP_AND_LOG = 2 * np.finfo(float).eps
 
 
+device = "cpu"
+
+
+@pytest.fixture(params=["cpu", "emulated CUDA"], autouse=True)
+def choose_device(request):
+    """Whatever holds of training holds of both engines."""
+    global device
+    if request.param != "cpu":
+        request.getfixturevalue("emulated_cuda")
+        device = "cuda:0"
+    yield
+    device = "cpu"
+
+
 @pytest.fixture
 def problem(ragged, rng):
     """Data of three classes, initial centroids and log-weights."""
@@ -39,7 +54,7 @@ def run(problem, feature_scale=None, seed=0, held_out=None, **changes):
     if feature_scale is None:
         feature_scale = np.ones(3)
     matcher = Matcher(centroids.copy(), log_weights.copy(), feature_scale)
-    settings = replace(PUBLISHED, **changes)
+    settings = replace(PUBLISHED, device=device, **changes)
     return train(data, matcher, settings, np.random.RandomState(seed), held_out=held_out)
 
 

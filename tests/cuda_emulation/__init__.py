@@ -15,7 +15,14 @@ from types import SimpleNamespace
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "src_cuda" / "cuda"
-FLAGS = "-std=c++17 -O2 -ffp-contract=fast -U_FORTIFY_SOURCE -Wall -Wno-unknown-pragmas".split()
+FLAGS = [
+    "-std=c++17",
+    "-O2",
+    "-ffp-contract=fast",
+    "-U_FORTIFY_SOURCE",
+    "-Wall",
+    "-Wno-unknown-pragmas",
+]
 
 _PROBLEM = (
     ("values", ctypes.c_void_p),

@@ -1,0 +1,208 @@
+"""The engine of a CUDA device: everything that training computes with stays there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skdejavid.cuda import (
+    CudaDevice,
+    DeviceFrames,
+    DeviceProblem,
+    ResidentFrames,
+    StreamedFrames,
+    adam_step,
+)
+from skdejavid.engine import Matcher, Snapshot, TrainingData, TrainingSettings, split
+from skdejavid.logits import cross_entropy
+from skdejavid.sequences import TSEArray
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DeviceEngine"]
+
+# Of the memory that is free, so much is not taken by sequences that stay on the device.
+_KEPT_FREE_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class DeviceBatch:
+    """What has to be on the device of a batch."""
+
+    frames: DeviceFrames
+    labels: torch.Tensor  # (n_sequences,), int64
+    sample_weight: torch.Tensor  # (n_sequences,), float64
+    coefficients: torch.Tensor  # the same shape and type
+
+    def part(self, begin: int, end: int) -> DeviceBatch:
+        """Some of it, which still adds the same to the loss of the batch."""
+        some = slice(begin, end)
+        return DeviceBatch(
+            self.frames.part(begin, end),
+            self.labels[some],
+            self.sample_weight[some],
+            self.coefficients[some],
+        )
+
+
+class DeviceEngine:
+    """See `skdejavid.engine.Engine`; its scalars are tensors.
+
+    The device is waited for after the first batch of an epoch, and at its end: nowhere else.
+    """
+
+    def __init__(
+        self,
+        device: CudaDevice,
+        data: TrainingData,
+        matcher: Matcher,
+        settings: TrainingSettings,
+    ) -> None:
+        self._device, self._data, self._settings = device, data, settings
+        self._n_features = matcher.centroids.shape[2]
+        self._parameters = device.rows(matcher.centroids), device.rows(matcher.weights)
+        if settings.n_epochs > 0:
+            torch = device.torch
+            self._gradients = tuple(torch.zeros_like(tensor) for tensor in self._parameters)
+            self._moments = tuple(
+                (torch.zeros_like(tensor), torch.zeros_like(tensor)) for tensor in self._parameters
+            )
+            self._scales = device.rows(matcher.feature_scale), None
+            self._n_steps = [0, 0]
+        self._n_parts = 1  # that a batch is evaluated in
+        # Last of all, because it takes what memory is left.
+        self._frames = {id(data.sequences): self._frames_of(data.sequences)}
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self._parameters)
+
+    def load(self, batches: list[NDArray[np.intp]]) -> Iterator[DeviceBatch]:
+        data = self._data
+        loaded = self._frames[id(data.sequences)].load(batches)
+        for batch, frames in zip(batches, loaded, strict=True):
+            labels = self._device.upload(data.labels[batch].astype(np.int64))
+            numbers = np.stack([data.sample_weight[batch], data.coefficients(batch)])
+            yield DeviceBatch(frames, labels, *self._device.upload(numbers))
+
+    def evaluate(
+        self, batch: DeviceBatch, scale: float, frozen: Snapshot | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        while True:
+            try:
+                return self._evaluate_in_parts(batch, scale, frozen)
+            except RuntimeError as error:
+                if not self._device.is_out_of_memory(error):
+                    raise
+                n_sequences = len(batch.frames)
+                if self._n_parts >= n_sequences:
+                    n_runs = math.prod(self._parameters[0].shape[:2])
+                    raise self._device.refusal(
+                        n_runs * 8,
+                        "lower batch_size or n_timesteps, or set half_storage=True",
+                    ) from error
+                self._n_parts = min(2 * self._n_parts, n_sequences)
+                self._device.give_back_memory()
+
+    def may_go_on(self, loss: torch.Tensor, *, is_first: bool) -> bool:
+        return not is_first or math.isfinite(loss.item())
+
+    def move_centroids(self, learning_rate: float) -> None:
+        self._move(0, learning_rate)
+
+    def move_weights(self, learning_rate: float) -> None:
+        self._move(1, learning_rate)
+
+    def is_finite(self) -> bool:
+        finite = [tensor.isfinite().all() for tensor in self._parameters]
+        return bool(self._device.torch.stack(finite).all().item())
+
+    def read(self, scalar: torch.Tensor | float) -> float:
+        return float(scalar)
+
+    def distances(
+        self, data: TrainingData
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        key = id(data.sequences)
+        if key not in self._frames:
+            self._frames[key] = self._frames_of(data.sequences)
+        batches = split(np.arange(len(data.labels)), self._settings.batch_size)
+        for batch, frames in zip(batches, self._frames[key].load(batches), strict=True):
+            distances = self._problem(frames, self._parameters).distances(self._settings.diagonal)
+            yield batch, distances.cpu().numpy()
+
+    def results(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        centroids, weights = (
+            np.ascontiguousarray(tensor[..., : self._n_features].cpu().numpy())
+            for tensor in self._parameters
+        )
+        return centroids, weights
+
+    def _evaluate_in_parts(
+        self, batch: DeviceBatch, scale: float, frozen: Snapshot | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        loss = hits = None
+        limits = np.linspace(0, len(batch.frames), min(self._n_parts, len(batch.frames)) + 1)
+        for begin, end in zip(limits[:-1].astype(int), limits[1:].astype(int), strict=True):
+            part = batch.part(int(begin), int(end))
+            more_loss, more_hits = self._evaluate(part, scale, frozen, adds=loss is not None)
+            loss = more_loss if loss is None else loss + more_loss
+            hits = more_hits if hits is None else hits + more_hits
+        assert loss is not None
+        assert hits is not None
+        return loss, hits
+
+    def _evaluate(
+        self, batch: DeviceBatch, scale: float, frozen: Snapshot | None, *, adds: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        settings = self._settings
+        live = self._problem(batch.frames, self._parameters)
+        if frozen is None:
+            distances, runs = live.paths(settings.diagonal)
+        else:
+            chooser = self._problem(batch.frames, frozen.parameters)
+            _, runs = chooser.paths(settings.diagonal)
+            distances = live.distances_along(runs)
+        losses, by_distances = cross_entropy(distances, batch.labels, settings.normalization, scale)
+        grad_distances = batch.coefficients[:, None] * by_distances
+        gradients = self._gradients[0], self._gradients[1]
+        live.parameter_gradients(runs, grad_distances, gradients, adds=adds)
+        is_hit = (distances.argmin(dim=1) == batch.labels).double()
+        return batch.sample_weight @ losses, batch.sample_weight @ is_hit
+
+    def _move(self, which: int, learning_rate: float) -> None:
+        self._n_steps[which] += 1
+        adam_step(
+            self._device,
+            self._parameters[which],
+            self._gradients[which],
+            self._moments[which],
+            self._scales[which],
+            self._n_features,
+            learning_rate,
+            self._n_steps[which],
+        )
+
+    def _problem(
+        self, frames: DeviceFrames, parameters: tuple[torch.Tensor, torch.Tensor]
+    ) -> DeviceProblem:
+        return DeviceProblem(self._device, frames, *parameters, self._n_features)
+
+    def _frames_of(self, sequences: TSEArray) -> ResidentFrames | StreamedFrames:
+        """On the device for good if there is room."""
+        torch = self._device.torch
+        dtype = torch.float16 if self._settings.half_storage else self._parameters[0].dtype
+        view = sequences.view()
+        if ResidentFrames.fits(self._device, view, dtype, _KEPT_FREE_BYTES):
+            try:
+                return ResidentFrames(self._device, view, dtype)
+            except RuntimeError as error:
+                if not self._device.is_out_of_memory(error):
+                    raise
+                self._device.give_back_memory()
+        return StreamedFrames(self._device, view, dtype)

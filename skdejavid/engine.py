@@ -1,0 +1,259 @@
+"""What a training run computes with: parameters, their gradients and moments, batch by batch.
+
+An engine keeps them where it computes: `HostEngine` in NumPy's arrays, `skdejavid.cuda_engine` in
+the memory of a device. Schedule and decisions are `skdejavid.training`'s.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skdejavid.alignment import Problem, adam_step, make_problem
+from skdejavid.logits import cross_entropy
+from skdejavid.sequences import SequenceView, TSEArray
+
+__all__ = ["Engine", "HostEngine", "Matcher", "Snapshot", "TrainingData", "TrainingSettings"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is learned from."""
+
+    sequences: TSEArray
+    labels: NDArray[np.intp]  # (n_sequences,), class numbers
+    sample_weight: NDArray[np.float64]  # (n_sequences,), each more than 0
+
+    def part(self, indices: NDArray[np.intp]) -> TrainingData:
+        """Some of it."""
+        return TrainingData(
+            self.sequences[indices], self.labels[indices], self.sample_weight[indices]
+        )
+
+    @cached_property
+    def total_weight(self) -> float:
+        """Of all samples."""
+        return float(self.sample_weight.sum())
+
+    def coefficients(self, batch: NDArray[np.intp]) -> NDArray[np.float64]:
+        """What the loss of each sample of a batch is multiplied by in the loss of the batch."""
+        mean_weight = self.total_weight / len(self.labels)
+        coefficients: NDArray[np.float64] = self.sample_weight[batch] / (len(batch) * mean_weight)
+        return coefficients
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How it is learned; the names are those of the estimator's parameters."""
+
+    normalization: str  # "layer" or "global"
+    temperature: float  # of "global" normalization
+    learn_weights: bool
+    learn_centroids: bool
+    diagonal: bool
+    path_refresh: str  # "epoch" or "batch"
+    learning_rate: float
+    centroid_learning_rate: float
+    batch_size: int
+    n_epochs: int
+    n_threads: int
+    patience: int = 0  # epochs without a better loss on held-out data, only used with such
+    device: str = "cpu"  # or "cuda:N"
+    half_storage: bool = False  # of sequences on a CUDA device
+
+
+class Matcher:
+    """Centroids and weights, and how they move.
+
+    Both are learned in units of each feature's scale, so that features on different scales start
+    equal, while the data and the parameters themselves stay in their own units: centroids move in
+    steps of the scale, and weights, which are ``exp(scaled_log_weights) / scale`` at first, move in
+    steps of their logarithm. The arrays given are taken over.
+    """
+
+    def __init__(
+        self,
+        centroids: NDArray[np.floating],
+        scaled_log_weights: NDArray[np.floating],
+        feature_scale: NDArray[np.floating],
+    ) -> None:
+        self.centroids = centroids
+        self.weights = np.exp(scaled_log_weights, out=scaled_log_weights)
+        self.weights /= feature_scale
+        self.feature_scale = feature_scale
+
+    @property
+    def parameters(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Centroids and weights, themselves and not copies."""
+        return self.centroids, self.weights
+
+
+class Snapshot:
+    """A copy of parameters, taken anew whenever they are good ones to go back to.
+
+    Of arrays or of tensors, which agree in what is used of them.
+    """
+
+    def __init__(self, parameters: tuple[Any, Any]) -> None:
+        self._current = parameters
+        self.parameters = copy.deepcopy(parameters)
+
+    def take(self) -> None:
+        for kept, current in zip(self.parameters, self._current, strict=True):
+            kept[...] = current
+
+    def restore(self) -> None:
+        for kept, current in zip(self.parameters, self._current, strict=True):
+            current[...] = kept
+
+
+class Engine(Protocol):
+    """One training run's parameters and what is computed with them.
+
+    A *scalar* is a number, or a promise of one that is kept by `read`.
+    """
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the parameters as they are now."""
+
+    def load(self, batches: list[NDArray[np.intp]]) -> Iterator[Any]:
+        """What has to be there of one batch after the other."""
+
+    def evaluate(self, batch: Any, scale: float, frozen: Snapshot | None) -> tuple[Any, Any]:
+        """Summed loss of a batch, and summed weight of what is classified right, two scalars.
+
+        Fills in the gradients of the mean loss. `frozen` parameters choose the paths, if any.
+        """
+
+    def may_go_on(self, loss: Any, *, is_first: bool) -> bool:
+        """False if the loss is known not to be finite; that of the first batch always is known."""
+
+    def move_centroids(self, learning_rate: float) -> None:
+        """One step of Adam."""
+
+    def move_weights(self, learning_rate: float) -> None:
+        """One step of Adam for the logarithms."""
+
+    def is_finite(self) -> bool:
+        """Whether all parameters are."""
+
+    def read(self, scalar: Any) -> float:
+        """The number."""
+
+    def distances(
+        self, data: TrainingData
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        """Indices of some sequences after the other, and their distances by the parameters."""
+
+    def results(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Centroids and weights."""
+
+
+class HostEngine:
+    """The engine of the CPU.
+
+    Arrays of the size of the parameters are what a large model consists of. With those of a run
+    (two frozen ones, and two more of held-out data) there are ten: centroids and weights, two
+    moments of each, and two gradients, which are the same arrays for every batch: new pages of
+    memory cost about as much as what is computed into them.
+    """
+
+    def __init__(self, data: TrainingData, matcher: Matcher, settings: TrainingSettings) -> None:
+        self._data, self._matcher, self._settings = data, matcher, settings
+        if settings.n_epochs > 0:
+            self._gradients = np.empty_like(matcher.centroids), np.empty_like(matcher.weights)
+            scale = matcher.feature_scale
+            self._centroid_moves = _Adam(matcher.centroids, scale, settings.n_threads)
+            self._weight_moves = _Adam(matcher.weights, None, settings.n_threads)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self._matcher.parameters)
+
+    def load(self, batches: list[NDArray[np.intp]]) -> Iterator[NDArray[np.intp]]:
+        return iter(batches)
+
+    def evaluate(
+        self, batch: NDArray[np.intp], scale: float, frozen: Snapshot | None
+    ) -> tuple[float, float]:
+        settings = self._settings
+        sequences = self._data.sequences.view(batch)
+        labels, sample_weight = self._data.labels[batch], self._data.sample_weight[batch]
+        live = self._align(sequences, self._matcher.parameters)
+        if frozen is None:
+            distances, runs = live.paths(settings.diagonal)
+        else:
+            _, runs = self._align(sequences, frozen.parameters).paths(settings.diagonal)
+            distances = live.distances_along(runs)
+        losses, by_distances = cross_entropy(distances, labels, settings.normalization, scale)
+        coefficients = self._data.coefficients(batch)
+        live.parameter_gradients(runs, coefficients[:, None] * by_distances, out=self._gradients)
+        is_hit = distances.argmin(axis=1) == labels
+        return float(sample_weight @ losses), float(sample_weight @ is_hit)
+
+    def may_go_on(self, loss: float, *, is_first: bool) -> bool:
+        return math.isfinite(loss)
+
+    def move_centroids(self, learning_rate: float) -> None:
+        self._centroid_moves.move(self._gradients[0], learning_rate)
+
+    def move_weights(self, learning_rate: float) -> None:
+        self._weight_moves.move(self._gradients[1], learning_rate)
+
+    def is_finite(self) -> bool:
+        return all(bool(np.isfinite(array).all()) for array in self._matcher.parameters)
+
+    def read(self, scalar: float) -> float:
+        return scalar
+
+    def distances(
+        self, data: TrainingData
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        for batch in split(np.arange(len(data.labels)), self._settings.batch_size):
+            problem = self._align(data.sequences.view(batch), self._matcher.parameters)
+            yield batch, problem.distances(self._settings.diagonal)
+
+    def results(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        return self._matcher.parameters
+
+    def _align(
+        self, sequences: SequenceView, parameters: tuple[NDArray[np.floating], NDArray[np.floating]]
+    ) -> Problem:
+        return make_problem(sequences, *parameters, n_threads=self._settings.n_threads)
+
+
+class _Adam:
+    """Adam for one array of parameters, see `skdejavid.alignment.adam_step`."""
+
+    def __init__(
+        self,
+        parameters: NDArray[np.floating],
+        scale: NDArray[np.floating] | None,
+        n_threads: int,
+    ) -> None:
+        self._parameters, self._scale, self._n_threads = parameters, scale, n_threads
+        self._moments = np.zeros_like(parameters), np.zeros_like(parameters)
+        self._n_steps = 0
+
+    def move(self, gradients: NDArray[np.floating], learning_rate: float) -> None:
+        self._n_steps += 1
+        adam_step(
+            self._parameters,
+            gradients,
+            *self._moments,
+            self._scale,
+            learning_rate,
+            self._n_steps,
+            self._n_threads,
+        )
+
+
+def split(order: NDArray[np.intp], batch_size: int) -> list[NDArray[np.intp]]:
+    """Batches, of which the last may be smaller."""
+    return np.split(order, np.arange(batch_size, len(order), batch_size))

@@ -1,0 +1,151 @@
+"""What the engine of a device has beside the other one: memory that runs out, half precision.
+
+That it trains as the CPU does stands in test_training.py, whose tests run on both.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_training import PUBLISHED
+
+from skdejavid import TSEArray, cuda_engine
+from skdejavid.cuda import ResidentFrames, StreamedFrames
+from skdejavid.cuda_engine import DeviceEngine
+from skdejavid.engine import HostEngine, Matcher, TrainingData
+from skdejavid.training import train
+
+SETTINGS = replace(PUBLISHED, device="cuda:0", n_epochs=2)
+
+
+def problem(dtype=np.float32):
+    rng = np.random.default_rng(0)
+    X = TSEArray([rng.standard_normal((n, 3)).astype(dtype) for n in range(1, 13)])
+    data = TrainingData(X, np.arange(12) % 3, rng.uniform(0.5, 2, size=12))
+    parameters = rng.standard_normal((2, 3, 4, 3)).astype(dtype) / 2
+    return data, Matcher(*parameters, np.ones(3, dtype))
+
+
+def run(settings=SETTINGS, **changes):
+    return train(*problem(), replace(settings, **changes), np.random.RandomState(0))
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    for name in ("centroids", "log_weights"):
+        np.testing.assert_allclose(
+            getattr(actual, name), getattr(expected, name), rtol=0, atol=tolerance
+        )
+    np.testing.assert_allclose(actual.history["loss"], expected.history["loss"], rtol=tolerance)
+
+
+@pytest.mark.parametrize("path_refresh", ["batch", "epoch"])
+def test_gradients_and_losses_are_those_of_the_host(emulated_cuda, path_refresh):
+    data, matcher = problem(np.float64)
+    settings = replace(SETTINGS, path_refresh=path_refresh)
+    device = DeviceEngine(emulated_cuda, data, matcher, settings)
+    host = HostEngine(data, matcher, settings)
+    batch = np.array([3, 1, 7, 11, 0])
+    (loaded,) = device.load([batch])
+    frozen_there, frozen = device.snapshot(), host.snapshot()
+    device._parameters[0].mul_(1.5)
+    matcher.centroids *= 1.5
+    mine = device.evaluate(loaded, 1.0, frozen_there)
+    expected = host.evaluate(batch, 1.0, frozen)
+    np.testing.assert_allclose([float(x) for x in mine], expected, rtol=1e-12)
+    for gradient, wanted in zip(device._gradients, host._gradients, strict=True):
+        np.testing.assert_allclose(gradient[..., :3], wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_streamed_sequences_give_the_same_bits_as_resident_ones(emulated_cuda, monkeypatch):
+    data, matcher = problem()
+    engine = DeviceEngine(emulated_cuda, data, matcher, SETTINGS)
+    assert isinstance(engine._frames[id(data.sequences)], ResidentFrames)
+    resident = run()
+    emulated_cuda.free = cuda_engine._KEPT_FREE_BYTES
+    engine = DeviceEngine(emulated_cuda, data, matcher, SETTINGS)
+    assert isinstance(engine._frames[id(data.sequences)], StreamedFrames)
+    streamed = run()
+    np.testing.assert_array_equal(streamed.centroids, resident.centroids)
+    np.testing.assert_array_equal(streamed.log_weights, resident.log_weights)
+
+
+def test_sequences_are_streamed_if_memory_is_gone_after_all(emulated_cuda):
+    expected = run()
+    n_bytes = 78 * 4 * 4  # of all frames
+    emulated_cuda.refuses = lambda wanted: wanted == n_bytes
+    np.testing.assert_array_equal(run().centroids, expected.centroids)
+    assert emulated_cuda.n_given_back == 1
+
+
+def test_a_batch_without_memory_is_split_and_nothing_else_changes(emulated_cuda):
+    expected = run()
+    pairs = []
+
+    def refuses(n_bytes):
+        pairs.append(n_bytes)
+        return n_bytes == 5 * 3 * 8  # distances of a whole batch
+
+    emulated_cuda.refuses = refuses
+    split = run()
+    assert 5 * 3 * 8 in pairs
+    assert emulated_cuda.n_given_back >= 1
+    assert_close(split, expected)
+
+
+def test_without_memory_for_one_sample_the_error_names_bytes_and_parameters(emulated_cuda):
+    data, matcher = problem()
+    engine = DeviceEngine(emulated_cuda, data, matcher, SETTINGS)
+    (loaded,) = engine.load([np.arange(5)])
+    emulated_cuda.refuses = lambda n_bytes: True
+    emulated_cuda.free = 17
+    with pytest.raises(MemoryError, match=r"bytes \(17 are free\): lower batch_size"):
+        engine.evaluate(loaded, 1.0, None)
+
+
+def test_half_precision_changes_what_sequences_are_and_nothing_else(emulated_cuda):
+    data, matcher = problem()
+    half = run(half_storage=True)
+    rounded = TSEArray([x.astype(np.float16) for x in data.sequences])
+    same = train(replace(data, sequences=rounded), matcher, SETTINGS, np.random.RandomState(0))
+    np.testing.assert_array_equal(half.centroids, same.centroids)
+    assert np.abs(half.centroids - run().centroids).max() > 0
+
+
+def test_the_device_is_waited_for_once_after_the_first_batch_and_at_the_end(
+    emulated_cuda, monkeypatch
+):
+    import torch
+
+    waits = []
+    for name in ("item", "__float__", "cpu", "__bool__"):
+        method = getattr(torch.Tensor, name)
+
+        def note(self, *arguments, method=method, name=name):
+            waits.append(name)
+            return method(self, *arguments)
+
+        monkeypatch.setattr(torch.Tensor, name, note)
+    run(n_epochs=1, batch_size=6)
+    few = len(waits)
+    waits.clear()
+    run(n_epochs=1, batch_size=2)
+    assert few == len(waits)
+    waits.clear()
+    run(n_epochs=2, batch_size=2)
+    assert 0 < len(waits) - few <= 4
+
+
+def test_classifiers_refuse_what_half_precision_cannot_hold(emulated_cuda):
+    from skdejavid import DejaVidClassifier
+
+    rng = np.random.default_rng(0)
+    X = [rng.standard_normal((4, 2)).astype(np.float32) for _ in range(6)]
+    y = np.arange(6) % 2
+    clf = DejaVidClassifier(2, n_epochs=1, device="cuda", half_storage=True, differences=None)
+    assert clf.fit(X, y).centroids_.dtype == np.float32
+    with pytest.raises(ValueError, match=r"half_storage=True needs float32 data.*X is float64"):
+        clf.fit([x.astype(float) for x in X], y)
+    X[3] = X[3] * 1e6
+    with pytest.raises(ValueError, match=r"X\[3\] holds values up to .* within \+-65504"):
+        clf.fit(X, y)
+    clf.set_params(device="cpu").fit(X, y)  # not used there
