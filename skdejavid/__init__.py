@@ -9,6 +9,7 @@ from skdejavid.plotting import AlignmentDisplay
 from skdejavid.preprocessing import Framewise, Resample, TimeDifferences
 from skdejavid.sequences import TSEArray, check_sequences
 from skdejavid.store import TSEStore
+from skdejavid.versions import show_versions
 from skdejavid.video.decoding import VideoDecodeError
 from skdejavid.video.extractor import TSEExtractor
 
@@ -30,4 +31,5 @@ __all__ = [
     "cuda_device_count",
     "dtw_distances",
     "dtw_path",
+    "show_versions",
 ]

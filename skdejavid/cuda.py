@@ -37,6 +37,7 @@ __all__ = [
     "frames_on_device",
     "open_device",
     "require_device",
+    "written_version",
 ]
 
 _ROW_BYTES = 16  # rows begin at multiples of it
@@ -84,8 +85,8 @@ def require_device(device: str) -> int:
         driver = _core.cuda_driver_version()
         raise RuntimeError(
             f"{wanted} there is none: {reason or 'no CUDA device was found'} (driver for CUDA "
-            f"{_written(driver) if driver else 'not installed'}, this build uses CUDA "
-            f"{_written(_core.cuda_runtime_version())})"
+            f"{written_version(driver) if driver else 'not installed'}, this build uses CUDA "
+            f"{written_version(_core.cuda_runtime_version())})"
         )
     number = int(device.partition(":")[2] or 0)
     if number >= len(devices):
@@ -113,8 +114,8 @@ def _require_torch(wanted: str) -> None:
         raise RuntimeError(f"{wanted} torch {torch.__version__} cannot use it")
 
 
-def _written(version: int) -> str:
-    """13000 is 13.0."""
+def written_version(version: int) -> str:
+    """Of CUDA: 13000 is 13.0."""
     return f"{version // 1000}.{version % 1000 // 10}"
 
 

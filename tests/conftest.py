@@ -3,15 +3,13 @@
 import os
 
 os.environ["SCIPY_ARRAY_API"] = "1"  # else scikit-learn skips its array API check
+os.environ["MPLBACKEND"] = "Agg"
 
-import matplotlib
 import numpy as np
 import pytest
 from hypothesis import settings
 
 from skdejavid import _core
-
-matplotlib.use("Agg")
 
 # The same examples each time, so that a change and not chance makes a test fail. To look for new
 # ones: make test PYTEST_ARGS=--hypothesis-profile=explore

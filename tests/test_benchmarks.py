@@ -272,3 +272,99 @@ def test_results_are_of_models_that_can_be_made(path, benchmarks):
     assert len(records) >= 100
     for model in {run.model for run in records}:
         benchmarks("models").make(model, 0)
+
+
+@pytest.fixture
+def gpu_check(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("gpu_check")
+
+
+def test_each_step_of_the_check_of_a_card_is_told_whatever_came_before(
+    gpu_check, monkeypatch, capsys
+):
+    def fail(arguments):
+        raise gpu_check.StepError("nvcc said no")
+
+    monkeypatch.setitem(gpu_check.STEPS, "build", fail)
+    monkeypatch.setitem(gpu_check.STEPS, "tests", lambda arguments: "7 passed")
+    assert gpu_check.main(["--only", "build,tests"]) == 1
+    printed = capsys.readouterr().out
+    assert "nvcc said no\n-- build FAILED" in printed
+    assert "7 passed\n-- tests passed" in printed
+    assert gpu_check.main(["--only", "tests"]) == 0
+
+
+def test_steps_of_that_check_are_named(gpu_check, capsys):
+    with pytest.raises(SystemExit):
+        gpu_check.main(["--only", "build,fly"])
+    assert "unknown steps: fly; there are build, tests, sanitizer" in capsys.readouterr().err
+
+
+def test_what_a_machine_lacks_for_that_check_is_listed(gpu_check, monkeypatch):
+    monkeypatch.setattr(gpu_check, "NEEDED", ("numpy", "no_such_module"))
+    monkeypatch.setenv("PATH", "")
+    assert gpu_check.missing() == ["no_such_module", "nvcc", "cmake"]
+    with pytest.raises(gpu_check.StepError, match="not on this machine: no_such_module, nvcc"):
+        gpu_check.build(None)
+
+
+def test_a_step_without_a_build_says_so(gpu_check, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_check, "TARGET", tmp_path)
+    with pytest.raises(gpu_check.StepError, match="holds no build"):
+        gpu_check.tests(SimpleNamespace(seconds=1))
+
+
+def test_a_command_that_fails_or_takes_too_long_is_a_failed_step(gpu_check):
+    with pytest.raises(gpu_check.StepError, match="no such thing"):
+        gpu_check.run([sys.executable, "-c", "raise SystemExit('no such thing')"], 60)
+    with pytest.raises(gpu_check.StepError, match="took longer than 0 s"):
+        gpu_check.run([sys.executable, "-c", "import time; time.sleep(60)"], 0.2)
+
+
+def test_results_of_a_card_are_written_under_its_name(gpu_check, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_check, "RESULTS", tmp_path)
+    record = {"benchmarks": {"result": {"card": "NVIDIA H100 80GB HBM3"}}}
+    path = gpu_check.write(record)
+    assert path.name == "nvidia-h100-80gb-hbm3.json"
+    assert json.loads(path.read_text()) == record
+
+
+def test_the_programs_that_check_a_card_compile_and_run_where_they_can(gpu_check, monkeypatch):
+    """On the CPU, in place of the card."""
+    for program in (gpu_check.SANITIZED, gpu_check.AGREEMENT):
+        compile(program, "program", "exec")
+    program = gpu_check.AGREEMENT.replace('"cuda"', '"cpu:again"').replace(
+        "device=device", "device=device.partition(':')[0], n_epochs=1"
+    )
+    printed = gpu_check.run([sys.executable, "-c", program, ""], 300)
+    accuracies = json.loads(printed.strip().splitlines()[-1])
+    assert accuracies["cpu"] == accuracies["cpu:again"] > 0.3
+
+
+def test_the_speed_of_a_card_is_measured_of_what_training_uses(emulated_cuda, monkeypatch):
+    """The whole measurement of one small data set, with kernels emulated and clocks made up."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    bench_gpu = importlib.import_module("bench_gpu")
+    case = bench_gpu.Case(3, 5, 4, 20, 10, 1.0, 1.0)
+    monkeypatch.setattr(bench_gpu, "open_device", lambda name: emulated_cuda)
+    monkeypatch.setattr(bench_gpu, "BATCH_SIZE", 4)
+    monkeypatch.setattr(bench_gpu, "N_TIMESTEPS", 2)
+    monkeypatch.setattr(bench_gpu, "issue_limit", lambda: 1e12)
+
+    def seconds_of(call):
+        call()
+        return 2.0
+
+    monkeypatch.setattr(bench_gpu, "seconds_of", seconds_of)
+    measured = bench_gpu.kernels(case, half_storage=True)
+    assert set(measured) == {"paths", "along", "gradient", "adam"}
+    n_differences = 4 * 3 * 2 * 4 * 5
+    assert measured["paths"]["of issue limit"] == pytest.approx(2 * n_differences / 2e12)
+    data = bench_gpu.generate(case, case.n_generated)
+    told = bench_gpu.epochs(case, data, half_storage=False)
+    assert told["sequences"] == "stay on the card"
+    assert told["epoch, path_refresh='batch', seconds"] > 0
+    emulated_cuda.free = 0
+    told = bench_gpu.epochs(case, data, half_storage=False)
+    assert told["sequences"] == "stream from the host"

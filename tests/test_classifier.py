@@ -327,6 +327,7 @@ def test_the_papers_parameters_can_be_asked_for():
         "class_weight": None,
         "transform_timesteps": False,
         "device": "auto",
+        "half_storage": False,
         "n_jobs": None,
         "random_state": 3,
         "verbose": 0,

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "reading": set(),
     "sequences": {"reading"},
     "cuda": {"_core", "sequences"},
+    "versions": {"_core", "alignment", "cuda"},
     "alignment": {"_core", "cuda", "reading", "sequences"},
     "barycenter": {"alignment", "preprocessing", "sequences"},
     "logits": set(),

@@ -15,6 +15,7 @@ MODULES = [
     "preprocessing",
     "sequences",
     "store",
+    "versions",
     "video.extractor",
 ]
 README = (ROOT / "README.md").read_text()
