@@ -9,6 +9,7 @@ PYTEST_ARGS ?=
 export PIP_CONSTRAINT = $(CURDIR)/.ci/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
+NATIVE = $(shell find src_cuda tests/cuda_emulation -type f -not -name '*.py*')
 SOURCES = CMakeLists.txt pyproject.toml .ci/constraints.txt \
 	$(shell find skdejavid src_cuda -type f -not -name '*.pyc')
 
@@ -43,12 +44,12 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(shell find src_cuda -type f)
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(shell find src_cuda -type f)
+	$(BIN)/clang-format -i $(NATIVE)
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs

@@ -48,9 +48,7 @@ void require_pitch(std::int64_t pitch, std::int64_t n_features, const char* name
             " bytes, got ", pitch);
 }
 
-Queue queue_of(int device, Address stream) {
-    return {device, reinterpret_cast<void*>(stream)};
-}
+Queue queue_of(int device, Address stream) { return {device, reinterpret_cast<void*>(stream)}; }
 
 template <typename Real, typename Stored>
 class PyDeviceProblem {

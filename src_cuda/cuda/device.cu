@@ -45,8 +45,8 @@ std::string find_obstacle(int device) {
         const cudaError_t status = cudaFuncGetAttributes(&attributes, probe_kernel);
         cudaGetLastError();
         if (status == cudaSuccess) return "";
-        if (status == cudaErrorNoKernelImageForDevice ||
-            status == cudaErrorInvalidDeviceFunction || status == cudaErrorUnsupportedPtxVersion) {
+        if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction ||
+            status == cudaErrorUnsupportedPtxVersion) {
             return std::string("its kernels were compiled for ") + cuda_architectures();
         }
         return name_of(status);

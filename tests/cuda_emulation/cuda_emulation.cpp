@@ -99,10 +99,9 @@ bool end_meetings() {
     for (int first = 0; first < n_threads_of_block; first += kWarp) {
         const Meeting meeting = threads[first]->meeting;
         if (!is_warp_meeting(meeting)) continue;
-        const bool is_complete =
-            std::all_of(&threads[first], &threads[first] + kWarp, [&](const auto& thread) {
-                return !thread->is_done && thread->meeting == meeting;
-            });
+        const bool is_complete = std::all_of(
+            &threads[first], &threads[first] + kWarp,
+            [&](const auto& thread) { return !thread->is_done && thread->meeting == meeting; });
         if (!is_complete) continue;
         for (int k = first; k < first + kWarp; ++k) {
             threads[k]->meeting = Meeting::none;
