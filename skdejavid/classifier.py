@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,6 +19,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -32,6 +35,7 @@ from skdejavid.alignment import (
 from skdejavid.barycenter import class_barycenters
 from skdejavid.engine import Matcher, TrainingData, TrainingSettings
 from skdejavid.logits import distances_to_logits
+from skdejavid.persistence import Model, read_model, write_model
 from skdejavid.preprocessing import check_lags, with_differences
 from skdejavid.sequences import TSEArray, check_sequences
 from skdejavid.statistics import (
@@ -438,7 +442,7 @@ class DejaVidClassifier(
         self.centroids_ = result.centroids
         self.log_weights_ = result.log_weights
         self.normalization_ = self.normalize
-        self.distance_scale_ = result.distance_scale
+        self.distance_scale_ = float(result.distance_scale)
         self.history_ = result.history
         self.n_iter_ = len(result.history["loss"])
         self.best_iter_ = result.best_epoch
@@ -504,6 +508,118 @@ class DejaVidClassifier(
         """
         distances = self._align(X, distances_of_checked)
         return self.classes_[distances.argmin(axis=1)]
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted classifier to a file that is safe to share.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, which is replaced if there is one. By custom its name ends with
+            ``.safetensors``.
+
+        Raises
+        ------
+        NotFittedError
+            If there is nothing to save yet.
+        ValueError
+            If a class label is neither a number nor a string.
+
+        Notes
+        -----
+        Arrays are written as safetensors, everything else as JSON in its metadata. Pickle, joblib
+        and skops work as well, but a pickle can run anything when it is loaded, and is only meant
+        for the version that wrote it.
+        """
+        check_is_fitted(self, "centroids_")
+        model = Model(
+            parameters=self.get_params(deep=False),
+            classes=self.classes_,
+            centroids=self._fitted_array("centroids_"),
+            log_weights=self._fitted_array("log_weights_"),
+            lags=self.lags_,
+            normalization=self.normalization_,
+            distance_scale=self.distance_scale_,
+            history=self.history_,
+            best_iter=self.best_iter_,
+            n_features_in=self.n_features_in_,
+            feature_names_in=getattr(self, "feature_names_in_", None),
+        )
+        write_model(path, model, version("skdejavid"))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Read a classifier that was written by :meth:`save`.
+
+        Nothing in the file is executed, and every field is checked: a file from anywhere may be
+        loaded.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Returns
+        -------
+        DejaVidClassifier
+            Fitted; it gives the same results as the one that was saved.
+
+        Raises
+        ------
+        ValueError
+            If the file is no such model, is damaged, or is of a newer format; the message names
+            the file and the field.
+        FileNotFoundError, OSError
+            If it cannot be read.
+
+        Examples
+        --------
+        >>> import tempfile, os
+        >>> from skdejavid import DejaVidClassifier
+        >>> from skdejavid.datasets import make_sequences
+        >>> X, y = make_sequences(n_samples=20, random_state=0)
+        >>> clf = DejaVidClassifier(n_epochs=2, random_state=0).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     clf.save(os.path.join(folder, "model.safetensors"))
+        ...     loaded = DejaVidClassifier.load(os.path.join(folder, "model.safetensors"))
+        >>> bool((loaded.predict(X) == clf.predict(X)).all())
+        True
+        """
+        model = read_model(path)
+        try:
+            self = cls(**model.parameters)
+            self._validate_params()
+            self.lags_ = check_lags(model.lags, "lags")
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is a corrupt model file: {error}") from error
+        self.classes_ = model.classes
+        self.centroids_ = model.centroids
+        self.log_weights_ = model.log_weights
+        self.normalization_ = model.normalization
+        self.distance_scale_ = model.distance_scale
+        self.history_ = model.history
+        self.n_iter_ = len(model.history["loss"])
+        self.best_iter_ = model.best_iter
+        self.n_features_in_ = model.n_features_in
+        if model.feature_names_in is not None:
+            self.feature_names_in_ = model.feature_names_in
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_skdejavid_version": version("skdejavid")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        pickled, current = state.pop("_skdejavid_version", "unknown"), version("skdejavid")
+        if pickled != current:
+            warnings.warn(
+                InconsistentVersionWarning(
+                    estimator_name=type(self).__name__,
+                    current_sklearn_version=f"{current} of skdejavid",
+                    original_sklearn_version=f"{pickled} of skdejavid",
+                ),
+                stacklevel=2,
+            )
+        super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
