@@ -575,8 +575,8 @@ class DejaVidClassifier(
         --------
         >>> import tempfile, os
         >>> from skdejavid import DejaVidClassifier
-        >>> from skdejavid.datasets import make_sequences
-        >>> X, y = make_sequences(n_samples=20, random_state=0)
+        >>> from skdejavid.datasets import make_order_sequences
+        >>> X, y = make_order_sequences(20, random_state=0)
         >>> clf = DejaVidClassifier(n_epochs=2, random_state=0).fit(X, y)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     clf.save(os.path.join(folder, "model.safetensors"))

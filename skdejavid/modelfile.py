@@ -15,8 +15,6 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from skdejavid.durable import replace_file
 
@@ -60,6 +58,8 @@ def write_model_file(
     ValueError
         If the description is larger than 4 MB, which is then the size of names and labels.
     """
+    from safetensors.numpy import save_file
+
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     checksums = {name: _checksum(array) for name, array in contiguous.items()}
     text = json.dumps({**description, _CHECKSUMS: checksums}, allow_nan=False)
@@ -92,6 +92,8 @@ class ModelFile:
     """
 
     def __init__(self, path: Path, what: str, version: int) -> None:
+        from safetensors import SafetensorError, safe_open
+
         self._path, self._what = path, what
         self._refuse_repeated_names()
         try:
@@ -123,7 +125,9 @@ class ModelFile:
         array: NDArray[Any] = self._file.get_tensor(name)
         checksums = self.description.get(_CHECKSUMS)
         expected = checksums.get(name) if isinstance(checksums, dict) else None
-        require(_checksum(array) == expected, name, "is not as it was written: its checksum differs")
+        require(
+            _checksum(array) == expected, name, "is not as it was written: its checksum differs"
+        )
         require(bool(np.isfinite(array).all()), name, "holds NaN or infinity")
         return array
 

@@ -24,7 +24,7 @@ _ALWAYS_IN_HISTORY = _HISTORY[:3]
 
 
 class Model(NamedTuple):
-    """A fitted classifier without its class; the names are those of its attributes, without ``_``."""
+    """A fitted classifier's state; the names are those of its attributes, without ``_``."""
 
     parameters: dict[str, Any]
     classes: NDArray[Any]
@@ -187,9 +187,7 @@ def _read_parameter(name: str, value: Any, file: ModelFile) -> Any:
     pairs = _Fields(value).take("pairs", list)
     for pair in pairs:
         is_pair = isinstance(pair, list) and len(pair) == 2
-        require(
-            is_pair and not isinstance(pair[0], (list, dict)), name, "has a pair that is none"
-        )
+        require(is_pair and not isinstance(pair[0], (list, dict)), name, "has a pair that is none")
     return dict(pairs)
 
 

@@ -8,11 +8,22 @@ import pandas as pd
 import pytest
 import reference
 from sklearn.base import clone
-from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.exceptions import (
+    DataConversionWarning,
+    InconsistentVersionWarning,
+    NotFittedError,
+)
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from skdejavid import DejaVidClassifier, TimeDifferences, TSEArray, classifier, dtw_distances
+from skdejavid import (
+    DejaVidClassifier,
+    TimeDifferences,
+    TSEArray,
+    __version__,
+    classifier,
+    dtw_distances,
+)
 from skdejavid.datasets import make_order_sequences
 
 QUICK = {"n_epochs": 3, "n_timesteps": 4, "random_state": 0}
@@ -689,3 +700,16 @@ def test_parameters_set_after_fitting_are_checked_as_well(fitted, orders):
     clf = copy.copy(fitted).set_params(diagonal="no")
     with pytest.raises(ValueError, match="The 'diagonal' parameter of DejaVidClassifier must"):
         clf.predict(orders[0])
+
+
+def test_pickles_of_another_version_warn(orders):
+    clf = DejaVidClassifier(**QUICK).fit(*orders)
+    state = clf.__getstate__()
+    assert state["_skdejavid_version"] == __version__
+    again = pickle.loads(pickle.dumps(clf))
+    assert "_skdejavid_version" not in vars(again)
+    np.testing.assert_array_equal(again.predict(orders[0]), clf.predict(orders[0]))
+    del state["_skdejavid_version"]
+    for named, told in (({"_skdejavid_version": "0.0.1"}, "0.0.1"), ({}, "unknown")):
+        with pytest.warns(InconsistentVersionWarning, match=f"version {told} of skdejavid"):
+            DejaVidClassifier().__setstate__(state | named)

@@ -174,7 +174,7 @@ def test_every_truncation_is_refused(tmp_path):
     content = path.read_bytes()
     for n_bytes in range(len(content)):
         path.write_bytes(content[:n_bytes])
-        with pytest.raises(ValueError, match="corrupt|is not a skdejavid thing"):
+        with pytest.raises(ValueError, match=r"corrupt|is not a skdejavid thing"):
             ModelFile(path, "thing", 1)
 
 

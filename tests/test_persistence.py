@@ -292,8 +292,12 @@ HOSTILE = {
     "an unknown parameter": (with_parameter("__class__", "x"), "__class__"),
     "a parameter out of range": (with_parameter("batch_size", -1), "batch_size"),
     "a parameter of another type": (with_parameter("n_epochs", [[1]]), "n_epochs"),
-    "pairs that are none": (with_parameter("class_weight", {"pairs": [[1, 2, 3]]}), "class_weight"),
-    "a label that is a list": (with_parameter("class_weight", {"pairs": [[[], 1]]}), "class_weight"),
+    "pairs that are none": (
+        with_parameter("class_weight", {"pairs": [[1, 2, 3]]}), "'class_weight' has a pair"
+    ),
+    "a label that is a list": (
+        with_parameter("class_weight", {"pairs": [[[], 1]]}), "'class_weight' has a pair"
+    ),
     "a generator without a state": (
         with_parameter("random_state", {"position": 0, "has_gauss": 0, "gauss": 0.0}),
         "'random_state' is missing",
@@ -334,7 +338,7 @@ def test_a_hostile_file_is_refused_with_the_name_of_its_field(
 
 def test_a_large_hostile_file_takes_no_more_than_twice_its_size(tmp_path, model_file):
     """What is wrong is seen in the headers, before an array is read."""
-    header, description, _ = parts_of(model_file)
+    _, description, _ = parts_of(model_file)
     n_bytes = 64 * 2**20
     arrays = {"centroids": {"dtype": "F64", "shape": [n_bytes // 8], "data_offsets": [0, n_bytes]}}
     path = tmp_path / "large"
@@ -356,7 +360,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path, model_file):
     for n_bytes in sorted({0, 4, 8, 9, begin // 2, begin - 1, *limits, *(n - 1 for n in limits)}):
         path.write_bytes(content[:n_bytes])
         if n_bytes < len(content):
-            with pytest.raises(ValueError, match="corrupt|not a skdejavid"):
+            with pytest.raises(ValueError, match=r"corrupt|not a skdejavid"):
                 DejaVidClassifier.load(path)
     path.write_bytes(content + b"x")
     with pytest.raises(ValueError, match="corrupt"):
@@ -380,7 +384,7 @@ def test_a_flipped_bit_anywhere_is_refused(tmp_path_factory, model_file, positio
     content[position % len(content)] ^= 1 << bit
     path = tmp_path_factory.mktemp("flipped") / "model"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="corrupt|not a skdejavid"):
+    with pytest.raises(ValueError, match=r"corrupt|not a skdejavid"):
         DejaVidClassifier.load(path)
 
 
