@@ -69,6 +69,7 @@ MAY_IMPORT = {
     "video.extraction": {
         "store",
         "video.clips",
+        "video.decoding",
         "video.prefetch",
         "video.sources",
         "video.windows",

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.video.decoding import (
+    RefusedVideoError,
     ToRGB,
     VideoDecodeError,
     crop_center,
     decode,
     read_clock,
+    require_size,
     scaled_size,
 )
 from skdejavid.video.windows import (
@@ -41,6 +43,8 @@ class Recipe:
     one_by_one: bool
     shorter_side: int | None  # frames are scaled to it, None leaves them as they are
     crop: int | None  # then cropped to the centered square of this size
+    short: str = "pad"  # or "raise": what to do about a video shorter than a window
+    max_pixels: int | None = None  # of a frame; larger ones are refused
 
     def check(self) -> None:
         """Refuse windows that mean nothing."""
@@ -57,11 +61,17 @@ class Recipe:
         widths = [self.width] if isinstance(self.width, (int, float, str)) else self.width
         return any(isinstance(length, str) for length in [*widths, self.stride])
 
-    def plan(self, clock: FrameClock) -> WindowPlan:
+    def plan(self, clock: FrameClock, name: str = "the video") -> WindowPlan:
         """The windows of a video with these frames."""
-        return plan_windows(
+        plan = plan_windows(
             clock, self.width, self.stride, self.clip_length, one_by_one=self.one_by_one
         )
+        if self.short == "raise" and plan.is_short:
+            raise RefusedVideoError(
+                f"{name}: {len(clock.begins)} frame(s), {clock.end:.2f} s, which is shorter than a "
+                f"window of width={self.width!r}"
+            )
+        return plan
 
 
 class _WrongClockError(Exception):
@@ -89,8 +99,11 @@ def read_clips(
     ------
     FileNotFoundError, VideoDecodeError
         If the file is missing or broken, or frames of differing size are not scaled.
+    RefusedVideoError
+        If the recipe refuses it: too short, or its frames too large.
     """
     if isinstance(video, np.ndarray):
+        require_size("the video", video.shape[1], video.shape[2], recipe.max_pixels)
         plan = recipe.plan(FrameClock.without_time(len(video)))
         yield plan
         yield from cut_clips(
@@ -113,9 +126,10 @@ def _read_file(
 ) -> Iterator[WindowPlan | NDArray[np.uint8]]:
     if len(clock.begins) == 0:
         raise _WrongClockError
-    plan = recipe.plan(clock)
+    plan = recipe.plan(clock, path)
     yield plan
-    frames = _expected(decode(path, n_threads=n_threads), clock, at_times=recipe.needs_clock)
+    decoded = decode(path, n_threads=n_threads, max_pixels=recipe.max_pixels)
+    frames = _expected(decoded, clock, at_times=recipe.needs_clock)
     to_rgb = ToRGB(recipe.shorter_side, n_threads=n_threads)
     prepare = _of_one_size(lambda frame: _finished(to_rgb(frame), recipe), path)
     yield from cut_clips(frames, plan.shown, prepare)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import av
 
 __all__ = [
+    "RefusedVideoError",
     "ToRGB",
     "VideoDecodeError",
     "count_frames",
@@ -23,6 +24,7 @@ __all__ = [
     "decode",
     "iterate_frames",
     "read_clock",
+    "require_size",
     "scaled_size",
 ]
 
@@ -41,6 +43,18 @@ class VideoDecodeError(OSError):
     def __init__(self, message: str, frame: int | None = None) -> None:
         super().__init__(message)
         self.frame = frame
+
+
+class RefusedVideoError(ValueError):
+    """A video that parameters refuse: too short, or its frames too large."""
+
+
+def require_size(name: str, height: int, width: int, max_pixels: int | None) -> None:
+    """Refuse frames of more than `max_pixels` pixels, before memory is taken for them."""
+    if max_pixels is not None and height * width > max_pixels:
+        raise RefusedVideoError(
+            f"{name}: frames of {width} x {height} pixels, and max_pixels={max_pixels} are allowed"
+        )
 
 
 def iterate_frames(path: str | PathLike[str]) -> Iterator[NDArray[np.uint8]]:
@@ -142,10 +156,13 @@ def crop_center(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return frame[top : top + size, left : left + size]
 
 
-def decode(path: str | PathLike[str], *, n_threads: int = 0) -> Iterator[av.VideoFrame]:
+def decode(
+    path: str | PathLike[str], *, n_threads: int = 0, max_pixels: int | None = None
+) -> Iterator[av.VideoFrame]:
     """The frames of `iterate_frames`, not yet converted to RGB.
 
-    `n_threads` decode at the same time, 0 means as many as the decoder wants.
+    `n_threads` decode at the same time, 0 means as many as the decoder wants. A file whose frames
+    have more than `max_pixels` pixels is refused.
     """
     av: Any = require("av", "video", "Reading a video file")
     name = fspath(path)
@@ -156,7 +173,11 @@ def decode(path: str | PathLike[str], *, n_threads: int = 0) -> Iterator[av.Vide
             stream = _video_stream(container, name)
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = n_threads
+            # Said by the file, before the decoder makes room for a frame; then each frame's own.
+            declared = stream.codec_context
+            require_size(name, declared.height or 0, declared.width or 0, max_pixels)
             for frame in container.decode(stream):
+                require_size(name, frame.height, frame.width, max_pixels)
                 if frame.is_corrupt:
                     raise VideoDecodeError(f"{name}: frame {n_decoded} is corrupt", n_decoded)
                 yield frame

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from skdejavid.store import Failure
 from skdejavid.video.clips import Recipe, read_clips
+from skdejavid.video.decoding import RefusedVideoError
 from skdejavid.video.prefetch import End, iterate_ahead
 from skdejavid.video.sources import Source
 from skdejavid.video.windows import WindowPlan
@@ -94,7 +95,7 @@ class _NotFiniteError(ValueError):
 
 
 # What one video may do wrong; other errors are not a video's, and end the extraction.
-_ERRORS_OF_VIDEOS = (OSError, _NotFiniteError)
+_ERRORS_OF_VIDEOS = (OSError, RefusedVideoError, _NotFiniteError)
 
 
 @dataclass

@@ -106,6 +106,13 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         its error, or leave it out, without or with a warning. What was left out is in `failures_`;
         ``X[kept_]`` and ``y[kept_]`` are what the result holds.
 
+    short : {"pad", "raise"}, default="pad"
+        What to do about a video shorter than one window: repeat its last frame, or refuse it.
+
+    max_pixels : int or None, default=2**26
+        Frames of more pixels than this are refused before they are decoded; the default is the size
+        of 8192 x 8192. None means no limit.
+
     store : str or path, default=None
         Folder in which sequences are kept, see :class:`TSEStore`. What it holds already is not
         encoded again, in this process or any other, and an extraction that was interrupted goes on
@@ -142,9 +149,10 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
     Notes
     -----
     Windows begin at 0, `stride`, 2 * `stride`, ... and end inside the video; a video shorter than
-    one window gives one in which its last frame is repeated. Several widths give, for each multiple
-    of `stride` until the end of the video, one window of each width around that moment; what would
-    stick out of the video is moved inside. Windows that show the same frames are encoded once.
+    one window gives one in which its last frame is repeated (see `short`). Several widths give, for
+    each multiple of `stride` until the end of the video, one window of each width around that
+    moment; what would stick out of the video is moved inside. Windows that show the same frames are
+    encoded once.
 
     The sequences remember what each frame stands for: ``spans`` of the :class:`TSEArray` are the
     begin and end of its window in seconds (for videos given as arrays, which have no clock, in
@@ -186,6 +194,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         "autocast": [None, StrOptions({"float16", "bfloat16"})],
         "n_jobs": [None, Integral],
         "on_error": [StrOptions({"raise", "skip", "warn"})],
+        "short": [StrOptions({"pad", "raise"})],
+        "max_pixels": [None, Interval(Integral, 1, None, closed="left")],
         "store": [None, str, PathLike],
         "store_dtype": [StrOptions({"float32", "float64", "float16"})],
         "encoder_id": [None, str],
@@ -210,6 +220,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         autocast: str | None = None,
         n_jobs: int | None = None,
         on_error: str = "raise",
+        short: str = "pad",
+        max_pixels: int | None = 2**26,
         store: str | PathLike[str] | None = None,
         store_dtype: str = "float32",
         encoder_id: str | None = None,
@@ -230,6 +242,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         self.autocast = autocast
         self.n_jobs = n_jobs
         self.on_error = on_error
+        self.short = short
+        self.max_pixels = max_pixels
         self.store = store
         self.store_dtype = store_dtype
         self.encoder_id = encoder_id
@@ -273,8 +287,9 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             If an array is not a video, if the encoder returns NaN or something of the wrong shape;
             the message names the video. If the store was made by another encoder or with other
             windows, or holds a file of the same name and another size. If no video is left.
-        FileNotFoundError, VideoDecodeError
-            If a file is missing or broken, unless `on_error` says otherwise.
+        FileNotFoundError, VideoDecodeError, ValueError
+            If a file is missing or broken, or `short` or `max_pixels` refuse it, unless `on_error`
+            says otherwise.
         """
         self._validate_params()
         sources = as_sources(X)
@@ -386,6 +401,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             one_by_one=one_by_one,
             shorter_side=shorter_side,
             crop=crop,
+            short=self.short,
+            max_pixels=self.max_pixels,
         )
         recipe.check()
         return _Settings(encoder, recipe, layout, chosen("mean", None), chosen("std", None))

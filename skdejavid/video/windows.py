@@ -40,6 +40,9 @@ class WindowPlan(NamedTuple):
     shown: NDArray[np.int64]  # (n_clips, clip_length) frame numbers, no clip twice
     rows: NDArray[np.int64]  # (n_rows, n_widths, n_averaged) clips joined into a row
     spans: NDArray[np.float64]  # (n_rows, 2) begin and end of the row's narrowest window, seconds
+    is_short: (
+        bool  # whether the video is shorter than a window, in which its last frame is repeated
+    )
 
     def join(self, embeddings: NDArray[np.floating]) -> NDArray[np.floating]:
         """The sequence (n_rows, n_widths * n_features) out of the clips' (n_clips, n_features)."""
@@ -119,6 +122,7 @@ def plan_windows(
         clip_length = int(widths[0])
     moments = _moments(clock, stride)
     of_widths = [_windows(clock, item, moments) for item in widths]
+    is_short = any(windows.are_too_wide for windows in of_widths)
     if not _is_length(width):
         of_widths = [windows.moved_inside() for windows in of_widths]
     else:
@@ -127,7 +131,7 @@ def plan_windows(
     spans = [windows.spans(clock) for windows in of_widths]
     narrowest = int(np.argmin([np.diff(span, axis=1).min() for span in spans]))
     clips, rows = _distinct(shown, one_by_one=one_by_one)
-    return WindowPlan(clips, rows, spans[narrowest])
+    return WindowPlan(clips, rows, spans[narrowest], is_short)
 
 
 def cut_clips(
@@ -205,9 +209,18 @@ class _Windows(NamedTuple):
     total: float  # of the video
     in_seconds: bool
 
+    @property
+    def are_too_wide(self) -> bool:
+        """Whether none of them has room in the video."""
+        return self.width > self._limit
+
+    @property
+    def _limit(self) -> float:
+        return self.total + _ROUNDING * max(self.total, 1.0)
+
     def that_fit(self) -> _Windows:
         """Those that end inside the video, and the first in any case."""
-        fit = self.begins + self.width <= self.total + _ROUNDING * max(self.total, 1.0)
+        fit = self.begins + self.width <= self._limit
         fit[0] = True
         return self._replace(begins=self.begins[fit])
 

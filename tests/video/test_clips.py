@@ -10,7 +10,7 @@ from skdejavid import VideoDecodeError
 from skdejavid.datasets import write_video
 from skdejavid.video import clips
 from skdejavid.video.clips import Recipe, read_clips
-from skdejavid.video.decoding import iterate_frames, read_clock
+from skdejavid.video.decoding import RefusedVideoError, iterate_frames, read_clock
 from skdejavid.video.windows import FrameClock, WindowPlan
 
 PLAIN = Recipe(width=4, stride=2, clip_length=None, one_by_one=False, shorter_side=None, crop=None)
@@ -193,3 +193,40 @@ def test_a_crop_larger_than_the_frame_is_refused(shorter_side, crop):
 )
 def test_only_seconds_need_a_clock(width, stride, needs_clock):
     assert replace(PLAIN, width=width, stride=stride).needs_clock == needs_clock
+
+
+@pytest.mark.fault(68)
+@pytest.mark.parametrize(
+    ("width", "is_short"),
+    [(5, False), (6, True), ("0.2s", False), ("0.21s", True), (1.0, False), ((2, 6), True)],
+)
+def test_videos_shorter_than_a_window_are_padded_or_refused(width, is_short, tmp_path):
+    path = write_numbered(tmp_path / "a", 5, "h264 with B-frames")
+    recipe = replace(PLAIN, width=width, stride=1, clip_length=3)
+    plan = next(read_clips(path, recipe))
+    assert plan.is_short == is_short
+    assert plan.shown.max() == 4
+    strict = replace(recipe, short="raise")
+    if not is_short:
+        assert next(read_clips(path, strict)).shown.tolist() == plan.shown.tolist()
+        return
+    with pytest.raises(RefusedVideoError, match=r"a\.mp4: 5 frame\(s\), 0\.20 s, which is shorter"):
+        next(read_clips(path, strict))
+    if not isinstance(width, str):  # arrays have no clock
+        with pytest.raises(RefusedVideoError, match=r"5 frame\(s\).* shorter than a window"):
+            next(read_clips(np.zeros((5, 8, 8, 3), np.uint8), strict))
+
+
+@pytest.mark.fault(71)
+def test_frames_of_too_many_pixels_are_refused_before_any_is_decoded(tmp_path, monkeypatch):
+    path = write_numbered(tmp_path / "a", 9, "h264 with B-frames")
+    height, width = next(iterate_frames(path)).shape[:2]
+    enough = replace(PLAIN, max_pixels=height * width)
+    assert len(list(read_clips(path, enough))) > 1
+    strict = replace(PLAIN, max_pixels=height * width - 1)
+    message = f"a.mp4: frames of {width} x {height} pixels, and max_pixels={height * width - 1}"
+    monkeypatch.setattr(clips, "ToRGB", None)
+    with pytest.raises(RefusedVideoError, match=message):
+        list(read_clips(path, strict))
+    with pytest.raises(RefusedVideoError, match="the video: frames of 9 x 8 pixels"):
+        next(read_clips(np.zeros((5, 8, 9, 3), np.uint8), replace(PLAIN, max_pixels=71)))

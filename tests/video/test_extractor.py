@@ -584,3 +584,18 @@ TSEExtractor(broken, layout="BCHW", n_jobs=2, **windows).transform(videos)
     )
     assert done.returncode != 0
     assert f"{error}: on purpose" in done.stderr
+
+
+@pytest.mark.fault(68, 71)
+@pytest.mark.parametrize("parameters", [{"short": "raise"}, {"max_pixels": 32 * 48}])
+def test_videos_that_parameters_refuse_are_errors_or_left_out(parameters):
+    videos = [np.zeros((6, 32, 48, 3), np.uint8), np.zeros((4, 33, 48, 3), np.uint8)]
+    extractor = TSEExtractor(
+        lambda clips: clips.mean(dim=(2, 3, 4)), width=5, stride=1, clip_length=None, **parameters
+    )
+    with pytest.raises(ValueError, match=r"X\[1\]|the video"):
+        extractor.transform(videos)
+    extractor.set_params(on_error="skip")
+    assert len(extractor.transform(videos)) == 1
+    assert extractor.kept_.tolist() == [0]
+    assert "shorter" in extractor.failures_[0].cause or "pixels" in extractor.failures_[0].cause
