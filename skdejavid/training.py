@@ -18,7 +18,7 @@ from skdejavid.alignment import Problem, adam_step, make_problem
 from skdejavid.logits import cross_entropy, deviations
 from skdejavid.sequences import SequenceView, TSEArray
 
-__all__ = ["TrainingData", "TrainingResult", "TrainingSettings", "train"]
+__all__ = ["EpochHook", "TrainingData", "TrainingResult", "TrainingSettings", "train"]
 
 
 _JUDGED = ("validation_loss", "validation_accuracy")
@@ -55,6 +55,7 @@ class TrainingSettings:
     n_epochs: int
     n_threads: int
     patience: int = 0  # epochs without a better loss on held-out data, only used with such
+    distance_scale: float | None = None  # of "global" normalization; None: measured at the start
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,10 @@ class TrainingResult:
     distance_scale: float  # of "global" normalization, else 1
     history: dict[str, NDArray[np.float64]]  # one value per epoch
     best_epoch: int | None  # after which the parameters were these, from 1; None: the last one
+
+
+# Told of an epoch, with what would be returned if it were the last; says whether it shall be.
+EpochHook = Callable[[dict[str, float], Callable[[], TrainingResult]], bool]
 
 
 class Matcher:
@@ -97,12 +102,19 @@ class Matcher:
         return all(bool(np.isfinite(array).all()) for array in self.parameters)
 
 
+def _copies(
+    parameters: tuple[NDArray[np.floating], NDArray[np.floating]],
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    centroids, weights = parameters
+    return centroids.copy(), weights.copy()
+
+
 class _Snapshot:
     """A copy of a matcher's parameters, taken anew whenever they are good ones to go back to."""
 
     def __init__(self, matcher: Matcher) -> None:
         self._matcher = matcher
-        self.parameters = matcher.centroids.copy(), matcher.weights.copy()
+        self.parameters = _copies(matcher.parameters)
 
     def take(self) -> None:
         for kept, current in zip(self.parameters, self._matcher.parameters, strict=True):
@@ -118,8 +130,9 @@ def train(
     matcher: Matcher,
     settings: TrainingSettings,
     random_state: np.random.RandomState,
-    on_epoch: Callable[[dict[str, float]], None] = lambda record: None,
+    on_epoch: EpochHook = lambda record, result_so_far: False,
     held_out: TrainingData | None = None,
+    before_epoch: Callable[[], None] = lambda: None,
 ) -> TrainingResult:
     """Learn with Adam and a cosine schedule (the paper's Sec. 4.2).
 
@@ -136,10 +149,14 @@ def train(
     random_state : RandomState
         Shuffles the batches.
     on_epoch : callable, optional
-        Called after every epoch with its mean loss, its accuracy and its learning rate.
+        Called after every epoch with its mean loss, its accuracy and its learning rate, and with a
+        function that copies what would be returned if it were the last. Learning ends if it says
+        True.
     held_out : TrainingData, optional
         Of these, loss and accuracy are measured after every epoch. The parameters of least loss are
         kept, and learning ends when there was none lower for ``settings.patience`` epochs.
+    before_epoch : callable, optional
+        Called before every epoch.
 
     Returns
     -------
@@ -159,8 +176,14 @@ def train(
     trainer = _Trainer(data, matcher, settings)
     best = None if held_out is None else _BestEpoch(matcher)
     records: list[dict[str, float]] = []
+
+    def result_so_far() -> TrainingResult:
+        kept = matcher if best is None else best
+        return _result(_copies(kept.parameters), trainer.scale, records, best)
+
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is seen in the loss
         for epoch in range(settings.n_epochs):
+            before_epoch()
             batches = _shuffled_batches(len(data.labels), settings.batch_size, random_state)
             record = trainer.train_epoch(epoch, batches)
             if record is None:
@@ -170,22 +193,33 @@ def train(
             if held_out is not None:
                 record |= trainer.judge(held_out)
             records.append(record)
-            on_epoch(record)
             if best is not None:
                 best.keep_if_lower(epoch + 1, record["validation_loss"])
-                if epoch + 1 >= best.epoch + settings.patience:
-                    break
+            is_asked_to_stop = on_epoch(record, result_so_far)
+            if is_asked_to_stop or (best and epoch + 1 >= best.epoch + settings.patience):
+                break
     if best is not None:
         best.restore()
+    return _result(matcher.parameters, trainer.scale, records, best)
+
+
+def _result(
+    parameters: tuple[NDArray[np.floating], NDArray[np.floating]],
+    distance_scale: float,
+    records: list[dict[str, float]],
+    best: _BestEpoch | None,
+) -> TrainingResult:
+    """What was learned; takes over centroids and weights."""
+    centroids, weights = parameters
     # A weight may have become 0 by rounding.
-    np.maximum(matcher.weights, np.finfo(matcher.weights.dtype).tiny, out=matcher.weights)
+    np.maximum(weights, np.finfo(weights.dtype).tiny, out=weights)
     return TrainingResult(
-        centroids=matcher.centroids,
-        log_weights=np.log(matcher.weights, out=matcher.weights),
-        distance_scale=trainer.scale,
+        centroids=centroids,
+        log_weights=np.log(weights, out=weights),
+        distance_scale=distance_scale,
         history={
             name: np.array([record[name] for record in records])
-            for name in ("loss", "accuracy", "learning_rate", *(_JUDGED if held_out else ()))
+            for name in ("loss", "accuracy", "learning_rate", *(_JUDGED if best else ()))
         },
         best_epoch=None if best is None else best.epoch,
     )
@@ -213,8 +247,12 @@ class _Trainer:
     def __init__(self, data: TrainingData, matcher: Matcher, settings: TrainingSettings) -> None:
         self._data, self._matcher, self._settings = data, matcher, settings
         self._total_weight = data.sample_weight.sum()
-        is_global = settings.normalization == "global"
-        self.scale = settings.temperature * self._measure_scale() if is_global else 1.0
+        if settings.normalization != "global":
+            self.scale = 1.0
+        elif settings.distance_scale is not None:
+            self.scale = settings.distance_scale
+        else:
+            self.scale = settings.temperature * self._measure_scale()
         if settings.n_epochs > 0:
             self._frozen = _Snapshot(matcher)
             self._gradients = np.empty_like(matcher.centroids), np.empty_like(matcher.weights)

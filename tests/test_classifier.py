@@ -326,6 +326,7 @@ def test_the_papers_parameters_can_be_asked_for():
         "n_iter_no_change": 20,
         "class_weight": None,
         "transform_timesteps": False,
+        "warm_start": False,
         "device": "auto",
         "n_jobs": None,
         "random_state": 3,
@@ -688,3 +689,89 @@ def test_parameters_set_after_fitting_are_checked_as_well(fitted, orders):
     clf = copy.copy(fitted).set_params(diagonal="no")
     with pytest.raises(ValueError, match="The 'diagonal' parameter of DejaVidClassifier must"):
         clf.predict(orders[0])
+
+
+WARM = QUICK | {"warm_start": True}
+
+
+def test_a_warm_start_goes_on_where_the_fit_ended(orders):
+    X, y = orders
+    clf = DejaVidClassifier(**WARM).fit(X, y)
+    cold = DejaVidClassifier(**QUICK).fit(X, y)
+    np.testing.assert_array_equal(clf.centroids_, cold.centroids_)
+    before = clf.centroids_.copy(), clf.log_weights_.copy(), clf.distance_scale_
+    clf.set_params(learn_weights=False, learn_centroids=False).fit(X, y)  # goes on without a step
+    np.testing.assert_array_equal(clf.centroids_, before[0])
+    np.testing.assert_allclose(clf.log_weights_, before[1], rtol=0, atol=1e-6)
+    assert clf.distance_scale_ == before[2]
+    clf.set_params(learn_weights=True, learn_centroids=True, n_epochs=2, batch_size=90).fit(X, y)
+    loss = log_loss(y, cold.predict_proba(X))
+    assert clf.history_["loss"][0] == pytest.approx(loss, rel=1e-5)  # before its only batch
+    assert clf.n_iter_ == 2
+    cold.fit(X, y)
+    np.testing.assert_array_equal(cold.centroids_, before[0])
+
+
+def test_a_warm_start_reads_the_fitted_attributes_and_leaves_the_old_arrays(orders):
+    X, y = orders
+    clf = DejaVidClassifier(**WARM).fit(X, y)
+    old = clf.centroids_
+    values = old.copy()
+    clf.fit(X, y)
+    np.testing.assert_array_equal(old, values)
+    assert not np.array_equal(clf.centroids_, values)
+    clf.log_weights_ = clf.log_weights_[:, :, :2]
+    with pytest.raises(ValueError, match=r"shape|features"):
+        clf.fit(X, y)
+
+
+def test_a_warm_start_learns_from_other_data_in_their_precision(orders):
+    X, y = orders
+    clf = DejaVidClassifier(**WARM).fit(X[:60], y[:60])
+    lags, n_timesteps = clf.lags_, clf.centroids_.shape[1]
+    clf.fit(X[30:].astype(np.float64), y[30:])
+    assert clf.centroids_.dtype == np.float64
+    assert (clf.lags_, clf.centroids_.shape[1]) == (lags, n_timesteps)
+
+
+def test_automatic_choices_stay_in_a_warm_start(orders):
+    X, y = orders
+    clf = DejaVidClassifier(n_epochs=1, warm_start=True, random_state=0).fit(X, y)
+    n_timesteps = clf.centroids_.shape[1]
+    clf.fit([np.repeat(x, 3, axis=0) for x in X], y)
+    assert clf.centroids_.shape[1] == n_timesteps
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_timesteps": 5}, "same n_timesteps: it was fitted with 4, got 5"),
+        ({"differences": [2]}, r"same differences: it was fitted with \(1, 0.1\), got \(2,\)"),
+        ({"differences": None}, r"same differences: it was fitted with \(1, 0.1\), got \(\)"),
+    ],
+)
+def test_a_warm_start_with_other_parameters_is_refused(change, message, orders):
+    clf = DejaVidClassifier(**WARM).fit(*orders).set_params(**change)
+    with pytest.raises(ValueError, match=message):
+        clf.fit(*orders)
+
+
+def test_a_warm_start_with_other_classes_or_features_is_refused(orders):
+    X, y = orders
+    clf = DejaVidClassifier(**WARM).fit(X, y)
+    with pytest.raises(ValueError, match=r"same classes: .* \[0, 1, 2, 3, 4, 5\], got \[0, 1\]"):
+        clf.fit(X[y < 2], y[y < 2])
+    with pytest.raises(ValueError, match="X has 12 features, but DejaVidClassifier is expecting 6"):
+        clf.fit([np.hstack([x, x]) for x in X], y)
+    assert clf.n_features_in_ == 6
+    with pytest.raises(ValueError, match="The 'warm_start' parameter"):
+        clf.set_params(warm_start="yes").fit(X, y)
+
+
+def test_a_warm_start_under_another_normalization_measures_anew(orders):
+    X, y = orders
+    clf = DejaVidClassifier(**WARM).fit(X, y)
+    scale = clf.distance_scale_
+    assert clf.set_params(normalize="layer").fit(X, y).distance_scale_ == 1.0
+    again = clf.set_params(normalize="global").fit(X, y).distance_scale_
+    assert again not in (scale, 1.0)

@@ -23,6 +23,7 @@ MODULES = {
 
 # docs/developer_guide.md draws this.
 MAY_IMPORT = {
+    "callbacks": set(),
     "optional": set(),
     "reading": set(),
     "sequences": {"reading"},
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     "classifier": {
         "alignment",
         "barycenter",
+        "callbacks",
         "logits",
         "preprocessing",
         "sequences",
@@ -44,6 +46,7 @@ MAY_IMPORT = {
         "targets",
         "training",
     },
+    "inspection": {"sequences"},
     "plotting": {"alignment", "classifier", "optional", "reading", "sequences"},
     "datasets": {"optional", "reading", "sequences"},
     "durable": set(),
