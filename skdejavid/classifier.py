@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
@@ -440,7 +442,7 @@ class DejaVidClassifier(
         def attributes(result: TrainingResult) -> dict[str, Any]:
             return self._fitted_attributes(classes, lags, result)
 
-        result = self._learn(data, goes_on, tasks, attributes)
+        result = self._learn(data, classes, goes_on, tasks, attributes)
         self.__dict__.update(attributes(result))
 
     def _fitted_attributes(
@@ -611,6 +613,7 @@ class DejaVidClassifier(
     def _learn(
         self,
         data: TrainingData,
+        classes: NDArray[Any],
         goes_on: bool,
         tasks: FitTasks,
         attributes: Callable[[TrainingResult], dict[str, Any]],
@@ -619,7 +622,7 @@ class DejaVidClassifier(
         random_state = check_random_state(self.random_state)
         held_out = None
         if self.early_stopping:
-            data, held_out = self._hold_out(data, random_state)
+            data, held_out = self._hold_out(data, classes, random_state)
         n_epochs = self._count_epochs(len(data.labels), data.labels.max() + 1)
         tasks.begin(n_epochs)
         feature_scale = np.ones(data.sequences.n_features, dtype=data.sequences.frame_dtype)
@@ -693,7 +696,7 @@ class DejaVidClassifier(
         return self.distance_scale_ if self.normalization_ == self.normalize else None
 
     def _hold_out(
-        self, data: TrainingData, random_state: np.random.RandomState
+        self, data: TrainingData, classes: NDArray[Any], random_state: np.random.RandomState
     ) -> tuple[TrainingData, TrainingData]:
         """The data to learn from, and those that say when to stop."""
         split = StratifiedShuffleSplit(
@@ -703,6 +706,10 @@ class DejaVidClassifier(
             f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
             f"{len(data.labels)} sequences"
         )
+        counts = np.bincount(data.labels)
+        if counts.min() == 1:
+            label = classes[counts.argmin()].item()
+            raise ValueError(f"{problem}: class {label!r} has only one, which is needed to learn")
         try:
             ((learned, held_out),) = split.split(data.labels, data.labels)
         except ValueError as error:
@@ -717,12 +724,14 @@ class DejaVidClassifier(
         feature_scale: NDArray[np.floating],
         random_state: np.random.RandomState,
     ) -> NDArray[np.floating]:
+        n_timesteps = self._count_timesteps(data)
+        _require_memory_for(n_timesteps, self.dba_max_iter, data)
         centroids = class_barycenters(
             data.sequences,
             data.labels,
             data.sample_weight,
             1 / feature_scale,
-            n_timesteps=self._count_timesteps(data),
+            n_timesteps=n_timesteps,
             diagonal=self.diagonal,
             n_samples=self.dba_samples,
             max_iter=self.dba_max_iter,
@@ -746,3 +755,30 @@ class DejaVidClassifier(
             return int(self.n_epochs)
         steps_per_epoch = -(-n_samples // self.batch_size)
         return max(_PAPER_EPOCHS, -(-_FEWEST_STEPS // steps_per_epoch))
+
+
+def _require_memory_for(n_timesteps: int, dba_max_iter: int, data: TrainingData) -> None:
+    """Say so before anything is allocated if the machine's memory cannot hold what learning needs.
+
+    At least ten arrays of the size of the parameters, and a bit for each cell of one path, also of
+    those of barycenters, whose sequences are as long as the centroid.
+    """
+    n_classes, n_features = int(data.labels.max()) + 1, data.sequences.n_features
+    n_frames = int(data.sequences.lengths.max())
+    needed = 10 * n_classes * n_timesteps * n_features * data.sequences.frame_dtype.itemsize
+    needed += n_timesteps * (max(n_timesteps, n_frames) if dba_max_iter else n_frames) // 8
+    available = _memory_of_machine()
+    if needed > available:
+        raise ValueError(
+            f"n_timesteps={n_timesteps} needs at least {needed / 1e9:.3g} GB of memory for "
+            f"{n_classes} classes, {n_features} features and sequences of up to {n_frames} frames, "
+            f"this machine has {available / 1e9:.3g} GB: lower n_timesteps"
+        )
+
+
+def _memory_of_machine() -> float:
+    """In bytes; infinite where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf

@@ -250,11 +250,13 @@ def test_read_only_data_is_enough(problem):
     np.testing.assert_array_equal(run(problem).centroids, writable.centroids)
 
 
+@pytest.mark.fault(38)
 def test_a_loss_that_overflows_at_once_stops_with_advice(problem):
     with pytest.raises(RuntimeError, match="overflow in epoch 1: lower learning_rate"):
         run(problem, learning_rate=1e6)
 
 
+@pytest.mark.fault(38)
 def test_a_loss_that_overflows_later_keeps_the_last_good_parameters(problem):
     data, _, _ = problem
     with pytest.warns(ConvergenceWarning, match=r"overflow in epoch \d+, the last good ones"):
@@ -266,6 +268,7 @@ def test_a_loss_that_overflows_later_keeps_the_last_good_parameters(problem):
     assert np.isfinite(distances).all()
 
 
+@pytest.mark.fault(36)
 def test_duplicates_in_all_classes_are_no_scale_to_divide_by(rng):
     """Only rounding tells the distances apart; blown up, it would be learned."""
     x = rng.standard_normal((5, 3))
