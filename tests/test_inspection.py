@@ -145,6 +145,14 @@ def test_the_parts_of_time_cover_every_frame_once(lengths, n_parts, seed):
         assert (n_taken == (n_parts if donor == i else 1)).all()
 
 
+def test_a_frame_belongs_to_the_part_that_its_middle_lies_in():
+    X = TSEArray([np.zeros((3, 1)), np.ones((3, 1))])
+    seed = next(s for s in range(99) if np.random.RandomState(s).permutation(2)[0])
+    first, second = exchanged(X, over="time", n_parts=2, random_state=seed)
+    assert first[0].ravel().tolist() == [1, 0, 0]
+    assert second[0].ravel().tolist() == [0, 1, 1]
+
+
 def test_spans_stay_with_their_sequences_and_data_are_left_as_they_were(rng):
     X = TSEArray.from_packed(rng.standard_normal((5, 2)), [0, 2, 5], np.arange(10.0).reshape(5, 2))
     before = X.values.copy()

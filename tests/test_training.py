@@ -173,14 +173,14 @@ def test_a_hook_sees_what_a_run_that_ends_there_returns(with_held_out, problem):
     data, centroids, log_weights = problem
     seen, begun = [], []
 
-    def run_until(last, patience=9):
+    def run_until(last):
         def hook(record, result_so_far):
             seen.append(result_so_far())
             return len(begun) == last
 
         begun.clear()
         matcher = Matcher(centroids.copy(), log_weights.copy(), np.ones(3))
-        settings = replace(PUBLISHED, n_epochs=4, centroid_learning_rate=0.3, patience=patience)
+        settings = replace(PUBLISHED, n_epochs=4, centroid_learning_rate=2.0, patience=9)
         return train(
             data,
             matcher,
@@ -194,6 +194,8 @@ def test_a_hook_sees_what_a_run_that_ends_there_returns(with_held_out, problem):
     run_until(4)
     assert begun == [0, 1, 2, 3]
     whole = seen.copy()
+    if with_held_out:  # not always the last one
+        assert [result.best_epoch for result in whole] == [1, 2, 2, 2]
     for n_epochs, expected in enumerate(whole, start=1):
         seen.clear()
         result = run_until(n_epochs)
