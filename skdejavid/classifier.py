@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -33,6 +35,7 @@ from skdejavid.alignment import (
     resolve_device,
 )
 from skdejavid.barycenter import class_barycenters
+from skdejavid.callbacks import CallbackSupportMixin, FitTasks, teardown_after_fit
 from skdejavid.engine import Matcher, TrainingData, TrainingSettings
 from skdejavid.logits import distances_to_logits
 from skdejavid.persistence import Model, read_model, write_model
@@ -81,7 +84,11 @@ _PAPER_EPOCHS, _FEWEST_STEPS = 36, 600
 
 
 class DejaVidClassifier(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClassifierMixin,
+    BaseEstimator,
 ):
     """Nearest-centroid classifier of sequences under a learned, time-weighted alignment.
 
@@ -177,6 +184,13 @@ class DejaVidClassifier(
     transform_timesteps : bool, default=False
         Whether :meth:`transform` returns each distance in the parts that the time steps of the
         centroid add to it.
+
+    warm_start : bool, default=False
+        Whether :meth:`fit` of a fitted classifier goes on from its centroids and weights instead of
+        barycenters and `weight_init`. Classes, features, `differences` and `n_timesteps` must be
+        the same; "auto" keeps the latter two. What distances are divided by is kept as well, unless
+        `normalize` has changed. Schedule and optimizer start anew, and fitted attributes are those
+        of the last call.
 
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
         Where to compute. "cuda" is the first CUDA device. "auto" is the CPU in this version.
@@ -286,6 +300,7 @@ class DejaVidClassifier(
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "transform_timesteps": ["boolean"],
+        "warm_start": ["boolean"],
         "device": [str],
         "half_storage": ["boolean"],
         "n_jobs": [None, Integral],
@@ -317,6 +332,7 @@ class DejaVidClassifier(
         n_iter_no_change: int = 20,
         class_weight: ClassWeight = None,
         transform_timesteps: bool = False,
+        warm_start: bool = False,
         device: str = "auto",
         half_storage: bool = False,
         n_jobs: int | None = None,
@@ -344,6 +360,7 @@ class DejaVidClassifier(
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
         self.transform_timesteps = transform_timesteps
+        self.warm_start = warm_start
         self.device = device
         self.half_storage = half_storage
         self.n_jobs = n_jobs
@@ -401,7 +418,8 @@ class DejaVidClassifier(
         InvalidParameterError
             If a parameter is outside of its range (a ValueError).
         TypeError, ValueError
-            If `X`, `y` or `sample_weight` is not as described; the message says where.
+            If `X`, `y` or `sample_weight` is not as described; the message says where. Or if
+            `warm_start` and something differs from what was fitted.
         RuntimeError
             If `device` asks for CUDA and there is none, or the loss overflows in the first epoch.
             In a later one a ConvergenceWarning is given and the last good parameters are kept.
@@ -409,20 +427,23 @@ class DejaVidClassifier(
             If a CUDA device has no room for the parameters, or for a single sequence.
         """
         learner = copy.copy(self)  # what fails midway leaves this object as it was
-        learner._fit(X, y, sample_weight)
+        with teardown_after_fit(learner):
+            learner._fit(X, y, sample_weight)
         self.__dict__ = learner.__dict__
         return self
 
     def _fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
         self._validate_params()
         resolve_device(self.device)
-        sequences = check_sequences(X, estimator=self)
+        goes_on = self.warm_start and hasattr(self, "centroids_")
+        sequences = check_sequences(X, estimator=self, reset=not goes_on)
         require_no_overflow(sequences)
         targets = check_targets(y, sequences, type(self).__name__)
         # Of its second argument it takes no more than the number of samples.
         weight = _check_sample_weight(
             sample_weight, sequences.lengths, dtype=np.float64, ensure_non_negative=True
         )
+        tasks = FitTasks(self, X, y, sample_weight)
         weight = scaled_weights(weight)
         weight = scaled_weights(weight * class_weights(self.class_weight, targets, weight))
         kept = positive_weights(weight, targets)
@@ -430,22 +451,34 @@ class DejaVidClassifier(
             sequences, targets, weight = sequences[kept], targets[kept], weight[kept]
         classes, labels = np.unique(targets, return_inverse=True)
         self._warn_if_nothing_can_be_learned(len(classes))
-        lags = self._choose_lags(sequences)
+        if goes_on:
+            self._require_the_same(classes, sequences)
+        lags = check_lags(self.lags_, "lags_") if goes_on else self._choose_lags(sequences)
         if lags:
             sequences = with_differences(sequences, lags)
             require_no_overflow(sequences)
         data = TrainingData(sequences, labels, weight)
-        result = self._learn(data, check_random_state(self.random_state))
 
-        self.classes_ = classes
-        self.lags_ = lags
-        self.centroids_ = result.centroids
-        self.log_weights_ = result.log_weights
-        self.normalization_ = self.normalize
-        self.distance_scale_ = float(result.distance_scale)
-        self.history_ = result.history
-        self.n_iter_ = len(result.history["loss"])
-        self.best_iter_ = result.best_epoch
+        def attributes(result: TrainingResult) -> dict[str, Any]:
+            return self._fitted_attributes(classes, lags, result)
+
+        result = self._learn(data, classes, goes_on, tasks, attributes)
+        self.__dict__.update(attributes(result))
+
+    def _fitted_attributes(
+        self, classes: NDArray[Any], lags: tuple[int | float, ...], result: TrainingResult
+    ) -> dict[str, Any]:
+        return {
+            "classes_": classes,
+            "lags_": lags,
+            "centroids_": result.centroids,
+            "log_weights_": result.log_weights,
+            "normalization_": self.normalize,
+            "distance_scale_": float(result.distance_scale),
+            "history_": result.history,
+            "n_iter_": len(result.history["loss"]),
+            "best_iter_": result.best_epoch,
+        }
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Distance of each sequence to each class's centroid, whole or in parts.
@@ -680,6 +713,21 @@ class DejaVidClassifier(
             return _LAGS if n_numbers <= _MOST_NUMBERS_TO_DIFFER else ()
         return check_lags(self.differences, "differences")
 
+    def _require_the_same(self, classes: NDArray[Any], sequences: TSEArray) -> None:
+        """What a warm start goes on from must be what is asked for now; "auto" asks for that."""
+        pairs = [("classes", self.classes_.tolist(), classes.tolist())]
+        if self.n_timesteps != "auto":
+            n_timesteps = self._fitted_array("centroids_").shape[1]
+            pairs.append(("n_timesteps", n_timesteps, self.n_timesteps))
+        if not isinstance(self.differences, str):
+            pairs.append(("differences", self.lags_, self._choose_lags(sequences)))
+        for name, fitted, asked in pairs:
+            if fitted != asked:
+                raise ValueError(
+                    f"warm_start=True goes on with the same {name}: it was fitted with {fitted}, "
+                    f"got {asked}"
+                )
+
     def _with_differences(self, sequences: TSEArray) -> TSEArray:
         """The sequences as they are compared with the centroids."""
         lags = check_lags(self.lags_, "lags_")
@@ -694,19 +742,32 @@ class DejaVidClassifier(
                 stacklevel=4,  # the caller of fit
             )
 
-    def _learn(self, data: TrainingData, random_state: np.random.RandomState) -> TrainingResult:
+    def _learn(
+        self,
+        data: TrainingData,
+        classes: NDArray[Any],
+        goes_on: bool,
+        tasks: FitTasks,
+        attributes: Callable[[TrainingResult], dict[str, Any]],
+    ) -> TrainingResult:
+        """Learn, and tell callbacks which `attributes` a result would set."""
+        random_state = check_random_state(self.random_state)
         held_out = None
         if self.early_stopping:
-            data, held_out = self._hold_out(data, random_state)
+            data, held_out = self._hold_out(data, classes, random_state)
+        n_epochs = self._count_epochs(len(data.labels), data.labels.max() + 1)
+        tasks.begin(n_epochs)
         feature_scale = np.ones(data.sequences.n_features, dtype=data.sequences.frame_dtype)
         if self.standardize:
             feature_scale = standard_deviations(data.sequences, data.sample_weight)
-        n_timesteps = self._count_timesteps(data)
+        n_timesteps = self.centroids_.shape[1] if goes_on else self._count_timesteps(data)
         device = self._choose_device(data, n_timesteps)
-        centroids = self._barycenters(data, feature_scale, random_state, n_timesteps, device)
-        log_weights = np.zeros_like(centroids)
-        if self.weight_init == "random":
-            log_weights[...] = random_state.standard_normal(centroids.shape)
+        if goes_on:
+            centroids, log_weights = self._fitted_parameters(data, feature_scale)
+        else:
+            centroids, log_weights = self._initial_parameters(
+                data, feature_scale, random_state, n_timesteps, device
+            )
 
         settings = TrainingSettings(
             normalization=self.normalize,
@@ -718,29 +779,65 @@ class DejaVidClassifier(
             learning_rate=self.learning_rate,
             centroid_learning_rate=self.centroid_learning_rate or self.learning_rate / 3,
             batch_size=self.batch_size,
-            n_epochs=self._count_epochs(len(data.labels), len(centroids)),
+            n_epochs=n_epochs,
             n_threads=count_threads(self.n_jobs),
             patience=self.n_iter_no_change,
+            distance_scale=self._fitted_scale() if goes_on else None,
             device=device,
             half_storage=self.half_storage,
         )
         with tqdm(total=settings.n_epochs, desc="epochs", disable=not self.verbose) as bar:
 
-            def show(record: dict[str, float]) -> None:
+            def show(record: dict[str, float], result_so_far: Callable[[], TrainingResult]) -> bool:
                 bar.set_postfix(loss=f"{record['loss']:.4f}", accuracy=f"{record['accuracy']:.4f}")
                 bar.update()
+                return tasks.end_epoch(lambda: attributes(result_so_far()))
 
-            return train(
+            result = train(
                 data,
                 Matcher(centroids, log_weights, feature_scale),
                 settings,
                 random_state,
                 show,
                 held_out,
+                tasks.begin_epoch,
             )
+        tasks.end(lambda: attributes(result))
+        return result
+
+    def _initial_parameters(
+        self,
+        data: TrainingData,
+        feature_scale: NDArray[np.floating],
+        random_state: np.random.RandomState,
+        n_timesteps: int,
+        device: str,
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Centroids, and logarithms of weights in units of each feature's scale."""
+        centroids = self._barycenters(data, feature_scale, random_state, n_timesteps, device)
+        log_weights = np.zeros_like(centroids)
+        if self.weight_init == "random":
+            log_weights[...] = random_state.standard_normal(centroids.shape)
+        return centroids, log_weights
+
+    def _fitted_parameters(
+        self,
+        data: TrainingData,
+        feature_scale: NDArray[np.floating],
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Copies of the fitted ones, in the precision of the data and in the same units."""
+        names = "centroids_", "log_weights_"
+        centroids, log_weights = (
+            self._fitted_array(name).astype(data.sequences.frame_dtype) for name in names
+        )
+        return centroids, log_weights + np.log(feature_scale)
+
+    def _fitted_scale(self) -> float | None:
+        """What distances have been divided by; None if that has another meaning now."""
+        return self.distance_scale_ if self.normalization_ == self.normalize else None
 
     def _hold_out(
-        self, data: TrainingData, random_state: np.random.RandomState
+        self, data: TrainingData, classes: NDArray[Any], random_state: np.random.RandomState
     ) -> tuple[TrainingData, TrainingData]:
         """The data to learn from, and those that say when to stop."""
         split = StratifiedShuffleSplit(
@@ -750,6 +847,10 @@ class DejaVidClassifier(
             f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
             f"{len(data.labels)} sequences"
         )
+        counts = np.bincount(data.labels)
+        if counts.min() == 1:
+            label = classes[counts.argmin()].item()
+            raise ValueError(f"{problem}: class {label!r} has only one, which is needed to learn")
         try:
             ((learned, held_out),) = split.split(data.labels, data.labels)
         except ValueError as error:
@@ -766,6 +867,7 @@ class DejaVidClassifier(
         n_timesteps: int,
         device: str,
     ) -> NDArray[np.floating]:
+        _require_memory_for(n_timesteps, self.dba_max_iter, data)
         centroids = class_barycenters(
             data.sequences,
             data.labels,
@@ -803,3 +905,30 @@ class DejaVidClassifier(
             return int(self.n_epochs)
         steps_per_epoch = -(-n_samples // self.batch_size)
         return max(_PAPER_EPOCHS, -(-_FEWEST_STEPS // steps_per_epoch))
+
+
+def _require_memory_for(n_timesteps: int, dba_max_iter: int, data: TrainingData) -> None:
+    """Say so before anything is allocated if the machine's memory cannot hold what learning needs.
+
+    At least ten arrays of the size of the parameters, and a bit for each cell of one path, also of
+    those of barycenters, whose sequences are as long as the centroid.
+    """
+    n_classes, n_features = int(data.labels.max()) + 1, data.sequences.n_features
+    n_frames = int(data.sequences.lengths.max())
+    needed = 10 * n_classes * n_timesteps * n_features * data.sequences.frame_dtype.itemsize
+    needed += n_timesteps * (max(n_timesteps, n_frames) if dba_max_iter else n_frames) // 8
+    available = _memory_of_machine()
+    if needed > available:
+        raise ValueError(
+            f"n_timesteps={n_timesteps} needs at least {needed / 1e9:.3g} GB of memory for "
+            f"{n_classes} classes, {n_features} features and sequences of up to {n_frames} frames, "
+            f"this machine has {available / 1e9:.3g} GB: lower n_timesteps"
+        )
+
+
+def _memory_of_machine() -> float:
+    """In bytes; infinite where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf

@@ -136,10 +136,12 @@ class DeviceEngine:
             distances = self._problem(frames, self._parameters).distances(self._settings.diagonal)
             yield batch, distances.cpu().numpy()
 
-    def results(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    def results(
+        self, kept: Snapshot | None = None
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         centroids, weights = (
             np.ascontiguousarray(tensor[..., : self._n_features].cpu().numpy())
-            for tensor in self._parameters
+            for tensor in (self._parameters if kept is None else kept.parameters)
         )
         return centroids, weights
 

@@ -65,6 +65,7 @@ class TrainingSettings:
     n_epochs: int
     n_threads: int
     patience: int = 0  # epochs without a better loss on held-out data, only used with such
+    distance_scale: float | None = None  # of "global" normalization; None: measured at the start
     device: str = "cpu"  # or "cuda:N"
     half_storage: bool = False  # of sequences on a CUDA device
 
@@ -152,8 +153,10 @@ class Engine(Protocol):
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         """Indices of some sequences after the other, and their distances by the parameters."""
 
-    def results(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Centroids and weights."""
+    def results(
+        self, kept: Snapshot | None = None
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Centroids and weights as they are now, or were when a snapshot was taken."""
 
 
 class HostEngine:
@@ -219,8 +222,10 @@ class HostEngine:
             problem = self._align(data.sequences.view(batch), self._matcher.parameters)
             yield batch, problem.distances(self._settings.diagonal)
 
-    def results(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        return self._matcher.parameters
+    def results(
+        self, kept: Snapshot | None = None
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        return self._matcher.parameters if kept is None else kept.parameters
 
     def _align(
         self, sequences: SequenceView, parameters: tuple[NDArray[np.floating], NDArray[np.floating]]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
@@ -27,6 +28,8 @@ def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str)
             f"This {estimator_name} estimator requires y to be passed, but the target y is None."
         )
     targets = column_or_1d(y, warn=True)
+    if targets.dtype == object:
+        _require_labels(targets)
     assert_all_finite(targets, input_name="y")
     check_classification_targets(targets)
     if len(targets) != len(sequences):
@@ -40,6 +43,21 @@ def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str)
             f"[{len(sequences)}, {len(targets)}].{hint}"
         )
     return targets
+
+
+def _require_labels(targets: NDArray[np.object_]) -> None:
+    """Of objects, no NumPy function says which is missing, or which cannot be sorted."""
+    kinds: dict[type, int] = {}
+    for i, label in enumerate(targets):
+        if label is None or is_scalar_nan(label) or is_pandas_na(label):
+            raise ValueError(f"Input y contains NaN or another missing label: y[{i}] is {label!r}")
+        kinds.setdefault(str if isinstance(label, str) else type(label), i)
+    if str in kinds and len(kinds) > 1:
+        i, j = list(kinds.values())[:2]
+        raise TypeError(
+            f"The labels in y must be either all strings or all numbers: y[{i}] is {targets[i]!r}, "
+            f"y[{j}] is {targets[j]!r}"
+        )
 
 
 def class_weights(

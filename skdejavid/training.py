@@ -5,6 +5,7 @@ Knows the alignment, but no estimator: data and settings in, parameters out.
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from skdejavid.engine import (
 )
 from skdejavid.logits import cross_entropy, deviations
 
-__all__ = ["TrainingResult", "train"]
+__all__ = ["EpochHook", "TrainingResult", "train"]
 
 
 _JUDGED = ("validation_loss", "validation_accuracy")
@@ -44,13 +45,18 @@ class TrainingResult:
     best_epoch: int | None  # after which the parameters were these, from 1; None: the last one
 
 
+# Told of an epoch, with what would be returned if it were the last; says whether it shall be.
+EpochHook = Callable[[dict[str, float], Callable[[], TrainingResult]], bool]
+
+
 def train(
     data: TrainingData,
     matcher: Matcher,
     settings: TrainingSettings,
     random_state: np.random.RandomState,
-    on_epoch: Callable[[dict[str, float]], None] = lambda record: None,
+    on_epoch: EpochHook = lambda record, result_so_far: False,
     held_out: TrainingData | None = None,
+    before_epoch: Callable[[], None] = lambda: None,
 ) -> TrainingResult:
     """Learn with Adam and a cosine schedule (the paper's Sec. 4.2).
 
@@ -67,10 +73,14 @@ def train(
     random_state : RandomState
         Shuffles the batches.
     on_epoch : callable, optional
-        Called after every epoch with its mean loss, its accuracy and its learning rate.
+        Called after every epoch with its mean loss, its accuracy and its learning rate, and with a
+        function that copies what would be returned if it were the last. Learning ends if it says
+        True.
     held_out : TrainingData, optional
         Of these, loss and accuracy are measured after every epoch. The parameters of least loss are
         kept, and learning ends when there was none lower for ``settings.patience`` epochs.
+    before_epoch : callable, optional
+        Called before every epoch.
 
     Returns
     -------
@@ -90,8 +100,14 @@ def train(
     trainer = _Trainer(data, matcher, settings)
     best = None if held_out is None else _BestEpoch(trainer.engine.snapshot())
     records: list[dict[str, float]] = []
+
+    def result_so_far() -> TrainingResult:
+        parameters = trainer.engine.results(None if best is None else best.kept)
+        return _result(copy.deepcopy(parameters), trainer.scale, records, best)
+
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is seen in the loss
         for epoch in range(settings.n_epochs):
+            before_epoch()
             batches = _shuffled_batches(len(data.labels), settings.batch_size, random_state)
             record = trainer.train_epoch(epoch, batches)
             if record is None:
@@ -101,23 +117,33 @@ def train(
             if held_out is not None:
                 record |= trainer.judge(held_out)
             records.append(record)
-            on_epoch(record)
             if best is not None:
                 best.keep_if_lower(epoch + 1, record["validation_loss"])
-                if epoch + 1 >= best.epoch + settings.patience:
-                    break
+            is_asked_to_stop = on_epoch(record, result_so_far)
+            if is_asked_to_stop or (best and epoch + 1 >= best.epoch + settings.patience):
+                break
     if best is not None:
         best.restore()
-    centroids, weights = trainer.engine.results()
+    return _result(trainer.engine.results(), trainer.scale, records, best)
+
+
+def _result(
+    parameters: tuple[NDArray[np.floating], NDArray[np.floating]],
+    distance_scale: float,
+    records: list[dict[str, float]],
+    best: _BestEpoch | None,
+) -> TrainingResult:
+    """What was learned; takes over centroids and weights."""
+    centroids, weights = parameters
     # A weight may have become 0 by rounding.
     np.maximum(weights, np.finfo(weights.dtype).tiny, out=weights)
     return TrainingResult(
         centroids=centroids,
         log_weights=np.log(weights, out=weights),
-        distance_scale=trainer.scale,
+        distance_scale=distance_scale,
         history={
             name: np.array([record[name] for record in records])
-            for name in ("loss", "accuracy", "learning_rate", *(_JUDGED if held_out else ()))
+            for name in ("loss", "accuracy", "learning_rate", *(_JUDGED if best else ()))
         },
         best_epoch=None if best is None else best.epoch,
     )
@@ -140,8 +166,12 @@ class _Trainer:
     def __init__(self, data: TrainingData, matcher: Matcher, settings: TrainingSettings) -> None:
         self._data, self._settings = data, settings
         self.engine = _make_engine(data, matcher, settings)
-        is_global = settings.normalization == "global"
-        self.scale = settings.temperature * self._measure_scale() if is_global else 1.0
+        if settings.normalization != "global":
+            self.scale = 1.0
+        elif settings.distance_scale is not None:
+            self.scale = settings.distance_scale
+        else:
+            self.scale = settings.temperature * self._measure_scale()
         if settings.n_epochs > 0:
             self._frozen = self.engine.snapshot()
 
@@ -211,17 +241,17 @@ class _BestEpoch:
     """The parameters that had the least loss on held-out data."""
 
     def __init__(self, kept: Snapshot) -> None:
-        self._kept = kept
+        self.kept = kept
         self._loss = math.inf
         self.epoch = 0  # before the first
 
     def keep_if_lower(self, epoch: int, loss: float) -> None:
         if loss < self._loss:
             self.epoch, self._loss = epoch, loss
-            self._kept.take()
+            self.kept.take()
 
     def restore(self) -> None:
-        self._kept.restore()
+        self.kept.restore()
 
 
 def _shuffled_batches(

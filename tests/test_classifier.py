@@ -2,6 +2,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,14 @@ import pytest
 import reference
 from sklearn.base import clone
 from sklearn.exceptions import (
+    ConvergenceWarning,
     DataConversionWarning,
     InconsistentVersionWarning,
     NotFittedError,
 )
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
-from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
+from sklearn.utils._param_validation import InvalidParameterError
 
 from skdejavid import (
     DejaVidClassifier,
@@ -54,6 +57,7 @@ def test_defaults_reach_97_percent_on_japanese_vowels(japanese_vowels, seed):
     assert top_2 >= clf.score(X_test, y_test)
 
 
+@pytest.mark.fault(27)
 def test_two_classes_learn_by_default_and_not_as_published(gun_point):
     from sklearn.metrics import roc_auc_score
 
@@ -115,6 +119,7 @@ def test_two_classes_decide_by_one_number(orders):
     assert (clf.predict(X) == np.where(scores > 0, "late", "early")).all()
 
 
+@pytest.mark.fault(36)
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_tie_goes_to_the_first_class(order):
     clf = DejaVidClassifier(**QUICK).fit([np.zeros((3, 1)), np.ones((3, 1))], ["a", "b"][::order])
@@ -123,6 +128,7 @@ def test_a_tie_goes_to_the_first_class(order):
     assert clf.predict([np.ones((2, 1))]) == ["a"]
 
 
+@pytest.mark.fault(26)
 def test_one_class_is_predicted_with_certainty(orders):
     X, _ = orders
     clf = DejaVidClassifier(**QUICK).fit(X, ["only"] * len(X))
@@ -278,6 +284,7 @@ def test_the_units_of_the_features_do_not_matter(orders):
     np.testing.assert_allclose(other.transform(scaled), plain.transform(X), rtol=1e-5)
 
 
+@pytest.mark.fault(36)
 def test_constant_features_do_no_harm(orders):
     X, y = orders
     widened = [np.hstack([x, np.full((len(x), 1), 7.0)]) for x in X]
@@ -308,6 +315,7 @@ def test_large_data_are_compared_without_differences(orders, monkeypatch):
     assert DejaVidClassifier(**QUICK).fit(longer, [*y, y[0]], weight).lags_ == (1, 0.1)
 
 
+@pytest.mark.fault(33)
 def test_lags_that_are_no_spans_of_time_are_named(orders):
     with pytest.raises(ValueError, match=r"differences\[1\] must be an int of at least 1"):
         DejaVidClassifier(differences=(1, -1), **QUICK).fit(*orders)
@@ -337,6 +345,7 @@ def test_the_papers_parameters_can_be_asked_for():
         "n_iter_no_change": 20,
         "class_weight": None,
         "transform_timesteps": False,
+        "warm_start": False,
         "device": "auto",
         "half_storage": False,
         "n_jobs": None,
@@ -452,6 +461,7 @@ def test_nothing_is_learned_from_the_held_out_part(orders):
     assert not np.allclose(plain["validation_loss"], changed["validation_loss"])
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize(
     ("counts", "fraction"), [((2, 2, 2), 0.1), ((38, 2), 0.9), ((2, 38), 0.9), ((20, 16, 4), 0.9)]
 )
@@ -461,6 +471,96 @@ def test_too_few_sequences_to_hold_some_out_is_said(counts, fraction, rng):
     message = f"early_stopping cannot hold out validation_fraction={fraction} of {len(y)} sequences"
     with pytest.raises(ValueError, match=message):
         clf.fit(X, y)
+
+
+@pytest.mark.fault(29)
+def test_a_class_of_one_sequence_is_named_when_some_are_held_out(rng):
+    X, y = rng.standard_normal((10, 9, 1)), np.array(["a"] * 5 + ["b"] * 4 + ["c"])
+    with pytest.raises(ValueError, match="of 10 sequences: class 'c' has only one"):
+        DejaVidClassifier(early_stopping=True, **QUICK).fit(X, y)
+
+
+@pytest.mark.fault(28)
+def test_a_class_of_one_sequence_is_learned_and_folds_are_counted_by_scikit_learn(rng):
+    X = [rng.standard_normal((n_frames, 2)) for n_frames in range(3, 15)]
+    y = ["often"] * 11 + ["once"]
+    clf = DejaVidClassifier(**QUICK | {"n_epochs": 20}).fit(X, y)
+    assert clf.predict(X).tolist() == y
+    with pytest.raises(ValueError, match="n_splits=5 cannot be greater than the number of members"):
+        cross_val_score(DejaVidClassifier(**QUICK), X, np.arange(12), cv=5)
+
+
+@pytest.mark.fault(34)
+@pytest.mark.parametrize("n_timesteps", [10**7, 10**9, 2**31, 2**62])
+def test_absurdly_many_time_steps_are_refused_before_anything_is_allocated(n_timesteps, orders):
+    X, y = orders
+    clf = DejaVidClassifier(n_timesteps=n_timesteps)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"n_timesteps={n_timesteps} needs at least .* GB"):
+            clf.fit(X, y)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.fault(34)
+@pytest.mark.parametrize(("dba_max_iter", "n_gigabytes"), [(100, 12500), (0, 9.6)])
+def test_the_memory_that_time_steps_need_is_said(dba_max_iter, n_gigabytes, monkeypatch):
+    """10 arrays of 2 x 1e7 x 6 float64 numbers, and a bit for each of 1e7 x 1e7 cells of a path."""
+    monkeypatch.setattr(classifier, "_memory_of_machine", lambda: 2.0**33)
+    X = np.random.default_rng(0).standard_normal((4, 5, 2))
+    clf = DejaVidClassifier(n_timesteps=10**7, dba_max_iter=dba_max_iter)
+    message = "for 2 classes, 6 features and sequences of up to 5 frames, this machine has 8.59 GB"
+    with pytest.raises(ValueError, match=message) as error:
+        clf.fit(X, [0, 1, 0, 1])
+    said = float(str(error.value).split("at least ")[1].split(" GB")[0])
+    assert said == pytest.approx(n_gigabytes, rel=0.01)
+
+
+@pytest.mark.fault(34)
+def test_a_sequence_may_be_absurdly_long(rng):
+    long = np.broadcast_to(np.float32(1.0), (10**6, 1))
+    X = [long, np.zeros((5, 1), np.float32), long + np.float32(1.0), np.zeros((9, 1), np.float32)]
+    clf = DejaVidClassifier(differences=None, **QUICK).fit(X, [1, 0, 1, 0])
+    assert clf.predict(X).tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize("differences", [None, "auto"])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_sequences_that_are_all_the_same_give_finite_ties(differences, standardize):
+    clf = DejaVidClassifier(differences=differences, standardize=standardize, **QUICK)
+    clf.fit([np.ones((4, 2))] * 6, ["b", "a", "c"] * 2)
+    assert np.isfinite(clf.centroids_).all()
+    assert np.isfinite(clf.transform([np.ones((7, 2))])).all()
+    clf.centroids_[:] = clf.centroids_[:1]
+    clf.log_weights_[:] = clf.log_weights_[:1]
+    assert clf.predict([np.ones((7, 2))]).tolist() == ["a"]
+    np.testing.assert_allclose(clf.predict_proba([np.zeros((3, 2))]), 1 / 3)
+
+
+@pytest.mark.fault(39)
+def test_reaching_the_last_epoch_is_no_reason_to_warn(orders):
+    """No tolerance was asked for; any warning is an error here."""
+    clf = DejaVidClassifier(**QUICK | {"n_epochs": 1}).fit(*orders)
+    assert clf.n_iter_ == 1
+    stopping = DejaVidClassifier(early_stopping=True, **QUICK | {"n_epochs": 1}).fit(*orders)
+    assert (stopping.n_iter_, stopping.best_iter_) == (1, 1)
+
+
+@pytest.mark.fault(38)
+def test_divergence_keeps_the_last_good_parameters_and_warns(orders):
+    """Of one batch an epoch; after the second step distances are about 1e30 x exp(80)."""
+    settings = {"batch_size": 90, "learning_rate": 40.0, "centroid_learning_rate": 1e30}
+    message = r"overflow in epoch 2, .*: lower learning_rate \(now 40.0\)"
+    with pytest.warns(ConvergenceWarning, match=message):
+        clf = DejaVidClassifier(**QUICK | settings).fit(*orders)
+    assert clf.n_iter_ == 1
+    assert np.isfinite(clf.transform(orders[0])).all()
+    message = r"overflow in epoch 1: lower learning_rate \(now 1e\+30\)"
+    with pytest.raises(RuntimeError, match=message):
+        DejaVidClassifier(**QUICK | settings | {"learning_rate": 1e30}).fit(*orders)
 
 
 def test_parts_of_distances_add_up_to_them(fitted, orders):
@@ -476,6 +576,7 @@ def test_parts_of_distances_add_up_to_them(fitted, orders):
     np.testing.assert_array_equal(in_parts.predict_proba(X), fitted.predict_proba(X))
 
 
+@pytest.mark.fault(31)
 def test_a_class_without_weight_is_left_out_with_a_warning(orders):
     X, y = orders
     with pytest.warns(UserWarning, match=r"all samples of class .*4.* have zero weight"):
@@ -483,6 +584,7 @@ def test_a_class_without_weight_is_left_out_with_a_warning(orders):
     assert clf.classes_.tolist() == [0, 1, 2, 3, 5]
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize(
     ("sample_weight", "message"),
     [
@@ -497,6 +599,7 @@ def test_bad_sample_weights_are_refused(sample_weight, message, orders):
         DejaVidClassifier(**QUICK).fit(*orders, sample_weight=sample_weight)
 
 
+@pytest.mark.fault(21, 22, 23, 24, 25)
 @pytest.mark.parametrize(
     ("y", "message"),
     [
@@ -512,6 +615,7 @@ def test_bad_targets_are_refused(y, message, orders):
         DejaVidClassifier(**QUICK).fit(orders[0], y)
 
 
+@pytest.mark.fault(24)
 def test_a_column_of_targets_is_read_with_a_warning(orders):
     X, y = orders
     with pytest.warns(DataConversionWarning):
@@ -524,30 +628,55 @@ def test_one_bare_sequence_taken_for_many_gets_a_hint():
         DejaVidClassifier().fit(np.zeros((9, 3)), [1])
 
 
-@pytest.mark.parametrize(
-    ("parameter", "value"),
-    [
-        ("n_timesteps", 0),
-        ("n_timesteps", "long"),
-        ("differences", "none"),
-        ("weight_init", "zeros"),
-        ("path_refresh", "never"),
-        ("normalize", "auto"),
-        ("dba_samples", 0),
-        ("dba_max_iter", -1),
-        ("learning_rate", 0.0),
-        ("centroid_learning_rate", -1.0),
-        ("batch_size", 0),
-        ("n_epochs", 0),
-        ("n_epochs", 1.5),
-        ("diagonal", "yes"),
-        ("device", None),
-    ],
-)
+BAD_PARAMETERS = [
+    ("n_timesteps", 0),
+    ("n_timesteps", "long"),
+    ("differences", "none"),
+    ("weight_init", "zeros"),
+    ("path_refresh", "never"),
+    ("normalize", "auto"),
+    ("dba_samples", 0),
+    ("dba_max_iter", -1),
+    ("learning_rate", 0.0),
+    ("centroid_learning_rate", -1.0),
+    ("batch_size", 0),
+    ("n_epochs", 0),
+    ("n_epochs", 1.5),
+    ("diagonal", "yes"),
+    ("device", None),
+    ("learn_weights", 2),
+    ("learn_centroids", "no"),
+    ("temperature", 0),
+    ("standardize", "auto"),
+    ("early_stopping", "yes"),
+    ("validation_fraction", 1.0),
+    ("n_iter_no_change", 0),
+    ("class_weight", "even"),
+    ("class_weight", [1, 2]),
+    ("transform_timesteps", None),
+    ("warm_start", "yes"),
+    ("n_jobs", "all"),
+    ("random_state", "zero"),
+    ("verbose", -1),
+]
+
+
+@pytest.mark.fault(33)
+def test_every_parameter_has_a_bad_value_here():
+    assert {name for name, _ in BAD_PARAMETERS} == set(DejaVidClassifier().get_params())
+
+
+@pytest.mark.fault(32, 33)
+@pytest.mark.parametrize(("parameter", "value"), BAD_PARAMETERS)
 def test_parameters_are_checked_when_fitting_and_not_before(parameter, value, orders):
     clf = DejaVidClassifier(**{parameter: value})
-    with pytest.raises(ValueError, match=f"The '{parameter}' parameter of DejaVidClassifier must"):
+    with pytest.raises(InvalidParameterError) as error:
         clf.fit(*orders)
+    said = str(error.value)
+    assert said.startswith(f"The '{parameter}' parameter of DejaVidClassifier must be ")
+    assert said.endswith(f" Got {value!r} instead.")
+    with pytest.raises(InvalidParameterError, match=f"The '{parameter}' parameter"):
+        DejaVidClassifier().set_params(**{parameter: value}).fit(*orders)
 
 
 def test_cuda_that_is_not_there_is_an_error(orders):
@@ -555,6 +684,7 @@ def test_cuda_that_is_not_there_is_an_error(orders):
         DejaVidClassifier(device="cuda", **QUICK).fit(*orders)
 
 
+@pytest.mark.fault(40)
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function", "transform"])
 def test_predicting_needs_fitting_first(method, orders):
     with pytest.raises(NotFittedError, match="DejaVidClassifier"):
@@ -570,6 +700,7 @@ def test_edited_attributes_cannot_lead_out_of_bounds(attribute, part, fitted, or
         clf.predict(orders[0])
 
 
+@pytest.mark.fault(41)
 def test_a_fit_that_fails_changes_nothing(orders):
     X, y = orders
     clf = DejaVidClassifier(**QUICK).fit(X, y)
@@ -582,6 +713,7 @@ def test_a_fit_that_fails_changes_nothing(orders):
     assert clf.predict(X).shape == y.shape
 
 
+@pytest.mark.fault(41)
 def test_a_first_fit_that_fails_leaves_it_unfitted(orders):
     X, y = orders
     clf = DejaVidClassifier(**QUICK | {"learning_rate": 1e6})
@@ -645,6 +777,7 @@ def test_progress_is_shown_only_when_asked_for(orders, capsys):
     assert "loss=" in shown
 
 
+@pytest.mark.fault(27, 31)
 def test_warnings_point_to_the_line_that_fits(orders):
     X, y = orders
     with pytest.warns(UserWarning, match="zero weight") as caught:
@@ -670,6 +803,7 @@ def test_the_unit_of_sample_weights_does_not_matter(unit, orders):
     np.testing.assert_allclose(weighted.transform(X), plain.transform(X), rtol=1e-6)
 
 
+@pytest.mark.fault(37)
 def test_values_that_overflow_are_named_when_fitting_and_predicting(fitted, orders):
     X, y = list(orders[0]), orders[1]
     X[7] = X[7].astype(np.float64) * 1e200
@@ -696,6 +830,7 @@ def test_an_edited_attribute_is_named(attribute, value, fitted, orders):
         clf.predict_proba(orders[0])
 
 
+@pytest.mark.fault(33)
 def test_parameters_set_after_fitting_are_checked_as_well(fitted, orders):
     clf = copy.copy(fitted).set_params(diagonal="no")
     with pytest.raises(ValueError, match="The 'diagonal' parameter of DejaVidClassifier must"):
@@ -713,3 +848,89 @@ def test_pickles_of_another_version_warn(orders):
     for named, told in (({"_skdejavid_version": "0.0.1"}, "0.0.1"), ({}, "unknown")):
         with pytest.warns(InconsistentVersionWarning, match=f"version {told} of skdejavid"):
             DejaVidClassifier().__setstate__(state | named)
+
+
+WARM = QUICK | {"warm_start": True}
+
+
+def test_a_warm_start_goes_on_where_the_fit_ended(orders):
+    X, y = orders
+    clf = DejaVidClassifier(**WARM).fit(X, y)
+    cold = DejaVidClassifier(**QUICK).fit(X, y)
+    np.testing.assert_array_equal(clf.centroids_, cold.centroids_)
+    before = clf.centroids_.copy(), clf.log_weights_.copy(), clf.distance_scale_
+    clf.set_params(learn_weights=False, learn_centroids=False).fit(X, y)  # goes on without a step
+    np.testing.assert_array_equal(clf.centroids_, before[0])
+    np.testing.assert_allclose(clf.log_weights_, before[1], rtol=0, atol=1e-6)
+    assert clf.distance_scale_ == before[2]
+    clf.set_params(learn_weights=True, learn_centroids=True, n_epochs=2, batch_size=90).fit(X, y)
+    loss = log_loss(y, cold.predict_proba(X))
+    assert clf.history_["loss"][0] == pytest.approx(loss, rel=1e-5)  # before its only batch
+    assert clf.n_iter_ == 2
+    cold.fit(X, y)
+    np.testing.assert_array_equal(cold.centroids_, before[0])
+
+
+def test_a_warm_start_reads_the_fitted_attributes_and_leaves_the_old_arrays(orders):
+    X, y = orders
+    clf = DejaVidClassifier(**WARM).fit(X, y)
+    old = clf.centroids_
+    values = old.copy()
+    clf.fit(X, y)
+    np.testing.assert_array_equal(old, values)
+    assert not np.array_equal(clf.centroids_, values)
+    clf.log_weights_ = clf.log_weights_[:, :, :2]
+    with pytest.raises(ValueError, match=r"shape|features"):
+        clf.fit(X, y)
+
+
+def test_a_warm_start_learns_from_other_data_in_their_precision(orders):
+    X, y = orders
+    clf = DejaVidClassifier(**WARM).fit(X[:60], y[:60])
+    lags, n_timesteps = clf.lags_, clf.centroids_.shape[1]
+    clf.fit(X[30:].astype(np.float64), y[30:])
+    assert clf.centroids_.dtype == np.float64
+    assert (clf.lags_, clf.centroids_.shape[1]) == (lags, n_timesteps)
+
+
+def test_automatic_choices_stay_in_a_warm_start(orders):
+    X, y = orders
+    clf = DejaVidClassifier(n_epochs=1, warm_start=True, random_state=0).fit(X, y)
+    n_timesteps = clf.centroids_.shape[1]
+    clf.fit([np.repeat(x, 3, axis=0) for x in X], y)
+    assert clf.centroids_.shape[1] == n_timesteps
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_timesteps": 5}, "same n_timesteps: it was fitted with 4, got 5"),
+        ({"differences": [2]}, r"same differences: it was fitted with \(1, 0.1\), got \(2,\)"),
+        ({"differences": None}, r"same differences: it was fitted with \(1, 0.1\), got \(\)"),
+    ],
+)
+def test_a_warm_start_with_other_parameters_is_refused(change, message, orders):
+    clf = DejaVidClassifier(**WARM).fit(*orders).set_params(**change)
+    with pytest.raises(ValueError, match=message):
+        clf.fit(*orders)
+
+
+def test_a_warm_start_with_other_classes_or_features_is_refused(orders):
+    X, y = orders
+    clf = DejaVidClassifier(**WARM).fit(X, y)
+    with pytest.raises(ValueError, match=r"same classes: .* \[0, 1, 2, 3, 4, 5\], got \[0, 1\]"):
+        clf.fit(X[y < 2], y[y < 2])
+    with pytest.raises(ValueError, match="X has 12 features, but DejaVidClassifier is expecting 6"):
+        clf.fit([np.hstack([x, x]) for x in X], y)
+    assert clf.n_features_in_ == 6
+    with pytest.raises(ValueError, match="The 'warm_start' parameter"):
+        clf.set_params(warm_start="yes").fit(X, y)
+
+
+def test_a_warm_start_under_another_normalization_measures_anew(orders):
+    X, y = orders
+    clf = DejaVidClassifier(**WARM).fit(X, y)
+    scale = clf.distance_scale_
+    assert clf.set_params(normalize="layer").fit(X, y).distance_scale_ == 1.0
+    again = clf.set_params(normalize="global").fit(X, y).distance_scale_
+    assert again not in (scale, 1.0)

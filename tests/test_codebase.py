@@ -23,6 +23,7 @@ MODULES = {
 
 # docs/developer_guide.md draws this.
 MAY_IMPORT = {
+    "callbacks": set(),
     "optional": set(),
     "reading": set(),
     "sequences": {"reading"},
@@ -44,6 +45,7 @@ MAY_IMPORT = {
         "alignment",
         "barycenter",
         "engine",
+        "callbacks",
         "logits",
         "persistence",
         "preprocessing",
@@ -52,6 +54,7 @@ MAY_IMPORT = {
         "targets",
         "training",
     },
+    "inspection": {"sequences"},
     "plotting": {"alignment", "classifier", "optional", "reading", "sequences"},
     "datasets": {"optional", "reading", "sequences"},
     "durable": set(),

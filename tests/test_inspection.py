@@ -1,0 +1,188 @@
+"""What the importances say of data in which it is known what matters."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import make_scorer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skdejavid import DejaVidClassifier, Framewise, TSEArray
+from skdejavid.inspection import permutation_importance
+
+QUICK = {"n_epochs": 10, "n_timesteps": 6, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def bump():
+    """Noise of 3 features; in half of the sequences feature 1 is high in its third quarter."""
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    X = [rng.standard_normal((n_frames, 3)) for n_frames in rng.integers(12, 30, size=60)]
+    for x, label in zip(X, y, strict=True):
+        time = (np.arange(len(x)) + 0.5) / len(x)
+        x[(time > 0.5) & (time < 0.75), 1] += 8 * label
+    return TSEArray(X), y
+
+
+@pytest.fixture(scope="module")
+def fitted(bump):
+    return DejaVidClassifier(**QUICK).fit(*bump)
+
+
+def test_the_one_feature_that_matters_is_found(fitted, bump):
+    result = permutation_importance(fitted, *bump, random_state=0)
+    assert result.importances.shape == (3, 5)
+    assert result.importances_mean[1] > 0.3
+    assert np.abs(result.importances_mean[[0, 2]]).max() <= 0.02
+    np.testing.assert_array_equal(result.importances_mean, result.importances.mean(axis=1))
+    np.testing.assert_array_equal(result.importances_std, result.importances.std(axis=1))
+
+
+def test_the_one_part_of_time_that_matters_is_found(fitted, bump):
+    result = permutation_importance(fitted, *bump, over="time", n_parts=4, random_state=0)
+    assert result.importances.shape == (4, 5)
+    assert result.importances_mean[2] > 0.3
+    assert np.abs(result.importances_mean[[0, 1, 3]]).max() <= 0.05
+
+
+def test_groups_are_permuted_together(fitted, bump):
+    single = permutation_importance(fitted, *bump, random_state=0)
+    grouped = permutation_importance(fitted, *bump, groups=[[0, 2], [1]], random_state=0)
+    np.testing.assert_array_equal(grouped.importances[1], single.importances[1])
+    assert np.abs(grouped.importances_mean[0]) <= 0.05
+    everything = permutation_importance(fitted, *bump, groups=[[0, 1, 2]], random_state=0)
+    all_of_time = permutation_importance(fitted, *bump, over="time", n_parts=1, random_state=0)
+    np.testing.assert_array_equal(everything.importances, all_of_time.importances)
+
+
+@pytest.mark.parametrize("container", [list, np.asarray, TSEArray])
+def test_neither_container_nor_jobs_change_a_number(container, fitted, bump):
+    X, y = bump
+    expected = permutation_importance(fitted, X, y, n_repeats=2, random_state=3).importances
+    for n_jobs in (1, 2):
+        result = permutation_importance(
+            fitted, container(X), y, n_repeats=2, random_state=3, n_jobs=n_jobs
+        )
+        np.testing.assert_array_equal(result.importances, expected)
+
+
+def test_a_pipeline_is_an_estimator_like_any_other(bump):
+    X, y = bump
+    pipeline = make_pipeline(Framewise(StandardScaler()), DejaVidClassifier(**QUICK)).fit(X, y)
+    importances = permutation_importance(pipeline, X, y, random_state=0).importances_mean
+    assert importances.argmax() == 1
+
+
+def test_the_score_is_the_one_asked_for_with_its_weights(fitted, bump):
+    X, y = bump
+    settings = {"n_repeats": 2, "random_state": 0}
+    accuracy = permutation_importance(fitted, X, y, **settings)
+    named = permutation_importance(fitted, X, y, scoring="accuracy", **settings)
+    np.testing.assert_array_equal(accuracy.importances, named.importances)
+    doubled = make_scorer(lambda y, predicted: 2 * np.mean(y == predicted))
+    twice = permutation_importance(fitted, X, y, scoring=doubled, **settings)
+    np.testing.assert_allclose(twice.importances, 2 * accuracy.importances, atol=1e-15)
+    first = permutation_importance(fitted, X, y, sample_weight=np.arange(60) == 0, **settings)
+    assert set(np.abs(first.importances).ravel()) <= {0.0, 1.0}
+
+
+class Recording:
+    """An estimator that keeps what it is asked to score, and scores nothing."""
+
+    def __init__(self):
+        self.asked = []
+
+    def fit(self, X, y=None):
+        return self
+
+    def score(self, X, y=None):
+        self.asked.append(X)
+        return 0.0
+
+
+def exchanged(X, **settings):
+    """What the estimator sees: permuted sequences, one after the other, and at last the data."""
+    recording = Recording()
+    permutation_importance(recording, X, None, n_repeats=1, **settings)
+    *permuted, plain = recording.asked
+    np.testing.assert_array_equal(plain.values, TSEArray(X).values)
+    return permuted
+
+
+RAGGED = st.lists(st.integers(1, 9), min_size=1, max_size=6)
+
+
+@given(lengths=RAGGED, seed=st.integers(0, 99))
+def test_a_course_is_taken_from_the_moments_of_another_sequence(lengths, seed):
+    """Every value says where it comes from; nothing else of a sequence changes."""
+    X = TSEArray(
+        [
+            np.stack([np.full(n, 100.0 * i), 100.0 * i + np.arange(n)], axis=1)
+            for i, n in enumerate(lengths)
+        ]
+    )
+    donors = np.random.RandomState(seed).permutation(len(lengths))
+    permuted = exchanged(X, random_state=seed)[1]
+    assert permuted.lengths.tolist() == lengths
+    for x, before, donor in zip(permuted, X, donors, strict=True):
+        np.testing.assert_array_equal(x[:, 0], before[:, 0])
+        expected = [
+            100 * donor + (2 * j + 1) * lengths[donor] // (2 * len(x)) for j in range(len(x))
+        ]
+        assert x[:, 1].tolist() == expected
+
+
+@given(lengths=RAGGED, n_parts=st.integers(1, 12), seed=st.integers(0, 99))
+def test_the_parts_of_time_cover_every_frame_once(lengths, n_parts, seed):
+    X = TSEArray([np.full((n, 1), float(i)) for i, n in enumerate(lengths)])
+    donors = np.random.RandomState(seed).permutation(len(lengths))
+    permuted = exchanged(X, over="time", n_parts=n_parts, random_state=seed)
+    assert len(permuted) == n_parts
+    for i, donor in enumerate(donors):
+        n_taken = sum((part[i] == donor).ravel().astype(int) for part in permuted)
+        assert (n_taken == (n_parts if donor == i else 1)).all()
+
+
+def test_a_frame_belongs_to_the_part_that_its_middle_lies_in():
+    X = TSEArray([np.zeros((3, 1)), np.ones((3, 1))])
+    seed = next(s for s in range(99) if np.random.RandomState(s).permutation(2)[0])
+    first, second = exchanged(X, over="time", n_parts=2, random_state=seed)
+    assert first[0].ravel().tolist() == [1, 0, 0]
+    assert second[0].ravel().tolist() == [0, 1, 1]
+
+
+def test_spans_stay_with_their_sequences_and_data_are_left_as_they_were(rng):
+    X = TSEArray.from_packed(rng.standard_normal((5, 2)), [0, 2, 5], np.arange(10.0).reshape(5, 2))
+    before = X.values.copy()
+    X.values.flags.writeable = False
+    for permuted in exchanged(X[[1, 0]], random_state=0):
+        np.testing.assert_array_equal(permuted.spans, X[[1, 0]].spans)
+    np.testing.assert_array_equal(X.values, before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"over": "frames"}, "The 'over' parameter of permutation_importance must"),
+        ({"n_parts": 0}, "The 'n_parts' parameter"),
+        ({"n_repeats": 0}, "The 'n_repeats' parameter"),
+        ({"scoring": "best"}, "The 'scoring' parameter"),
+        ({"groups": [[0], [1, 3]]}, r"groups\[1\] must be of features 0 to 2, got \[1, 3\]"),
+        ({"groups": [[-1]]}, r"groups\[0\] must be of features 0 to 2"),
+        ({"groups": [[0.5]]}, r"groups\[0\] must be a sequence of feature numbers"),
+        ({"groups": [[0], []]}, r"groups\[1\] must be a sequence of feature numbers"),
+        ({"groups": [0, 1]}, r"groups\[0\] must be a sequence of feature numbers"),
+        ({"groups": [[0]], "over": "time"}, "over must be 'features', got 'time'"),
+        ({"sample_weight": np.ones(3)}, r"sample_weight.shape == \(3,\), expected \(60,\)"),
+    ],
+)
+def test_bad_requests_are_named(settings, message, fitted, bump):
+    with pytest.raises(ValueError, match=message):
+        permutation_importance(fitted, *bump, **settings)
+
+
+def test_other_numbers_of_targets_are_refused(fitted, bump):
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[60, 59\]"):
+        permutation_importance(fitted, bump[0], bump[1][1:])
