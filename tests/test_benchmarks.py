@@ -293,6 +293,11 @@ def test_each_step_of_the_check_of_a_card_is_told_whatever_came_before(
     assert "nvcc said no\n-- build FAILED" in printed
     assert "7 passed\n-- tests passed" in printed
     assert gpu_check.main(["--only", "tests"]) == 0
+    monkeypatch.setitem(gpu_check.STEPS, "agreement", lambda arguments: json.loads("no JSON"))
+    assert gpu_check.main(["--only", "agreement,tests"]) == 1
+    printed = capsys.readouterr().out
+    assert "JSONDecodeError" in printed
+    assert "7 passed\n-- tests passed" in printed
 
 
 def test_steps_of_that_check_are_named(gpu_check, capsys):
@@ -322,24 +327,81 @@ def test_a_command_that_fails_or_takes_too_long_is_a_failed_step(gpu_check):
         gpu_check.run([sys.executable, "-c", "import time; time.sleep(60)"], 0.2)
 
 
+def test_warnings_are_no_part_of_what_a_command_prints(gpu_check):
+    program = "import warnings; print('[1]'); warnings.warn('old')"
+    assert gpu_check.run([sys.executable, "-c", program], 60) == "[1]\n"
+
+
+def test_tests_of_a_card_that_are_skipped_are_a_failed_step(gpu_check, monkeypatch):
+    printed = "7 passed in 1 s"
+    monkeypatch.setattr(gpu_check, "python", lambda *arguments, seconds: printed)
+    arguments = SimpleNamespace(seconds=1)
+    assert gpu_check.tests(arguments) == {"card": printed, "core": printed}
+    printed = "7 passed, 1 skipped in 1 s"
+    with pytest.raises(gpu_check.StepError, match="card was not used: 7 passed, 1 skipped"):
+        gpu_check.tests(arguments)
+
+
+def test_every_file_with_tests_of_a_card_is_run_there(gpu_check):
+    command = [sys.executable, "-P", "-m", "pytest", "--collect-only", "-q", "-m", "gpu", "tests"]
+    collected = gpu_check.run([*command, "-p", "no:cacheprovider"], 300)
+    assert set(re.findall(r"(\w+)\.py::", collected)) == set(gpu_check.ON_CARD)
+
+
+def test_a_sanitizer_that_stops_early_is_a_failed_step(gpu_check, monkeypatch):
+    printed = "done\n========= ERROR SUMMARY: 0 errors"
+    monkeypatch.setattr(gpu_check.shutil, "which", lambda name: name)
+    monkeypatch.setattr(gpu_check, "run", lambda *arguments, **environment: printed)
+    arguments = SimpleNamespace(seconds=1)
+    assert gpu_check.sanitizer(arguments)["memcheck"] == "ERROR SUMMARY: 0 errors"
+    printed = "========= ERROR SUMMARY: 0 errors"
+    with pytest.raises(gpu_check.StepError, match="memcheck did not come to its end"):
+        gpu_check.sanitizer(arguments)
+
+
+def test_single_data_sets_of_the_benchmarks_can_be_chosen(gpu_check, monkeypatch):
+    seen = []
+    monkeypatch.setattr(gpu_check, "python", lambda *a, seconds: seen.extend(a[1:]) or "{}")
+    gpu_check.benchmarks(gpu_check.parse(["--case", "HMDB51", "--case", "Kinetics-400"]))
+    assert seen == ["--case", "HMDB51", "--case", "Kinetics-400"]
+
+
 def test_results_of_a_card_are_written_under_its_name(gpu_check, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_check, "RESULTS", tmp_path)
-    record = {"benchmarks": {"result": {"card": "NVIDIA H100 80GB HBM3"}}}
+    card = "NVIDIA H100 80GB HBM3"
+    record = {"commit": "1", "tests": 1, "benchmarks": {"result": {"card": card, "HMDB51": 1}}}
     path = gpu_check.write(record)
     assert path.name == "nvidia-h100-80gb-hbm3.json"
     assert json.loads(path.read_text()) == record
+    later = {"commit": "1", "benchmarks": {"result": {"card": card, "Kinetics-400": 2}}}
+    written = json.loads(gpu_check.write(later).read_text())
+    assert written["tests"] == 1
+    assert written["benchmarks"]["result"] == {"card": card, "HMDB51": 1, "Kinetics-400": 2}
+    of_other_sources = {"commit": "2", "benchmarks": {"result": {"card": card}}}
+    assert json.loads(gpu_check.write(of_other_sources).read_text()) == of_other_sources
 
 
-def test_the_programs_that_check_a_card_compile_and_run_where_they_can(gpu_check, monkeypatch):
+def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
     """On the CPU, in place of the card."""
-    for program in (gpu_check.SANITIZED, gpu_check.AGREEMENT):
-        compile(program, "program", "exec")
     program = gpu_check.AGREEMENT.replace('"cuda"', '"cpu:again"').replace(
         "device=device", "device=device.partition(':')[0], n_epochs=1"
     )
-    printed = gpu_check.run([sys.executable, "-c", program, ""], 300)
-    accuracies = json.loads(printed.strip().splitlines()[-1])
-    assert accuracies["cpu"] == accuracies["cpu:again"] > 0.3
+    values, offsets = np.random.default_rng(0).standard_normal((60, 3)), np.arange(0, 61, 5)
+    part = {"values": values, "offsets": offsets, "y": np.arange(12) % 2}
+    vowels = {f"{name}_{k}": array for k in ("train", "test") for name, array in part.items()}
+    np.savez(tmp_path / "vowels.npz", **vowels)
+    without_aeon = program.replace('"aeon"', '"no_such_module"')
+    for source, path, data in (
+        (program, "", "JapaneseVowels"),
+        (program, str(tmp_path / "vowels.npz"), "JapaneseVowels"),
+        (without_aeon, "", "generated sequences: there is neither --vowels nor aeon"),
+    ):
+        told = json.loads(gpu_check.run([sys.executable, "-c", source, path], 300))
+        assert told["data"] == data
+        assert told["cpu"] == told["cpu:again"] > 0.3
+    program = gpu_check.SANITIZED.replace('"cuda"', '"cpu"').replace(".cuda()", "")
+    program = program.replace("torch.cuda.synchronize()", "")
+    assert gpu_check.run([sys.executable, "-c", program], 300) == "done\n"
 
 
 def test_the_speed_of_a_card_is_measured_of_what_training_uses(emulated_cuda, monkeypatch):
