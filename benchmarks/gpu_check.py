@@ -27,6 +27,9 @@ NEEDED = ("pybind11", "scikit_build_core", "torch", "numpy", "scipy", "sklearn",
           "pytest")  # fmt: skip
 TOOLS = ("memcheck", "racecheck", "initcheck")
 
+# Torch's own kernels, and questions that it asks the driver in vain, are not judged here.
+OWN_KERNELS = ("--kernel-name", "kns=skdejavid", "--report-api-errors", "no")
+
 # The package shows progress with tqdm where it is asked to, which nothing here does.
 STAND_IN_FOR_TQDM = '''"""Stands in for tqdm on a machine without it: shows nothing."""
 
@@ -87,10 +90,10 @@ def run(command, seconds, **environment):
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise StepError(f"{command[0]} took longer than {seconds:.0f} s") from error
-    printed = done.stdout + done.stderr
     if done.returncode != 0:
+        printed = done.stdout + done.stderr
         raise StepError(f"{' '.join(map(str, command[:4]))} ...\n{printed[-6000:]}")
-    return printed
+    return done.stdout
 
 
 def python(*arguments, seconds):
@@ -135,7 +138,8 @@ def build(arguments):
     if importlib.util.find_spec("tqdm") is None:
         (TARGET / "tqdm.py").write_text(STAND_IN_FOR_TQDM)
     printed = python("-c", "import skdejavid; skdejavid.show_versions()", seconds=arguments.seconds)
-    if "usable" not in printed or "not usable" in printed:
+    first = next((line for line in printed.splitlines() if "cuda:0:" in line), "")
+    if not first.endswith(", usable"):
         raise StepError(printed)
     return printed.strip()
 
@@ -145,7 +149,7 @@ def tests(arguments):
     files = ("test_cuda_kernels", "test_cuda", "test_devices")
     paths = [f"tests/{name}.py" for name in files]
     printed = python(
-        "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *paths,
+        "-m", "pytest", "-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", *paths,
         seconds=arguments.seconds,
     )  # fmt: skip
     summary = printed.strip().splitlines()[-1]
@@ -163,7 +167,8 @@ def sanitizer(arguments):
     for tool in TOOLS:
         # Torch keeps memory for later, in which an access out of bounds would not be seen.
         printed = run(
-            [program, "--tool", tool, "--error-exitcode", 9, sys.executable, "-P", "-c", SANITIZED],
+            [program, "--tool", tool, "--error-exitcode", 9, *OWN_KERNELS, sys.executable, "-P",
+             "-c", SANITIZED],
             arguments.seconds, PYTHONPATH=str(TARGET), PYTORCH_NO_CUDA_MEMORY_CACHING="1",
         )  # fmt: skip
         told[tool] = re.findall(r"=+ ((?:ERROR|RACECHECK) SUMMARY.*)", printed)[-1]
@@ -202,9 +207,17 @@ def agreement(arguments):
 
 
 def benchmarks(arguments):
-    """What bench_gpu.py measures."""
+    """What bench_gpu.py measures; what it had measured before it failed is kept."""
     script = ROOT / "benchmarks" / "bench_gpu.py"
-    return json.loads(python(script, seconds=arguments.seconds))
+    target = TARGET.with_name("bench_gpu.json")
+    target.unlink(missing_ok=True)
+    cases = [part for case in arguments.case for part in ("--case", case)]
+    try:
+        python(script, "--json", target, *cases, seconds=arguments.seconds)
+    except StepError as failure:
+        measured = target.read_text() if target.exists() else "nothing was measured"
+        raise StepError(f"{failure}\n{measured}") from failure
+    return json.loads(target.read_text())
 
 
 STEPS = {step.__name__: step for step in (build, tests, sanitizer, agreement, benchmarks)}
@@ -218,11 +231,23 @@ def commit():
     return done.stdout.strip() or "unknown"
 
 
-def write(record):
-    """The results of this card, beside those that other steps have left there."""
-    name = re.sub(r"\W+", "-", record["benchmarks"]["result"]["card"]).lower()
+def card():
+    """A name for a file."""
+    try:
+        import torch
+
+        name = torch.cuda.get_device_name(0)
+    except (ImportError, RuntimeError, AssertionError):
+        name = "no card"
+    return re.sub(r"\W+", "-", name).lower()
+
+
+def write(name, result, state):
+    """One step's result, into the file of this card, beside those of other steps."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    path = RESULTS / f"{card()}.json"
+    record = json.loads(path.read_text()) if path.exists() else {}
+    record[name] = {"commit": commit(), "state": state, "result": result}
     path.write_text(json.dumps(record, indent=2) + "\n")
     return path
 
@@ -235,6 +260,10 @@ def parse(arguments):
     parser.add_argument("--only", default=",".join(STEPS), help="steps, separated by commas")
     parser.add_argument("--vowels", type=Path, help="JapaneseVowels as .npz with values_train, "
                         "offsets_train, y_train and the same with _test")  # fmt: skip
+    parser.add_argument("--case", action="append", default=[], help="a data set to measure with, "
+                        "see bench_gpu.py; all of them by default")  # fmt: skip
+    parser.add_argument("--no-write", dest="write", action="store_false",
+                        help="only print the results")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=3600.0, help="limit of each step")
     parsed = parser.parse_args(arguments)
     parsed.only = parsed.only.split(",")
@@ -247,21 +276,19 @@ def parse(arguments):
 def main(arguments=None):
     """Run the steps; the number of those that failed is the exit status."""
     arguments = parse(arguments)
-    record = {"commit": commit()}
     n_failed = 0
     for name in arguments.only:
         print(f"== {name}", flush=True)
         begin = time.perf_counter()
         try:
             result, state = STEPS[name](arguments), "passed"
-        except StepError as failure:
-            result, state = str(failure), "FAILED"
+        except Exception as failure:  # the next steps have to be told of as well
+            result, state = f"{type(failure).__name__}: {failure}", "FAILED"
             n_failed += 1
-        record[name] = {"state": state, "result": result}
         print(result if isinstance(result, str) else json.dumps(result, indent=2))
         print(f"-- {name} {state} in {time.perf_counter() - begin:.0f} s", flush=True)
-    if record.get("benchmarks", {}).get("state") == "passed":
-        print(f"written: {write(record)}")
+        if arguments.write:
+            print(f"written: {write(name, result, state)}")
     return n_failed
 
 

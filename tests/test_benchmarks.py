@@ -288,11 +288,11 @@ def test_each_step_of_the_check_of_a_card_is_told_whatever_came_before(
 
     monkeypatch.setitem(gpu_check.STEPS, "build", fail)
     monkeypatch.setitem(gpu_check.STEPS, "tests", lambda arguments: "7 passed")
-    assert gpu_check.main(["--only", "build,tests"]) == 1
+    assert gpu_check.main(["--only", "build,tests", "--no-write"]) == 1
     printed = capsys.readouterr().out
-    assert "nvcc said no\n-- build FAILED" in printed
+    assert "StepError: nvcc said no\n-- build FAILED" in printed
     assert "7 passed\n-- tests passed" in printed
-    assert gpu_check.main(["--only", "tests"]) == 0
+    assert gpu_check.main(["--only", "tests", "--no-write"]) == 0
 
 
 def test_steps_of_that_check_are_named(gpu_check, capsys):
@@ -322,12 +322,31 @@ def test_a_command_that_fails_or_takes_too_long_is_a_failed_step(gpu_check):
         gpu_check.run([sys.executable, "-c", "import time; time.sleep(60)"], 0.2)
 
 
-def test_results_of_a_card_are_written_under_its_name(gpu_check, monkeypatch, tmp_path):
+def test_results_of_a_card_are_written_under_its_name(gpu_check, monkeypatch, tmp_path, capsys):
+    """Each step beside the others, and at once: the next one may end it all."""
     monkeypatch.setattr(gpu_check, "RESULTS", tmp_path)
-    record = {"benchmarks": {"result": {"card": "NVIDIA H100 80GB HBM3"}}}
-    path = gpu_check.write(record)
-    assert path.name == "nvidia-h100-80gb-hbm3.json"
-    assert json.loads(path.read_text()) == record
+    monkeypatch.setattr(gpu_check, "card", lambda: "nvidia-h100")
+    monkeypatch.setitem(gpu_check.STEPS, "tests", lambda arguments: "7 passed")
+    monkeypatch.setitem(gpu_check.STEPS, "agreement", lambda arguments: 1 / 0)
+    assert gpu_check.main(["--only", "tests"]) == 0
+    assert gpu_check.main(["--only", "agreement"]) == 1
+    record = json.loads((tmp_path / "nvidia-h100.json").read_text())
+    assert record["tests"]["result"] == "7 passed"
+    assert record["agreement"]["state"] == "FAILED"
+    assert record["agreement"]["result"] == "ZeroDivisionError: division by zero"
+    assert record["tests"]["commit"]
+
+
+def test_what_was_measured_before_a_failure_is_told(gpu_check, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_check, "TARGET", tmp_path / "gpu")
+
+    def fail(script, flag, target, *arguments, seconds):
+        target.write_text('{"crossover": 5}')
+        raise gpu_check.StepError("time is over")
+
+    monkeypatch.setattr(gpu_check, "python", fail)
+    with pytest.raises(gpu_check.StepError, match=r'time is over\n{"crossover": 5}'):
+        gpu_check.benchmarks(SimpleNamespace(seconds=1, case=["HMDB51"]))
 
 
 def test_the_programs_that_check_a_card_compile_and_run_where_they_can(gpu_check, monkeypatch):
@@ -337,7 +356,7 @@ def test_the_programs_that_check_a_card_compile_and_run_where_they_can(gpu_check
     program = gpu_check.AGREEMENT.replace('"cuda"', '"cpu:again"').replace(
         "device=device", "device=device.partition(':')[0], n_epochs=1"
     )
-    printed = gpu_check.run([sys.executable, "-c", program, ""], 300)
+    printed = gpu_check.run([sys.executable, "-P", "-c", program, ""], 300)
     accuracies = json.loads(printed.strip().splitlines()[-1])
     assert accuracies["cpu"] == accuracies["cpu:again"] > 0.3
 
