@@ -587,6 +587,10 @@ class DejaVidClassifier(
             feature_scale = standard_deviations(data.sequences, data.sample_weight)
         n_timesteps = self._count_timesteps(data)
         device = self._choose_device(data, n_timesteps)
+        if device != "cpu" and self.half_storage:
+            require_half(data.sequences)
+            if held_out is not None:
+                require_half(held_out.sequences)
         centroids = self._barycenters(data, feature_scale, random_state, n_timesteps, device)
         log_weights = np.zeros_like(centroids)
         if self.weight_init == "random":
@@ -669,10 +673,7 @@ class DejaVidClassifier(
 
     def _choose_device(self, data: TrainingData, n_timesteps: int) -> str:
         n_parameters = (data.labels.max() + 1) * n_timesteps * data.sequences.n_features
-        device = resolve_device(self.device, data.sequences.total_frames * int(n_parameters))
-        if device != "cpu" and self.half_storage:
-            require_half(data.sequences)
-        return device
+        return resolve_device(self.device, data.sequences.total_frames * int(n_parameters))
 
     def _count_timesteps(self, data: TrainingData) -> int:
         if self.n_timesteps != "auto":

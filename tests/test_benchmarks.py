@@ -288,13 +288,13 @@ def test_each_step_of_the_check_of_a_card_is_told_whatever_came_before(
 
     monkeypatch.setitem(gpu_check.STEPS, "build", fail)
     monkeypatch.setitem(gpu_check.STEPS, "tests", lambda arguments: "7 passed")
-    assert gpu_check.main(["--only", "build,tests"]) == 1
+    assert gpu_check.main(["--only", "build,tests", "--no-write"]) == 1
     printed = capsys.readouterr().out
     assert "nvcc said no\n-- build FAILED" in printed
     assert "7 passed\n-- tests passed" in printed
-    assert gpu_check.main(["--only", "tests"]) == 0
+    assert gpu_check.main(["--only", "tests", "--no-write"]) == 0
     monkeypatch.setitem(gpu_check.STEPS, "agreement", lambda arguments: json.loads("no JSON"))
-    assert gpu_check.main(["--only", "agreement,tests"]) == 1
+    assert gpu_check.main(["--only", "agreement,tests", "--no-write"]) == 1
     printed = capsys.readouterr().out
     assert "JSONDecodeError" in printed
     assert "7 passed\n-- tests passed" in printed
@@ -359,26 +359,36 @@ def test_a_sanitizer_that_stops_early_is_a_failed_step(gpu_check, monkeypatch):
         gpu_check.sanitizer(arguments)
 
 
-def test_single_data_sets_of_the_benchmarks_can_be_chosen(gpu_check, monkeypatch):
-    seen = []
-    monkeypatch.setattr(gpu_check, "python", lambda *a, seconds: seen.extend(a[1:]) or "{}")
-    gpu_check.benchmarks(gpu_check.parse(["--case", "HMDB51", "--case", "Kinetics-400"]))
-    assert seen == ["--case", "HMDB51", "--case", "Kinetics-400"]
-
-
-def test_results_of_a_card_are_written_under_its_name(gpu_check, monkeypatch, tmp_path):
+def test_results_of_a_card_are_written_under_its_name(gpu_check, monkeypatch, tmp_path, capsys):
+    """Each step beside the others, and at once: the next one may end it all."""
     monkeypatch.setattr(gpu_check, "RESULTS", tmp_path)
-    card = "NVIDIA H100 80GB HBM3"
-    record = {"commit": "1", "tests": 1, "benchmarks": {"result": {"card": card, "HMDB51": 1}}}
-    path = gpu_check.write(record)
-    assert path.name == "nvidia-h100-80gb-hbm3.json"
-    assert json.loads(path.read_text()) == record
-    later = {"commit": "1", "benchmarks": {"result": {"card": card, "Kinetics-400": 2}}}
-    written = json.loads(gpu_check.write(later).read_text())
-    assert written["tests"] == 1
-    assert written["benchmarks"]["result"] == {"card": card, "HMDB51": 1, "Kinetics-400": 2}
-    of_other_sources = {"commit": "2", "benchmarks": {"result": {"card": card}}}
-    assert json.loads(gpu_check.write(of_other_sources).read_text()) == of_other_sources
+    monkeypatch.setattr(gpu_check, "card", lambda: "nvidia-h100")
+    monkeypatch.setitem(gpu_check.STEPS, "tests", lambda arguments: "7 passed")
+    monkeypatch.setitem(gpu_check.STEPS, "agreement", lambda arguments: 1 / 0)
+    assert gpu_check.main(["--only", "tests"]) == 0
+    assert gpu_check.main(["--only", "agreement"]) == 1
+    record = json.loads((tmp_path / "nvidia-h100.json").read_text())
+    assert record["tests"]["result"] == "7 passed"
+    assert record["agreement"]["state"] == "FAILED"
+    assert "ZeroDivisionError: division by zero" in record["agreement"]["result"]
+    assert record["tests"]["commit"]
+    for case in ("HMDB51", "Kinetics-400"):
+        monkeypatch.setitem(gpu_check.STEPS, "benchmarks", lambda arguments, case=case: {case: 1})
+        assert gpu_check.main(["--only", "benchmarks"]) == 0
+    record = json.loads((tmp_path / "nvidia-h100.json").read_text())
+    assert record["benchmarks"]["result"] == {"HMDB51": 1, "Kinetics-400": 1}
+
+
+def test_what_was_measured_before_a_failure_is_told(gpu_check, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_check, "TARGET", tmp_path / "gpu")
+
+    def fail(script, flag, target, *arguments, seconds):
+        target.write_text('{"crossover": 5}')
+        raise gpu_check.StepError("time is over")
+
+    monkeypatch.setattr(gpu_check, "python", fail)
+    with pytest.raises(gpu_check.StepError, match=r'time is over\n{"crossover": 5}'):
+        gpu_check.benchmarks(SimpleNamespace(seconds=1, case=["HMDB51"]))
 
 
 def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
@@ -396,12 +406,12 @@ def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
         (program, str(tmp_path / "vowels.npz"), "JapaneseVowels"),
         (without_aeon, "", "generated sequences: there is neither --vowels nor aeon"),
     ):
-        told = json.loads(gpu_check.run([sys.executable, "-c", source, path], 300))
+        told = json.loads(gpu_check.run([sys.executable, "-P", "-c", source, path], 300))
         assert told["data"] == data
         assert told["cpu"] == told["cpu:again"] > 0.3
     program = gpu_check.SANITIZED.replace('"cuda"', '"cpu"').replace(".cuda()", "")
     program = program.replace("torch.cuda.synchronize()", "")
-    assert gpu_check.run([sys.executable, "-c", program], 300) == "done\n"
+    assert gpu_check.run([sys.executable, "-P", "-c", program], 300) == "done\n"
 
 
 def test_the_speed_of_a_card_is_measured_of_what_training_uses(emulated_cuda, monkeypatch):
