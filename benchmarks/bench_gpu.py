@@ -9,6 +9,7 @@ import math
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -213,29 +214,32 @@ def card():
 
 
 def results(names=tuple(CASES)):
-    """Everything, as it is written to `results/gpu/`."""
+    """Everything, as it is written to `results/gpu/`: once more after each part of it."""
     record = {**card(), "crossover": crossover()}
+    yield record
     for name in names:
         case = CASES[name]
         data = generate(case, case.n_generated)
-        record[name] = {
-            storage: {
-                "kernels": kernels(case, half_storage=half),
-                "epochs": epochs(case, data, half_storage=half),
-            }
-            for storage, half in (("float32", False), ("half storage", True))
-        }
+        record[name] = {}
+        for storage, half in (("float32", False), ("half storage", True)):
+            record[name][storage] = {"kernels": kernels(case, half_storage=half)}
+            yield record
+            record[name][storage]["epochs"] = epochs(case, data, half_storage=half)
+            torch.cuda.empty_cache()
+            yield record
         del data
-        torch.cuda.empty_cache()
-    return record
 
 
 def main():
-    """Measure and print."""
+    """Measure, and print or write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", action="append", choices=CASES, help="only this data set")
+    parser.add_argument("--json", type=Path, help="written to after each part")
     arguments = parser.parse_args()
-    print(json.dumps(results(arguments.case or tuple(CASES)), indent=2))
+    for record in results(arguments.case or tuple(CASES)):
+        if arguments.json:
+            arguments.json.write_text(json.dumps(record, indent=2) + "\n")
+    print(json.dumps(record, indent=2))
 
 
 if __name__ == "__main__":

@@ -762,6 +762,10 @@ class DejaVidClassifier(
             feature_scale = standard_deviations(data.sequences, data.sample_weight)
         n_timesteps = self.centroids_.shape[1] if goes_on else self._count_timesteps(data)
         device = self._choose_device(data, n_timesteps)
+        if device != "cpu" and self.half_storage:
+            require_half(data.sequences)
+            if held_out is not None:
+                require_half(held_out.sequences)
         if goes_on:
             centroids, log_weights = self._fitted_parameters(data, feature_scale)
         else:
@@ -887,10 +891,7 @@ class DejaVidClassifier(
 
     def _choose_device(self, data: TrainingData, n_timesteps: int) -> str:
         n_parameters = (data.labels.max() + 1) * n_timesteps * data.sequences.n_features
-        device = resolve_device(self.device, data.sequences.total_frames * int(n_parameters))
-        if device != "cpu" and self.half_storage:
-            require_half(data.sequences)
-        return device
+        return resolve_device(self.device, data.sequences.total_frames * int(n_parameters))
 
     def _count_timesteps(self, data: TrainingData) -> int:
         if self.n_timesteps != "auto":

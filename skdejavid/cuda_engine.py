@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DeviceEngine"]
 
-# Of the memory that is free, so much is not taken by sequences that stay on the device.
+# Of the memory that is free, so much is not taken by sequences that stay on the device: workspace,
+# and what belongs to one batch. Snapshots of the parameters come on top.
 _KEPT_FREE_BYTES = 2**30
+_ARRAYS_OF_SNAPSHOTS = 4  # of the start of the epoch, and of the best one
 
 
 @dataclass(frozen=True)
@@ -66,21 +69,21 @@ class DeviceEngine:
     ) -> None:
         self._device, self._data, self._settings = device, data, settings
         self._n_features = matcher.centroids.shape[2]
-        self._parameters = device.rows(matcher.centroids), device.rows(matcher.weights)
-        if settings.n_epochs > 0:
-            torch = device.torch
-            self._gradients = tuple(torch.zeros_like(tensor) for tensor in self._parameters)
-            self._moments = tuple(
-                (torch.zeros_like(tensor), torch.zeros_like(tensor)) for tensor in self._parameters
-            )
-            self._scales = device.rows(matcher.feature_scale), None
-            self._n_steps = [0, 0]
+        with device.room_for(8 * matcher.centroids.nbytes, "lower n_timesteps"):
+            self._parameters = device.rows(matcher.centroids), device.rows(matcher.weights)
+            if settings.n_epochs > 0:
+                zeros = device.torch.zeros_like
+                self._gradients = tuple(zeros(tensor) for tensor in self._parameters)
+                self._moments = tuple((zeros(tensor), zeros(tensor)) for tensor in self._parameters)
+                self._scales = device.rows(matcher.feature_scale), None
+                self._n_steps = [0, 0]
         self._n_parts = 1  # that a batch is evaluated in
-        # Last of all, because it takes what memory is left.
+        # After these, because it takes what memory is left, but for that of snapshots.
         self._frames = {id(data.sequences): self._frames_of(data.sequences)}
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(self._parameters)
+        with self._device.room_for(2 * self._parameter_bytes, "lower n_timesteps"):
+            return Snapshot(self._parameters)
 
     def load(self, batches: list[NDArray[np.intp]]) -> Iterator[DeviceBatch]:
         data = self._data
@@ -93,21 +96,18 @@ class DeviceEngine:
     def evaluate(
         self, batch: DeviceBatch, scale: float, frozen: Snapshot | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        n_sequences = len(batch.frames)
         while True:
             try:
                 return self._evaluate_in_parts(batch, scale, frozen)
-            except RuntimeError as error:
-                if not self._device.is_out_of_memory(error):
-                    raise
-                n_sequences = len(batch.frames)
+            except (self._device.torch.cuda.OutOfMemoryError, MemoryError) as error:
                 if self._n_parts >= n_sequences:
-                    n_runs = math.prod(self._parameters[0].shape[:2])
-                    raise self._device.refusal(
-                        n_runs * 8,
-                        "lower batch_size or n_timesteps, or set half_storage=True",
-                    ) from error
-                self._n_parts = min(2 * self._n_parts, n_sequences)
-                self._device.give_back_memory()
+                    n_bytes = 8 * math.prod(self._parameters[0].shape[:2])  # runs of one sequence
+                    advice = "lower batch_size or n_timesteps, or set half_storage=True"
+                    raise self._device.refusal(n_bytes, advice) from error
+            # Only here is what the failed attempt held let go of.
+            self._n_parts = min(2 * self._n_parts, n_sequences)
+            self._device.give_back_memory()
 
     def may_go_on(self, loss: torch.Tensor, *, is_first: bool) -> bool:
         return not is_first or math.isfinite(loss.item())
@@ -200,11 +200,14 @@ class DeviceEngine:
         torch = self._device.torch
         dtype = torch.float16 if self._settings.half_storage else self._parameters[0].dtype
         view = sequences.view()
-        if ResidentFrames.fits(self._device, view, dtype, _KEPT_FREE_BYTES):
-            try:
+        kept_free = _KEPT_FREE_BYTES + _ARRAYS_OF_SNAPSHOTS * self._parameter_bytes
+        if ResidentFrames.fits(self._device, view, dtype, kept_free):
+            with suppress(torch.cuda.OutOfMemoryError):
                 return ResidentFrames(self._device, view, dtype)
-            except RuntimeError as error:
-                if not self._device.is_out_of_memory(error):
-                    raise
-                self._device.give_back_memory()
+            self._device.give_back_memory()
         return StreamedFrames(self._device, view, dtype)
+
+    @property
+    def _parameter_bytes(self) -> int:
+        """Of centroids, and of each array of their size."""
+        return int(self._parameters[0].nbytes)

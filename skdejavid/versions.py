@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from skdejavid import _core
 from skdejavid.alignment import count_threads
-from skdejavid.cuda import written_version
+from skdejavid.cuda import list_devices, written_version
 
 __all__ = ["show_versions"]
 
@@ -80,7 +80,7 @@ def _native_core() -> dict[str, str]:
 def _cuda() -> dict[str, str]:
     if not _core.built_with_cuda:
         return {"built with": "no CUDA; see SKDEJAVID_CUDA in the README"}
-    devices, reason = _core.cuda_devices()
+    devices, reason = list_devices()
     driver = _core.cuda_driver_version()
     rows = {
         "compiled for": _core.cuda_architectures,

@@ -288,11 +288,16 @@ def test_each_step_of_the_check_of_a_card_is_told_whatever_came_before(
 
     monkeypatch.setitem(gpu_check.STEPS, "build", fail)
     monkeypatch.setitem(gpu_check.STEPS, "tests", lambda arguments: "7 passed")
-    assert gpu_check.main(["--only", "build,tests"]) == 1
+    assert gpu_check.main(["--only", "build,tests", "--no-write"]) == 1
     printed = capsys.readouterr().out
     assert "nvcc said no\n-- build FAILED" in printed
     assert "7 passed\n-- tests passed" in printed
-    assert gpu_check.main(["--only", "tests"]) == 0
+    assert gpu_check.main(["--only", "tests", "--no-write"]) == 0
+    monkeypatch.setitem(gpu_check.STEPS, "agreement", lambda arguments: json.loads("no JSON"))
+    assert gpu_check.main(["--only", "agreement,tests", "--no-write"]) == 1
+    printed = capsys.readouterr().out
+    assert "JSONDecodeError" in printed
+    assert "7 passed\n-- tests passed" in printed
 
 
 def test_steps_of_that_check_are_named(gpu_check, capsys):
@@ -322,24 +327,91 @@ def test_a_command_that_fails_or_takes_too_long_is_a_failed_step(gpu_check):
         gpu_check.run([sys.executable, "-c", "import time; time.sleep(60)"], 0.2)
 
 
-def test_results_of_a_card_are_written_under_its_name(gpu_check, monkeypatch, tmp_path):
+def test_warnings_are_no_part_of_what_a_command_prints(gpu_check):
+    program = "import warnings; print('[1]'); warnings.warn('old')"
+    assert gpu_check.run([sys.executable, "-c", program], 60) == "[1]\n"
+
+
+def test_tests_of_a_card_that_are_skipped_are_a_failed_step(gpu_check, monkeypatch):
+    printed = "7 passed in 1 s"
+    monkeypatch.setattr(gpu_check, "python", lambda *arguments, seconds: printed)
+    arguments = SimpleNamespace(seconds=1)
+    assert gpu_check.tests(arguments) == {"card": printed, "core": printed}
+    printed = "7 passed, 1 skipped in 1 s"
+    with pytest.raises(gpu_check.StepError, match="card was not used: 7 passed, 1 skipped"):
+        gpu_check.tests(arguments)
+
+
+def test_every_file_with_tests_of_a_card_is_run_there(gpu_check):
+    command = [sys.executable, "-P", "-m", "pytest", "--collect-only", "-q", "-m", "gpu", "tests"]
+    collected = gpu_check.run([*command, "-p", "no:cacheprovider"], 300)
+    assert set(re.findall(r"(\w+)\.py::", collected)) == set(gpu_check.ON_CARD)
+
+
+def test_a_sanitizer_that_stops_early_is_a_failed_step(gpu_check, monkeypatch):
+    printed = "done\n========= ERROR SUMMARY: 0 errors"
+    monkeypatch.setattr(gpu_check.shutil, "which", lambda name: name)
+    monkeypatch.setattr(gpu_check, "run", lambda *arguments, **environment: printed)
+    arguments = SimpleNamespace(seconds=1)
+    assert gpu_check.sanitizer(arguments)["memcheck"] == "ERROR SUMMARY: 0 errors"
+    printed = "========= ERROR SUMMARY: 0 errors"
+    with pytest.raises(gpu_check.StepError, match="memcheck did not come to its end"):
+        gpu_check.sanitizer(arguments)
+
+
+def test_results_of_a_card_are_written_under_its_name(gpu_check, monkeypatch, tmp_path, capsys):
+    """Each step beside the others, and at once: the next one may end it all."""
     monkeypatch.setattr(gpu_check, "RESULTS", tmp_path)
-    record = {"benchmarks": {"result": {"card": "NVIDIA H100 80GB HBM3"}}}
-    path = gpu_check.write(record)
-    assert path.name == "nvidia-h100-80gb-hbm3.json"
-    assert json.loads(path.read_text()) == record
+    monkeypatch.setattr(gpu_check, "card", lambda: "nvidia-h100")
+    monkeypatch.setitem(gpu_check.STEPS, "tests", lambda arguments: "7 passed")
+    monkeypatch.setitem(gpu_check.STEPS, "agreement", lambda arguments: 1 / 0)
+    assert gpu_check.main(["--only", "tests"]) == 0
+    assert gpu_check.main(["--only", "agreement"]) == 1
+    record = json.loads((tmp_path / "nvidia-h100.json").read_text())
+    assert record["tests"]["result"] == "7 passed"
+    assert record["agreement"]["state"] == "FAILED"
+    assert "ZeroDivisionError: division by zero" in record["agreement"]["result"]
+    assert record["tests"]["commit"]
+    for case in ("HMDB51", "Kinetics-400"):
+        monkeypatch.setitem(gpu_check.STEPS, "benchmarks", lambda arguments, case=case: {case: 1})
+        assert gpu_check.main(["--only", "benchmarks"]) == 0
+    record = json.loads((tmp_path / "nvidia-h100.json").read_text())
+    assert record["benchmarks"]["result"] == {"HMDB51": 1, "Kinetics-400": 1}
 
 
-def test_the_programs_that_check_a_card_compile_and_run_where_they_can(gpu_check, monkeypatch):
+def test_what_was_measured_before_a_failure_is_told(gpu_check, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_check, "TARGET", tmp_path / "gpu")
+
+    def fail(script, flag, target, *arguments, seconds):
+        target.write_text('{"crossover": 5}')
+        raise gpu_check.StepError("time is over")
+
+    monkeypatch.setattr(gpu_check, "python", fail)
+    with pytest.raises(gpu_check.StepError, match=r'time is over\n{"crossover": 5}'):
+        gpu_check.benchmarks(SimpleNamespace(seconds=1, case=["HMDB51"]))
+
+
+def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
     """On the CPU, in place of the card."""
-    for program in (gpu_check.SANITIZED, gpu_check.AGREEMENT):
-        compile(program, "program", "exec")
     program = gpu_check.AGREEMENT.replace('"cuda"', '"cpu:again"').replace(
         "device=device", "device=device.partition(':')[0], n_epochs=1"
     )
-    printed = gpu_check.run([sys.executable, "-c", program, ""], 300)
-    accuracies = json.loads(printed.strip().splitlines()[-1])
-    assert accuracies["cpu"] == accuracies["cpu:again"] > 0.3
+    values, offsets = np.random.default_rng(0).standard_normal((60, 3)), np.arange(0, 61, 5)
+    part = {"values": values, "offsets": offsets, "y": np.arange(12) % 2}
+    vowels = {f"{name}_{k}": array for k in ("train", "test") for name, array in part.items()}
+    np.savez(tmp_path / "vowels.npz", **vowels)
+    without_aeon = program.replace('"aeon"', '"no_such_module"')
+    for source, path, data in (
+        (program, "", "JapaneseVowels"),
+        (program, str(tmp_path / "vowels.npz"), "JapaneseVowels"),
+        (without_aeon, "", "generated sequences: there is neither --vowels nor aeon"),
+    ):
+        told = json.loads(gpu_check.run([sys.executable, "-P", "-c", source, path], 300))
+        assert told["data"] == data
+        assert told["cpu"] == told["cpu:again"] > 0.3
+    program = gpu_check.SANITIZED.replace('"cuda"', '"cpu"').replace(".cuda()", "")
+    program = program.replace("torch.cuda.synchronize()", "")
+    assert gpu_check.run([sys.executable, "-P", "-c", program], 300) == "done\n"
 
 
 def test_the_speed_of_a_card_is_measured_of_what_training_uses(emulated_cuda, monkeypatch):

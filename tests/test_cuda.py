@@ -40,6 +40,7 @@ def card(monkeypatch):
     monkeypatch.setattr(_core, "cuda_driver_version", lambda: 0)
     monkeypatch.setattr(_core, "cuda_runtime_version", lambda: 13020)
     monkeypatch.setattr(cuda, "_cuda_began", False)
+    monkeypatch.setattr(cuda, "_usable", set())
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     return monkeypatch
@@ -48,6 +49,17 @@ def card(monkeypatch):
 @pytest.mark.parametrize("name", ["cuda", "cuda:0"])
 def test_a_device_that_can_be_used_is_its_number(card, name):
     assert require_device(name) == 0
+    assert cuda._cuda_began
+    card.setattr(_core, "cuda_devices", None)  # found good once, it is not looked at again
+    assert require_device(name) == 0
+
+
+def test_without_any_device_cuda_has_not_begun(card):
+    """A process forked later shall not be told that this was the reason."""
+    card.setattr(_core, "cuda_devices", lambda: ([], "no driver"))
+    with pytest.raises(RuntimeError, match="no driver"):
+        require_device("cuda")
+    assert not cuda._cuda_began
 
 
 @pytest.mark.parametrize(
@@ -216,6 +228,39 @@ def test_a_thread_that_fails_to_copy_is_heard_and_none_is_left(emulated_cuda):
     assert threading.active_count() == before
 
 
+def test_streamed_batches_that_find_no_room_are_copied_one_by_one(emulated_cuda):
+    """Others may have taken the memory; only if there is none for a single one is that an error."""
+    sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))
+    batches = [np.array([i % 5]) for i in range(20)]
+    asked = []
+
+    def refuse_the_third(n_bytes):
+        asked.append(n_bytes)
+        return len(asked) == 3
+
+    emulated_cuda.refuses = refuse_the_third
+    loaded = StreamedFrames(emulated_cuda, sequences, torch.float32).load(batches)
+    for batch, frames in zip(batches, loaded, strict=True):
+        first = sequences.starts[batch[0]]
+        np.testing.assert_array_equal(frames.values[0, :9], sequences.values[first])
+    assert emulated_cuda.n_given_back == 1
+    emulated_cuda.refuses = lambda n_bytes: True
+    emulated_cuda.free = 5
+    message = r"no room for 336 bytes \(5 are free\): lower batch_size"
+    with pytest.raises(MemoryError, match=message):
+        next(StreamedFrames(emulated_cuda, sequences, torch.float32).load([np.array([2])] * 3))
+
+
+def test_the_device_is_waited_for_when_batches_pile_up_on_it(emulated_cuda, monkeypatch):
+    sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))
+    waits = []
+    monkeypatch.setattr(emulated_cuda, "mark", lambda: lambda: waits.append(0))
+    batches = [np.array([0])] * 7
+    for _ in StreamedFrames(emulated_cuda, sequences, torch.float32).load(batches):
+        pass
+    assert len(waits) == len(batches) - cuda._BATCHES_IN_FLIGHT + 1
+
+
 def test_no_more_batches_wait_than_threads_copy(emulated_cuda, monkeypatch):
     """Memory does not grow with the number of batches."""
     sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))
@@ -230,7 +275,7 @@ def test_no_more_batches_wait_than_threads_copy(emulated_cuda, monkeypatch):
     batches = StreamedFrames(emulated_cuda, sequences, torch.float32).load([np.array([0])] * 50)
     for n_used in range(1, 4):
         next(batches)
-        assert len(sent) <= n_used + cuda._COPY_THREADS
+        assert len(sent) <= n_used + cuda._COPY_THREADS + 1
     batches.close()
 
 
@@ -304,7 +349,7 @@ def test_without_memory_for_one_sequence_the_error_names_bytes_and_advice(emulat
     mine = on_device(emulated_cuda, draw(SHAPES, 1, np.float32, integers=True))
     emulated_cuda.refuses = lambda n_bytes: n_bytes > 1000  # 33 frames need 1584
     emulated_cuda.free = 123
-    message = r"no room for 1584 bytes \(123 are free\): use fewer or shorter centroids"
+    message = r"no room for 1792 bytes \(123 are free\): lower n_timesteps, or cut long"
     with pytest.raises(MemoryError, match=message):
         mine.distances(False)
 
@@ -373,6 +418,25 @@ def test_copies_beside_the_current_stream_arrive_in_time(cuda_card):
     sums = [frames.values.double().sum() for frames in streamed]
     expected = [(i + (7 * i) % 400) * 64 * 256 for i in range(400)]
     np.testing.assert_array_equal(torch.stack(sums).cpu(), expected)
+
+
+def test_without_memory_for_the_centroids_the_error_names_bytes(emulated_cuda, monkeypatch):
+    arrays = draw(SHAPES, 1, np.float32, integers=True)
+
+    def refuse(array):
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(emulated_cuda, "rows", refuse)
+    with pytest.raises(MemoryError, match=r"no room for 864 bytes .* fewer or shorter centroids"):
+        HostProblem(emulated_cuda, view_of(arrays), *arrays[3:])
+
+
+def test_rows_that_are_padded_already_are_not_copied(emulated_cuda):
+    tensor = torch.zeros(2, 3, 8)
+    assert emulated_cuda.padded(tensor).data_ptr() == tensor.data_ptr()
+    padded = emulated_cuda.padded(torch.ones(2, 3, 5))
+    assert padded.shape == (2, 3, 8)
+    assert padded.sum() == 30
 
 
 def test_importing_begins_nothing(tmp_path):

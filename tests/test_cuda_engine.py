@@ -102,6 +102,45 @@ def test_without_memory_for_one_sample_the_error_names_bytes_and_parameters(emul
         engine.evaluate(loaded, 1.0, None)
 
 
+@pytest.mark.parametrize("function", ["zeros_like", "rows"])
+def test_without_memory_for_parameters_the_error_names_bytes(emulated_cuda, monkeypatch, function):
+    def refuse(*arguments):
+        raise emulated_cuda.torch.cuda.OutOfMemoryError
+
+    owner = emulated_cuda if function == "rows" else emulated_cuda.torch
+    monkeypatch.setattr(owner, function, refuse)
+    data, matcher = problem()
+    with pytest.raises(MemoryError, match=r"no room for 1152 bytes .*: lower n_timesteps"):
+        DeviceEngine(emulated_cuda, data, matcher, SETTINGS)
+
+
+def test_without_memory_for_a_snapshot_the_error_names_bytes(emulated_cuda, monkeypatch):
+    engine = DeviceEngine(emulated_cuda, *problem(), SETTINGS)
+
+    def refuse(parameters):
+        raise emulated_cuda.torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(cuda_engine, "Snapshot", refuse)
+    with pytest.raises(MemoryError, match=r"no room for 384 bytes .*: lower n_timesteps"):
+        engine.snapshot()
+
+
+def test_a_workspace_without_memory_splits_the_batch_too(emulated_cuda):
+    """Even if it is refused for a single sequence as long as all others' runs are there."""
+    expected = run()
+    held = []
+
+    def refuses(n_bytes):
+        if n_bytes % (3 * 4 * 8) == 0 and n_bytes <= 5 * 3 * 4 * 8:
+            held.append(n_bytes)  # runs of so many sequences
+        is_workspace = n_bytes % 256 == 0
+        return is_workspace and held[-1:] == [5 * 3 * 4 * 8]
+
+    emulated_cuda.refuses = refuses
+    assert_close(run(), expected)
+    assert emulated_cuda.n_given_back >= 1
+
+
 def test_half_precision_changes_what_sequences_are_and_nothing_else(emulated_cuda):
     data, matcher = problem()
     half = run(half_storage=True)
@@ -146,6 +185,31 @@ def test_classifiers_refuse_what_half_precision_cannot_hold(emulated_cuda):
     with pytest.raises(ValueError, match=r"half_storage=True needs float32 data.*X is float64"):
         clf.fit([x.astype(float) for x in X], y)
     X[3] = X[3] * 1e6
+    clf.set_params(early_stopping=True, validation_fraction=0.34)
+    with pytest.raises(ValueError, match=r"X\[\d\] holds values up to .* within \+-65504"):
+        clf.fit(X, y)  # whether it is learned from or held out
+    clf.set_params(early_stopping=False)
     with pytest.raises(ValueError, match=r"X\[3\] holds values up to .* within \+-65504"):
         clf.fit(X, y)
     clf.set_params(device="cpu").fit(X, y)  # not used there
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("path_refresh", ["batch", "epoch"])
+def test_a_step_does_not_wait_for_the_card(cuda_card, path_refresh):
+    import torch
+
+    from skdejavid.cuda import open_device
+
+    settings = replace(SETTINGS, path_refresh=path_refresh)
+    engine = DeviceEngine(open_device(cuda_card), *problem(), settings)
+    frozen = engine.snapshot() if path_refresh == "epoch" else None
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in engine.load([np.arange(5), np.arange(5, 12)]):
+            loss, _ = engine.evaluate(batch, 1.0, frozen)
+            assert engine.may_go_on(loss, is_first=False)
+            engine.move_centroids(0.1)
+            engine.move_weights(0.1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -49,8 +49,11 @@ def pitch_of(n_features, dtype):
 class Emulation:
     """Kernels that run on the host."""
 
-    core = cuda_emulation.emulated_core()
     set_order = staticmethod(cuda_emulation.set_order)
+
+    @property
+    def core(self):
+        return cuda_emulation.emulated_core()
 
     @staticmethod
     def put(array):
@@ -90,8 +93,8 @@ class Card:
         return tensor.data_ptr()
 
 
-BACKENDS = {"cpu": Emulation, "cuda": Card}
-backend = Emulation
+BACKENDS = {"cpu": Emulation(), "cuda": Card()}
+backend = BACKENDS["cpu"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,7 +103,7 @@ def choose_backend(device):
     global backend
     backend = BACKENDS[device]
     yield
-    backend = Emulation
+    backend = BACKENDS["cpu"]
 
 
 class Device:
@@ -224,6 +227,7 @@ LARGE = [
     ([257, 40, 300], 3, 8, 5),  # moves that have no room in shared memory
     ([70, 3], 2, 33, 12),  # two strips, the second of one lane
     ([31, 400], 1, 300, 2),
+    ([3, 600], 2, 512, 1),
     ([5] * 130, 2, 3, 4),  # sums over sequences are interrupted twice
     ([7, 33], 3, 8, 6328),
     ([1, 2], 17, 1, 1459),

@@ -417,7 +417,7 @@ __global__ void __launch_bounds__(GradientVisitor<Real, Stored>::kWarps* kWarp)
 }
 
 template <typename Real, typename Stored>
-__global__ void __launch_bounds__(BarycenterVisitor<Real, Stored>::kWarps* kWarp, 2)
+__global__ void __launch_bounds__(BarycenterVisitor<Real, Stored>::kWarps* kWarp)
     barycenter_kernel(const __grid_constant__ AlongArguments<Real, Stored> arguments) {
     visit_runs<BarycenterVisitor<Real, Stored>>(arguments);
 }

@@ -33,8 +33,7 @@ struct CostTile {
     static constexpr int kFrameBytes = kDepth * static_cast<int>(sizeof(Stored));
     static constexpr int kFrameCopies = kFrameBytes / kPackBytes;
     static constexpr int kStageBytes = 2 * kRows * kRowBytes + kFrames * kFrameBytes;
-    static constexpr int kSharedBytes =
-        2 * kStageBytes + kRows * kFrames * static_cast<int>(sizeof(Real));
+    static constexpr int kTotalBytes = kRows * kFrames * static_cast<int>(sizeof(Real));
 };
 
 /// Sums of so many terms are kept in registers; then they are added to a total. Chosen so that
@@ -270,9 +269,11 @@ void start_costs(const DeviceProblem<Real, Stored>& problem, Queue queue, Real* 
     using Tile = CostTile<Real, Stored>;
     const CostArguments<Real, Stored> arguments = {
         problem, problem.n_rows(), terms_per_sum(problem.n_features) / Tile::kDepth, costs};
+    const bool has_totals = problem.n_features > arguments.stages_per_sum * Tile::kDepth;
     start(&cost_kernel<Real, Stored>,
           {ceil_div(problem.n_frames, Tile::kFrames), ceil_div(problem.n_rows(), Tile::kRows)},
-          Tile::kThreads, Tile::kSharedBytes, queue, "the CUDA kernel of costs", arguments);
+          Tile::kThreads, 2 * Tile::kStageBytes + (has_totals ? Tile::kTotalBytes : 0), queue,
+          "the CUDA kernel of costs", arguments);
 }
 
 }  // namespace device

@@ -42,6 +42,9 @@ constexpr int kPackSize = kPackBytes / static_cast<int>(sizeof(Real));
 
 template <typename T, int kSize>
 __device__ __forceinline__ Pack<T, kSize> load_pack(const void* source) {
+#if !defined(__CUDACC__)
+    cuda_emulation::require_aligned(source, alignof(Pack<T, kSize>));
+#endif
     return *static_cast<const Pack<T, kSize>*>(source);
 }
 
@@ -96,6 +99,7 @@ __device__ __forceinline__ std::int64_t find_sequence(const std::int64_t* offset
 
 inline void require_success(cudaError_t status, const char* what) {
     if (status == cudaSuccess) return;
+    cudaGetLastError();  // what is told here is no error of the next call
     throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status) + " (" +
                              cudaGetErrorName(status) + ")");
 }

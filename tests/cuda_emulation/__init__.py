@@ -147,6 +147,7 @@ def _adam_step(name, *, device, stream, **fields):
     _call(f"adam_step_{name}", ctypes.byref(_AdamStep(**fields)))
 
 
+@functools.cache
 def emulated_core():
     """What `_core` has for CUDA."""
     _library()

@@ -44,6 +44,9 @@ int lane();
 void copy_later(void* target, const void* source, std::size_t n_bytes);
 void make_copies();
 
+/// Ends the launch with an exception if an access of so many bytes would not be aligned.
+void require_aligned(const void* address, std::size_t n_bytes);
+
 unsigned char* shared_memory();
 
 void run(const std::function<void()>& kernel, std::int64_t x, std::int64_t y, int n_threads,
