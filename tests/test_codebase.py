@@ -24,8 +24,10 @@ MODULES = {
 # docs/developer_guide.md draws this.
 MAY_IMPORT = {
     "optional": set(),
-    "reading": set(),
-    "sequences": {"reading"},
+    "columns": {"optional"},
+    "reading": {"columns"},
+    "conversions": {"columns", "optional", "reading"},
+    "sequences": {"conversions", "reading"},
     "alignment": {"_core", "reading", "sequences"},
     "barycenter": {"alignment", "preprocessing", "sequences"},
     "logits": set(),
@@ -51,7 +53,7 @@ MAY_IMPORT = {
     "writer": {"durable", "shards"},
     "store": {"durable", "sequences", "shards", "writer"},
     "tensorfile": set(),
-    "interchange": {"durable", "optional", "sequences", "store", "tensorfile"},
+    "interchange": {"columns", "durable", "optional", "sequences", "store", "tensorfile"},
     "video.windows": set(),
     "video.decoding": {"optional", "video.windows"},
     "video.encoders": {"optional"},
@@ -123,7 +125,7 @@ def test_importing_loads_neither_torch_nor_matplotlib_nor_a_decoder(tmp_path):
     code = (
         "import sys, skdejavid\n"
         "from skdejavid import *\n"
-        "names = 'torch matplotlib av aeon tslearn transformers click skops'.split()\n"
+        "names = 'torch matplotlib av aeon awkward sktime tslearn transformers click skops'.split()\n"
         "print(*(name for name in names if name in sys.modules))"
     )
     assert run_python(code, tmp_path) == ""
