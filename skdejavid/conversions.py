@@ -295,9 +295,10 @@ class Convertible:
         require("pyarrow", "arrow", "Reading columns of Arrow")
         column = arrow_column(X)
         if column is None:
+            kind = f" of type {X.type}" if hasattr(X, "type") else ""
             raise TypeError(
-                f"X is a {type(X).__name__} of {getattr(X, 'type', 'unknown type')}, expected a "
-                "column of Arrow that holds lists of lists of numbers"
+                f"X is a {type(X).__name__}{kind}, expected a column of Arrow that holds lists of "
+                "lists of numbers"
             )
         return cls._from_rows(*rows_of_arrow(column, "X"))
 

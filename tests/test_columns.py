@@ -89,10 +89,10 @@ GOOD = [[1.0, 2.0]]
         ([GOOD, GOOD, None], "A has missing values, first in sequence 2"),
         ([GOOD, [[1.0, 2.0], None]], "A has missing values, first in sequence 1"),
         ([GOOD, GOOD * 2, [[1.0, None]]], "A has missing values, first in sequence 2"),
-        ([GOOD * 3, [[1.0, 2.0], [1.0]]], "A: sequence 1 has a frame of 1 features, but sequence 0 has 2"),
+        ([GOOD * 3, [[1.0, 2.0], [1.0]]], "A: sequence 1 has a frame of 1 features, but"),
         ([GOOD, GOOD, [[1.0, 2.0, 3.0]]], "A: sequence 2 has a frame of 3 features"),
     ],
-)  # fmt: skip
+)
 def test_what_is_missing_or_ragged_is_named(items, message):
     column = pa.array(items, pa.list_(pa.list_(pa.float64())))
     chunks = pa.chunked_array([column[:1], column[1:]])
@@ -120,14 +120,15 @@ def test_columns_without_items_or_frames_are_refused():
     for column in (empty, pa.chunked_array([], KINDS[0]), pa.chunked_array([empty])):
         with pytest.raises(ValueError, match="A has no sequences"):
             rows_of_arrow(column, "A")
-    for read, X in ((rows_of_arrow, pa.array([[], []], KINDS[0])), (rows_of_awkward, ak.Array([GOOD])[:, :0])):  # fmt: skip  # noqa: E501
-        with pytest.raises(ValueError, match=r"A: sequence 0 has 0 frame\(s\)"):
-            read(X, "A")
+    with pytest.raises(ValueError, match=r"A: sequence 0 has 0 frame\(s\)"):
+        rows_of_arrow(pa.array([[], []], KINDS[0]), "A")
+    with pytest.raises(ValueError, match=r"A: sequence 0 has 0 frame\(s\)"):
+        rows_of_awkward(ak.Array([GOOD])[:, :0], "A")
 
 
 @pytest.mark.parametrize("items", [[1.0], [[1.0]], [[[[1.0]]]]])
 def test_awkward_arrays_of_other_axes_are_refused(items):
-    with pytest.raises(ValueError, match="A is of type .*, expected three axes"):
+    with pytest.raises(ValueError, match=r"A is of type .*, expected three axes"):
         rows_of_awkward(ak.Array(items), "A")
 
 
