@@ -76,9 +76,8 @@ def rows_of_arrow(column: Any, what: str) -> Rows:
         n_before += len(chunk)
     if n_before == 0:
         raise ValueError(f"{what} has no sequences")
-    values = numbers[0] if len(numbers) == 1 else np.concatenate(numbers)
-    counts = np.concatenate(lengths)
-    return _as_rows(values, np.concatenate(widths), counts, what), _offsets_of(counts)
+    counts = _joined(lengths)
+    return _as_rows(_joined(numbers), _joined(widths), counts, what), _offsets_of(counts)
 
 
 def rows_to_arrow(values: NDArray[Any], offsets: NDArray[np.int64]) -> Any:
@@ -139,7 +138,7 @@ def _item_type(arrow: Any, kind: Any) -> Any | None:
 def _unpack(arrow: Any, lists: Any) -> tuple[NDArray[np.int64], Any]:
     """The lengths of lists and all their items; both follow the array where it is a slice."""
     if arrow.types.is_fixed_size_list(lists.type):
-        return np.full(len(lists), lists.type.list_size, dtype=np.int64), lists.flatten()
+        return np.broadcast_to(np.int64(lists.type.list_size), len(lists)), lists.flatten()
     return np.diff(lists.offsets.to_numpy()).astype(np.int64), lists.flatten()
 
 
@@ -166,13 +165,17 @@ def _as_rows(
     """All numbers as rows, which must have one width."""
     if len(widths) == 0:
         raise ValueError(f"{what}: sequence 0 has 0 frame(s), a minimum of 1 is required")
-    other = np.flatnonzero(widths != widths[0])
-    if other.size:
+    if widths.min() != widths.max():
+        other = np.flatnonzero(widths != widths[0])
         raise ValueError(
             f"{what}: sequence {_list_with(lengths, int(other[0]))} has a frame of "
             f"{widths[other[0]]} features, but sequence 0 has {widths[0]}"
         )
     return numbers.reshape(len(widths), int(widths[0]))
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -40,8 +40,7 @@ def read_collection(X: Any) -> Packed | None:
     """`X` as sequences, or None if it is an array in which every row is a sequence of one frame."""
     _refuse_other_types(X)
     if isinstance(X, (list, tuple)):
-        if len(X) == 0:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+        _require_items(X)
         if any(map(_looks_like_sequence, X)):
             return _pack_items(X)
         _require_rows(X)
@@ -56,6 +55,8 @@ def read_collection(X: Any) -> Packed | None:
     if not hasattr(X, "__array__"):
         return read_collection([X[i] for i in range(len(X))])
     array = np.asarray(X)
+    if array.dtype == object and array.ndim == 1:
+        _require_items(array)
     if array.dtype.kind in "OSU" and array.ndim == 1 and any(map(_looks_like_sequence, array)):
         return _pack_items(array)
     if array.ndim == 2 and array.shape[1] == 1 and _looks_like_sequence(array.flat[0]):
@@ -142,6 +143,11 @@ def _looks_like_sequence(item: Any) -> bool:
     return is_arrow or scipy.sparse.issparse(item) or getattr(item, "ndim", 0) > 0
 
 
+def _require_items(X: Sequence[Any] | NDArray[np.object_]) -> None:
+    if len(X) == 0:
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+
+
 def _require_rows(X: Sequence[Any]) -> None:
     """Rows of numbers, each a sequence of one frame, must be real and equally long."""
     for i, row in enumerate(X):
@@ -164,7 +170,8 @@ def _pack_items(items: Sequence[Any] | NDArray[np.object_]) -> Packed:
     dtype = np.result_type(*{_frame_dtype(sequence.dtype) for sequence in sequences})
     values = np.empty((offsets[-1], sequences[0].shape[1]), dtype=dtype)
     for sequence, start, stop in zip(sequences, offsets[:-1], offsets[1:], strict=True):
-        values[start:stop] = sequence
+        with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
+            values[start:stop] = sequence
     return Packed(values, offsets.astype(np.int64))
 
 
@@ -233,7 +240,8 @@ def _read_sequence(item: Any, index: int) -> NDArray[Any]:
 def as_real(array: NDArray[Any], name: str) -> NDArray[np.floating]:
     """Contiguous, aligned, native float32 or float64; a copy only if it is not that already."""
     array = _require_numeric(array, name)
-    return np.require(array, _frame_dtype(array.dtype), ["C_CONTIGUOUS", "ALIGNED"])
+    with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
+        return np.require(array, _frame_dtype(array.dtype), ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def as_video(item: Any, name: str) -> NDArray[np.uint8]:
@@ -269,6 +277,8 @@ def _require_numeric(array: NDArray[Any], name: str) -> NDArray[Any]:
         return array
     try:
         return array.astype(np.float64)
+    except OverflowError as error:
+        raise ValueError(f"{name} contains a value too large for dtype('float64')") from error
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} cannot be read as numbers: {error}") from error
 

@@ -427,13 +427,6 @@ def test_offsets_that_do_not_divide_the_values_are_refused(values, offsets, mess
         TSEArray.from_packed(values, offsets)
 
 
-def test_the_layout_of_aeon_is_transposed(rng):
-    channels_first = [rng.standard_normal((3, n)) for n in (5, 8)]
-    assert_holds(TSEArray.from_aeon(channels_first), [x.T for x in channels_first])
-    equal = rng.standard_normal((4, 3, 6))
-    assert_holds(TSEArray.from_aeon(equal), list(equal.transpose(0, 2, 1)))
-
-
 def test_a_view_selects_without_copying(ragged):
     X = TSEArray(ragged[0])
     values, starts, lengths = X.view(np.array([7, 0]))
@@ -508,11 +501,6 @@ def test_columns_of_data_frames_name_the_features(container):
     turned = container([frame[["b", "a"]] for frame in frames])
     with pytest.raises(ValueError, match="Feature names must be in the same order"):
         check_sequences(turned, estimator=estimator, reset=False)
-
-
-def test_the_layout_of_aeon_must_be_two_dimensional():
-    with pytest.raises(ValueError, match=r"X\[0\] must be 2-D .* got 1-D .* x\[None, :\]"):
-        TSEArray.from_aeon([np.zeros(5)])
 
 
 def test_the_place_of_a_bad_number_is_told_for_rows_as_well():
