@@ -169,3 +169,16 @@ def test_awkward_is_not_imported_to_be_recognized(monkeypatch):
     monkeypatch.delitem(sys.modules, "awkward")
     assert not is_awkward([GOOD])
     assert "awkward" not in sys.modules
+
+
+@pytest.mark.fault(35)
+def test_columns_of_more_than_two_to_the_31_numbers():
+    """Zeros that the operating system need not keep; nothing is copied."""
+    values = np.zeros((2**20 + 64, 2048), np.float32)
+    values[-1, -1] = 7.0
+    offsets = np.array([0, 5, len(values) - 2, len(values)])
+    for read, make in ((rows_of_arrow, rows_to_arrow), (rows_of_awkward, rows_to_awkward)):
+        found, found_offsets = read(make(values, offsets), "X")
+        assert np.shares_memory(found, values)
+        assert found[-1, -1] == 7.0
+        assert found_offsets.tolist() == offsets.tolist()

@@ -12,9 +12,10 @@ import scipy.sparse
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import cross_val_predict
 from sklearn.utils import _safe_indexing
 
-from skdejavid import TSEArray, check_sequences, dtw_distances
+from skdejavid import DejaVidClassifier, TSEArray, check_sequences, dtw_distances
 
 GOOD = np.zeros((4, 3))
 F32 = GOOD.astype(np.float32)
@@ -75,8 +76,8 @@ def fault(number, X, message):
         fault(11, [np.zeros(3), np.zeros(3)], r"X\[0\]: expected 2-D .*x\[:, None\]"),
         fault(12, [np.zeros((2, 8, 8, 3))], r"X\[0\]: expected 2-D .*got 4-D .*TSEExtractor"),
         fault(12, np.zeros((2, 5, 8, 8)), "Found array with dim 4.*TSEExtractor"),
-        fault(9, np.zeros(5), "Expected 2D array, got 1D array instead"),
-        fault(9, [1.0, 2.0], "Expected 2D array, got 1D array instead"),
+        fault(9, np.zeros(5), "(?s)Expected 2D array, got 1D .*Reshape your data"),
+        fault(9, [1.0, 2.0], "(?s)Expected 2D array, got 1D .*Reshape your data"),
         fault(1, [GOOD, GOOD + np.nan], r"Input X\[1\] contains NaN, first at frame 0, feature 0"),
         fault(
             2,
@@ -347,6 +348,18 @@ def assert_holds(X, items):
     assert X.frame_dtype == np.float64
     for mine, theirs in zip(X, items, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_container_goes_through_cross_validation(container, rng):
+    items = [rng.standard_normal((n, 2)) + 4.0 * (i % 2) for i, n in enumerate([3, 1, 2, 4] * 3)]
+    y = np.arange(12) % 2
+    clf = DejaVidClassifier(n_epochs=1, n_timesteps=2, random_state=0)
+    expected = cross_val_predict(clf, items, y, cv=3, method="decision_function")
+    X = CONTAINERS[container](items)
+    found = cross_val_predict(clf, X, y, cv=3, method="decision_function")
+    np.testing.assert_array_equal(found, expected)
+    assert ((found > 0) == y).all()
 
 
 def test_tables_of_numbers_alone_are_sequences_of_one_frame():
