@@ -72,7 +72,9 @@ class TSEArray(Convertible):
         - 3-D array ``(n_sequences, n_frames, n_features)``;
         - 2-D array ``(n_sequences, n_features)``: sequences of *one* frame each. (Other libraries
           read a 2-D array as univariate series; use ``x[:, :, None]`` for that.)
-        - another ``TSEArray``, whose memory is shared.
+        - another ``TSEArray``, whose memory is shared;
+        - column of lists of lists: Series of pandas or polars, array of Arrow, awkward array;
+        - anything else with a length and integer items.
 
     Attributes
     ----------
