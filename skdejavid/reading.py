@@ -125,9 +125,9 @@ def refuse_masked(X: Any) -> None:
 
 def _columns_with_objects(X: Any) -> list[str]:
     """The columns of a table of Arrow, polars or Hugging Face, if it holds more than numbers."""
-    if hasattr(X, "iloc"):  # a data frame of pandas
-        return []
-    columns = getattr(X, "column_names", None) or getattr(X, "columns", None)
+    columns = getattr(X, "column_names", None)
+    if hasattr(X, "__arrow_c_stream__") and not hasattr(X, "iloc"):  # and not of pandas
+        columns = columns or getattr(X, "columns", None)
     if columns is None or (hasattr(X, "__array__") and np.asarray(X).dtype != object):
         return []
     return list(columns)
