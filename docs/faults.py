@@ -2,8 +2,8 @@
 
 python docs/faults.py  # writes docs/faults.md
 
-A test says by ``@pytest.mark.fault(3, 4)`` which faults of faults.toml it is about. conf.py writes
-the page anew whenever the documentation is built, and a test compares.
+A test says by ``@pytest.mark.fault(3, 4)`` which faults of faults.toml it is about; another one
+compares the page with them.
 """
 
 import ast
@@ -12,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+MARK = "pytest.mark.fault"
 PAGE = ROOT / "docs" / "faults.md"
 HEAD = """# What can go wrong
 
@@ -31,20 +32,38 @@ def known():
 
 def proofs():
     """Of each number the tests that are marked with it, as file::function."""
-    found = defaultdict(list)
+    found = defaultdict(set)
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        tables = {
+            target.id: statement.value
+            for statement in tree.body
+            if isinstance(statement, ast.Assign)
+            for target in statement.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
-                for number in marks_of(node):
-                    found[number].append(f"{path.relative_to(ROOT / 'tests')}::{node.name}")
-    return dict(found)
+                for number in marks_of(node, tables):
+                    found[number].add(f"{path.relative_to(ROOT / 'tests')}::{node.name}")
+    return {number: sorted(tests) for number, tests in found.items()}
 
 
-def marks_of(function):
-    """The numbers in the marks of a test."""
+def marks_of(function, tables):
+    """The numbers in the marks of a test, and in those of its cases.
+
+    These may stand in a table of the module, to which a decorator refers by name.
+    """
     for decorator in function.decorator_list:
-        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.fault":
-            yield from (ast.literal_eval(argument) for argument in decorator.args)
+        for node in ast.walk(decorator):
+            places = [node, *(ast.walk(tables[node.id]) if is_table(node, tables) else ())]
+            for place in places:
+                is_mark = isinstance(place, ast.Call) and ast.unparse(place.func) == MARK
+                yield from map(ast.literal_eval, place.args if is_mark else ())
+
+
+def is_table(node, tables):
+    return isinstance(node, ast.Name) and node.id in tables
 
 
 def page():
@@ -52,7 +71,7 @@ def page():
     proven = proofs()
     rows = []
     for number, (fault, behavior, impossible) in known().items():
-        names = [f"`{test.partition('::')[2]}`" for test in sorted(proven.get(number, []))]
+        names = [f"`{test.partition('::')[2]}`" for test in proven.get(number, [])]
         rows.append(
             f"| {number} | {fault} | {behavior or f'cannot occur: {impossible}'} "
             f"| {', '.join(names) or '-'} |"

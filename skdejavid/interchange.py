@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skdejavid.columns import rows_of_arrow, rows_to_arrow
 from skdejavid.durable import replace_file
 from skdejavid.optional import require
 from skdejavid.sequences import TSEArray
@@ -77,10 +78,10 @@ def write_arrow(
 
     def batch(part: slice) -> Any:
         sequences = X[part]
-        arrays = {"sequence": _as_lists(arrow, sequences.values, sequences.offsets)}
+        arrays = {"sequence": rows_to_arrow(sequences.values, sequences.offsets)}
         arrays |= {name: column[part] for name, column in columns.items()}
         if sequences.spans is not None:
-            arrays["spans"] = _as_lists(arrow, sequences.spans, sequences.offsets)
+            arrays["spans"] = rows_to_arrow(sequences.spans, sequences.offsets)
         return arrow.record_batch(arrays)
 
     def write(file: BinaryIO) -> None:
@@ -103,8 +104,8 @@ def read_arrow(
     Parameters
     ----------
     path : str or path
-        A file as `write_arrow` writes it: with a column "sequence" of lists, or large lists, of
-        lists of a fixed size of floating numbers, and possibly "id", "label" and "spans".
+        A file as `write_arrow` writes it: with a column "sequence" of lists (of any kind) of
+        frames, which are lists of `n_features` numbers, and possibly "id", "label" and "spans".
 
     Returns
     -------
@@ -137,11 +138,11 @@ def read_arrow(
         raise ValueError(f"{name} is no Arrow IPC file, or damaged: {error}") from error
     if "sequence" not in table.column_names:
         raise ValueError(f"{name} has no column 'sequence', only {table.column_names}")
-    values, offsets = _from_lists(arrow, table.column("sequence"), f"{name}: column 'sequence'")
+    values, offsets = rows_of_arrow(table.column("sequence"), f"{name}: column 'sequence'")
     spans = None
     if "spans" in table.column_names:
         what = f"{name}: column 'spans'"
-        spans, offsets_of_spans = _from_lists(arrow, table.column("spans"), what)
+        spans, offsets_of_spans = rows_of_arrow(table.column("spans"), what)
         if not np.array_equal(offsets, offsets_of_spans):
             raise ValueError(f"{what} has not one span for each frame")
     try:
@@ -246,40 +247,6 @@ def _parts(X: TSEArray) -> Iterator[slice]:
     limits = [0, *(np.flatnonzero(np.diff(part_of)) + 1).tolist(), len(X)]
     for begin, end in pairwise(limits):
         yield slice(begin, end)
-
-
-def _as_lists(arrow: Any, rows: NDArray[np.floating], offsets: NDArray[np.int64]) -> Any:
-    """Packed rows as a column of lists, sharing memory."""
-    numbers = arrow.array(np.ascontiguousarray(rows).reshape(-1))
-    frames = arrow.FixedSizeListArray.from_arrays(numbers, rows.shape[1])
-    return arrow.LargeListArray.from_arrays(arrow.array(offsets), frames)
-
-
-def _from_lists(arrow: Any, column: Any, what: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Packed rows and offsets of a column of lists; shares memory if it is in one piece."""
-    kind = column.type
-    types = arrow.types
-    if not (
-        (types.is_list(kind) or types.is_large_list(kind))
-        and types.is_fixed_size_list(kind.value_type)
-        and types.is_floating(kind.value_type.value_type)
-        and kind.value_type.list_size > 0
-    ):
-        raise ValueError(
-            f"{what} is of type {kind}, expected large_list<fixed_size_list<float>[n_features]>"
-        )
-    values, lengths = [], []
-    for chunk in column.chunks:
-        frames = chunk.flatten()
-        numbers = frames.flatten()
-        if chunk.null_count or frames.null_count or numbers.null_count:
-            raise ValueError(f"{what} has missing values")
-        values.append(numbers.to_numpy(zero_copy_only=True).reshape(-1, kind.value_type.list_size))
-        lengths.append(np.diff(chunk.offsets.to_numpy()))
-    if not values:
-        raise ValueError(f"{what} has no sequences")
-    offsets = np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64)
-    return values[0] if len(values) == 1 else np.concatenate(values), offsets
 
 
 def _as_memory_map(values: NDArray[Any], path: str, mapped: Any) -> NDArray[Any]:

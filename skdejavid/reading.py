@@ -14,13 +14,17 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from skdejavid.columns import arrow_column, is_awkward, rows_of_arrow, rows_of_awkward
+
 __all__ = [
     "Packed",
     "accepted_dtypes",
     "as_real",
     "as_video",
+    "checked_rows",
     "named_frames",
     "read_collection",
+    "refuse_masked",
     "without_torch",
 ]
 
@@ -36,15 +40,23 @@ def read_collection(X: Any) -> Packed | None:
     """`X` as sequences, or None if it is an array in which every row is a sequence of one frame."""
     _refuse_other_types(X)
     if isinstance(X, (list, tuple)):
-        if len(X) == 0:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+        _require_items(X)
         if any(map(_looks_like_sequence, X)):
             return _pack_items(X)
         _require_rows(X)
         return None
+    column = arrow_column(X)
+    if column is not None:
+        return checked_rows(*rows_of_arrow(column, "X"), "X")
+    if is_awkward(X) and X.ndim > 2:
+        return checked_rows(*rows_of_awkward(X, "X"), "X")
+    if is_awkward(X):
+        return read_collection(X.to_list())
     if not hasattr(X, "__array__"):
         return read_collection([X[i] for i in range(len(X))])
     array = np.asarray(X)
+    if array.dtype == object and array.ndim == 1:
+        _require_items(array)
     if array.dtype.kind in "OSU" and array.ndim == 1 and any(map(_looks_like_sequence, array)):
         return _pack_items(array)
     if array.ndim == 2 and array.shape[1] == 1 and _looks_like_sequence(array.flat[0]):
@@ -72,11 +84,7 @@ def _refuse_other_types(X: Any) -> None:
     name = type(X).__name__
     if scipy.sparse.issparse(X):
         raise TypeError("Sparse data was passed, but dense data is required for sequences.")
-    if isinstance(X, np.ma.MaskedArray):
-        raise ValueError(
-            "X is a masked array, and a mask is not understood here. Fill it with X.filled(...), "
-            "or cut each sequence to its own length and pass a list."
-        )
+    refuse_masked(X)
     if isinstance(X, (str, bytes, PathLike)):
         raise TypeError(f"X is a {name}, not sequences. To read videos, use TSEExtractor.")
     if name == "PackedSequence":
@@ -91,11 +99,38 @@ def _refuse_other_types(X: Any) -> None:
             f"X is a {name}, which has no order or can be read only once: pass list(X)."
         )
     is_collection = hasattr(X, "__len__") and hasattr(X, "__getitem__")
+    if hasattr(X, "__iter__") and not is_collection and not hasattr(X, "__array__"):
+        raise TypeError(f"X is a {name}, which can only be iterated over: pass list(X).")
+    columns = _columns_with_objects(X)
+    if columns:
+        raise TypeError(
+            f"X is a {name} with the columns {columns}: pass the one that holds the sequences, "
+            f"X[{columns[0]!r}] for example, or TSEArray(X[{columns[0]!r}])."
+        )
     if not (is_collection or hasattr(X, "__array__")):
         raise TypeError(
             f"X is a {name}. Expected a list of arrays (n_frames, n_features), a 3-D array, a 2-D "
             "array (one frame per sequence) or a TSEArray."
         )
+
+
+def refuse_masked(X: Any) -> None:
+    """A masked array would lose its mask without a word."""
+    if isinstance(X, np.ma.MaskedArray):
+        raise ValueError(
+            "X is a masked array, and a mask is not understood here. Fill it with X.filled(...), "
+            "or cut each sequence to its own length and pass a list."
+        )
+
+
+def _columns_with_objects(X: Any) -> list[str]:
+    """The columns of a table of Arrow, polars or Hugging Face, if it holds more than numbers."""
+    columns = getattr(X, "column_names", None)
+    if hasattr(X, "__arrow_c_stream__") and not hasattr(X, "iloc"):  # and not of pandas
+        columns = columns or getattr(X, "columns", None)
+    if columns is None or (hasattr(X, "__array__") and np.asarray(X).dtype != object):
+        return []
+    return list(columns)
 
 
 def _looks_like_sequence(item: Any) -> bool:
@@ -104,7 +139,13 @@ def _looks_like_sequence(item: Any) -> bool:
         return len(item) == 0 or getattr(item[0], "ndim", np.ndim(item[0])) > 0
     if item is None or isinstance(item, (str, bytes, PathLike, Mapping)):
         return True  # refused with its index
-    return scipy.sparse.issparse(item) or getattr(item, "ndim", 0) > 0
+    is_arrow = hasattr(item, "as_py")
+    return is_arrow or scipy.sparse.issparse(item) or getattr(item, "ndim", 0) > 0
+
+
+def _require_items(X: Sequence[Any] | NDArray[np.object_]) -> None:
+    if len(X) == 0:
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
 
 
 def _require_rows(X: Sequence[Any]) -> None:
@@ -129,7 +170,8 @@ def _pack_items(items: Sequence[Any] | NDArray[np.object_]) -> Packed:
     dtype = np.result_type(*{_frame_dtype(sequence.dtype) for sequence in sequences})
     values = np.empty((offsets[-1], sequences[0].shape[1]), dtype=dtype)
     for sequence, start, stop in zip(sequences, offsets[:-1], offsets[1:], strict=True):
-        values[start:stop] = sequence
+        with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
+            values[start:stop] = sequence
     return Packed(values, offsets.astype(np.int64))
 
 
@@ -142,6 +184,18 @@ def _pack_three_dimensional(array: NDArray[Any]) -> Packed:
     _require_frames_and_features(array.shape[1:], "X[0]")
     values = as_real(array.reshape(-1, n_features), "X")
     return Packed(values, np.arange(n_sequences + 1, dtype=np.int64) * n_frames)
+
+
+def checked_rows(values: NDArray[Any], offsets: NDArray[np.int64], name: str) -> Packed:
+    """Packed rows of someone else's as our own, or an error that names the sequence."""
+    if len(offsets) < 2:
+        raise ValueError(f"{name}: found 0 sample(s) while a minimum of 1 is required.")
+    n_features = values.shape[1]
+    empty = np.flatnonzero(np.diff(offsets) == 0)
+    index = int(empty[0]) if empty.size else 0
+    n_frames = int(offsets[index + 1] - offsets[index])
+    _require_frames_and_features((n_frames, n_features), f"{name}[{index}]")
+    return Packed(as_real(values, name), offsets)
 
 
 def _read_sequence(item: Any, index: int) -> NDArray[Any]:
@@ -160,8 +214,12 @@ def _read_sequence(item: Any, index: int) -> NDArray[Any]:
         raise ValueError(f"{name} is a masked array: cut it to its valid frames, or fill it.")
     if scipy.sparse.issparse(item):
         raise TypeError(f"{name} is sparse, but dense data is required.")
+    if hasattr(item, "as_py"):  # a scalar of Arrow, which is a list
+        item = item.as_py()
     try:
         array = np.asarray(without_torch(item))
+        if array.dtype == object and array.ndim == 1:  # of frames, as pandas reads Parquet
+            array = np.asarray(list(array))
     except ValueError as error:
         raise ValueError(
             f"{name} is no array (n_frames, n_features): its frames differ in length"
@@ -182,7 +240,8 @@ def _read_sequence(item: Any, index: int) -> NDArray[Any]:
 def as_real(array: NDArray[Any], name: str) -> NDArray[np.floating]:
     """Contiguous, aligned, native float32 or float64; a copy only if it is not that already."""
     array = _require_numeric(array, name)
-    return np.require(array, _frame_dtype(array.dtype), ["C_CONTIGUOUS", "ALIGNED"])
+    with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
+        return np.require(array, _frame_dtype(array.dtype), ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def as_video(item: Any, name: str) -> NDArray[np.uint8]:
@@ -218,6 +277,8 @@ def _require_numeric(array: NDArray[Any], name: str) -> NDArray[Any]:
         return array
     try:
         return array.astype(np.float64)
+    except OverflowError as error:
+        raise ValueError(f"{name} contains a value too large for dtype('float64')") from error
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} cannot be read as numbers: {error}") from error
 
@@ -268,6 +329,11 @@ def without_torch(X: Any) -> Any:
         return [without_torch(x) for x in X]
     if not isinstance(X, torch.Tensor):
         return X
+    if X.layout not in (torch.strided, torch.jagged):
+        raise TypeError(
+            f"Sparse data was passed, but dense data is required: a tensor of layout {X.layout}. "
+            "Use X.to_dense()."
+        )
     if X.is_nested:
         return list(X.unbind())
     tensor = X.detach().cpu()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array, validate_data
 
+from skdejavid.conversions import Convertible
 from skdejavid.reading import (
     Packed,
     accepted_dtypes,
@@ -51,7 +52,7 @@ class _Rows(NamedTuple):
     is_packed: bool
 
 
-class TSEArray:
+class TSEArray(Convertible):
     """A 1-D container of sequences of differing length.
 
     It slices as scikit-learn slices (integers, slices, integer arrays, boolean masks, and each of
@@ -71,7 +72,9 @@ class TSEArray:
         - 3-D array ``(n_sequences, n_frames, n_features)``;
         - 2-D array ``(n_sequences, n_features)``: sequences of *one* frame each. (Other libraries
           read a 2-D array as univariate series; use ``x[:, :, None]`` for that.)
-        - another ``TSEArray``, whose memory is shared.
+        - another ``TSEArray``, whose memory is shared;
+        - column of lists of lists: Series of pandas or polars, array of Arrow, awkward array;
+        - anything else with a length and integer items.
 
     Attributes
     ----------
@@ -180,29 +183,6 @@ class TSEArray:
                     f"got shape {times.shape}"
                 )
         return cls._wrap(_packed_rows(frames, limits, times))
-
-    @classmethod
-    def from_aeon(cls, X: Any) -> TSEArray:
-        """Convert aeon's layout, in which the channels come before time.
-
-        Parameters
-        ----------
-        X : list of arrays (n_channels, n_timepoints), or 3-D array
-            A collection as aeon's loaders return it.
-
-        Returns
-        -------
-        TSEArray
-            The same sequences, each ``(n_timepoints, n_channels)``.
-        """
-        collection = [np.asarray(without_torch(series)) for series in X]
-        for i, series in enumerate(collection):
-            if series.ndim != 2:
-                raise ValueError(
-                    f"X[{i}] must be 2-D (n_channels, n_timepoints), got {series.ndim}-D with "
-                    f"shape {series.shape}. Write a univariate series as x[None, :]."
-                )
-        return cls([series.T for series in collection])
 
     @classmethod
     def _wrap(cls, rows: _Rows) -> TSEArray:

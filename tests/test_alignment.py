@@ -20,6 +20,7 @@ from skdejavid.alignment import (
     make_problem,
     resolve_device,
 )
+from skdejavid.sequences import SequenceView
 
 
 def random_case(rng, integers):
@@ -276,3 +277,19 @@ def test_parameters_may_be_tensors_but_not_masked(rng):
     np.testing.assert_array_equal(path, dtw_path(x, centroids[0]))
     with pytest.raises(ValueError, match="centroids is a masked array"):
         dtw_distances([x], np.ma.masked_array(centroids, mask=centroids > 0))
+
+
+@pytest.mark.fault(35)
+def test_parameters_of_more_than_two_to_the_31_numbers():
+    """Nearly all of them are zeros that the operating system need not keep."""
+    shape = (2**20 + 1, 1, 2048)
+    centroids, weights = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    centroids[-1], weights[-1] = 1.0, 3.0
+    centroids[0, 0, 0], weights[0, 0, 0] = 1.0, 5.0
+    zeros = np.zeros((1, 2048), np.float32)
+    frame = SequenceView(zeros, np.zeros(1, np.int64), np.ones(1, np.int64))
+    for n_threads in (1, 2):
+        problem = make_problem(frame, centroids, weights, n_threads=n_threads)
+        [distances] = problem.distances(False)
+        assert distances[[0, 1, -2, -1]].tolist() == [5.0, 0.0, 0.0, 3.0 * 2048]
+        assert np.count_nonzero(distances) == 2

@@ -2,6 +2,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import threading
 import tracemalloc
 
 import numpy as np
@@ -24,6 +25,7 @@ from skdejavid import (
     TimeDifferences,
     TSEArray,
     __version__,
+    check_sequences,
     classifier,
     dtw_distances,
 )
@@ -623,6 +625,7 @@ def test_a_column_of_targets_is_read_with_a_warning(orders):
     assert clf.predict(X).shape == y.shape
 
 
+@pytest.mark.fault(10)
 def test_one_bare_sequence_taken_for_many_gets_a_hint():
     with pytest.raises(ValueError, match=r"samples: \[9, 1\]\. A 2-D array is read .* as \[x\]"):
         DejaVidClassifier().fit(np.zeros((9, 3)), [1])
@@ -731,6 +734,7 @@ def test_a_narrow_model_computes_in_its_own_precision(fitted, orders):
     np.testing.assert_array_equal(fitted.transform(mixed), fitted.transform(X))
 
 
+@pytest.mark.fault(19)
 def test_data_is_left_as_it_was(orders):
     X, y = orders
     before, targets = X.values.copy(), y.copy()
@@ -738,6 +742,52 @@ def test_data_is_left_as_it_was(orders):
     DejaVidClassifier(**QUICK).fit(X, y).predict(X)
     np.testing.assert_array_equal(X.values, before)
     np.testing.assert_array_equal(y, targets)
+
+
+@pytest.mark.fault(20)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_data_that_another_thread_changes_meanwhile_crashes_nothing(orders, monkeypatch):
+    """What comes out is undefined, an answer or an error; the next call is as ever."""
+    X, y = copy.deepcopy(orders[0]), orders[1]
+    clean = orders[0].values
+    model = DejaVidClassifier(**QUICK | {"differences": None, "n_jobs": 2, "n_epochs": 20})
+    expected = clone(model).fit(X, y).transform(X)
+    is_checked, is_done, n_changes, outcomes = threading.Event(), threading.Event(), 0, []
+
+    def check_and_let_go(*arguments, **options):
+        checked = check_sequences(*arguments, **options)
+        assert np.shares_memory(checked.values, X.values)
+        is_checked.set()
+        return checked
+
+    def scribble():
+        nonlocal n_changes
+        generator = np.random.default_rng(0)
+        while not is_done.is_set():
+            if is_checked.wait(0.01):
+                rows = generator.integers(0, len(clean), 50)
+                X.values[rows] = generator.choice([np.nan, np.inf, -3e38, 0.0, 1e-40])
+                n_changes += 1
+
+    monkeypatch.setattr(classifier, "check_sequences", check_and_let_go)
+    thread = threading.Thread(target=scribble)
+    thread.start()
+    try:
+        for _ in range(20):
+            is_checked.clear()
+            X.values[:] = clean
+            try:
+                outcomes.append(clone(model).fit(X, y).transform(X).shape)
+            except (ValueError, RuntimeError) as error:
+                outcomes.append(type(error))
+    finally:
+        is_done.set()
+        thread.join()
+    assert set(outcomes) <= {expected.shape, ValueError, RuntimeError}
+    assert n_changes > 20
+    X.values[:] = clean
+    np.testing.assert_array_equal(clone(model).fit(X, y).transform(X), expected)
 
 
 def test_a_pickle_predicts_without_torch(fitted, orders, tmp_path):

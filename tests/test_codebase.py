@@ -25,8 +25,10 @@ MODULES = {
 MAY_IMPORT = {
     "callbacks": set(),
     "optional": set(),
-    "reading": set(),
-    "sequences": {"reading"},
+    "columns": {"optional"},
+    "reading": {"columns"},
+    "conversions": {"columns", "optional", "reading"},
+    "sequences": {"conversions", "reading"},
     "cuda": {"_core", "sequences"},
     "versions": {"_core", "alignment", "cuda"},
     "alignment": {"_core", "cuda", "reading", "sequences"},
@@ -62,7 +64,7 @@ MAY_IMPORT = {
     "writer": {"durable", "shards"},
     "store": {"durable", "sequences", "shards", "writer"},
     "tensorfile": set(),
-    "interchange": {"durable", "optional", "sequences", "store", "tensorfile"},
+    "interchange": {"columns", "durable", "optional", "sequences", "store", "tensorfile"},
     "video.windows": set(),
     "video.decoding": {"optional", "video.windows"},
     "video.encoders": {"optional"},
@@ -135,8 +137,8 @@ def test_importing_loads_neither_torch_nor_matplotlib_nor_a_decoder(tmp_path):
     code = (
         "import sys, skdejavid\n"
         "from skdejavid import *\n"
-        "names = 'torch matplotlib av aeon tslearn transformers click skops'.split()\n"
-        "print(*(name for name in names if name in sys.modules))"
+        "names = 'torch matplotlib av aeon awkward sktime tslearn transformers click skops'\n"
+        "print(*(name for name in names.split() if name in sys.modules))"
     )
     assert run_python(code, tmp_path) == ""
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = [
     "alignment",
     "classifier",
+    "conversions",
     "inspection",
     "nn",
     "preprocessing",

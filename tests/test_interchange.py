@@ -142,6 +142,8 @@ SEQUENCES = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]], [[7.0, 8.0]]]
         (lists(SEQUENCES, pa.float16()), np.float32),
         (lists(SEQUENCES, pa.float32()), np.float32),
         (pa.array(SEQUENCES, pa.list_(pa.list_(pa.float64(), 2))), np.float64),
+        (pa.array(SEQUENCES, pa.list_(pa.list_(pa.float32()))), np.float32),
+        (lists(SEQUENCES, pa.float64()).cast(pa.large_list(pa.list_(pa.int8(), 2))), np.float64),
         (lists([[[0.0, 0.0]], *SEQUENCES, [[9.0, 9.0]]], pa.float32())[1:4], np.float32),
         (
             pa.chunked_array(
@@ -163,10 +165,10 @@ def test_files_that_others_wrote_are_read(column, dtype, compression, tmp_path):
     ("columns", "message"),
     [
         ({"x": [1]}, r"has no column 'sequence', only \['x'\]"),
-        ({"sequence": [1.0, 2.0]}, "column 'sequence' is of type double, expected large_list"),
-        ({"sequence": [[1.0], [2.0]]}, r"is of type list<.*double>, expected large_list"),
-        ({"sequence": [[[1.0]], [[2.0]]]}, "is of type list<.*list<.*double>>, expected"),
-        ({"sequence": lists([[[1, 2]]], pa.int64())}, "int64.*, expected"),
+        ({"sequence": [1.0, 2.0]}, "column 'sequence' is of type double, expected lists of lists"),
+        ({"sequence": [[1.0], [2.0]]}, r"is of type list<.*double>, expected lists of lists"),
+        ({"sequence": [[["a"]], [["b"]]]}, "is of type list<.*list<.*string>>, expected"),
+        ({"sequence": [[[1.0]], [[2.0, 3.0]]]}, "sequence 1 has a frame of 2 features, but"),
         ({"sequence": lists([[[1, 2]], None], pa.float32())}, "has missing values"),
         ({"sequence": lists([[[1, 2], None]], pa.float32())}, "has missing values"),
         ({"sequence": lists([[[1, None]]], pa.float32())}, "has missing values"),
@@ -238,7 +240,7 @@ def test_ids_and_labels_of_other_numbers_or_kinds_are_refused(ids, labels, messa
 def test_a_file_stays_if_writing_another_in_its_place_fails(tmp_path):
     write_arrow(make(), tmp_path / "x.arrow")
     with (
-        mock.patch("skdejavid.interchange._as_lists", side_effect=OSError("No space left")),
+        mock.patch("skdejavid.interchange.rows_to_arrow", side_effect=OSError("No space left")),
         pytest.raises(OSError, match="No space left"),
     ):
         write_arrow(make(np.float64), tmp_path / "x.arrow")

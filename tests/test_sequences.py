@@ -82,6 +82,7 @@ def test_three_dimensional_data_is_sequences_of_equal_length(convert, rng):
     assert_holds(check_sequences(convert(array)), list(array))
 
 
+@pytest.mark.fault(10)
 @pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy, pd.DataFrame, np.ndarray.tolist])
 def test_two_dimensional_data_is_sequences_of_one_frame(convert, rng):
     array = rng.standard_normal((4, 5))
@@ -108,6 +109,7 @@ def test_narrow_floats_become_float32_and_everything_else_float64(given_dtype, k
         assert (TSEArray(X).values == 1).all()
 
 
+@pytest.mark.fault(18)
 def test_bfloat16_tensors_are_widened():
     X = check_sequences([torch.full((2, 3), 1.5, dtype=torch.bfloat16)])
     assert X.values.dtype == np.float32
@@ -381,6 +383,28 @@ def test_learning_from_a_selection_is_learning_from_its_copy_without_making_one(
     np.testing.assert_array_equal(fitted.log_weights_, expected.log_weights_)
 
 
+@pytest.mark.fault(35)
+def test_learning_from_data_beyond_two_to_the_31_numbers(tmp_path, rng):
+    """A sparse file, of which only the beginning and the end are written and read."""
+    n_rows, n_features = 2**20 + 64, 2048
+    with (tmp_path / "frames").open("wb") as file:
+        file.truncate(n_rows * n_features * 4)
+    frames = np.memmap(tmp_path / "frames", np.float32, mode="r+", shape=(n_rows, n_features))
+    lengths = rng.integers(1, 6, 24)
+    parts = [rng.standard_normal((n, n_features), np.float32) for n in lengths]
+    offsets = np.cumsum([0, *lengths[:12], n_rows - lengths.sum(), *lengths[12:]])
+    for begin, part in zip(np.delete(offsets[:-1], 12), parts, strict=True):
+        frames[begin : begin + len(part)] = part
+    X = TSEArray.from_packed(frames, offsets)[np.delete(np.arange(25), 12)]
+    assert X.view().starts[-1] * n_features > 2**31
+    y = np.arange(24) % 2
+    model = DejaVidClassifier(n_epochs=2, n_timesteps=3, random_state=0)
+    far, near = copy.copy(model).fit(X, y), copy.copy(model).fit(parts, y)
+    np.testing.assert_array_equal(far.centroids_, near.centroids_)
+    np.testing.assert_array_equal(far.log_weights_, near.log_weights_)
+    np.testing.assert_array_equal(far.transform(X), near.transform(parts))
+
+
 def test_joblib_maps_its_memory(tmp_path, rng):
     X = TSEArray(rng.standard_normal((300, 5, 2)))
     joblib.dump(X, tmp_path / "x.joblib")
@@ -389,6 +413,7 @@ def test_joblib_maps_its_memory(tmp_path, rng):
     assert_holds(check_sequences(mapped)[7:9], list(X[7:9]))
 
 
+@pytest.mark.fault(19)
 def test_checking_copies_nothing_that_fits_and_changes_nothing(rng):
     for array in (rng.standard_normal((4, 5, 2)), rng.standard_normal((4, 5))):
         array.flags.writeable = False
@@ -427,13 +452,6 @@ def test_offsets_that_do_not_divide_the_values_are_refused(values, offsets, mess
         TSEArray.from_packed(values, offsets)
 
 
-def test_the_layout_of_aeon_is_transposed(rng):
-    channels_first = [rng.standard_normal((3, n)) for n in (5, 8)]
-    assert_holds(TSEArray.from_aeon(channels_first), [x.T for x in channels_first])
-    equal = rng.standard_normal((4, 3, 6))
-    assert_holds(TSEArray.from_aeon(equal), list(equal.transpose(0, 2, 1)))
-
-
 def test_a_view_selects_without_copying(ragged):
     X = TSEArray(ragged[0])
     values, starts, lengths = X.view(np.array([7, 0]))
@@ -459,11 +477,13 @@ def test_its_representation_tells_the_sizes(ragged):
     assert X.nbytes == X.values.nbytes + X.offsets.nbytes
 
 
+@pytest.mark.fault(5)
 def test_an_empty_selection_is_no_data():
     with pytest.raises(ValueError, match=r"0 sample\(s\)"):
         check_sequences(TSEArray(np.zeros((2, 3, 4)))[[]])
 
 
+@pytest.mark.fault(7)
 def test_an_estimator_learns_and_checks_the_number_of_features():
     estimator = BaseEstimator()
     check_sequences(np.zeros((2, 3, 4)), estimator=estimator)
@@ -488,6 +508,7 @@ def test_a_data_frame_with_one_column_of_arrays_is_its_sequences(ragged):
     assert_holds(TSEArray(column.to_frame()), X)
 
 
+@pytest.mark.fault(4)
 def test_packed_values_without_features_are_refused():
     with pytest.raises(ValueError, match=r"n_features >= 1\), got shape \(3, 0\)"):
         TSEArray.from_packed(np.zeros((3, 0)), [0, 3])
@@ -510,11 +531,7 @@ def test_columns_of_data_frames_name_the_features(container):
         check_sequences(turned, estimator=estimator, reset=False)
 
 
-def test_the_layout_of_aeon_must_be_two_dimensional():
-    with pytest.raises(ValueError, match=r"X\[0\] must be 2-D .* got 1-D .* x\[None, :\]"):
-        TSEArray.from_aeon([np.zeros(5)])
-
-
+@pytest.mark.fault(1)
 def test_the_place_of_a_bad_number_is_told_for_rows_as_well():
     rows = np.zeros((4, 3))
     rows[2, 1] = np.nan
@@ -523,6 +540,7 @@ def test_the_place_of_a_bad_number_is_told_for_rows_as_well():
             check_sequences(X)
 
 
+@pytest.mark.fault(1, 2)
 @pytest.mark.parametrize("n_numbers", [1, 20, 10**6])
 def test_the_place_of_a_bad_number_is_that_in_the_selection(n_numbers, ragged, monkeypatch):
     monkeypatch.setattr(sequences_module, "_NUMBERS_PER_CHUNK", n_numbers)
