@@ -36,7 +36,9 @@ from skdejavid.alignment import (
 )
 from skdejavid.barycenter import class_barycenters
 from skdejavid.callbacks import CallbackSupportMixin, FitTasks, teardown_after_fit
+from skdejavid.checkpoints import Checkpoint, digest
 from skdejavid.engine import Matcher, TrainingData, TrainingSettings
+from skdejavid.generators import describe_generator, read_generator
 from skdejavid.logits import distances_to_logits
 from skdejavid.persistence import Model, read_model, write_model
 from skdejavid.preprocessing import check_lags, with_differences
@@ -54,7 +56,7 @@ from skdejavid.targets import (
     positive_weights,
     scaled_weights,
 )
-from skdejavid.training import TrainingResult, train
+from skdejavid.training import Run, TrainingResult, train
 
 __all__ = ["DejaVidClassifier"]
 
@@ -65,6 +67,12 @@ _FEWEST_TIMESTEPS, _MOST_TIMESTEPS = 8, 64
 # "auto" for differences: over one frame and over a tenth of the sequence, unless the data hold more
 # numbers than this, because memory and time grow with them.
 _LAGS, _MOST_NUMBERS_TO_DIFFER = (1, 0.1), 2**24
+
+# Parameters that change nothing about what is learned, so that an interrupted fit may go on with
+# others.
+_NOT_OF_THE_RESULT = frozenset(
+    {"checkpoint_dir", "max_time", "n_jobs", "verbose", "transform_timesteps"}
+)
 
 _PAPER = {
     "n_timesteps": 8,
@@ -195,6 +203,16 @@ class DejaVidClassifier(
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
         Where to compute. "cuda" is the first CUDA device. "auto" is the CPU in this version.
 
+    checkpoint_dir : str, path or None, default=None
+        Folder in which the state of learning is kept, one file that is replaced after epochs. A fit
+        of the same data and parameters that was interrupted, however hard, goes on there and ends
+        with the same bits; one that had ended gives its result again. Remove the folder to begin
+        anew. Whatever `random_state` is not an int, that of the interrupted fit goes on.
+
+    max_time : float or None, default=None
+        Seconds after which learning ends, at the end of an epoch, with a ConvergenceWarning. With
+        `checkpoint_dir` the same fit called again goes on.
+
     half_storage : bool, default=False
         Whether sequences are kept in half precision on a CUDA device while learning, which halves
         the memory and the copies they take; computed is in float32 all the same. Needs data of
@@ -303,6 +321,8 @@ class DejaVidClassifier(
         "warm_start": ["boolean"],
         "device": [str],
         "half_storage": ["boolean"],
+        "checkpoint_dir": [None, str, PathLike],
+        "max_time": [None, Interval(Real, 0, None, closed="neither")],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -335,6 +355,8 @@ class DejaVidClassifier(
         warm_start: bool = False,
         device: str = "auto",
         half_storage: bool = False,
+        checkpoint_dir: str | PathLike[str] | None = None,
+        max_time: float | None = None,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -363,6 +385,8 @@ class DejaVidClassifier(
         self.warm_start = warm_start
         self.device = device
         self.half_storage = half_storage
+        self.checkpoint_dir = checkpoint_dir
+        self.max_time = max_time
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -752,6 +776,9 @@ class DejaVidClassifier(
     ) -> TrainingResult:
         """Learn, and tell callbacks which `attributes` a result would set."""
         random_state = check_random_state(self.random_state)
+        run = self._open_run(data, classes, goes_on, random_state)
+        if run.state is not None:  # the same sequences are held out as before
+            random_state = read_generator(run.initial_generator)
         held_out = None
         if self.early_stopping:
             data, held_out = self._hold_out(data, classes, random_state)
@@ -766,7 +793,10 @@ class DejaVidClassifier(
             require_half(data.sequences)
             if held_out is not None:
                 require_half(held_out.sequences)
-        if goes_on:
+        if run.state is not None:
+            shape = run.state.arrays["live.centroids"].shape
+            centroids, log_weights = np.zeros((2, *shape), dtype=data.sequences.frame_dtype)
+        elif goes_on:
             centroids, log_weights = self._fitted_parameters(data, feature_scale)
         else:
             centroids, log_weights = self._initial_parameters(
@@ -790,7 +820,8 @@ class DejaVidClassifier(
             device=device,
             half_storage=self.half_storage,
         )
-        with tqdm(total=settings.n_epochs, desc="epochs", disable=not self.verbose) as bar:
+        n_done = 0 if run.state is None else len(run.state.history["loss"])
+        with tqdm(total=n_epochs, initial=n_done, desc="epochs", disable=not self.verbose) as bar:
 
             def show(record: dict[str, float], result_so_far: Callable[[], TrainingResult]) -> bool:
                 bar.set_postfix(loss=f"{record['loss']:.4f}", accuracy=f"{record['accuracy']:.4f}")
@@ -805,9 +836,42 @@ class DejaVidClassifier(
                 show,
                 held_out,
                 tasks.begin_epoch,
+                run,
             )
         tasks.end(lambda: attributes(result))
         return result
+
+    def _open_run(
+        self,
+        data: TrainingData,
+        classes: NDArray[Any],
+        goes_on: bool,
+        random_state: np.random.RandomState,
+    ) -> Run:
+        """What is known of a fit that was interrupted, if there is a checkpoint."""
+        max_time = math.inf if self.max_time is None else float(self.max_time)
+        n_epochs = self._count_epochs(len(data.labels), len(classes))
+        if self.checkpoint_dir is None or n_epochs == 0:
+            return Run(max_time=max_time)
+        described = {
+            name: repr(value)
+            for name, value in self.get_params(deep=False).items()
+            if name not in _NOT_OF_THE_RESULT
+        }
+        if not isinstance(self.random_state, (int, np.integer)):
+            del described["random_state"]  # the checkpoint goes on with its own
+        described |= {
+            "X": digest(data.sequences),
+            "y": digest(data.labels, classes),
+            "sample_weight": digest(data.sample_weight),
+            "precision": str(data.sequences.frame_dtype),
+        }
+        if goes_on:
+            described["warm_start"] = digest(self.centroids_, self.log_weights_)
+        checkpoint = Checkpoint(self.checkpoint_dir, described)
+        state = checkpoint.read()
+        initial = describe_generator(random_state) if state is None else state.initial_generator
+        return Run(checkpoint, state, initial, max_time)
 
     def _initial_parameters(
         self,
@@ -890,8 +954,8 @@ class DejaVidClassifier(
         return np.stack(list(bar))
 
     def _choose_device(self, data: TrainingData, n_timesteps: int) -> str:
-        n_parameters = (data.labels.max() + 1) * n_timesteps * data.sequences.n_features
-        return resolve_device(self.device, data.sequences.total_frames * int(n_parameters))
+        n_parameters = (int(data.labels.max()) + 1) * n_timesteps * data.sequences.n_features
+        return resolve_device(self.device, data.sequences.total_frames * n_parameters)
 
     def _count_timesteps(self, data: TrainingData) -> int:
         if self.n_timesteps != "auto":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,14 @@ from skdejavid.cuda import (
     StreamedFrames,
     adam_step,
 )
-from skdejavid.engine import Matcher, Snapshot, TrainingData, TrainingSettings, split
+from skdejavid.engine import (
+    MOMENTS,
+    Matcher,
+    Snapshot,
+    TrainingData,
+    TrainingSettings,
+    split,
+)
 from skdejavid.logits import cross_entropy
 from skdejavid.sequences import TSEArray
 
@@ -139,11 +146,36 @@ class DeviceEngine:
     def results(
         self, kept: Snapshot | None = None
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        centroids, weights = (
-            np.ascontiguousarray(tensor[..., : self._n_features].cpu().numpy())
-            for tensor in (self._parameters if kept is None else kept.parameters)
+        centroids, weights = map(
+            self._on_host, self._parameters if kept is None else kept.parameters
         )
         return centroids, weights
+
+    def moments(self) -> dict[str, NDArray[Any]]:
+        moments = [self._on_host(tensor) for pair in self._moments for tensor in pair]
+        return dict(zip(MOMENTS, [*moments, np.array(self._n_steps)], strict=True))
+
+    def go_on(
+        self,
+        parameters: tuple[NDArray[np.floating], NDArray[np.floating]],
+        moments: Mapping[str, NDArray[Any]],
+    ) -> None:
+        *saved, n_steps = (moments[name] for name in MOMENTS)
+        self._n_steps = n_steps.tolist()
+        targets = [tensor for pair in self._moments for tensor in pair]
+        for target, array in zip([*self._parameters, *targets], [*parameters, *saved], strict=True):
+            target.copy_(self._device.rows(array))
+
+    def fill(
+        self, kept: Snapshot, parameters: tuple[NDArray[np.floating], NDArray[np.floating]]
+    ) -> None:
+        for target, array in zip(kept.parameters, parameters, strict=True):
+            target.copy_(self._device.rows(array))
+
+    def _on_host(self, tensor: torch.Tensor) -> NDArray[np.floating]:
+        """Without the padding."""
+        array: NDArray[np.floating] = tensor[..., : self._n_features].cpu().numpy()
+        return np.ascontiguousarray(array)
 
     def _evaluate_in_parts(
         self, batch: DeviceBatch, scale: float, frozen: Snapshot | None

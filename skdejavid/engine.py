@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -21,6 +21,10 @@ from skdejavid.logits import cross_entropy
 from skdejavid.sequences import SequenceView, TSEArray
 
 __all__ = ["Engine", "HostEngine", "Matcher", "Snapshot", "TrainingData", "TrainingSettings"]
+
+
+# What `Engine.moments` names: two of the centroids, two of the weights, and steps taken with each.
+MOMENTS = ("centroids.first", "centroids.second", "weights.first", "weights.second", "n_steps")
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,21 @@ class Engine(Protocol):
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """Centroids and weights as they are now, or were when a snapshot was taken."""
 
+    def moments(self) -> dict[str, NDArray[Any]]:
+        """What the optimizer knows: moments by name, and how many steps were taken."""
+
+    def go_on(
+        self,
+        parameters: tuple[NDArray[np.floating], NDArray[np.floating]],
+        moments: Mapping[str, NDArray[Any]],
+    ) -> None:
+        """Set centroids and weights, and what `moments` gave."""
+
+    def fill(
+        self, kept: Snapshot, parameters: tuple[NDArray[np.floating], NDArray[np.floating]]
+    ) -> None:
+        """Set what a snapshot holds."""
+
 
 class HostEngine:
     """The engine of the CPU.
@@ -227,6 +246,31 @@ class HostEngine:
     ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         return self._matcher.parameters if kept is None else kept.parameters
 
+    def moments(self) -> dict[str, NDArray[Any]]:
+        of_both = self._centroid_moves, self._weight_moves
+        moments = [moment for moves in of_both for moment in moves.moments]
+        n_steps = np.array([moves.n_steps for moves in of_both])
+        return dict(zip(MOMENTS, [*moments, n_steps], strict=True))
+
+    def go_on(
+        self,
+        parameters: tuple[NDArray[np.floating], NDArray[np.floating]],
+        moments: Mapping[str, NDArray[Any]],
+    ) -> None:
+        saved = [moments[name] for name in MOMENTS]
+        for i, moves in enumerate((self._centroid_moves, self._weight_moves)):
+            moves.n_steps = int(saved[-1][i])
+            for target, moment in zip(moves.moments, saved[2 * i : 2 * i + 2], strict=True):
+                target[...] = moment
+        for target, parameter in zip(self._matcher.parameters, parameters, strict=True):
+            target[...] = parameter
+
+    def fill(
+        self, kept: Snapshot, parameters: tuple[NDArray[np.floating], NDArray[np.floating]]
+    ) -> None:
+        for target, parameter in zip(kept.parameters, parameters, strict=True):
+            target[...] = parameter
+
     def _align(
         self, sequences: SequenceView, parameters: tuple[NDArray[np.floating], NDArray[np.floating]]
     ) -> Problem:
@@ -243,18 +287,18 @@ class _Adam:
         n_threads: int,
     ) -> None:
         self._parameters, self._scale, self._n_threads = parameters, scale, n_threads
-        self._moments = np.zeros_like(parameters), np.zeros_like(parameters)
-        self._n_steps = 0
+        self.moments = np.zeros_like(parameters), np.zeros_like(parameters)
+        self.n_steps = 0
 
     def move(self, gradients: NDArray[np.floating], learning_rate: float) -> None:
-        self._n_steps += 1
+        self.n_steps += 1
         adam_step(
             self._parameters,
             gradients,
-            *self._moments,
+            *self.moments,
             self._scale,
             learning_rate,
-            self._n_steps,
+            self.n_steps,
             self._n_threads,
         )
 

@@ -110,9 +110,14 @@ class ModelFile:
         self._file.__exit__(*exception)
 
     def array(
-        self, name: str, shape: tuple[int | None, ...], dtypes: tuple[Any, ...]
+        self,
+        name: str,
+        shape: tuple[int | None, ...],
+        dtypes: tuple[Any, ...],
+        *,
+        must_be_finite: bool = True,
     ) -> NDArray[Any]:
-        """An array of a shape (None: any size) and one of some types, all of its numbers finite."""
+        """An array of a shape (None: any size) and one of some types."""
         require(name in self.headers, name, "is missing")
         dtype, actual = self.headers[name]
         is_shape = len(actual) == len(shape) and all(
@@ -128,7 +133,8 @@ class ModelFile:
         require(
             _checksum(array) == expected, name, "is not as it was written: its checksum differs"
         )
-        require(bool(np.isfinite(array).all()), name, "holds NaN or infinity")
+        is_good = not must_be_finite or bool(np.isfinite(array).all())
+        require(is_good, name, "holds NaN or infinity")
         return array
 
     def _header(self, name: str) -> _ArrayHeader:

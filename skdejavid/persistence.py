@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.generators import GENERATOR_SIZE, describe_generator, read_generator
 from skdejavid.modelfile import ModelFile, require, write_model_file
 
 __all__ = ["Model", "read_model", "write_model"]
 
 _FORMAT, _VERSION = "classifier", 1
 _REALS = (np.float32, np.float64)
-_STATE_SIZE = 624  # numbers of the Mersenne Twister's state
 
 _HISTORY = ("loss", "accuracy", "learning_rate", "validation_loss", "validation_accuracy")
 _ALWAYS_IN_HISTORY = _HISTORY[:3]
@@ -149,16 +149,14 @@ def _described_parameters(
     arrays: dict[str, NDArray[Any]] = {}
     for name, value in parameters.items():
         if isinstance(value, np.random.RandomState):
-            state: Any = value.get_state(legacy=False)
-            arrays[name] = state["state"]["key"]
-            described[name] = {
-                "position": int(state["state"]["pos"]),
-                "has_gauss": int(state["has_gauss"]),
-                "gauss": float(state["gauss"]),
-            }
+            generator = describe_generator(value)
+            arrays[name] = generator.pop("key")
+            described[name] = generator
         elif isinstance(value, Mapping):  # of labels; JSON has no keys but strings
             pairs = [[_plain(part, name) for part in item] for item in value.items()]
             described[name] = {"pairs": pairs}
+        elif isinstance(value, PathLike):
+            described[name] = fspath(value)
         elif isinstance(value, (list, tuple, np.ndarray)):
             described[name] = [_plain(item, name) for item in value]
         else:
@@ -194,12 +192,10 @@ def _read_parameter(name: str, value: Any, file: ModelFile) -> Any:
 def _read_random_state(name: str, value: Mapping[str, Any], file: ModelFile) -> Any:
     fields = _Fields(value)
     position, has_gauss = fields.take("position", int), fields.take("has_gauss", int)
-    require(0 <= position <= _STATE_SIZE, name, f"has position {position}")
+    require(0 <= position <= GENERATOR_SIZE, name, f"has position {position}")
     require(has_gauss in (0, 1), name, f"has has_gauss {has_gauss}")
-    key = file.array(name, (_STATE_SIZE,), (np.uint32,))
-    generator = np.random.RandomState()
-    generator.set_state(("MT19937", key, position, has_gauss, fields.take("gauss", float)))
-    return generator
+    key = file.array(name, (GENERATOR_SIZE,), (np.uint32,))
+    return read_generator(dict(value) | {"key": key, "gauss": fields.take("gauss", float)})
 
 
 def _described_labels(

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from skdejavid.checkpoints import Checkpoint, TrainingState
 from skdejavid.cuda import open_device
 from skdejavid.cuda_engine import DeviceEngine
 from skdejavid.engine import (
@@ -26,9 +29,10 @@ from skdejavid.engine import (
     TrainingSettings,
     split,
 )
+from skdejavid.generators import describe_generator, read_generator
 from skdejavid.logits import cross_entropy, deviations
 
-__all__ = ["EpochHook", "TrainingResult", "train"]
+__all__ = ["EpochHook", "Run", "TrainingResult", "train"]
 
 
 _JUDGED = ("validation_loss", "validation_accuracy")
@@ -45,6 +49,25 @@ class TrainingResult:
     best_epoch: int | None  # after which the parameters were these, from 1; None: the last one
 
 
+@dataclass(frozen=True)
+class Run:
+    """How a training run can be interrupted, and where it goes on."""
+
+    checkpoint: Checkpoint | None = None
+    state: TrainingState | None = None  # None: at the beginning
+    initial_generator: dict[str, Any] = field(default_factory=dict)  # see `TrainingState`
+    max_time: float = math.inf  # seconds, looked at after each epoch
+
+    def note(self, state: Callable[[], TrainingState], *, must_be_written: bool = True) -> None:
+        """Write how far the run is, if it is to be written and it is time."""
+        if self.checkpoint is None:
+            return
+        if must_be_written:
+            self.checkpoint.write(state())
+        else:
+            self.checkpoint.write_if_due(state)
+
+
 # Told of an epoch, with what would be returned if it were the last; says whether it shall be.
 EpochHook = Callable[[dict[str, float], Callable[[], TrainingResult]], bool]
 
@@ -57,6 +80,7 @@ def train(
     on_epoch: EpochHook = lambda record, result_so_far: False,
     held_out: TrainingData | None = None,
     before_epoch: Callable[[], None] = lambda: None,
+    run: Run | None = None,
 ) -> TrainingResult:
     """Learn with Adam and a cosine schedule (the paper's Sec. 4.2).
 
@@ -81,6 +105,8 @@ def train(
         kept, and learning ends when there was none lower for ``settings.patience`` epochs.
     before_epoch : callable, optional
         Called before every epoch.
+    run : Run, optional
+        Where to note how far it is, and where to go on.
 
     Returns
     -------
@@ -97,16 +123,33 @@ def train(
         If they do so later; learning ends, and the last parameters that had a finite loss at the
         start of an epoch are kept, or those that were best for held-out data.
     """
+    run = run or Run()
+    if run.state is not None:
+        settings = replace(settings, distance_scale=run.state.distance_scale)
     trainer = _Trainer(data, matcher, settings)
     best = None if held_out is None else _BestEpoch(trainer.engine.snapshot())
     records: list[dict[str, float]] = []
+    if run.state is not None:
+        records = _go_on(run.state, trainer, best)
+        random_state = read_generator(run.state.generator)
+    begin = time.monotonic()
 
     def result_so_far() -> TrainingResult:
         parameters = trainer.engine.results(None if best is None else best.kept)
         return _result(copy.deepcopy(parameters), trainer.scale, records, best)
 
+    def state() -> TrainingState:
+        return _state(trainer, records, best, run.initial_generator, random_state)
+
+    def is_settled() -> bool:
+        return best is not None and len(records) >= best.epoch + settings.patience
+
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is seen in the loss
-        for epoch in range(settings.n_epochs):
+        if run.state is None:
+            run.note(state)  # initial centroids alone may have taken long
+        for epoch in range(len(records), settings.n_epochs):
+            if is_settled():
+                break
             before_epoch()
             batches = _shuffled_batches(len(data.labels), settings.batch_size, random_state)
             record = trainer.train_epoch(epoch, batches)
@@ -120,7 +163,12 @@ def train(
             if best is not None:
                 best.keep_if_lower(epoch + 1, record["validation_loss"])
             is_asked_to_stop = on_epoch(record, result_so_far)
-            if is_asked_to_stop or (best and epoch + 1 >= best.epoch + settings.patience):
+            is_last = is_asked_to_stop or is_settled() or epoch + 1 == settings.n_epochs
+            is_over_time = not is_last and time.monotonic() - begin >= run.max_time
+            run.note(state, must_be_written=is_last or is_over_time)
+            if is_over_time:
+                _stop_in_time(epoch + 1, settings, run)
+            if is_asked_to_stop or is_over_time:
                 break
     if best is not None:
         best.restore()
@@ -141,11 +189,77 @@ def _result(
         centroids=centroids,
         log_weights=np.log(weights, out=weights),
         distance_scale=distance_scale,
-        history={
-            name: np.array([record[name] for record in records])
-            for name in ("loss", "accuracy", "learning_rate", *(_JUDGED if best else ()))
-        },
+        history=_history(records, best),
         best_epoch=None if best is None else best.epoch,
+    )
+
+
+def _go_on(
+    state: TrainingState, trainer: _Trainer, best: _BestEpoch | None
+) -> list[dict[str, float]]:
+    """Set everything to what it was, and return the records of the epochs so far."""
+    engine, arrays = trainer.engine, state.arrays
+
+    def pair(name: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        return arrays[f"{name}.centroids"], arrays[f"{name}.weights"]
+
+    trainer.scale = state.distance_scale
+    engine.go_on(pair("live"), arrays)
+    engine.fill(trainer.frozen, pair("frozen"))
+    if best is not None and state.best_epoch is not None:
+        best.epoch, best.loss = state.best_epoch, state.best_loss
+        engine.fill(best.kept, pair("best"))
+    n_epochs = len(state.history["loss"])
+    return [
+        {name: float(values[epoch]) for name, values in state.history.items()}
+        for epoch in range(n_epochs)
+    ]
+
+
+def _state(
+    trainer: _Trainer,
+    records: list[dict[str, float]],
+    best: _BestEpoch | None,
+    initial_generator: dict[str, Any],
+    generator: np.random.RandomState,
+) -> TrainingState:
+    """What `_go_on` needs."""
+    engine = trainer.engine
+    pairs = {"live": engine.results(), "frozen": engine.results(trainer.frozen)}
+    if best is not None:
+        pairs["best"] = engine.results(best.kept)
+    arrays = {
+        f"{name}.{what}": array
+        for name, pair in pairs.items()
+        for what, array in zip(("centroids", "weights"), pair, strict=True)
+    }
+    return TrainingState(
+        arrays=arrays | engine.moments(),
+        history=_history(records, best),
+        distance_scale=float(trainer.scale),
+        best_epoch=None if best is None else best.epoch,
+        best_loss=math.inf if best is None else best.loss,
+        initial_generator=initial_generator,
+        generator=describe_generator(generator),
+    )
+
+
+def _history(
+    records: list[dict[str, float]], best: _BestEpoch | None
+) -> dict[str, NDArray[np.float64]]:
+    return {
+        name: np.array([record[name] for record in records], dtype=np.float64)
+        for name in ("loss", "accuracy", "learning_rate", *(_JUDGED if best else ()))
+    }
+
+
+def _stop_in_time(epoch: int, settings: TrainingSettings, run: Run) -> None:
+    remedy = "" if run.checkpoint is None else "; the same fit again goes on from here"
+    warnings.warn(
+        f"max_time={run.max_time:g} ended learning after epoch {epoch} of {settings.n_epochs}"
+        f"{remedy}",
+        ConvergenceWarning,
+        stacklevel=6,  # the caller of the estimator's fit
     )
 
 
@@ -173,7 +287,7 @@ class _Trainer:
         else:
             self.scale = settings.temperature * self._measure_scale()
         if settings.n_epochs > 0:
-            self._frozen = self.engine.snapshot()
+            self.frozen = self.engine.snapshot()
 
     def train_epoch(self, epoch: int, batches: list[NDArray[np.intp]]) -> dict[str, float] | None:
         """Means over the epoch, each batch seen with the parameters it had at its turn.
@@ -187,12 +301,12 @@ class _Trainer:
         for i, batch in enumerate(engine.load(batches)):
             is_first = i == 0
             chooses_live = is_first or settings.path_refresh == "batch"
-            loss, hits = engine.evaluate(batch, self.scale, None if chooses_live else self._frozen)
+            loss, hits = engine.evaluate(batch, self.scale, None if chooses_live else self.frozen)
             if not engine.may_go_on(loss, is_first=is_first):
                 return None
             if is_first:
                 # Only now is it certain that these parameters are good ones to go back to.
-                self._frozen.take()
+                self.frozen.take()
             total_loss = total_loss + loss
             total_hits = total_hits + hits
             if settings.learn_centroids:
@@ -221,7 +335,7 @@ class _Trainer:
 
     def restore(self) -> None:
         """Go back to the parameters at the start of the last epoch whose first loss was finite."""
-        self._frozen.restore()
+        self.frozen.restore()
 
     def _measure_scale(self) -> float:
         """The mean standard deviation of a sample's distances, 1 if they are all the same."""
@@ -242,12 +356,12 @@ class _BestEpoch:
 
     def __init__(self, kept: Snapshot) -> None:
         self.kept = kept
-        self._loss = math.inf
+        self.loss = math.inf
         self.epoch = 0  # before the first
 
     def keep_if_lower(self, epoch: int, loss: float) -> None:
-        if loss < self._loss:
-            self.epoch, self._loss = epoch, loss
+        if loss < self.loss:
+            self.epoch, self.loss = epoch, loss
             self.kept.take()
 
     def restore(self) -> None:
