@@ -123,23 +123,12 @@ def test_errors_stay_within_twice_those_of_numpy(dtype, n_frames, n_features):
     assert np.mean(errors_along) <= 2 * np.mean(numpy_errors)
 
 
-@DTYPES
-@DIAGONAL
-@given(shapes=SHAPES, seed=st.integers(0, 2**32), integers=st.booleans())
-@example(shapes=SMALLEST, seed=0, integers=True)
-def test_gradients_are_those_of_the_reference(dtype, diagonal, shapes, seed, integers):
-    values, starts, lengths, centroids, weights = draw(shapes, seed, dtype, integers)
-    problem = PROBLEMS[dtype](values, starts, lengths, centroids, weights, 1)
-    _, runs = problem.paths(diagonal)
-    grad = np.random.default_rng(seed).integers(-3, 4, size=runs.shape[:2]).astype(float)
-    by_centroids, by_weights = problem.parameter_gradients(runs, grad)
-    by_frames = problem.sequence_gradients(runs, grad)
-
+def assert_gradients_of_the_reference(gradients, arrays, runs, grad, roundings):
+    """Gradients by centroids, weights and frames, up to so many roundings of the summed terms."""
+    values, starts, lengths, centroids, weights = arrays
     expected_c, expected_u = np.zeros(centroids.shape), np.zeros(weights.shape)
-    expected_x = []
-    # Sizes of the terms that are summed, for a bound on rounding.
     size_c, size_u = np.zeros(centroids.shape), np.zeros(weights.shape)
-    size_x = []
+    expected_x, size_x = [], []
     for s, x in enumerate(sequences_of(values, starts, lengths)):
         expected_x.append(np.zeros(x.shape))
         size_x.append(np.zeros(x.shape))
@@ -152,6 +141,25 @@ def test_gradients_are_those_of_the_reference(dtype, diagonal, shapes, seed, int
             np.add.at(size_c[k], path[:, 0], abs(grad[s, k]) * u[path[:, 0]])
             size_u[k] += abs(grad[s, k]) * du
             np.add.at(size_x[-1], path[:, 1], abs(grad[s, k]) * u[path[:, 0]])
+    expected = expected_c, expected_u, np.concatenate(expected_x)
+    sizes = size_c, size_u, np.concatenate(size_x)
+    for actual, wanted, size in zip(gradients, expected, sizes, strict=True):
+        assert (np.abs(actual - wanted) <= roundings * size).all()
+
+
+@DTYPES
+@DIAGONAL
+@given(shapes=SHAPES, seed=st.integers(0, 2**32), integers=st.booleans())
+@example(shapes=SMALLEST, seed=0, integers=True)
+def test_gradients_are_those_of_the_reference(dtype, diagonal, shapes, seed, integers):
+    arrays = draw(shapes, seed, dtype, integers)
+    *_, centroids, weights = arrays
+    problem = PROBLEMS[dtype](*arrays, 1)
+    _, runs = problem.paths(diagonal)
+    grad = np.random.default_rng(seed).integers(-3, 4, size=runs.shape[:2]).astype(float)
+    by_centroids, by_weights = problem.parameter_gradients(runs, grad)
+    by_frames = problem.sequence_gradients(runs, grad)
+
     out = np.full_like(centroids, np.nan), np.full_like(weights, np.nan)
     given = problem.parameter_gradients(runs, grad, out=out)
     assert given[0] is out[0]
@@ -160,12 +168,9 @@ def test_gradients_are_those_of_the_reference(dtype, diagonal, shapes, seed, int
     # At most 4 sequences of 9 frames, or 9 centroids of 6 time steps, add up to one number, and the
     # reference rounds as well.
     roundings = 0 if integers else 2 * 9 * 6 * np.finfo(dtype).eps
-    for actual, expected, size in (
-        (by_centroids, expected_c, size_c),
-        (by_weights, expected_u, size_u),
-        (by_frames, np.concatenate(expected_x), np.concatenate(size_x)),
-    ):
-        assert (np.abs(actual - expected) <= roundings * size).all()
+    assert_gradients_of_the_reference(
+        (by_centroids, by_weights, by_frames), arrays, runs, grad, roundings
+    )
 
 
 @DTYPES

@@ -6,7 +6,13 @@ import pytest
 import reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_core import cells, distance_in, draw, sequences_of
+from test_core import (
+    assert_gradients_of_the_reference,
+    cells,
+    distance_in,
+    draw,
+    sequences_of,
+)
 
 from skdejavid import _core
 
@@ -266,7 +272,6 @@ def test_integers_give_exactly_what_the_cpu_gives_at_large_and_odd_sizes(kind, d
 @example(shapes=SMALLEST, seed=0, integers=True)
 def test_gradients_are_those_of_the_reference(kind, diagonal, shapes, seed, integers):
     arrays = draw_for(kind, shapes, seed, integers)
-    values, starts, lengths, centroids, weights = arrays
     device = Device(kind, *arrays)
     _, runs = device.paths(diagonal)
     grad = np.random.default_rng(seed).integers(-3, 4, size=runs.shape[:2]).astype(float)
@@ -278,30 +283,10 @@ def test_gradients_are_those_of_the_reference(kind, diagonal, shapes, seed, inte
     for one, two in zip(gradients, twice, strict=True):
         np.testing.assert_array_equal(2 * one, two)
 
-    expected_c, expected_u = np.zeros(centroids.shape), np.zeros(weights.shape)
-    size_c, size_u = np.zeros(centroids.shape), np.zeros(weights.shape)
-    expected_x, size_x = [], []
-    for s, x in enumerate(sequences_of(values, starts, lengths)):
-        expected_x.append(np.zeros(x.shape))
-        size_x.append(np.zeros(x.shape))
-        for k, (c, u) in enumerate(zip(centroids, weights, strict=True)):
-            path = cells(runs[s, k])
-            dc, du, dx = reference.gradients_along(x, c, u, path)
-            expected_c[k] += grad[s, k] * dc
-            expected_u[k] += grad[s, k] * du
-            expected_x[-1] += grad[s, k] * dx
-            np.add.at(size_c[k], path[:, 0], abs(grad[s, k]) * u[path[:, 0]])
-            size_u[k] += abs(grad[s, k]) * du
-            np.add.at(size_x[-1], path[:, 1], abs(grad[s, k]) * u[path[:, 0]])
     # Runs of 4 sequences of 65 frames, or 17 centroids of 17 time steps, add up to one number.
     roundings = 0 if integers else 2 * 17 * 17 * np.finfo(PROBLEMS[kind][0]).eps
-    n = device.n_features
-    for actual, expected, size in (
-        (gradients[0][..., :n], expected_c, size_c),
-        (gradients[1][..., :n], expected_u, size_u),
-        (by_frames, np.concatenate(expected_x), np.concatenate(size_x)),
-    ):
-        assert (np.abs(actual - expected) <= roundings * size).all()
+    by_parameters = (gradient[..., : device.n_features] for gradient in gradients)
+    assert_gradients_of_the_reference((*by_parameters, by_frames), arrays, runs, grad, roundings)
 
 
 @pytest.mark.parametrize(
