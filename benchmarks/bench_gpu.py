@@ -15,7 +15,9 @@ import numpy as np
 import torch
 
 from skdejavid import TSEArray, cuda_engine, dtw_distances
-from skdejavid.cuda import DeviceProblem, ResidentFrames, adam_step, open_device
+from skdejavid.cuda import open_device
+from skdejavid.cuda_frames import ResidentFrames
+from skdejavid.cuda_problem import DeviceProblem, adam_step
 from skdejavid.engine import Matcher, TrainingData, TrainingSettings
 from skdejavid.training import train
 

@@ -28,7 +28,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 NEEDED = ("pybind11", "scikit_build_core", "torch", "numpy", "scipy", "sklearn", "hypothesis",
           "pytest")  # fmt: skip
 TOOLS = ("memcheck", "racecheck", "initcheck")
-ON_CARD = ("test_cuda_kernels", "test_cuda", "test_cuda_engine", "test_devices")
+ON_CARD = ("test_cuda_kernels", "test_cuda_frames", "test_cuda_engine", "test_devices")
 
 # Torch's own kernels, and questions that it asks the driver in vain, are not judged here.
 OWN_KERNELS = ("--kernel-name", "kns=skdejavid", "--report-api-errors", "no")

@@ -23,7 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
 from skdejavid import _core
-from skdejavid.cuda import HostProblem, open_device, require_device
+from skdejavid.cuda import open_device, require_device
+from skdejavid.cuda_problem import HostProblem
 from skdejavid.reading import as_real, without_torch
 from skdejavid.sequences import SequenceView, TSEArray, check_sequences
 

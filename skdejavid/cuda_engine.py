@@ -11,14 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.cuda import (
-    CudaDevice,
-    DeviceFrames,
-    DeviceProblem,
-    ResidentFrames,
-    StreamedFrames,
-    adam_step,
-)
+from skdejavid.cuda import CudaDevice
+from skdejavid.cuda_frames import DeviceFrames, ResidentFrames, StreamedFrames
+from skdejavid.cuda_problem import DeviceProblem, adam_step
 from skdejavid.engine import (
     MOMENTS,
     Matcher,

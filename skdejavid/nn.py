@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from skdejavid.alignment import Problem, count_threads, make_problem
-from skdejavid.cuda import DeviceProblem, device_of, frames_on_device
+from skdejavid.cuda import device_of
+from skdejavid.cuda_frames import frames_on_device
+from skdejavid.cuda_problem import DeviceProblem
 from skdejavid.sequences import SequenceView
 
 __all__ = ["TimeWeightedDTW", "distances_along_paths"]

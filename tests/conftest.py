@@ -126,7 +126,7 @@ def emulated_cuda(monkeypatch):
     emulated = EmulatedDevice()
     for name, value in vars(cuda_emulation.emulated_core()).items():
         if name.startswith("cuda_adam") or name.startswith("CudaProblem"):
-            monkeypatch.setattr(cuda._core, name, value)
+            monkeypatch.setattr(_core, name, value)
     monkeypatch.setattr(alignment, "require_device", lambda device: 0)
     for module in (alignment, training):
         monkeypatch.setattr(module, "open_device", lambda device: emulated)

@@ -10,8 +10,8 @@ import pytest
 from test_training import PUBLISHED
 
 from skdejavid import TSEArray, cuda_engine
-from skdejavid.cuda import ResidentFrames, StreamedFrames
 from skdejavid.cuda_engine import DeviceEngine
+from skdejavid.cuda_frames import ResidentFrames, StreamedFrames
 from skdejavid.engine import HostEngine, Matcher, TrainingData
 from skdejavid.training import train
 
