@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MARK = "pytest.mark.fault"
+CASE = "fault"  # what makes one case with that mark, in tables of cases
 PAGE = ROOT / "docs" / "faults.md"
 HEAD = """# What can go wrong
 
@@ -58,8 +59,9 @@ def marks_of(function, tables):
         for node in ast.walk(decorator):
             places = [node, *(ast.walk(tables[node.id]) if is_table(node, tables) else ())]
             for place in places:
-                is_mark = isinstance(place, ast.Call) and ast.unparse(place.func) == MARK
-                yield from map(ast.literal_eval, place.args if is_mark else ())
+                called = ast.unparse(place.func) if isinstance(place, ast.Call) else None
+                numbers = {MARK: place.args, CASE: place.args[:1]}.get(called, ()) if called else ()
+                yield from map(ast.literal_eval, numbers)
 
 
 def is_table(node, tables):

@@ -150,6 +150,7 @@ def test_the_cpu_is_there(device):
     assert resolve_device(device) == "cpu"
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_cuda_that_was_asked_for_is_never_replaced(device, monkeypatch):
     def refuse(name):
@@ -226,6 +227,7 @@ def test_threads_follow_the_environment(environment, expected, tmp_path):
     assert printed.strip() == expected
 
 
+@pytest.mark.fault(52)
 def test_a_worker_of_joblib_gets_its_share(monkeypatch):
     """Two processes on the machine's cores: no more threads in all than there are cores."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

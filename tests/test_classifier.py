@@ -699,6 +699,7 @@ def test_predicting_needs_fitting_first(method, orders):
         getattr(DejaVidClassifier(), method)(orders[0])
 
 
+@pytest.mark.fault(57)
 @pytest.mark.parametrize("attribute", ["centroids_", "log_weights_"])
 @pytest.mark.parametrize("part", [np.s_[:, :, :2], np.s_[:, :2], np.s_[:2], np.s_[0]])
 def test_edited_attributes_cannot_lead_out_of_bounds(attribute, part, fitted, orders):
@@ -868,6 +869,7 @@ def test_values_that_overflow_are_named_when_fitting_and_predicting(fitted, orde
         fitted.predict(X)
 
 
+@pytest.mark.fault(57)
 @pytest.mark.parametrize(
     ("attribute", "value"),
     [
@@ -892,6 +894,7 @@ def test_parameters_set_after_fitting_are_checked_as_well(fitted, orders):
         clf.predict(orders[0])
 
 
+@pytest.mark.fault(53)
 def test_pickles_of_another_version_warn(orders):
     clf = DejaVidClassifier(**QUICK).fit(*orders)
     state = clf.__getstate__()

@@ -323,6 +323,7 @@ print(len(helpers), all(seconds(helper) > 0.001 for helper in helpers))
     assert printed_by(program, tmp_path) == [str(n_threads - 1), "True"]
 
 
+@pytest.mark.fault(52)
 @LINUX
 def test_calls_from_several_threads_share_the_machine(tmp_path):
     """Two callers are as many threads as each of them asks for: no helper joins them."""
@@ -351,6 +352,7 @@ print(share)
     assert float(share) < 0.25  # it may fill the gaps between calls
 
 
+@pytest.mark.fault(50)
 @LINUX
 def test_a_child_computes_after_a_fork(tmp_path):
     """It has none of its parent's threads, and gets its own."""
@@ -375,6 +377,7 @@ LONG_CALLS = {
 }
 
 
+@pytest.mark.fault(42)
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no interval timer")
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("name", LONG_CALLS)
@@ -402,6 +405,7 @@ signal.setitimer(signal.ITIMER_REAL, 0)
     assert printed_by(program, tmp_path, ([100], n_centroids, 2, 2000)) == ["interrupted"]
 
 
+@pytest.mark.fault(42)
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no interval timer")
 def test_an_interrupt_ends_a_call_that_waits_for_its_helper(tmp_path):
     """The caller has nothing left to do after the first of two sequences."""
@@ -460,6 +464,7 @@ def test_other_python_threads_run_meanwhile(name):
     assert let_in == [name]
 
 
+@pytest.mark.fault(51)
 def test_calls_from_many_python_threads_give_the_same_bits(rng):
     arrays = draw(([9, 4, 7], 3, 4, 21), 0, np.float64, integers=False)
     problem = _core.ProblemFloat64(*arrays, 2)
@@ -622,6 +627,7 @@ def align_odd_sizes(instruction_set, problems, folder):
     return subprocess.run(command, env=environment, check=False, **options)
 
 
+@pytest.mark.fault(48)
 @DTYPES
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 def test_every_instruction_set_gives_the_reference_at_odd_sizes(instruction_set, dtype, tmp_path):
@@ -660,6 +666,7 @@ def test_every_instruction_set_gives_the_reference_at_odd_sizes(instruction_set,
                     np.testing.assert_array_equal(cells(runs[s, k]), path)
 
 
+@pytest.mark.fault(48)
 def test_an_instruction_set_that_is_not_there_is_refused(tmp_path):
     done = align_odd_sizes("mmx", [], tmp_path)
     assert done.returncode != 0

@@ -41,6 +41,7 @@ def test_without_any_device_cuda_has_not_begun(card):
     assert not cuda._cuda_began
 
 
+@pytest.mark.fault(46, 47)
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
@@ -65,6 +66,7 @@ def test_a_device_that_cannot_be_used_is_refused_with_the_reason(card, name, cha
         require_device(name)
 
 
+@pytest.mark.fault(49)
 def test_a_process_forked_after_cuda_began_knows(card, tmp_path):
     code = (
         "import os, sys\n"

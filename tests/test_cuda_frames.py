@@ -79,6 +79,7 @@ def test_sequences_stay_on_the_device_if_there_is_room(emulated_cuda):
     assert ResidentFrames.fits(emulated_cuda, sequences, torch.float16, 101)
 
 
+@pytest.mark.fault(43)
 def test_a_thread_that_fails_to_copy_is_heard_and_none_is_left(emulated_cuda):
     sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))
     before = threading.active_count()
@@ -91,6 +92,7 @@ def test_a_thread_that_fails_to_copy_is_heard_and_none_is_left(emulated_cuda):
     assert threading.active_count() == before
 
 
+@pytest.mark.fault(44)
 def test_streamed_batches_that_find_no_room_are_copied_one_by_one(emulated_cuda):
     """Others may have taken the memory; only if there is none for a single one is that an error."""
     sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))

@@ -109,6 +109,7 @@ def test_gradients_are_added_when_that_is_asked_for(emulated_cuda):
         np.testing.assert_array_equal(total, gradient)
 
 
+@pytest.mark.fault(44)
 def test_without_memory_problems_are_cut_until_there_is_enough(emulated_cuda):
     arrays = draw(SHAPES, 1, np.float32, integers=True)
     mine = on_device(emulated_cuda, arrays)
@@ -118,6 +119,7 @@ def test_without_memory_problems_are_cut_until_there_is_enough(emulated_cuda):
     assert emulated_cuda.n_given_back == 1
 
 
+@pytest.mark.fault(44)
 def test_without_memory_for_one_sequence_the_error_names_bytes_and_advice(emulated_cuda):
     mine = on_device(emulated_cuda, draw(SHAPES, 1, np.float32, integers=True))
     emulated_cuda.refuses = lambda n_bytes: n_bytes > 1000  # 33 frames need 1584
@@ -173,6 +175,7 @@ def test_a_step_of_the_optimizer_is_that_of_the_cpu(emulated_cuda, dtype, rng):
             np.testing.assert_allclose(mine[..., :5], expected, rtol=8 * eps, atol=8 * eps)
 
 
+@pytest.mark.fault(44)
 def test_without_memory_for_the_centroids_the_error_names_bytes(emulated_cuda, monkeypatch):
     arrays = draw(SHAPES, 1, np.float32, integers=True)
 

@@ -414,6 +414,7 @@ def test_the_representation_names_what_is_inside_before_and_after_fitting(make):
         model.fit(X, Y)
 
 
+@pytest.mark.fault(51)
 def test_a_model_is_used_by_many_threads_at_once():
     """joblib's, with scikit-learn's configuration."""
     data = TSEArray(X)

@@ -107,6 +107,7 @@ def described(text, **arrays):
 GOOD = '{"format": "thing", "format_version": 1}'
 
 
+@pytest.mark.fault(53, 55)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -157,6 +158,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, content, message):
     assert str(path) in str(caught.value) or "'a' " in str(caught.value)
 
 
+@pytest.mark.fault(54)
 def test_damaged_numbers_are_refused(tmp_path):
     path = write(tmp_path / "x", {"a": np.arange(5)})
     content = bytearray(path.read_bytes())
@@ -169,6 +171,7 @@ def test_damaged_numbers_are_refused(tmp_path):
         file.array("a", (5,), ("i8",))
 
 
+@pytest.mark.fault(54)
 def test_every_truncation_is_refused(tmp_path):
     path = write(tmp_path / "x", {"a": np.arange(5), "b": np.ones((2, 2))})
     content = path.read_bytes()

@@ -128,6 +128,7 @@ def test_labels_that_json_does_not_have_are_refused_before_anything_is_written(t
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.fault(53)
 def test_models_of_version_1_are_read_forever():
     """The file was written by version 0.1.0; later versions have to give the same results."""
     clf = DejaVidClassifier.load(GOLDEN / "classifier-1.safetensors")
@@ -319,6 +320,7 @@ def model_file(tmp_path_factory):
     return path
 
 
+@pytest.mark.fault(55)
 @pytest.mark.parametrize(("change", "message"), HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_file_is_refused_with_the_name_of_its_field(
     tmp_path, model_file, change, message
@@ -336,6 +338,7 @@ def test_a_hostile_file_is_refused_with_the_name_of_its_field(
     assert peak <= 2 * path.stat().st_size + 2**18
 
 
+@pytest.mark.fault(55)
 def test_a_large_hostile_file_takes_no_more_than_twice_its_size(tmp_path, model_file):
     """What is wrong is seen in the headers, before an array is read."""
     _, description, _ = parts_of(model_file)
@@ -351,6 +354,7 @@ def test_a_large_hostile_file_takes_no_more_than_twice_its_size(tmp_path, model_
     assert peak < 2**20
 
 
+@pytest.mark.fault(54)
 def test_a_file_cut_off_anywhere_is_refused(tmp_path, model_file):
     content = model_file.read_bytes()
     header, _, body = parts_of(model_file)
@@ -367,6 +371,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path, model_file):
         DejaVidClassifier.load(path)
 
 
+@pytest.mark.fault(56)
 def test_a_pickle_by_the_name_of_a_model_is_not_executed(tmp_path):
     class Harm:
         def __reduce__(self):
@@ -378,6 +383,7 @@ def test_a_pickle_by_the_name_of_a_model_is_not_executed(tmp_path):
     assert not (tmp_path / "harmed").exists()
 
 
+@pytest.mark.fault(54)
 @given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
 def test_a_flipped_bit_anywhere_is_refused(tmp_path_factory, model_file, position, bit):
     content = bytearray(model_file.read_bytes())

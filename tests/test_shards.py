@@ -183,6 +183,7 @@ def test_of_a_journal_of_anything_nothing_is_followed(content, tmp_path_factory)
     assert files.read_commits() == (ShardState(), None, 0, 1)
 
 
+@pytest.mark.fault(60)
 @pytest.mark.parametrize("name", ["values-00000.npy", "spans-00000.npy", "offsets-00000.npy"])
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_found(name, share, bit, complete, tmp_path_factory):
@@ -197,6 +198,7 @@ def test_any_flipped_bit_is_found(name, share, bit, complete, tmp_path_factory):
         files.verify()
 
 
+@pytest.mark.fault(60)
 @pytest.mark.parametrize("name", ["values-00000.npy", "spans-00000.npy", "offsets-00000.npy"])
 def test_a_file_that_shrank_grew_or_is_gone_is_found(name, files):
     path = files.folder / name

@@ -185,6 +185,7 @@ def test_a_store_is_complete_when_all_shards_are(tmp_path):
     assert_holds(store.sequences(), [1, 2, 3])
 
 
+@pytest.mark.fault(59)
 def test_of_an_incomplete_store_what_was_committed_can_be_taken(store):
     writer = store.write()
     writer.__enter__()
@@ -304,6 +305,7 @@ def test_a_store_that_another_made_meanwhile_is_opened_or_refused(tmp_path, monk
     assert TSEStore.create(tmp_path / "store", dtype="float16").dtype == "float16"
 
 
+@pytest.mark.fault(58)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -329,6 +331,7 @@ def test_a_manifest_that_is_none_is_refused_and_named(change, message, store):
         TSEStore(store.path)
 
 
+@pytest.mark.fault(60)
 @pytest.mark.parametrize("name", ["values-00000.npy", "spans-00000.npy"])
 def test_a_file_that_shrank_is_not_mapped(name, store):
     """Reading beyond the end of a mapped file would end the process."""
@@ -337,6 +340,7 @@ def test_a_file_that_shrank_is_not_mapped(name, store):
         TSEStore(store.path).sequences()
 
 
+@pytest.mark.fault(58)
 @pytest.mark.parametrize(
     "name", ["manifest.json", "values-00000.npy", "spans-00000.npy", "shard-00000.json"]
 )
@@ -348,6 +352,7 @@ def test_links_out_of_a_store_are_not_followed(name, store, tmp_path):
         TSEStore(store.path).sequences()
 
 
+@pytest.mark.fault(60)
 def test_damage_is_found_by_verifying(store):
     path = os.path.join(store.path, "values-00000.npy")
     with open(path, "r+b") as file:

@@ -212,6 +212,7 @@ class Recorder:
         return step
 
 
+@pytest.mark.fault(59)
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 def test_dying_at_any_step_loses_no_commit(seconds, path, tmp_path, monkeypatch, undisturbed):
     monkeypatch.setattr(writer_module, "_SECONDS_BETWEEN_SYNCS", seconds)
@@ -471,6 +472,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.fault(59)
 def test_killed_ten_times_at_random_a_store_ends_as_if_undisturbed(tmp_path):
     chance = random.Random(3)
     with subprocess.Popen(
@@ -557,6 +559,7 @@ def fill_disk(patch, n_bytes):
         patch.setattr(module, "append_bytes", write)
 
 
+@pytest.mark.fault(60)
 @given(n_bytes=st.integers(0, 3000))
 def test_a_full_disk_loses_no_commit(n_bytes, tmp_path_factory, undisturbed):
     path = tmp_path_factory.mktemp("full") / "store"
@@ -787,6 +790,7 @@ def test_other_shards_are_known(tmp_path):
             writer.append("y", np.ones((2, 2)))
 
 
+@pytest.mark.fault(58)
 @pytest.mark.parametrize("name", ["journal-00000.jsonl", "shard-00000.lock"])
 def test_a_link_in_place_of_a_file_is_refused(name, path, tmp_path):
     outside = tmp_path / "outside"

@@ -169,6 +169,7 @@ def test_frames_of_files_are_scaled_and_cropped(tmp_path):
         assert abs(clip[0, :, -10:].mean() - 200) < 8
 
 
+@pytest.mark.fault(70)
 def test_frames_of_differing_sizes_are_refused_with_the_file(tmp_path, monkeypatch):
     write_video(tmp_path / "a.mp4", np.zeros((2, 32, 32, 3), np.uint8))
     sizes = iter([(8, 8, 3), (8, 10, 3)] * 2)

@@ -43,11 +43,13 @@ def test_packets_tell_the_times_of_the_frames(kind, n_frames, tmp_path):
     assert not decoded.is_exact
 
 
+@pytest.mark.fault(66)
 def test_a_missing_file_is_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.mp4"):
         list(iterate_frames(tmp_path / "nowhere.mp4"))
 
 
+@pytest.mark.fault(67)
 @pytest.mark.parametrize("content", [b"", b"no video at all\n" * 100], ids=["empty", "text"])
 def test_a_file_that_is_no_video_is_named(content, tmp_path):
     path = tmp_path / "broken.mp4"
@@ -56,6 +58,7 @@ def test_a_file_that_is_no_video_is_named(content, tmp_path):
         list(iterate_frames(path))
 
 
+@pytest.mark.fault(67)
 @pytest.mark.parametrize(
     ("suffix", "codec", "cut"),
     [("mp4", "libx264", "index"), ("avi", "mpeg4", "half"), ("avi", "mjpeg", "half")],
@@ -69,6 +72,7 @@ def test_a_file_cut_short_is_an_error_and_not_a_shorter_video(suffix, codec, cut
         count_frames(path)
 
 
+@pytest.mark.fault(67)
 def test_a_damaged_frame_is_an_error_and_not_a_gray_picture(tmp_path):
     path = tmp_path / "damaged.avi"
     write_video(path, numbered(100), codec="mpeg4")
@@ -80,6 +84,7 @@ def test_a_damaged_frame_is_an_error_and_not_a_gray_picture(tmp_path):
         count_frames(path)
 
 
+@pytest.mark.fault(69)
 def test_sound_alone_is_no_video(tmp_path):
     import av
 
@@ -98,6 +103,7 @@ def test_it_is_an_os_error():
     assert issubclass(VideoDecodeError, OSError)
 
 
+@pytest.mark.fault(70)
 @pytest.mark.parametrize(
     ("suffix", "codec"), [("avi", "mpeg4"), ("mp4", "libx264"), ("mkv", "libx264")]
 )
@@ -149,6 +155,7 @@ def test_metadata_in_another_encoding_does_no_harm(suffix, codec, tmp_path):
     assert count_frames(path) == 3
 
 
+@pytest.mark.fault(70)
 @pytest.mark.parametrize(
     ("matrix", "quarter_turns"),
     [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1), ((1, 0, 0, 1), 0)],
@@ -169,6 +176,7 @@ def test_the_rotation_that_a_file_asks_for_is_applied(matrix, quarter_turns, tmp
     assert np.abs(shown.astype(int) - expected).mean() < 8
 
 
+@pytest.mark.fault(70)
 def test_a_file_whose_packets_have_no_time_is_timed_by_its_frames(tmp_path):
     path = tmp_path / "raw.h264"  # nothing but the codec's own bits
     write_video(path, numbered(30), options={"bf": "2"})
@@ -236,6 +244,7 @@ def test_the_center_is_cropped(rng):
     np.testing.assert_array_equal(crop_center(frame, 10), frame[:, 1:11])
 
 
+@pytest.mark.fault(70)
 @pytest.mark.parametrize(
     ("codec", "pixel_format", "size"),
     [

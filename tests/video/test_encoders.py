@@ -325,6 +325,7 @@ def test_a_method_of_a_module_is_run_like_the_module(clips):
     assert encoder.drop.training
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize(
     "output",
     [
@@ -344,6 +345,7 @@ def test_a_mapping_without_known_names_is_refused(clips):
         encode(lambda batch: {"tokens": EMBEDDING}, clips)
 
 
+@pytest.mark.fault(73)
 def test_inference_leaves_every_submodule_as_it_was():
     module = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Sequential(torch.nn.BatchNorm1d(2)))
     module[1].eval()

@@ -1,3 +1,4 @@
+import pickle
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,19 @@ def test_cloning_shares_the_encoder():
     assert twin.get_params() == extractor.get_params()
 
 
+@pytest.mark.fault(74)
+def test_an_encoder_that_cannot_be_pickled_is_shared_by_threads(videos):
+    def encoder(clips):
+        return clips.mean(dim=(2, 3, 4))
+
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        pickle.dumps(encoder)
+    alone, together = (
+        TSEExtractor(encoder, frame_size=8, n_jobs=n_jobs).transform(videos) for n_jobs in (1, 4)
+    )
+    np.testing.assert_array_equal(together.values, alone.values)
+
+
 def test_it_needs_no_fitting_and_pickles(videos, tmp_path):
     extractor = TSEExtractor(torch.nn.Flatten(), frame_size=8, clip_length=2)
     expected = extractor.transform(videos)
@@ -157,6 +171,7 @@ def test_a_broken_file_is_named(tmp_path):
         TSEExtractor(mean_color).transform([tmp_path / "broken.mp4"])
 
 
+@pytest.mark.fault(72)
 def test_embeddings_that_are_not_finite_are_refused_with_the_video(videos):
     def encoder(clips):
         embeddings = mean_color(clips)
@@ -219,6 +234,7 @@ def test_windows_of_differing_length_are_refused_before_any_work(videos):
         extractor.fit(videos)
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("batch_size", [1, 5, 1000])
 def test_the_window_with_a_bad_embedding_is_counted_inside_of_its_video(batch_size, rng):
     videos = [np.zeros((6, 4, 4, 3), np.uint8) for _ in range(3)]
@@ -453,6 +469,7 @@ def test_failures_are_remembered_until_the_file_changes(counting, files, tmp_pat
     assert [Path(failure.id).name for failure in extractor.failures_] == ["4.mp4"]
 
 
+@pytest.mark.fault(65)
 def test_ranks_fill_one_store(counting, files, tmp_path):
     paths = [files[i] for i in (0, 1, 3, 5)]
     extractor = TSEExtractor(counting, frame_size=8, store=tmp_path / "store")
@@ -477,6 +494,7 @@ def test_ranks_fill_one_store(counting, files, tmp_path):
         extractor.extract(paths, ids=ids, shard=(0, 3))
 
 
+@pytest.mark.fault(75)
 def test_extracting_needs_a_store_and_ids_for_all(files, tmp_path):
     with pytest.raises(ValueError, match="extract needs the parameter store"):
         TSEExtractor(mean_color).extract(files)
@@ -525,6 +543,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.fault(59)
 def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(tmp_path):
     (tmp_path / "work.py").write_text(WORK)
     arrays, _ = make_order_videos(6, size=48, random_state=0)

@@ -25,6 +25,7 @@ def test_order_depends_on_no_thread(lengths, n_threads, n_items):
     assert read == expected
 
 
+@pytest.mark.fault(43)
 def test_an_error_ends_its_source_and_no_other():
     def read(source):
         yield source

@@ -42,6 +42,7 @@ def test_arrays_are_identified_by_their_content(sources):
     assert identified(sources)[0] == sources[0]
 
 
+@pytest.mark.fault(75)
 def test_other_names_must_be_one_for_each(sources):
     assert [source.id for source in named(sources, ["x", "y", "z"])] == ["x", "y", "z"]
     assert named(sources, None) == identified(sources)
