@@ -13,11 +13,12 @@ NATIVE = $(shell find src_cuda tests/cuda_emulation -type f -not -name '*.py*')
 SOURCES = CMakeLists.txt pyproject.toml .ci/constraints.txt \
 	$(shell find skdejavid src_cuda -type f -not -name '*.pyc')
 
-.PHONY: help demo test bench sanitize lint format docs clean
+.PHONY: help demo test fuzz bench sanitize lint format docs clean
 
 help:
 	@echo "make demo    set up, classify real sequences and generated videos, print and plot"
 	@echo "make test    set up and run the whole test suite (PYTEST_ARGS=... goes to pytest)"
+	@echo "make fuzz    100,000 inputs that nobody means well with, each taken or refused"
 	@echo "make bench   measure the native core and what fit costs (some minutes)"
 	@echo "make sanitize  run the native tests under address, undefined-behavior and thread sanitizers"
 	@echo "make lint    ruff, mypy, clang-format"
@@ -31,6 +32,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.test
+	$(BIN)/python -P tests/fuzz.py
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py

@@ -78,7 +78,7 @@ class Checkpoint:
             try:
                 self._require_same_run(file.description.get("run"))
                 return _read_state(file)
-            except (KeyError, TypeError) as error:
+            except (AttributeError, KeyError, OverflowError, TypeError) as error:
                 raise ValueError(f"{self.path} is corrupt: {error!r}") from error
             except ValueError as error:
                 raise ValueError(f"{self.path}: {error}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from os import PathLike, fspath
 from pathlib import Path
@@ -110,8 +110,9 @@ def _read_model(file: ModelFile) -> Model:
         normalization in ("layer", "global"),
         "normalization", f"must be 'layer' or 'global', got {normalization!r}",
     )  # fmt: skip
-    scale = float(fields.take("distance_scale", (int, float)))
-    require(0 < scale < math.inf, "distance_scale", f"must be positive, got {scale}")
+    scale = fields.take("distance_scale", (int, float))
+    is_good = 0 < scale <= sys.float_info.max  # integers of JSON have no limit
+    require(is_good, "distance_scale", "must be a positive number")
     history = _read_history(file)
     n_iter = len(history["loss"])
     best_iter = fields.take("best_iter", (int, type(None)))
@@ -122,8 +123,8 @@ def _read_model(file: ModelFile) -> Model:
     names = _read_names(fields.take("feature_names_in", (list, type(None))), n_features_in)
     parameters = _read_parameters(fields.take("parameters", dict), file)
     return Model(
-        parameters, classes, centroids, log_weights, lags, normalization, scale, history, best_iter,
-        n_features_in, names,
+        parameters, classes, centroids, log_weights, lags, normalization, float(scale), history,
+        best_iter, n_features_in, names,
     )  # fmt: skip
 
 

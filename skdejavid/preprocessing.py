@@ -35,12 +35,16 @@ __all__ = [
 Lag = int | float
 
 
+_LONGEST = 2**31  # frames of a sequence
+
+
 def check_lags(lags: Any, name: str) -> tuple[Lag, ...]:
     """Lags as a tuple, each at least 1 frame or a fraction of a sequence between 0 and 1."""
     if isinstance(lags, (str, bytes)) or not isinstance(lags, (Sequence, np.ndarray)):
         raise ValueError(f"{name} must be a sequence of numbers, got {lags!r}")
     for i, lag in enumerate(lags):
-        is_frames = isinstance(lag, (int, np.integer)) and not isinstance(lag, bool) and lag >= 1
+        is_whole = isinstance(lag, (int, np.integer)) and not isinstance(lag, bool)
+        is_frames = is_whole and 1 <= lag < _LONGEST
         is_fraction = isinstance(lag, (float, np.floating)) and 0 < lag < 1
         if not (is_frames or is_fraction):
             raise ValueError(

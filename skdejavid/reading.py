@@ -59,7 +59,8 @@ def read_collection(X: Any) -> Packed | None:
         _require_items(array)
     if array.dtype.kind in "OSU" and array.ndim == 1 and any(map(_looks_like_sequence, array)):
         return _pack_items(array)
-    if array.ndim == 2 and array.shape[1] == 1 and _looks_like_sequence(array.flat[0]):
+    is_column = array.ndim == 2 and array.shape[1] == 1 and len(array) > 0
+    if is_column and _looks_like_sequence(array.flat[0]):
         return _pack_items(array[:, 0])  # a data frame with one column of arrays
     if array.ndim == 3:
         return _pack_three_dimensional(array)

@@ -8,6 +8,7 @@ features does not.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -120,9 +121,10 @@ class TSEArray(Convertible):
             return
         packed = read_collection(X)
         if packed is None:
-            frames = check_array(
-                X, dtype=accepted_dtypes(X), ensure_all_finite=False, input_name="X"
-            )
+            with _numbers_that_overflow_refused():
+                frames = check_array(
+                    X, dtype=accepted_dtypes(X), ensure_all_finite=False, input_name="X"
+                )
             packed = _one_frame_each(frames)
         self._rows = _packed_rows(*packed)
 
@@ -403,13 +405,23 @@ def is_table_of_frames(X: Any) -> bool:
 def _check_table(X: Any, estimator: Any, reset: bool) -> TSEArray:
     """What scikit-learn accepts as a table: sequences of one frame each."""
     checks = {"dtype": accepted_dtypes(X), "ensure_all_finite": False}
-    if estimator is None:
-        frames = check_array(X, input_name="X", **checks)
-    else:
-        frames = validate_data(estimator, X, reset=reset, **checks)
+    with _numbers_that_overflow_refused():
+        if estimator is None:
+            frames = check_array(X, input_name="X", **checks)
+        else:
+            frames = validate_data(estimator, X, reset=reset, **checks)
     sequences = TSEArray._wrap(_packed_rows(*_one_frame_each(frames)))
     _require_finite(sequences)
     return sequences
+
+
+@contextmanager
+def _numbers_that_overflow_refused() -> Iterator[None]:
+    """As of all else that is no number: scikit-learn leaves NumPy's OverflowError as it is."""
+    try:
+        yield
+    except OverflowError as error:
+        raise ValueError(f"X cannot be read as numbers: {error}") from error
 
 
 def _one_frame_each(frames: NDArray[np.floating]) -> Packed:

@@ -226,7 +226,7 @@ def test_frames_of_too_many_pixels_are_refused_before_any_is_decoded(tmp_path, m
     assert len(list(read_clips(path, enough))) > 1
     strict = replace(PLAIN, max_pixels=height * width - 1)
     message = f"a.mp4: frames of {width} x {height} pixels, and max_pixels={height * width - 1}"
-    monkeypatch.setattr(clips, "ToRGB", None)
+    monkeypatch.setattr(clips, "ToRGB", lambda *arguments, **options: pytest.fail)
     with pytest.raises(RefusedVideoError, match=message):
         list(read_clips(path, strict))
     with pytest.raises(RefusedVideoError, match="the video: frames of 9 x 8 pixels"):
