@@ -112,7 +112,7 @@ def _read_model(file: ModelFile) -> Model:
     )  # fmt: skip
     scale = fields.take("distance_scale", (int, float))
     is_good = 0 < scale <= sys.float_info.max  # integers of JSON have no limit
-    require(is_good, "distance_scale", "must be a positive number")
+    require(is_good, "distance_scale", "must be positive and finite")
     history = _read_history(file)
     n_iter = len(history["loss"])
     best_iter = fields.take("best_iter", (int, type(None)))

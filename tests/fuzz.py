@@ -104,7 +104,7 @@ def mutated_tree(rng, tree):
         elif kind == 1 and isinstance(owner, dict):
             owner[rng.choice(["x", "format", "classes", "lags", "shape"])] = owner.pop(key)
         elif kind == 2 and isinstance(owner[key], (int, float)):
-            owner[key] = owner[key] * rng.choice([-1, 2, 0.5]) + rng.choice([0, 1, -1, 2**40])
+            owner[key] = owner[key] * rng.choice([-1, 2, 3]) + rng.choice([0, 1, -1, 2**40])
         else:
             owner[key] = copy.deepcopy(rng.choice(VALUES))  # it may be changed itself later
     return tree
