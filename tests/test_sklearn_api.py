@@ -4,7 +4,7 @@ from unittest import SkipTest
 
 import pytest
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import get_tags
+from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from skdejavid import (
@@ -12,7 +12,21 @@ from skdejavid import (
     Framewise,
     Resample,
     TimeDifferences,
+    TSEExtractor,
 )
+
+# Those that feed an estimator no table.
+CHECKS_WITHOUT_DATA = [
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_estimator_tags_renamed",
+    "check_get_params_invariance",
+    "check_mixin_order",
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_set_params",
+    "check_valid_tag_types",
+]
 
 
 # One check gives all weight to one class; that this is said is tested in test_classifier.py.
@@ -31,3 +45,20 @@ def test_all_of_scikit_learns_checks_apply():
     """They apply only to estimators that take 2-D arrays, and skip what an environment lacks."""
     assert get_tags(DejaVidClassifier()).input_tags.two_d_array
     assert len(list(estimator_checks_generator(DejaVidClassifier()))) >= 55
+
+
+def extractor():
+    return TSEExtractor(lambda clips: clips.mean(dim=(2, 3, 4)), frame_size=8)
+
+
+@pytest.mark.parametrize("name", CHECKS_WITHOUT_DATA)
+def test_the_extractor_passes_the_checks_that_need_no_data(name):
+    """Of what takes videos and no 2-D array scikit-learn runs none but the first by itself."""
+    getattr(estimator_checks, name)("TSEExtractor", extractor())
+
+
+def test_the_extractor_says_that_it_takes_no_table_and_need_not_be_fitted():
+    tags = get_tags(extractor())
+    assert not tags.input_tags.two_d_array
+    assert tags.input_tags.string
+    assert not tags.requires_fit
