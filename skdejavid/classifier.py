@@ -206,8 +206,9 @@ class DejaVidClassifier(
     checkpoint_dir : str, path or None, default=None
         Folder in which the state of learning is kept, one file that is replaced after epochs. A fit
         of the same data and parameters that was interrupted, however hard, goes on there and ends
-        with the same bits; one that had ended gives its result again. Remove the folder to begin
-        anew. Whatever `random_state` is not an int, that of the interrupted fit goes on.
+        with the same bits; one that had ended gives its result again. A fit of anything else is
+        refused: each needs a folder of its own. Remove the folder to begin anew. Where
+        `random_state` is no int, that of the interrupted fit goes on.
 
     max_time : float or None, default=None
         Seconds after which learning ends, at the end of an epoch, with a ConvergenceWarning. With

@@ -232,7 +232,7 @@ HOSTILE = {
     "a header larger than is allowed": (with_length(2**27), "not a skdejavid classifier"),
     "a header of no bytes": (with_length(0), "header"),
     "a header cut short": (with_length(40), "header"),
-    "a huge shape": (with_header("centroids", shape=[2**40, 2**40, 2**40]), "header: overflow"),
+    "a huge shape": (with_header("centroids", shape=[2**40, 2**40, 2**40]), "header"),
     "a shape larger than its bytes": (with_header("centroids", shape=[3, 3, 10]), "header"),
     "a negative size": (with_header("centroids", shape=[-3, -3, 9]), "header"),
     "another order of sizes": (with_header("centroids", shape=[9, 3, 3]), "'centroids' must have"),
