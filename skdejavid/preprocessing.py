@@ -51,7 +51,7 @@ def check_lags(lags: Any, name: str) -> tuple[Lag, ...]:
                 f"{name}[{i}] must be an int of at least 1 (frames) or a float between 0 and 1 "
                 f"(of the sequence's length), got {lag!r}"
             )
-    return tuple(lags)
+    return tuple(lag.item() if isinstance(lag, np.generic) else lag for lag in lags)
 
 
 def with_differences(sequences: TSEArray, lags: Sequence[Lag]) -> TSEArray:

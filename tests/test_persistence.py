@@ -81,6 +81,8 @@ def test_two_classes_of_booleans_are_kept(tmp_path):
     [
         {"differences": None},
         {"differences": [1, 0.25]},
+        {"differences": np.array([1, 2])},
+        {"differences": (np.int64(1), np.float64(0.25))},
         {"normalize": "layer", "standardize": False},
         {"early_stopping": True, "validation_fraction": 0.34, "n_iter_no_change": 1},
         {"class_weight": {0: 2.5, 1: 1, 2: 3}},
@@ -96,7 +98,8 @@ def test_every_parameter_is_kept(tmp_path, parameters):
     clf.save(tmp_path / "model")
     loaded = DejaVidClassifier.load(tmp_path / "model")
     for name, value in clf.get_params().items():
-        assert getattr(loaded, name) == value
+        kept = list(value) if isinstance(value, (tuple, np.ndarray)) else value
+        assert getattr(loaded, name) == kept
     loaded.set_params(**clf.get_params())  # NumPy's scalars come back as Python's
     assert_same_model(loaded, clf)
 
