@@ -20,8 +20,8 @@ from peak import measure_peak
 from rounds import of_quiet_rounds
 
 from skdejavid import DejaVidClassifier, TSEArray
-from skdejavid.engine import Matcher, TrainingData, TrainingSettings
-from skdejavid.training import train
+from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
+from skdejavid.training.loop import train
 
 MEGABYTE = 1e6
 
@@ -43,7 +43,7 @@ def epoch_over_elements(path_refresh, n_sequences=3570, n_epochs=9):
     X, y = sequences_of(case, n_sequences)
     *_, centroids, weights = case.draw(1)
     scale = np.ones(case.n_features, dtype=np.float32)
-    matcher = Matcher(centroids, np.log(weights + 0.1), scale)
+    initial = InitialParameters(centroids, np.log(weights + 0.1), scale)
     settings = TrainingSettings(
         normalization="layer",
         temperature=1.0,
@@ -65,7 +65,7 @@ def epoch_over_elements(path_refresh, n_sequences=3570, n_epochs=9):
 
     mark()
     data = TrainingData(X, y, np.ones(n_sequences))
-    train(data, matcher, settings, np.random.RandomState(0), mark)
+    train(data, initial, settings, np.random.RandomState(0), mark)
     elements = n_sequences * (case.n_elements + 2 * case.n_elements_along)
     epochs = [
         (min(before, after), (end - begin) * max(before, after) / elements)

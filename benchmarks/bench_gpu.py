@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from skdejavid import TSEArray, cuda_engine, dtw_distances
-from skdejavid.cuda import open_device
-from skdejavid.cuda_frames import ResidentFrames
-from skdejavid.cuda_problem import DeviceProblem, adam_step
-from skdejavid.engine import Matcher, TrainingData, TrainingSettings
-from skdejavid.training import train
+from skdejavid import TSEArray, dtw_distances
+from skdejavid.backends import cuda_engine
+from skdejavid.backends.cuda_device import open_device
+from skdejavid.backends.cuda_frames import ResidentFrames
+from skdejavid.backends.cuda_problem import CudaTensorProblem, adam_step
+from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
+from skdejavid.training.loop import train
 
 BATCH_SIZE = 48
 N_TIMESTEPS = 8
@@ -92,7 +93,7 @@ def epochs(case, data, *, half_storage, n_epochs=3):
         for path_refresh in ("epoch", "batch"):
             rng = np.random.default_rng(1)
             shape = case.n_classes, N_TIMESTEPS, case.n_features
-            matcher = Matcher(
+            initial = InitialParameters(
                 rng.standard_normal(shape, dtype=np.float32),
                 np.zeros(shape, np.float32),
                 np.ones(case.n_features, np.float32),
@@ -100,7 +101,7 @@ def epochs(case, data, *, half_storage, n_epochs=3):
             ends = [math.nan]
             settings = settings_of(path_refresh, half_storage=half_storage, n_epochs=n_epochs)
             train(
-                data, matcher, settings, np.random.RandomState(0),
+                data, initial, settings, np.random.RandomState(0),
                 lambda *_, ends=ends: bool(ends.append(time.perf_counter())),
             )  # fmt: skip
             seconds = min(np.diff(ends)[1:]) * case.n_sequences / len(data.labels)
@@ -146,11 +147,11 @@ def kernels(case, *, half_storage):
     (frames,) = ResidentFrames(device, data.sequences.view(), dtype).load([np.arange(BATCH_SIZE)])
     shape = case.n_classes, N_TIMESTEPS, case.n_features
     rng = np.random.default_rng(1)
-    centroids = device.rows(rng.standard_normal(shape, dtype=np.float32))
-    weights = device.rows(rng.exponential(size=shape).astype(np.float32))
-    problem = DeviceProblem(device, frames, centroids, weights, case.n_features)
+    centroids = device.to_padded_rows(rng.standard_normal(shape, dtype=np.float32))
+    weights = device.to_padded_rows(rng.exponential(size=shape).astype(np.float32))
+    problem = CudaTensorProblem(device, frames, centroids, weights, case.n_features)
     _, runs = problem.paths(False)
-    grad = torch.ones((BATCH_SIZE, case.n_classes), dtype=torch.float64, device=device.place)
+    grad = torch.ones((BATCH_SIZE, case.n_classes), dtype=torch.float64, device=device.torch_device)
     gradients = problem.parameter_gradients(runs, grad)
     moments = torch.zeros_like(centroids), torch.zeros_like(centroids)
     n_pairs = BATCH_SIZE * case.n_classes

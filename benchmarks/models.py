@@ -22,7 +22,7 @@ from tslearn.barycenters import softdtw_barycenter
 from tslearn.metrics import cdist_soft_dtw
 
 from skdejavid import DejaVidClassifier, Framewise, Resample
-from skdejavid.preprocessing import resample
+from skdejavid.sequences.transforms import resample
 
 
 def mean_over_time(X):

@@ -3,13 +3,13 @@
 from importlib.metadata import version
 
 from skdejavid._core import built_with_cuda, cuda_device_count
+from skdejavid._show_versions import show_versions
 from skdejavid.alignment import dtw_distances, dtw_path
 from skdejavid.classifier import DejaVidClassifier
 from skdejavid.plotting import AlignmentDisplay
 from skdejavid.preprocessing import Framewise, Resample, TimeDifferences
 from skdejavid.sequences import TSEArray, check_sequences
 from skdejavid.store import TSEStore
-from skdejavid.versions import show_versions
 from skdejavid.video.decoding import VideoDecodeError
 from skdejavid.video.extractor import TSEExtractor
 

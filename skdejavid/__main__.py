@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from skdejavid.optional import require
+from skdejavid.compat.optional import import_optional
 
 
 def main() -> None:
     """Run the command line, or say what it needs."""
-    require("click", "cli", "The command line")
-    require("skops.io", "cli", "The command line")
+    import_optional("click", "cli", "The command line")
+    import_optional("skops.io", "cli", "The command line")
     from skdejavid.cli import skdejavid
 
     skdejavid()

@@ -14,30 +14,17 @@ from (0, 0) to (n_timesteps - 1, n_frames - 1) [1]_ (Algorithm 1).
 
 from __future__ import annotations
 
-import math
-from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
-from skdejavid import _core
-from skdejavid.cuda import open_device, require_device
-from skdejavid.cuda_problem import HostProblem
-from skdejavid.reading import as_real, without_torch
+from skdejavid.backends.registry import make_problem, resolve_device
+from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import SequenceView, TSEArray, check_sequences
+from skdejavid.sequences.containers import as_real, without_torch
 
-__all__ = ["Problem", "adam_step", "dtw_distances", "dtw_path", "make_problem"]
-
-_MOST_THREADS = 1024  # more than any machine has; a bound on mistakes
-
-# "auto" takes a CUDA device from this number of weighted differences (frames x time steps x
-# features) on. It has to be measured, which no one has done yet on any card:
-# benchmarks/gpu_check.py prints the number to put here. Until then "auto" is the CPU.
-_CROSSOVER = math.inf
-
-Problem: TypeAlias = _core.ProblemFloat32 | _core.ProblemFloat64 | HostProblem
+__all__ = ["dtw_distances", "dtw_path"]
 
 
 def dtw_distances(
@@ -203,96 +190,6 @@ def expand_runs(runs: NDArray[np.int32]) -> NDArray[np.intp]:
     begins = np.cumsum(lengths) - lengths
     frames = np.arange(len(timesteps)) - np.repeat(begins - runs[:, 0], lengths)
     return np.stack([timesteps, frames], axis=1)
-
-
-def make_problem(
-    sequences: SequenceView,
-    centroids: NDArray[np.floating],
-    weights: NDArray[np.floating],
-    *,
-    n_threads: int,
-    device: str = "cpu",
-) -> Problem:
-    """The native problem of aligning each sequence with each centroid; nothing is copied.
-
-    With a `device` that `resolve_device` gives other than "cpu", it is computed there.
-
-    Its methods: ``distances(diagonal)`` and ``paths(diagonal)`` along the cheapest paths;
-    ``distances_along(runs)`` given paths, with ``parameter_gradients`` and ``sequence_gradients``;
-    and ``barycenters``. A path is given by its *runs*: ``runs[s, c, i]`` holds the first and the
-    last frame of sequence ``s`` that is matched to time step ``i`` of centroid ``c``.
-    """
-    if device != "cpu":
-        return HostProblem(open_device(device), sequences, centroids, weights)
-    is_single = sequences.values.dtype == np.float32
-    problem = _core.ProblemFloat32 if is_single else _core.ProblemFloat64
-    return problem(*sequences, centroids, weights, n_threads)
-
-
-def adam_step(
-    parameters: NDArray[np.floating],
-    gradients: NDArray[np.floating],
-    first_moments: NDArray[np.floating],
-    second_moments: NDArray[np.floating],
-    scale: NDArray[np.floating] | None,
-    learning_rate: float,
-    n_steps: int,
-    n_threads: int,
-) -> None:
-    """One step of Adam (betas 0.9 and 0.999, epsilon 1e-8), in place of parameters and moments.
-
-    The first four arrays are (n_centroids, n_timesteps, n_features) and of one floating type;
-    `gradients` are those by `parameters`, and this is step number `n_steps`, from 1. Learned are
-    ``parameters / scale``, with a scale for each feature (n_features,), or the logarithms of the
-    parameters where `scale` is None.
-    """
-    _core.adam_step(
-        parameters,
-        gradients,
-        first_moments,
-        second_moments,
-        scale,
-        learning_rate,
-        n_steps,
-        n_threads,
-    )
-
-
-def resolve_device(device: str, n_differences: float = 0) -> str:
-    """The device to compute on: "cpu", or "cuda:N".
-
-    An explicit "cuda" never falls back to the CPU. "auto" takes the first CUDA device for problems
-    of so many weighted differences that this pays, if it can be used.
-
-    Raises
-    ------
-    ValueError
-        If `device` is none of "auto", "cpu", "cuda", "cuda:N".
-    RuntimeError
-        If it asks for CUDA and this build or machine has none.
-    """
-    kind, separator, number = str(device).partition(":")
-    if device not in ("auto", "cpu", "cuda") and not (
-        kind == "cuda" and separator and number.isdecimal()
-    ):
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
-    if kind == "cuda":
-        return f"cuda:{require_device(device)}"
-    if device == "auto" and n_differences >= _CROSSOVER:
-        with suppress(RuntimeError):
-            return f"cuda:{require_device('cuda:0')}"
-    return "cpu"
-
-
-def count_threads(n_jobs: int | None) -> int:
-    """Number of threads for `n_jobs`: what scikit-learn's own OpenMP code would use.
-
-    None and -1 are all physical cores, or as many as OMP_NUM_THREADS, threadpoolctl, a container or
-    a parallel worker limit them to; -2 is one fewer. A positive number is that number.
-    """
-    if n_jobs == 0:
-        raise ValueError("n_jobs must not be 0: use None or -1 for all cores")
-    return min(_openmp_effective_n_threads(n_jobs), _MOST_THREADS)
 
 
 def _require_no_overflow(distances: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,35 +28,32 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from tqdm import tqdm
 
-from skdejavid.alignment import (
-    count_threads,
-    distances_by_timestep,
-    distances_of_checked,
-    resolve_device,
-)
-from skdejavid.barycenter import class_barycenters
-from skdejavid.callbacks import CallbackSupportMixin, FitTasks, teardown_after_fit
-from skdejavid.checkpoints import Checkpoint, digest
-from skdejavid.engine import Matcher, TrainingData, TrainingSettings
-from skdejavid.generators import describe_generator, read_generator
-from skdejavid.logits import distances_to_logits
-from skdejavid.persistence import Model, read_model, write_model
-from skdejavid.preprocessing import check_lags, with_differences
+from skdejavid.alignment import distances_by_timestep, distances_of_checked
+from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
+from skdejavid.backends.registry import resolve_device
+from skdejavid.compat.callbacks import CallbackSupportMixin, FitTasks, teardown_after_fit
+from skdejavid.compat.threads import count_threads
+from skdejavid.files.model_file import Model, read_model, write_model
+from skdejavid.files.random_state import describe_generator, read_generator
 from skdejavid.sequences import TSEArray, check_sequences
-from skdejavid.statistics import (
+from skdejavid.sequences.statistics import (
     require_half,
     require_no_overflow,
     standard_deviations,
     weighted_median,
 )
-from skdejavid.targets import (
+from skdejavid.sequences.transforms import check_lags, with_differences
+from skdejavid.training.barycenter import class_barycenters
+from skdejavid.training.checkpoints import Checkpoint, content_hash
+from skdejavid.training.loop import Run, TrainingResult, train
+from skdejavid.training.loss import distances_to_logits
+from skdejavid.training.targets import (
     ClassWeight,
     check_targets,
     class_weights,
     positive_weights,
     scaled_weights,
 )
-from skdejavid.training import Run, TrainingResult, train
 
 __all__ = ["DejaVidClassifier"]
 
@@ -831,7 +828,7 @@ class DejaVidClassifier(
 
             result = train(
                 data,
-                Matcher(centroids, log_weights, feature_scale),
+                InitialParameters(centroids, log_weights, feature_scale),
                 settings,
                 random_state,
                 show,
@@ -862,13 +859,13 @@ class DejaVidClassifier(
         if not isinstance(self.random_state, (int, np.integer)):
             del described["random_state"]  # the checkpoint goes on with its own
         described |= {
-            "X": digest(data.sequences),
-            "y": digest(data.labels, classes),
-            "sample_weight": digest(data.sample_weight),
+            "X": content_hash(data.sequences),
+            "y": content_hash(data.labels, classes),
+            "sample_weight": content_hash(data.sample_weight),
             "precision": str(data.sequences.frame_dtype),
         }
         if goes_on:
-            described["warm_start"] = digest(self.centroids_, self.log_weights_)
+            described["warm_start"] = content_hash(self.centroids_, self.log_weights_)
         checkpoint = Checkpoint(self.checkpoint_dir, described)
         state = checkpoint.read()
         initial = describe_generator(random_state) if state is None else state.initial_generator

@@ -20,8 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from skdejavid.classifier import DejaVidClassifier
 from skdejavid.sequences import TSEArray
 from skdejavid.store import TSEStore
-from skdejavid.video.catalog import find_videos, read_folder, read_labels, read_table
 from skdejavid.video.extractor import TSEExtractor
+from skdejavid.video.listing import find_videos, read_folder, read_labels, read_table
 
 __all__ = ["skdejavid"]
 
@@ -387,7 +387,7 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
     for name in ("width", "mean", "std"):
         if name in given:
             given[name] = given[name][0] if len(given[name]) == 1 else list(given[name])
-    from skdejavid.video.encoders import call_named  # torch takes seconds to import
+    from skdejavid.video.encoders import call_named
 
     named = call_named(encoder, *arguments) if ":" in encoder else encoder
     if arguments and named is encoder:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from skdejavid.optional import require
-from skdejavid.reading import as_video
+from skdejavid.compat.optional import import_optional
 from skdejavid.sequences import TSEArray
+from skdejavid.sequences.containers import as_video
 
 __all__ = [
     "EVENTS",
@@ -171,7 +171,7 @@ def write_video(
     folder = Path(path).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"path: there is no folder {folder}")
-    av = require("av", "video", "Writing a video file")
+    av = import_optional("av", "video", "Writing a video file")
     with av.open(fspath(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=fps, options=options or {})
         stream.height, stream.width = frames.shape[1:3]

@@ -13,12 +13,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skdejavid.columns import rows_of_arrow, rows_to_arrow
-from skdejavid.durable import replace_file
-from skdejavid.optional import require
+from skdejavid.compat.optional import import_optional
+from skdejavid.files.atomic import replace_file
+from skdejavid.files.torch_archive import read_tensors
 from skdejavid.sequences import TSEArray
+from skdejavid.sequences.columnar import rows_of_arrow, rows_to_arrow
 from skdejavid.store import TSEStore
-from skdejavid.tensorfile import read_tensors
 
 __all__ = ["import_sequences", "read_arrow", "write_arrow"]
 
@@ -60,7 +60,7 @@ def write_arrow(
     ValueError
         If there are not as many ids or labels as sequences, or of other types.
     """
-    arrow = require("pyarrow", "arrow", "Writing Arrow files")
+    arrow = import_optional("pyarrow", "arrow", "Writing Arrow files")
     X = TSEArray(X)
     columns: dict[str, Any] = {}
     if ids is not None:
@@ -124,7 +124,7 @@ def read_arrow(
     ValueError
         If it is no such file, or a sequence is missing or empty; the message names the file.
     """
-    arrow = require("pyarrow", "arrow", "Reading Arrow files")
+    arrow = import_optional("pyarrow", "arrow", "Reading Arrow files")
     name = fspath(path)
     try:
         with arrow.memory_map(name) as source:

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skdejavid.alignment import Problem, count_threads, make_problem
-from skdejavid.cuda import device_of
-from skdejavid.cuda_frames import frames_on_device
-from skdejavid.cuda_problem import DeviceProblem
+from skdejavid.backends.cuda_device import device_of
+from skdejavid.backends.cuda_frames import frames_on_device
+from skdejavid.backends.cuda_problem import CudaTensorProblem
+from skdejavid.backends.registry import Problem, make_problem
+from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import SequenceView
 
 __all__ = ["TimeWeightedDTW", "distances_along_paths"]
@@ -87,7 +88,7 @@ class TimeWeightedDTW(torch.nn.Module):
         lengths = np.array([len(item) for item in items], dtype=np.int64)
         if device_of(self.centroids) is not None:
             values = torch.cat(items).to(self.centroids)
-            distances = _DeviceDistances.apply(
+            distances = _CudaDistances.apply(
                 values, self.centroids, self.log_weights.exp(), lengths, self.diagonal
             )
             return distances.to(self.centroids.dtype)
@@ -121,7 +122,7 @@ def distances_along_paths(
     centroids, weights : tensors of shape (n_centroids, n_timesteps, n_features)
         Of the same floating type.
     runs : array of shape (n_sequences, n_centroids, n_timesteps, 2)
-        The paths, see :func:`skdejavid.alignment.make_problem`.
+        The paths, see :func:`skdejavid.backends.registry.make_problem`.
     values : tensor, optional
         The tensor behind ``sequences.values``, which must hold these sequences one after the other
         and nothing else. Given, it receives a gradient too.
@@ -170,7 +171,7 @@ class _DistancesAlongPaths(torch.autograd.Function):
         return grad_values, grad_centroids, grad_weights, None, None, None
 
 
-class _DeviceDistances(torch.autograd.Function):
+class _CudaDistances(torch.autograd.Function):
     """The same where the tensors are on a CUDA device: nothing leaves it, and nothing waits."""
 
     @staticmethod
@@ -210,13 +211,13 @@ def _device_problem(
     centroids: torch.Tensor,
     weights: torch.Tensor,
     lengths: NDArray[np.int64],
-) -> DeviceProblem:
+) -> CudaTensorProblem:
     device = device_of(centroids)
     assert device is not None
     starts = np.cumsum(lengths) - lengths
     frames = frames_on_device(device, device.padded(values), starts, lengths)
     parameters = device.padded(centroids), device.padded(weights)
-    return DeviceProblem(device, frames, *parameters, centroids.shape[2])
+    return CudaTensorProblem(device, frames, *parameters, centroids.shape[2])
 
 
 def _problem(

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skdejavid.alignment import dtw_path
-from skdejavid.optional import require
-from skdejavid.reading import without_torch
+from skdejavid.compat.optional import import_optional
 from skdejavid.sequences import check_sequences
+from skdejavid.sequences.containers import without_torch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,9 +129,9 @@ class AlignmentDisplay:
         -------
         AlignmentDisplay
         """
-        colors = require("matplotlib.colors", "plot", "Drawing an alignment")
+        colors = import_optional("matplotlib.colors", "plot", "Drawing an alignment")
         if figure is None:
-            plt = require("matplotlib.pyplot", "plot", "Drawing an alignment")
+            plt = import_optional("matplotlib.pyplot", "plot", "Drawing an alignment")
             figure = plt.figure(figsize=(11, 6.5), layout="constrained")
         axes = figure.subplot_mosaic(
             [[".", "sequence", "."], ["centroid", "cost", "weights"]],

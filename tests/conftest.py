@@ -87,15 +87,17 @@ def emulated_cuda(monkeypatch):
     import cuda_emulation
     import torch
 
-    from skdejavid import alignment, cuda, nn, training
+    from skdejavid import nn
+    from skdejavid.backends import cuda_device, registry
+    from skdejavid.training import loop
 
-    class EmulatedDevice(cuda.CudaDevice):
+    class EmulatedDevice(cuda_device.CudaDevice):
         free = 2**40  # bytes
         refuses = staticmethod(lambda n_bytes: False)
 
         def __init__(self):
-            self.torch, self.number, self.place = torch, 0, torch.device("cpu")
-            self.n_given_back = 0
+            self.torch, self.number, self.torch_device = torch, 0, torch.device("cpu")
+            self.n_times_emptied = 0
 
         def stream(self):
             return 0
@@ -113,22 +115,22 @@ def emulated_cuda(monkeypatch):
         def pinned(self, shape, dtype):
             return torch.empty(shape, dtype=dtype)
 
-        def upload_beside(self, pinned):
+        def upload_async(self, pinned):
             copy = self.empty(pinned.shape, pinned.dtype).copy_(pinned)
             return lambda: copy
 
-        def mark(self):
+        def record_event(self):
             return lambda: None
 
-        def give_back_memory(self):
-            self.n_given_back += 1
+        def empty_cache(self):
+            self.n_times_emptied += 1
 
     emulated = EmulatedDevice()
     for name, value in vars(cuda_emulation.emulated_core()).items():
         if name.startswith("cuda_adam") or name.startswith("CudaProblem"):
             monkeypatch.setattr(_core, name, value)
-    monkeypatch.setattr(alignment, "require_device", lambda device: 0)
-    for module in (alignment, training):
+    monkeypatch.setattr(registry, "require_device", lambda device: 0)
+    for module in (registry, loop):
         monkeypatch.setattr(module, "open_device", lambda device: emulated)
     monkeypatch.setattr(nn, "device_of", lambda tensor: emulated)
     return emulated

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse
-from test_persistence import assembled, fitted, parts_of, small_data
+from test_model_file import assembled, fitted, parts_of, small_data
 
 from skdejavid import DejaVidClassifier, TSEArray, TSEStore, check_sequences
 

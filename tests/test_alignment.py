@@ -1,26 +1,12 @@
-import os
-import subprocess
-import sys
-
-import joblib
 import numpy as np
 import pytest
 import reference
-import threadpoolctl
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skdejavid import TSEArray, alignment, check_sequences, dtw_distances, dtw_path
-from skdejavid.alignment import (
-    count_threads,
-    distances_by_timestep,
-    distances_of_checked,
-    expand_runs,
-    make_problem,
-    resolve_device,
-)
-from skdejavid.sequences import SequenceView
+from skdejavid import TSEArray, check_sequences, dtw_distances, dtw_path
+from skdejavid.alignment import distances_by_timestep, distances_of_checked, expand_runs
 
 
 def random_case(rng, integers):
@@ -145,36 +131,6 @@ def test_an_overflowing_distance_is_refused_with_its_index():
         dtw_path(X[1], centroids[0])
 
 
-@pytest.mark.parametrize("device", ["auto", "cpu"])
-def test_the_cpu_is_there(device):
-    assert resolve_device(device) == "cpu"
-
-
-@pytest.mark.fault(46)
-@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_cuda_that_was_asked_for_is_never_replaced(device, monkeypatch):
-    def refuse(name):
-        raise RuntimeError(f"{name} is not there")
-
-    monkeypatch.setattr(alignment, "require_device", refuse)
-    with pytest.raises(RuntimeError, match=f"{device} is not there"):
-        dtw_distances([np.zeros((1, 1))], np.zeros((1, 1, 1)), device=device)
-
-
-def test_auto_takes_a_device_for_large_problems_only_and_only_if_it_can(monkeypatch):
-    monkeypatch.setattr(alignment, "_CROSSOVER", 100)
-    monkeypatch.setattr(alignment, "require_device", lambda name: 0)
-    assert resolve_device("auto", 100) == "cuda:0"
-    assert resolve_device("auto", 99) == "cpu"
-    assert resolve_device("cpu", 1e9) == "cpu"
-
-    def refuse(name):
-        raise RuntimeError("no driver")
-
-    monkeypatch.setattr(alignment, "require_device", refuse)
-    assert resolve_device("auto", 100) == "cpu"
-
-
 def test_results_of_a_device_are_those_of_the_cpu(emulated_cuda, rng):
     X = [rng.integers(-3, 4, size=(n, 5)).astype(float) for n in (1, 4, 9)]
     centroids, weights = rng.integers(0, 4, size=(2, 3, 4, 5)).astype(float)
@@ -185,70 +141,6 @@ def test_results_of_a_device_are_those_of_the_cpu(emulated_cuda, rng):
             for device in ("cpu", "cuda")
         )
         np.testing.assert_array_equal(on_device, on_cpu, strict=True)
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", ""])
-def test_unknown_devices_are_refused(device):
-    with pytest.raises(ValueError, match="device must be 'auto', 'cpu', 'cuda' or 'cuda:N'"):
-        resolve_device(device)
-
-
-def test_the_number_of_threads_is_that_of_n_jobs():
-    n_cores = count_threads(None)
-    assert 1 <= n_cores <= joblib.cpu_count()
-    assert count_threads(-1) == n_cores
-    assert count_threads(-2) == max(1, n_cores - 1)
-    assert count_threads(5) == 5
-    with pytest.raises(ValueError, match="n_jobs must not be 0"):
-        count_threads(0)
-
-
-def test_threads_follow_threadpoolctl():
-    with threadpoolctl.threadpool_limits(1):
-        assert count_threads(None) == 1
-    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
-        assert count_threads(None) == 1
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({"OMP_NUM_THREADS": "1"}, "1"),
-        ({"OMP_NUM_THREADS": "5"}, "5"),
-        ({"LOKY_MAX_CPU_COUNT": "1"}, "1"),
-    ],
-)
-def test_threads_follow_the_environment(environment, expected, tmp_path):
-    program = "from skdejavid.alignment import count_threads; print(count_threads(None))"
-    inherited = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
-    printed = subprocess.check_output(
-        [sys.executable, "-c", program], env=inherited | environment, cwd=tmp_path, text=True
-    )
-    assert printed.strip() == expected
-
-
-@pytest.mark.fault(52)
-def test_a_worker_of_joblib_gets_its_share(monkeypatch):
-    """Two processes on the machine's cores: no more threads in all than there are cores."""
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    n_cpus = joblib.cpu_count()
-    with joblib.parallel_config("loky", n_jobs=2):
-        counts = joblib.Parallel()(joblib.delayed(count_threads)(n) for n in (None, -1))
-    assert max(counts) <= max(1, n_cpus // 2)
-
-
-def test_a_problem_reads_the_memory_it_was_given(rng):
-    X = TSEArray(rng.standard_normal((2, 3, 4)))
-    centroids = rng.standard_normal((1, 2, 4))
-    problem = make_problem(X.view(), centroids, np.ones_like(centroids), n_threads=1)
-    before = problem.distances(False)
-    centroids += 1.0
-    assert not np.array_equal(problem.distances(False), before)
-
-
-@pytest.mark.parametrize("n_jobs", [2, 10**6])
-def test_more_threads_than_the_machine_has_are_bounded(n_jobs):
-    assert count_threads(n_jobs) == min(n_jobs, 1024)
 
 
 def test_a_path_is_that_of_two_sequences():
@@ -279,19 +171,3 @@ def test_parameters_may_be_tensors_but_not_masked(rng):
     np.testing.assert_array_equal(path, dtw_path(x, centroids[0]))
     with pytest.raises(ValueError, match="centroids is a masked array"):
         dtw_distances([x], np.ma.masked_array(centroids, mask=centroids > 0))
-
-
-@pytest.mark.fault(35)
-def test_parameters_of_more_than_two_to_the_31_numbers():
-    """Nearly all of them are zeros that the operating system need not keep."""
-    shape = (2**20 + 1, 1, 2048)
-    centroids, weights = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    centroids[-1], weights[-1] = 1.0, 3.0
-    centroids[0, 0, 0], weights[0, 0, 0] = 1.0, 5.0
-    zeros = np.zeros((1, 2048), np.float32)
-    frame = SequenceView(zeros, np.zeros(1, np.int64), np.ones(1, np.int64))
-    for n_threads in (1, 2):
-        problem = make_problem(frame, centroids, weights, n_threads=n_threads)
-        [distances] = problem.distances(False)
-        assert distances[[0, 1, -2, -1]].tolist() == [5.0, 0.0, 0.0, 3.0 * 2048]
-        assert np.count_nonzero(distances) == 2

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_core import SHAPES, cells, draw, sequences_of
 
 from skdejavid import DejaVidClassifier, TSEArray, dtw_distances
-from skdejavid.alignment import make_problem, resolve_device
+from skdejavid.backends.registry import make_problem, resolve_device
 from skdejavid.datasets import make_order_sequences
 from skdejavid.nn import TimeWeightedDTW
 from skdejavid.sequences import SequenceView

@@ -4,7 +4,7 @@ import reference
 import torch
 
 from skdejavid import TSEArray, dtw_distances
-from skdejavid.alignment import make_problem
+from skdejavid.backends.registry import make_problem
 from skdejavid.nn import TimeWeightedDTW, distances_along_paths
 
 DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])

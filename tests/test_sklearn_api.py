@@ -7,13 +7,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from skdejavid import (
-    DejaVidClassifier,
-    Framewise,
-    Resample,
-    TimeDifferences,
-    TSEExtractor,
-)
+from skdejavid import DejaVidClassifier, Framewise, Resample, TimeDifferences, TSEExtractor
 
 # Those that feed an estimator no table.
 CHECKS_WITHOUT_DATA = [

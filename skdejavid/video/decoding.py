@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.optional import require
+from skdejavid.compat.optional import import_optional
 from skdejavid.video.windows import FrameClock
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class ToRGB:
     """
 
     def __init__(self, shorter_side: int | None = None, *, n_threads: int = 0) -> None:
-        av: Any = require("av", "video", "Reading a video file")
+        av: Any = import_optional("av", "video", "Reading a video file")
         kinds = av.video.reformatter.Interpolation
         # Without these flags two neighbors share one color.
         full_color = kinds.FULL_CHR_H_INT | kinds.FULL_CHR_H_INP | kinds.ACCURATE_RND
@@ -164,7 +164,7 @@ def decode(
     `n_threads` decode at the same time, 0 means as many as the decoder wants. A file whose frames
     have more than `max_pixels` pixels is refused.
     """
-    av: Any = require("av", "video", "Reading a video file")
+    av: Any = import_optional("av", "video", "Reading a video file")
     name = fspath(path)
     n_decoded = 0
     end: float | None = None
@@ -201,7 +201,7 @@ def _video_stream(container: Any, name: str) -> Any:
 
 def _packet_times(name: str) -> Iterator[tuple[float | None, float]]:
     """Begin and duration, in seconds, of each packet of a file that is shown, in its order."""
-    av: Any = require("av", "video", "Reading a video file")
+    av: Any = import_optional("av", "video", "Reading a video file")
     try:
         with av.open(name, metadata_errors="replace") as container:
             for packet in container.demux(_video_stream(container, name)):

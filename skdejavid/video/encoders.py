@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skdejavid.optional import require
+from skdejavid.compat.optional import import_optional
 
 __all__ = [
     "ClipEncoder",
@@ -334,7 +334,7 @@ def fingerprint(encoder: Any, encoder_id: str | None = None) -> str:
 @lru_cache(maxsize=1)
 def _load_pretrained(name: str) -> Any:
     """A video or image model by name or folder; the last one stays in memory."""
-    transformers: Any = require("transformers", "transformers", "An encoder given by name")
+    transformers: Any = import_optional("transformers", "transformers", "An encoder given by name")
     config = transformers.AutoConfig.from_pretrained(name)
     is_video = hasattr(config, "num_frames") or hasattr(config, "frames_per_clip")
     kind = "Video" if is_video else "Image"
@@ -347,7 +347,7 @@ def _load_pretrained(name: str) -> Any:
 
 def _read_processor(name: str) -> dict[str, Any] | None:
     """How a model's processor prepares frames, from its file: making one may need torchvision."""
-    hub: Any = require("transformers.utils.hub", "transformers", "An encoder given by name")
+    hub: Any = import_optional("transformers.utils.hub", "transformers", "An encoder given by name")
     for file in ("video_preprocessor_config.json", "preprocessor_config.json"):
         path = hub.cached_file(name, file, _raise_exceptions_for_missing_entries=False)
         if path is not None:

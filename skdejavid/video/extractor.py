@@ -17,12 +17,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from skdejavid.alignment import count_threads
+from skdejavid.compat.threads import count_threads
 from skdejavid.preprocessing import SequenceTransformer
 from skdejavid.sequences import TSEArray
 from skdejavid.store import TSEStore
 from skdejavid.video.clips import Recipe
-from skdejavid.video.extraction import Extraction, InMemory, Sink
+from skdejavid.video.pipeline import Extraction, InMemory, Sink
 from skdejavid.video.sources import (
     Source,
     as_sources,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.reading import as_video
+from skdejavid.sequences.containers import as_video
 
 __all__ = [
     "Source",

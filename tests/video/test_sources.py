@@ -3,13 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skdejavid.video.sources import (
-    as_sources,
-    identified,
-    named,
-    require_clock,
-    require_same_file,
-)
+from skdejavid.video.sources import as_sources, identified, named, require_clock, require_same_file
 
 
 @pytest.fixture

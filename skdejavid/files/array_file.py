@@ -1,0 +1,215 @@
+"""One file of named arrays and a description of them: models and checkpoints.
+
+The file is a safetensors file, and the description is JSON in its metadata. Reading it executes
+nothing and looks nothing up by a name that the file holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skdejavid.files.atomic import replace_file
+
+__all__ = ["ModelFile", "check_field", "write_model_file"]
+
+_KEY, _CHECKSUM_KEY = "skdejavid", "skdejavid checksum"
+_CHECKSUMS = "checksums"  # of arrays, by name, in the description
+_LENGTH_SIZE = 8  # bytes that say how long the header is
+
+# What a parser makes of a header may be twenty times as large; with this limit that is not much.
+_MOST_HEADER_BYTES = 2**22
+
+# As safetensors names and NumPy knows them.
+_DTYPES = {
+    "BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64,
+    "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
+    "F16": np.float16, "F32": np.float32, "F64": np.float64,
+}  # fmt: skip
+
+
+class _ArrayHeader(NamedTuple):
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+def write_model_file(
+    path: Path, description: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    """Write a file; at any moment either the old one or the new one is there, whole.
+
+    Parameters
+    ----------
+    path : Path
+    description : dict
+        What JSON can hold; no NaN and no infinity.
+    arrays : dict of ndarray
+        Booleans, integers and floats of at most 64 bits.
+
+    Raises
+    ------
+    ValueError
+        If the description is larger than 4 MB, which is then the size of names and labels.
+    """
+    from safetensors.numpy import save_file
+
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    checksums = {name: _checksum(array) for name, array in contiguous.items()}
+    text = json.dumps({**description, _CHECKSUMS: checksums}, allow_nan=False)
+    # Each quotation mark takes another byte in the header; the headers of arrays fit into the rest.
+    if len(text) + text.count('"') + text.count("\\") > _MOST_HEADER_BYTES - 2**16:
+        raise ValueError(
+            f"{path} cannot be written: names of features and labels of classes make a description "
+            f"of {len(text)} bytes, and {_MOST_HEADER_BYTES - 2**16} are allowed"
+        )
+    metadata = {_KEY: text, _CHECKSUM_KEY: _checksum(text.encode())}
+    replace_file(path, lambda file: save_file(contiguous, file.name, metadata))
+
+
+class ModelFile:
+    """An open file, of which headers are known and arrays are read when they are asked for.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What its description has to say that it is, under "format".
+    version : int
+        The newest "format_version" that is understood.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, or damaged; the message names the file and the field.
+    FileNotFoundError, OSError
+    """
+
+    def __init__(self, path: Path, what: str, version: int) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self._path, self._what = path, what
+        self._refuse_repeated_names()
+        try:
+            self._file = safe_open(path, framework="numpy").__enter__()
+        except SafetensorError as error:
+            raise ValueError(f"{path} is a corrupt model file: {error}") from error
+        self.description = self._read_description(version)
+        self.headers = {name: self._header(name) for name in self._file.keys()}  # noqa: SIM118
+
+    def __enter__(self) -> ModelFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.__exit__(*exception)
+
+    def array(
+        self,
+        name: str,
+        shape: tuple[int | None, ...],
+        dtypes: tuple[Any, ...],
+        *,
+        must_be_finite: bool = True,
+    ) -> NDArray[Any]:
+        """An array of a shape (None: any size) and one of some types."""
+        check_field(name in self.headers, name, "is missing")
+        dtype, actual = self.headers[name]
+        is_shape = len(actual) == len(shape) and all(
+            size is None or size == expected for size, expected in zip(shape, actual, strict=True)
+        )
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        check_field(is_shape, name, f"must have shape ({wanted}), got {actual}")
+        kinds = [np.dtype(kind) for kind in dtypes]
+        check_field(dtype in kinds, name, f"must be {' or '.join(map(str, kinds))}, got {dtype}")
+        array: NDArray[Any] = self._file.get_tensor(name)
+        checksums = self.description.get(_CHECKSUMS)
+        expected = checksums.get(name) if isinstance(checksums, dict) else None
+        check_field(
+            _checksum(array) == expected, name, "is not as it was written: its checksum differs"
+        )
+        is_good = not must_be_finite or bool(np.isfinite(array).all())
+        check_field(is_good, name, "holds NaN or infinity")
+        return array
+
+    def _header(self, name: str) -> _ArrayHeader:
+        part = self._file.get_slice(name)
+        dtype, shape = part.get_dtype(), tuple(part.get_shape())
+        check_field(dtype in _DTYPES, name, f"is of a type that is not known here, {dtype}")
+        # Beside a size of 0, others can be larger than any array's without a byte in the file.
+        check_field(0 not in shape or shape == (0,), name, f"has shape {shape}")
+        return _ArrayHeader(np.dtype(_DTYPES[dtype]), shape)
+
+    def _read_description(self, version: int) -> dict[str, Any]:
+        metadata = self._file.metadata() or {}
+        text = metadata.get(_KEY)
+        if text is None:
+            self._refuse("nothing in it says that it is one")
+        if metadata.get(_CHECKSUM_KEY) != _checksum(text.encode()):
+            raise ValueError(f"{self._path} is corrupt: the checksum of its description differs")
+        try:
+            description = json.loads(
+                text, object_pairs_hook=_without_repetition, parse_constant=_refuse_constant
+            )
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{self._path} is corrupt, its description: {error}") from error
+        if not isinstance(description, dict) or description.get("format") != self._what:
+            self._refuse(f"its 'format' is not {self._what!r}")
+        number = description.get("format_version")
+        if type(number) is not int or not 1 <= number <= version:
+            raise ValueError(
+                f"{self._path}: format_version is {number!r}, and this version of skdejavid reads "
+                f"1 to {version}. It was written by skdejavid {description.get('version')!r}."
+            )
+        return description
+
+    def _refuse(self, reason: str) -> NoReturn:
+        raise ValueError(f"{self._path} is not a skdejavid {self._what}: {reason}")
+
+    def _refuse_repeated_names(self) -> None:
+        """Of a name that is there twice safetensors takes the one or the other."""
+        size = os.path.getsize(self._path)
+        with self._path.open("rb") as file:
+            length = int.from_bytes(file.read(_LENGTH_SIZE), "little")
+            is_header = file.read(1) == b"{"
+            if not (is_header and _LENGTH_SIZE + length <= size):
+                self._refuse("it does not begin like one")
+            if length > _MOST_HEADER_BYTES:
+                raise ValueError(
+                    f"{self._path} is corrupt: its header has {length} bytes, and at most "
+                    f"{_MOST_HEADER_BYTES} are allowed"
+                )
+            file.seek(_LENGTH_SIZE)
+            try:
+                json.loads(file.read(length), object_pairs_hook=_without_repetition)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{self._path} is corrupt, its header: {error}") from error
+
+
+def check_field(condition: bool, field: str, problem: str) -> None:
+    """Raise ValueError, naming what is wrong with a field of a file, unless a condition holds."""
+    if not condition:
+        raise ValueError(f"{field!r} {problem}")
+
+
+def _checksum(content: bytes | NDArray[Any]) -> str:
+    """Against damage, not against forgery: whoever writes a file writes its checksums."""
+    return sha256(content if isinstance(content, bytes) else content.data).hexdigest()
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return unique
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")

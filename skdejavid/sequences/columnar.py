@@ -1,0 +1,182 @@
+"""Columns of lists of lists of numbers, as Arrow and awkward keep them, to packed rows and back.
+
+*Packed rows* are an array (n_rows, n_features) and offsets: item ``i`` of the column is
+``values[offsets[i]:offsets[i + 1]]``. Offsets are of 64 bits everywhere.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skdejavid.compat.optional import import_optional
+
+__all__ = [
+    "arrow_column",
+    "is_awkward",
+    "rows_of_arrow",
+    "rows_of_awkward",
+    "rows_to_arrow",
+    "rows_to_awkward",
+]
+
+Rows: TypeAlias = tuple[NDArray[Any], NDArray[np.int64]]
+
+
+def arrow_column(X: Any) -> Any | None:
+    """`X` as a pyarrow column if it is one of lists of lists, of whatever library; else None."""
+    if hasattr(X, "iloc") or not (
+        hasattr(X, "__arrow_c_stream__") or hasattr(X, "__arrow_c_array__")
+    ):
+        return None
+    arrow = import_optional("pyarrow", "arrow", "Reading columns of Arrow")
+    if isinstance(X, (arrow.Array, arrow.ChunkedArray)):
+        column = X
+    elif hasattr(X, "__arrow_c_array__"):
+        column = arrow.array(X)
+    else:
+        column = arrow.chunked_array(X)
+    inner = _item_type(arrow, column.type)
+    return None if inner is None or _item_type(arrow, inner) is None else column
+
+
+def rows_of_arrow(column: Any, what: str) -> Rows:
+    """Packed rows of a pyarrow column of lists; they share its memory if it is in one piece.
+
+    Raises
+    ------
+    ValueError
+        If it is of another type, has missing values or no items, or if its rows differ in length;
+        the message begins with `what`.
+    """
+    arrow = import_optional("pyarrow", "arrow", "Reading columns of Arrow")
+    row_type = _item_type(arrow, column.type)
+    number_type = None if row_type is None else _item_type(arrow, row_type)
+    if number_type is None or not (
+        arrow.types.is_floating(number_type) or arrow.types.is_integer(number_type)
+    ):
+        raise ValueError(
+            f"{what} is of type {column.type}, expected lists of lists of numbers, for example "
+            "large_list<fixed_size_list<float>[n_features]>"
+        )
+    numbers, widths, lengths = [], [], []
+    n_before = 0
+    for chunk in getattr(column, "chunks", [column]):
+        _require_valid(chunk, [], what, n_before)
+        row_counts, rows = _unpack(arrow, chunk)
+        _require_valid(rows, [row_counts], what, n_before)
+        number_counts, items = _unpack(arrow, rows)
+        _require_valid(items, [number_counts, row_counts], what, n_before)
+        numbers.append(items.to_numpy(zero_copy_only=True))
+        widths.append(number_counts)
+        lengths.append(row_counts)
+        n_before += len(chunk)
+    if n_before == 0:
+        raise ValueError(f"{what} has no sequences")
+    counts = _joined(lengths)
+    return _as_rows(_joined(numbers), _joined(widths), counts, what), _offsets_of(counts)
+
+
+def rows_to_arrow(values: NDArray[Any], offsets: NDArray[np.int64]) -> Any:
+    """Packed rows as a column of type large_list<fixed_size_list>, sharing memory."""
+    arrow = import_optional("pyarrow", "arrow", "Making columns of Arrow")
+    numbers = arrow.array(np.ascontiguousarray(values).reshape(-1))
+    rows = arrow.FixedSizeListArray.from_arrays(numbers, values.shape[1])
+    return arrow.LargeListArray.from_arrays(arrow.array(offsets), rows)
+
+
+def is_awkward(X: Any) -> bool:
+    """Whether `X` is an array of awkward, which is not imported for that."""
+    awkward = sys.modules.get("awkward")
+    return awkward is not None and isinstance(X, awkward.Array)
+
+
+def rows_of_awkward(X: Any, what: str) -> Rows:
+    """Packed rows of an awkward array of three axes.
+
+    Raises
+    ------
+    ValueError
+        As `rows_of_arrow`.
+    """
+    awkward = import_optional("awkward", "awkward", "Reading awkward arrays")
+    if X.ndim != 3:
+        raise ValueError(
+            f"{what} is of type {X.type}, expected three axes: sequences, frames, features"
+        )
+    for axis in range(3):
+        missing = awkward.is_none(X, axis=axis)
+        while missing.ndim > 1:
+            missing = awkward.any(missing, axis=-1)
+        if awkward.any(missing):
+            index = int(awkward.argmax(missing))
+            raise ValueError(f"{what} has missing values, first in sequence {index}")
+    lengths = awkward.to_numpy(awkward.num(X, axis=1)).astype(np.int64)
+    rows = awkward.flatten(X, axis=1)
+    widths = awkward.to_numpy(awkward.num(rows, axis=1)).astype(np.int64)
+    numbers = awkward.to_numpy(awkward.flatten(rows, axis=1), allow_missing=False)
+    return _as_rows(numbers, widths, lengths, what), _offsets_of(lengths)
+
+
+def rows_to_awkward(values: NDArray[Any], offsets: NDArray[np.int64]) -> Any:
+    """Packed rows as an awkward array of type n * var * n_features, sharing memory."""
+    awkward = import_optional("awkward", "awkward", "Making awkward arrays")
+    rows = awkward.contents.NumpyArray(np.asarray(values))
+    return awkward.Array(awkward.contents.ListOffsetArray(awkward.index.Index64(offsets), rows))
+
+
+def _item_type(arrow: Any, kind: Any) -> Any | None:
+    """The type of the items of lists, or None if this is no type of lists."""
+    types = arrow.types
+    is_lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return kind.value_type if is_lists else None
+
+
+def _unpack(arrow: Any, lists: Any) -> tuple[NDArray[np.int64], Any]:
+    """The lengths of lists and all their items; both follow the array where it is a slice."""
+    if arrow.types.is_fixed_size_list(lists.type):
+        return np.broadcast_to(np.int64(lists.type.list_size), len(lists)), lists.flatten()
+    return np.diff(lists.offsets.to_numpy()).astype(np.int64), lists.flatten()
+
+
+def _require_valid(
+    items: Any, lengths_around: list[NDArray[np.int64]], what: str, n_before: int
+) -> None:
+    """No item is missing; else which sequence holds it, given the lengths of lists from inside."""
+    if not items.null_count:
+        return
+    index = int(np.argmax(items.is_null().to_numpy(zero_copy_only=False)))
+    for lengths in lengths_around:
+        index = _list_with(lengths, index)
+    raise ValueError(f"{what} has missing values, first in sequence {n_before + index}")
+
+
+def _list_with(lengths: NDArray[np.int64], item: int) -> int:
+    """Which of consecutive lists of these lengths holds an item."""
+    return int(np.searchsorted(np.cumsum(lengths), item, side="right"))
+
+
+def _as_rows(
+    numbers: NDArray[Any], widths: NDArray[np.int64], lengths: NDArray[np.int64], what: str
+) -> NDArray[Any]:
+    """All numbers as rows, which must have one width."""
+    if len(widths) == 0:
+        raise ValueError(f"{what}: sequence 0 has 0 frame(s), a minimum of 1 is required")
+    if widths.min() != widths.max():
+        other = np.flatnonzero(widths != widths[0])
+        raise ValueError(
+            f"{what}: sequence {_list_with(lengths, int(other[0]))} has a frame of "
+            f"{widths[other[0]]} features, but sequence 0 has {widths[0]}"
+        )
+    return numbers.reshape(len(widths), int(widths[0]))
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -1,0 +1,133 @@
+"""Files of rows to which rows are appended, and checksums of parts of them."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skdejavid.files.atomic import append_bytes, refuse_link, replace_file
+
+__all__ = ["RowsFile", "checksum_of_file"]
+
+_HEADER_SIZE = 128  # of .npy files: inside one sector of a disk, so that it is replaced at once
+_BYTES_PER_READ = 2**24
+
+
+@dataclass(frozen=True)
+class RowsFile:
+    """An ``.npy`` file to which rows are appended.
+
+    Its header always has one size, and says how many rows there are once `write_header` was called
+    after the last of them; who knows the number needs no header.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    n_columns: int | None  # None for an array of one dimension
+
+    def shape(self, n_rows: int) -> tuple[int, ...]:
+        return (n_rows,) if self.n_columns is None else (n_rows, self.n_columns)
+
+    def size(self, n_rows: int) -> int:
+        """Size in bytes of a file of so many rows."""
+        return _HEADER_SIZE + math.prod(self.shape(n_rows)) * self.dtype.itemsize
+
+    def open(self) -> BinaryIO:
+        """The file, to append rows to; it is made if there is none."""
+        refuse_link(self.path)
+        file = self.path.open("ab", buffering=0)
+        try:
+            if file.tell() < _HEADER_SIZE:
+                file.truncate(0)
+                append_bytes(file, self._header(0))
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def replace(self, rows: NDArray[Any]) -> None:
+        """Write all rows at once; at any moment either the old file or the new one is there."""
+        content = self._header(len(rows)) + rows.astype(self.dtype).tobytes()
+        replace_file(self.path, lambda file: file.write(content))
+
+    def write_header(self, n_rows: int) -> None:
+        """Say in the file how many rows it has."""
+        refuse_link(self.path)
+        with self.path.open("r+b") as file:
+            file.write(self._header(n_rows))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def check(self, n_rows: int, *, is_finished: bool = False) -> None:
+        """Refuse a file of other numbers, or of less rows.
+
+        It may have more of them, somebody may be appending, unless it `is_finished`.
+
+        Raises
+        ------
+        ValueError
+            Naming the file.
+        """
+        refuse_link(self.path)
+        expected = self.size(n_rows)
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size < expected or (is_finished and size > expected):
+            raise ValueError(f"{self.path} is damaged: it has {size} bytes, expected {expected}")
+        with self.path.open("rb") as file:
+            header = file.read(_HEADER_SIZE)
+        kind, wanted = header, self._header(n_rows)
+        if not is_finished:  # only what does not depend on the number of rows
+            kind, wanted = (text.partition(b"'shape'")[0] for text in (header, wanted))
+        if kind != wanted:
+            raise ValueError(
+                f"{self.path} is damaged: its header is not that of {self.dtype} numbers of shape "
+                f"{self.shape(n_rows)}"
+            )
+
+    def map(self, n_rows: int) -> NDArray[Any]:
+        """The rows, as a read-only memory map."""
+        self.check(n_rows)
+        shape = self.shape(n_rows)
+        return np.memmap(self.path, dtype=self.dtype, mode="r", offset=_HEADER_SIZE, shape=shape)
+
+    def cut(self, n_rows: int) -> None:
+        """Remove the rows from a number on."""
+        refuse_link(self.path)
+        if self.path.stat().st_size != self.size(n_rows):
+            os.truncate(self.path, self.size(n_rows))
+
+    def checksum(self, begin: int, end: int, before: int = 0) -> int | None:
+        """CRC-32 of rows `begin` to `end`, continuing `before`; None if some are missing."""
+        return checksum_of_file(self.path, self.size(begin), self.size(end), before)
+
+    def _header(self, n_rows: int) -> bytes:
+        shape = self.shape(n_rows)
+        content = f"{{'descr': {self.dtype.str!r}, 'fortran_order': False, 'shape': {shape}, }}"
+        padded = content.encode().ljust(_HEADER_SIZE - 11) + b"\n"
+        return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded
+
+
+def checksum_of_file(path: Path, begin: int, end: int, before: int = 0) -> int | None:
+    """CRC-32 of the bytes from `begin` to `end`, continuing `before`; None if some are missing."""
+    if begin == end:
+        return before
+    refuse_link(path)
+    if not path.exists():
+        return None
+    checksum = before
+    with path.open("rb") as file:
+        file.seek(begin)
+        for place in range(begin, end, _BYTES_PER_READ):
+            wanted = min(_BYTES_PER_READ, end - place)
+            content = file.read(wanted)
+            if len(content) < wanted:
+                return None
+            checksum = crc32(content, checksum)
+    return checksum

@@ -1,0 +1,27 @@
+import sys
+
+import numpy as np
+import pytest
+
+from skdejavid import AlignmentDisplay
+from skdejavid.compat.optional import import_optional
+from skdejavid.datasets import write_video
+from skdejavid.video.decoding import iterate_frames
+
+
+def test_an_installed_module_is_imported():
+    assert import_optional("json.decoder", "any", "Reading JSON") is sys.modules["json.decoder"]
+
+
+def test_the_extra_that_brings_a_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    video = np.zeros((1, 16, 16, 3), np.uint8)
+    one = np.ones((2, 2))
+    for call, extra in [
+        (lambda: next(iterate_frames(tmp_path / "a.mp4")), "video"),
+        (lambda: write_video(tmp_path / "a.mp4", video), "video"),
+        (lambda: AlignmentDisplay(one, one, one, np.array([[0, 0], [1, 1]])).plot(), "plot"),
+    ]:
+        with pytest.raises(ImportError, match=rf"pip install 'skdejavid\[{extra}\]'"):
+            call()

@@ -1,0 +1,186 @@
+"""Files of arrays and a description: read strictly, written whole."""
+
+import json
+import struct
+from hashlib import sha256
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.numpy import load_file
+
+from skdejavid.files.array_file import ModelFile, write_model_file
+
+DTYPES = ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]
+
+
+def write(path, arrays, description=None):
+    fields = {"format": "thing", "format_version": 1, "version": "0.1"}
+    write_model_file(path, fields | (description or {}), arrays)
+    return path
+
+
+@given(
+    arrays=st.dictionaries(
+        st.text(min_size=1, max_size=5),
+        st.sampled_from(DTYPES).flatmap(
+            lambda dtype: hnp.arrays(
+                dtype,
+                hnp.array_shapes(max_dims=3, max_side=4),
+                elements={"allow_nan": False, "allow_infinity": False} if "f" in dtype else None,
+            )
+        ),
+        max_size=3,
+    ),
+    text=st.text(),
+)
+def test_what_was_written_is_read(tmp_path_factory, arrays, text):
+    path = write(tmp_path_factory.mktemp("file") / "x", arrays, {"text": text})
+    with ModelFile(path, "thing", 1) as file:
+        assert file.description["text"] == text
+        assert file.headers.keys() == arrays.keys()
+        for name, array in arrays.items():
+            read = file.array(name, array.shape, (array.dtype,))
+            np.testing.assert_array_equal(read, array, strict=True)
+
+
+def test_rows_in_any_memory_order_are_written_as_they_are_indexed(tmp_path):
+    array = np.arange(12.0).reshape(3, 4)
+    path = write(tmp_path / "x", {"turned": array.T, "backwards": array[::-1]})
+    with ModelFile(path, "thing", 1) as file:
+        np.testing.assert_array_equal(file.array("turned", (4, 3), ("f8",)), array.T)
+        np.testing.assert_array_equal(file.array("backwards", (3, 4), ("f8",)), array[::-1])
+
+
+def test_any_reader_of_safetensors_reads_the_arrays(tmp_path):
+    path = write(tmp_path / "x", {"a": np.arange(3)})
+    np.testing.assert_array_equal(load_file(path)["a"], [0, 1, 2])
+
+
+def test_a_failed_write_leaves_the_file_before_it(tmp_path):
+    path = write(tmp_path / "x", {"a": np.arange(3)})
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="Out of range float values"):
+        write(path, {"a": np.zeros(3)}, {"bad": float("nan")})
+    with pytest.raises(ValueError, match="a description of 5000"):
+        write(path, {"a": np.zeros(3)}, {"names": "x" * 5_000_000})
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtypes", "message"),
+    [
+        ((2,), ("f4",), r"'a' must have shape \(2\), got \(3,\)"),
+        ((None, 1), ("f4",), r"'a' must have shape \(any, 1\), got \(3,\)"),
+        ((3,), ("f8", "i8"), "'a' must be float64 or int64, got float32"),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(tmp_path, shape, dtypes, message):
+    path = write(tmp_path / "x", {"a": np.zeros(3, np.float32)})
+    with ModelFile(path, "thing", 1) as file, pytest.raises(ValueError, match=message):
+        file.array("a", shape, dtypes)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, bad):
+    path = write(tmp_path / "x", {"a": np.array([0, bad])})
+    with (
+        ModelFile(path, "thing", 1) as file,
+        pytest.raises(ValueError, match="'a' holds NaN or infinity"),
+    ):
+        file.array("a", (2,), ("f8",))
+
+
+def raw(header, body=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def described(text, **arrays):
+    checksum = sha256(text.encode()).hexdigest()
+    return raw({"__metadata__": {"skdejavid": text, "skdejavid checksum": checksum}, **arrays})
+
+
+GOOD = '{"format": "thing", "format_version": 1}'
+
+
+@pytest.mark.fault(53, 55)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a skdejavid thing"),
+        (b"\x80\x04\x95" + bytes(100), "is not a skdejavid thing: it does not begin like one"),
+        (struct.pack("<Q", 2**60) + b"{}", "is not a skdejavid thing: it does not begin like one"),
+        (raw(b"{" + b" " * 2**22), "its header has 4194305 bytes"),
+        (raw(b"{" + b"[" * 100_000), "is corrupt"),
+        (raw(b'{"a\xff": 1}'), "is corrupt"),
+        (raw({}), "nothing in it says that it is one"),
+        (raw({"__metadata__": {"other": "x"}}), "nothing in it says that it is one"),
+        (raw({"__metadata__": {"skdejavid": "{}"}}), "the checksum of its description differs"),
+        (described("{"), "its description"),
+        (described("[" * 100_000), "its description"),
+        (described("[]"), "its 'format' is not 'thing'"),
+        (described('{"format": "store"}'), "its 'format' is not 'thing'"),
+        (described('{"format": "thing", "format": "thing"}'), "'format' is there twice"),
+        (described('{"format": "thing", "x": NaN}'), "NaN is no number"),
+        (described('{"format": "thing"}'), "format_version is None"),
+        (described('{"format": "thing", "format_version": true}'), "format_version is True"),
+        (described('{"format": "thing", "format_version": 0}'), "format_version is 0"),
+        (
+            described('{"format": "thing", "format_version": 2, "version": "9.9"}'),
+            "format_version is 2, and this version of skdejavid reads 1 to 1. It was written by "
+            "skdejavid '9.9'",
+        ),
+        (described(GOOD, a={"dtype": "F8_E4M3", "shape": [0], "data_offsets": [0, 0]}), "'a' is"),
+        (
+            described(GOOD, a={"dtype": "F32", "shape": [0, 2**60], "data_offsets": [0, 0]}),
+            "'a' has shape",
+        ),
+        (
+            raw(
+                b'{"__metadata__": {"skdejavid": "{}"}, "a": {"dtype": "U8", "shape": [1], '
+                b'"data_offsets": [0, 1]}, "a": {"dtype": "I8", "shape": [1], "data_offsets": '
+                b"[0, 1]}}",
+                b"x",
+            ),
+            "'a' is there twice",
+        ),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path, content, message):
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        ModelFile(path, "thing", 1)
+    assert str(path) in str(caught.value) or "'a' " in str(caught.value)
+
+
+@pytest.mark.fault(54)
+def test_damaged_numbers_are_refused(tmp_path):
+    path = write(tmp_path / "x", {"a": np.arange(5)})
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with (
+        ModelFile(path, "thing", 1) as file,
+        pytest.raises(ValueError, match="'a' is not as it was written"),
+    ):
+        file.array("a", (5,), ("i8",))
+
+
+@pytest.mark.fault(54)
+def test_every_truncation_is_refused(tmp_path):
+    path = write(tmp_path / "x", {"a": np.arange(5), "b": np.ones((2, 2))})
+    content = path.read_bytes()
+    for n_bytes in range(len(content)):
+        path.write_bytes(content[:n_bytes])
+        with pytest.raises(ValueError, match=r"corrupt|is not a skdejavid thing"):
+            ModelFile(path, "thing", 1)
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        ModelFile(tmp_path / "nowhere", "thing", 1)

@@ -1,0 +1,184 @@
+"""Columns of lists: what a slice, several chunks and every kind of list give."""
+
+import sys
+
+import awkward as ak
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skdejavid.sequences.columnar import (
+    arrow_column,
+    is_awkward,
+    rows_of_arrow,
+    rows_of_awkward,
+    rows_to_arrow,
+    rows_to_awkward,
+)
+
+SEQUENCES = st.lists(st.integers(1, 5), min_size=1, max_size=8).map(
+    lambda lengths: [(np.arange(n * 2.0).reshape(n, 2) + 100 * i) for i, n in enumerate(lengths)]
+)
+KINDS = [
+    pa.list_(pa.list_(pa.float64())),
+    pa.list_(pa.list_(pa.float64(), 2)),
+    pa.large_list(pa.large_list(pa.float64())),
+    pa.large_list(pa.list_(pa.float32(), 2)),
+    pa.list_(pa.list_(pa.float16())),
+    pa.list_(pa.list_(pa.int16(), 2)),
+]
+
+
+def assert_rows(rows, sequences):
+    values, offsets = rows
+    assert offsets.dtype == np.int64
+    assert offsets.tolist() == [0, *np.cumsum([len(x) for x in sequences])]
+    np.testing.assert_array_equal(values, np.concatenate(sequences))
+
+
+@given(SEQUENCES, st.sampled_from(KINDS), st.data())
+def test_any_part_of_a_column_of_any_kind_of_lists_is_read(sequences, kind, data):
+    column = pa.array([x.astype(int).tolist() for x in sequences], kind)
+    begin = data.draw(st.integers(0, len(column) - 1))
+    end = data.draw(st.integers(begin + 1, len(column)))
+    part = column[begin:end]
+    assert_rows(rows_of_arrow(part, "X"), sequences[begin:end])
+    chunks = pa.chunked_array([column, part, column[:0]])
+    assert_rows(rows_of_arrow(chunks, "X"), sequences + sequences[begin:end])
+    order = data.draw(st.permutations(range(len(column))))
+    assert_rows(rows_of_arrow(column.take(pa.array(order)), "X"), [sequences[i] for i in order])
+
+
+@given(SEQUENCES, st.data())
+def test_any_part_of_an_awkward_array_is_read(sequences, data):
+    order = data.draw(st.lists(st.sampled_from(range(len(sequences))), min_size=1, max_size=9))
+    for X in (ak.Array(sequences), ak.Array([x.tolist() for x in sequences])):
+        assert_rows(rows_of_awkward(X[order], "X"), [sequences[i] for i in order])
+        assert_rows(rows_of_awkward(X[::-1], "X"), sequences[::-1])
+        assert_rows(rows_of_awkward(X[:, :1], "X"), [x[:1] for x in sequences])
+
+
+def test_a_float_column_in_one_piece_shares_its_memory():
+    values, offsets = np.arange(8.0).reshape(4, 2), np.array([0, 1, 4])
+    column = rows_to_arrow(values, offsets)
+    assert column.type == pa.large_list(pa.list_(pa.float64(), 2))
+    found, found_offsets = rows_of_arrow(column, "X")
+    assert np.shares_memory(found, values)
+    assert found_offsets.tolist() == [0, 1, 4]
+    X = rows_to_awkward(values, offsets)
+    assert str(X.type) == "2 * var * 2 * float64"
+    assert np.shares_memory(ak.to_numpy(X[1]), values)
+
+
+def test_columns_of_fixed_size_lists_are_sequences_of_equal_length():
+    array = np.arange(12.0).reshape(2, 3, 2)
+    column = pa.array(array.tolist(), pa.list_(pa.list_(pa.float64(), 2), 3))
+    assert_rows(rows_of_arrow(column, "X"), list(array))
+    assert_rows(rows_of_arrow(column[1:], "X"), list(array[1:]))
+    assert_rows(rows_of_awkward(ak.Array(array), "X"), list(array))
+
+
+GOOD = [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([GOOD, GOOD, None], "A has missing values, first in sequence 2"),
+        ([GOOD, [[1.0, 2.0], None]], "A has missing values, first in sequence 1"),
+        ([GOOD, GOOD * 2, [[1.0, None]]], "A has missing values, first in sequence 2"),
+        ([GOOD * 3, [[1.0, 2.0], [1.0]]], "A: sequence 1 has a frame of 1 features, but"),
+        ([GOOD, GOOD, [[1.0, 2.0, 3.0]]], "A: sequence 2 has a frame of 3 features"),
+    ],
+)
+def test_what_is_missing_or_ragged_is_named(items, message):
+    column = pa.array(items, pa.list_(pa.list_(pa.float64())))
+    chunks = pa.chunked_array([column[:1], column[1:]])
+    for read, X in ((rows_of_arrow, column), (rows_of_arrow, chunks), (rows_of_awkward, items)):
+        with pytest.raises(ValueError, match=message):
+            read(ak.Array(X) if X is items else X, "A")
+
+
+@pytest.mark.parametrize(
+    ("items", "kind"),
+    [
+        ([1.0], pa.float64()),
+        ([[1.0]], pa.list_(pa.float64())),
+        ([[["a"]]], pa.list_(pa.list_(pa.string()))),
+        ([[[[1.0]]]], pa.list_(pa.list_(pa.list_(pa.float64())))),
+    ],
+)
+def test_columns_of_anything_else_are_refused(items, kind):
+    with pytest.raises(ValueError, match=r"A is of type .*, expected lists of lists of numbers"):
+        rows_of_arrow(pa.array(items, kind), "A")
+
+
+def test_columns_without_items_or_frames_are_refused():
+    empty = pa.array([], KINDS[0])
+    for column in (empty, pa.chunked_array([], KINDS[0]), pa.chunked_array([empty])):
+        with pytest.raises(ValueError, match="A has no sequences"):
+            rows_of_arrow(column, "A")
+    with pytest.raises(ValueError, match=r"A: sequence 0 has 0 frame\(s\)"):
+        rows_of_arrow(pa.array([[], []], KINDS[0]), "A")
+    with pytest.raises(ValueError, match=r"A: sequence 0 has 0 frame\(s\)"):
+        rows_of_awkward(ak.Array([GOOD])[:, :0], "A")
+
+
+@pytest.mark.parametrize("items", [[1.0], [[1.0]], [[[[1.0]]]]])
+def test_awkward_arrays_of_other_axes_are_refused(items):
+    with pytest.raises(ValueError, match=r"A is of type .*, expected three axes"):
+        rows_of_awkward(ak.Array(items), "A")
+
+
+class Exporting:
+    """What polars and others are to pyarrow: something that exports a column."""
+
+    def __init__(self, column):
+        self.column = column
+
+
+class ExportingArray(Exporting):
+    def __arrow_c_array__(self, requested_schema=None):
+        return self.column.__arrow_c_array__(requested_schema)
+
+
+class ExportingStream(Exporting):
+    def __arrow_c_stream__(self, requested_schema=None):
+        return pa.chunked_array([self.column]).__arrow_c_stream__(requested_schema)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_columns_of_other_libraries_are_recognized(kind):
+    column = pa.array([[[1, 2]], [[3, 4], [5, 6]]], kind)
+    for X in (column, pa.chunked_array([column]), ExportingArray(column), ExportingStream(column)):
+        assert arrow_column(X).to_pylist() == column.to_pylist()
+
+
+@pytest.mark.parametrize("items", [[1.0], [[1.0]], ["a"]])
+def test_other_columns_are_left_to_others(items):
+    for X in (pa.array(items), ExportingStream(pa.array(items)), items, np.array(items)):
+        assert arrow_column(X) is None
+
+
+def test_awkward_is_not_imported_to_be_recognized(monkeypatch):
+    X = ak.Array([[GOOD]])
+    assert is_awkward(X)
+    assert not is_awkward([GOOD])
+    monkeypatch.delitem(sys.modules, "awkward")
+    assert not is_awkward([GOOD])
+    assert "awkward" not in sys.modules
+
+
+@pytest.mark.fault(35)
+def test_columns_of_more_than_two_to_the_31_numbers():
+    """Zeros that the operating system need not keep; nothing is copied."""
+    values = np.zeros((2**20 + 64, 2048), np.float32)
+    values[-1, -1] = 7.0
+    offsets = np.array([0, 5, len(values) - 2, len(values)])
+    for read, make in ((rows_of_arrow, rows_to_arrow), (rows_of_awkward, rows_to_awkward)):
+        found, found_offsets = read(make(values, offsets), "X")
+        assert np.shares_memory(found, values)
+        assert found[-1, -1] == 7.0
+        assert found_offsets.tolist() == offsets.tolist()

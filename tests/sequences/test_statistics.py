@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skdejavid import TSEArray
+from skdejavid.sequences import array as sequences
+from skdejavid.sequences.statistics import (
+    require_half,
+    require_no_overflow,
+    standard_deviations,
+    weighted_median,
+)
+
+WEIGHTED = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 4)), min_size=1, max_size=9)
+
+
+@given(WEIGHTED)
+def test_the_weighted_median_is_that_of_repetitions(pairs):
+    values, weight = np.array(pairs).T
+    repeated = np.sort(np.repeat(values, weight))
+    expected = repeated[(len(repeated) - 1) // 2]  # the lower of two middle ones
+    assert weighted_median(values, weight.astype(float)) == expected
+
+
+@pytest.mark.parametrize("rows_per_chunk", [1, 5, 10**6])
+def test_standard_deviations_are_those_of_all_frames(rows_per_chunk, ragged, monkeypatch):
+    monkeypatch.setattr(sequences, "_NUMBERS_PER_CHUNK", 4 * rows_per_chunk)
+    X, _ = ragged
+    expected = np.concatenate(X).std(axis=0)
+    np.testing.assert_allclose(standard_deviations(TSEArray(X), np.ones(12)), expected)
+
+
+def test_weights_count_as_repetitions_of_the_sequence(ragged):
+    X, _ = ragged
+    weight = np.arange(12) % 4
+    repeated = np.concatenate([X[i] for i in np.repeat(np.arange(12), weight)])
+    scale = standard_deviations(TSEArray(X), weight.astype(float))
+    np.testing.assert_allclose(scale, repeated.std(axis=0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_too_small_to_divide_by_counts_as_constant(dtype):
+    tiny = np.finfo(dtype).tiny
+    X = TSEArray([np.array([[7, 0, 1], [7, tiny / 8, 3]], dtype=dtype)])
+    scale = standard_deviations(X, np.ones(1))
+    assert scale.dtype == dtype
+    assert scale.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("rows_per_chunk", [7, 10**6])
+def test_a_constant_is_found_whatever_the_weights_and_chunks(rows_per_chunk, ragged, monkeypatch):
+    monkeypatch.setattr(sequences, "_NUMBERS_PER_CHUNK", 4 * rows_per_chunk)
+    X = TSEArray([np.hstack([x, np.full((len(x), 1), 7.3)]) for x in ragged[0]])
+    for weight in (np.ones(12), np.full(12, 1 / 12), np.random.default_rng(0).random(12)):
+        assert standard_deviations(X, weight)[3] == 1.0
+
+
+@pytest.mark.parametrize("rows_per_chunk", [1, 5, 10**6])
+def test_those_of_a_selection_are_those_of_its_copy(rows_per_chunk, ragged, monkeypatch):
+    monkeypatch.setattr(sequences, "_NUMBERS_PER_CHUNK", 3 * rows_per_chunk)
+    X = TSEArray(ragged[0])[[11, 3, 3, 8, 0, 5]]
+    weight = np.random.default_rng(0).random(6)
+    scale = standard_deviations(X, weight)
+    np.testing.assert_array_equal(scale, standard_deviations(X.packed(), weight))
+    assert not np.array_equal(scale, standard_deviations(X[::-1], weight))
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 3e38), (np.float64, 1e200)])
+def test_values_whose_distances_overflow_are_named(dtype, size):
+    X = [np.ones((4, 2), dtype) for _ in range(5)]
+    require_no_overflow(TSEArray(X))
+    X[3][2, 1] = -size
+    with pytest.raises(ValueError, match=r"X\[3\] holds values .* distances overflow in float"):
+        require_no_overflow(TSEArray(X))
+
+
+@pytest.mark.parametrize("rows_per_chunk", [1, 4, 10**6])
+def test_the_largest_value_is_named_by_its_place_in_the_selection(
+    rows_per_chunk, ragged, monkeypatch
+):
+    monkeypatch.setattr(sequences, "_NUMBERS_PER_CHUNK", 3 * rows_per_chunk)
+    X, _ = ragged
+    X[6][2, 0], X[4][4, 2], X[10][0, 1], X[2][0, 0] = 1e200, -1e201, 1e201, -1e300
+    with pytest.raises(ValueError, match=r"X\[2\] holds values up to 1e\+201"):
+        require_no_overflow(TSEArray(X)[[0, 6, 4, 10]])
+    require_no_overflow(TSEArray(X)[[0, 7, 5, 11]])
+
+
+def test_half_precision_is_for_float32_within_its_range():
+    X = [np.full((2, 3), -65504.0, np.float32), np.zeros((4, 3), np.float32)]
+    require_half(TSEArray(X))
+    X[1][3, 2] = 65536
+    with pytest.raises(ValueError, match=r"X\[1\] holds values up to 6.55e\+04.*within \+-65504"):
+        require_half(TSEArray(X))
+    with pytest.raises(ValueError, match="half_storage=True needs float32 data"):
+        require_half(TSEArray([x.astype(float) for x in X]))

@@ -1,0 +1,525 @@
+"""The face of a store; what no crash takes back is in test_writer.py."""
+
+import json
+import os
+import shutil
+import threading
+from operator import attrgetter
+
+import joblib
+import numpy as np
+import pytest
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skdejavid import TSEArray, TSEStore
+from skdejavid.files import atomic as durable
+from skdejavid.store import store as store_module
+
+
+def frames(i):
+    return np.random.default_rng(i).normal(size=(1 + i % 4, 3)).astype(np.float32)
+
+
+def spans(i):
+    begins = np.arange(len(frames(i))) + 100.0 * i
+    return np.stack([begins, begins + 1], axis=1)
+
+
+def fill(store, shard=0, numbers=range(5), *, positions=True):
+    with store.write(shard) as writer:
+        for i in numbers:
+            writer.append(f"id {i}", frames(i), spans(i), 10 * i, i if positions else None)
+    return TSEStore(store.path)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return fill(TSEStore.create(tmp_path / "store", fingerprint={"encoder": "x"}))
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    """Seven sequences, each in the shard after that of the one before."""
+    store = TSEStore.create(tmp_path / "sharded", n_shards=3)
+    for shard in (2, 0, 1):
+        store = fill(store, shard, range(shard, 7, 3))
+    return store
+
+
+def assert_holds(X, numbers):
+    assert isinstance(X, TSEArray)
+    assert len(X) == len(numbers)
+    for k, i in enumerate(numbers):
+        np.testing.assert_array_equal(X[k], frames(i))
+        np.testing.assert_array_equal(X[k : k + 1].spans, spans(i))
+
+
+def test_a_store_is_what_was_written(store):
+    assert store.ids == [f"id {i}" for i in range(5)]
+    assert (len(store), store.n_features, store.dtype, store.n_shards) == (5, 3, "float32", 1)
+    assert store.is_complete
+    assert store.fingerprint == {"encoder": "x"}
+    assert store.failures == []
+    assert store.labels is None
+    assert "id 3" in store
+    assert "id 5" not in store
+    assert [store.n_bytes(id) for id in store.ids] == [0, 10, 20, 30, 40]
+    assert repr(store) == (
+        f"TSEStore({store.path!r}, n_sequences=5, n_features=3, dtype=float32, complete)"
+    )
+    store.verify()
+    assert_holds(store.sequences(), range(5))
+
+
+@pytest.fixture(scope="module")
+def whole_and_halves(tmp_path_factory):
+    stores = []
+    for n_shards in (1, 2):
+        store = TSEStore.create(tmp_path_factory.mktemp("ids") / "store", n_shards=n_shards)
+        for shard in range(n_shards):
+            fill(store, shard, range(shard, 5, n_shards))
+        stores.append(store)
+    return stores
+
+
+@given(numbers=st.lists(st.integers(0, 4), min_size=1, max_size=8))
+def test_sequences_come_in_the_order_of_the_ids(numbers, whole_and_halves):
+    for store in whole_and_halves:
+        assert_holds(store.sequences([f"id {i}" for i in numbers]), numbers)
+
+
+def test_one_shard_is_read_as_a_memory_map(store):
+    X = store.sequences()
+    assert isinstance(X.values, np.memmap)
+    assert isinstance(X.spans, np.memmap)
+    part = store.sequences(["id 4", "id 1"])
+    assert isinstance(part.view().values, np.memmap)
+    assert not X.values.flags.writeable
+
+
+def test_workers_map_the_same_file(store):
+    [name] = joblib.Parallel(n_jobs=2, max_nbytes=0)(
+        [joblib.delayed(attrgetter("values.filename"))(store.sequences())]
+    )
+    assert os.fspath(name) == os.path.join(store.path, "values-00000.npy")
+
+
+@pytest.mark.parametrize(("dtype", "read_as"), [("float64", "float64"), ("float16", "float32")])
+def test_the_type_on_disk_is_that_of_the_store(dtype, read_as, tmp_path):
+    store = fill(TSEStore.create(tmp_path / "store", dtype=dtype))
+    assert np.load(tmp_path / "store" / "values-00000.npy").dtype == dtype
+    X = store.sequences()
+    assert X.frame_dtype == read_as
+    np.testing.assert_array_equal(X[3], frames(3).astype(dtype))
+    np.testing.assert_array_equal(X[3:4].spans, spans(3))
+    assert X.shape == (5,)
+
+
+def test_several_shards_are_read_in_the_order_of_positions(sharded):
+    assert sharded.ids == [f"id {i}" for i in range(7)]
+    assert_holds(sharded.sequences(), range(7))
+    sharded.verify()
+
+
+def test_positions_may_have_gaps_and_be_the_same(tmp_path):
+    """As of a list of which some give no sequence, and of another that is encoded later."""
+    store = TSEStore.create(tmp_path / "store", n_shards=2)
+    for shard, items in [(1, [("b", 1), ("d", 5), ("y", 1)]), (0, [("a", 0), ("c", 4), ("x", 0)])]:
+        with store.write(shard) as writer:
+            for id, position in items:
+                writer.append(id, frames(1), position=position)
+    assert TSEStore(store.path).ids == ["a", "x", "b", "y", "c", "d"]
+
+
+def test_without_positions_shards_are_taken_in_turn(tmp_path):
+    store = TSEStore.create(tmp_path / "store", n_shards=2)
+    for shard in (0, 1):
+        fill(store, shard, range(shard, 5, 2), positions=False)
+    assert TSEStore(store.path).ids == [f"id {i}" for i in range(5)]
+
+
+def test_a_sequence_in_two_shards_counts_once(tmp_path):
+    """Ranks that work at the same time do not know of each other."""
+    store = TSEStore.create(tmp_path / "store", n_shards=2)
+    with store.write(0) as first, store.write(1) as second:
+        for k, writer in enumerate((first, second)):
+            writer.append("x", np.full((2, 3), k), position=1 - k)
+            writer.append(f"own {k}", np.full((1, 3), 10 + k), position=2 + k)
+    store = TSEStore(store.path)
+    assert store.ids == ["x", "own 0", "own 1"]
+    assert len(store) == 3
+    np.testing.assert_array_equal(store.sequences().values[:, 0], [1, 1, 10, 11])
+
+
+@pytest.mark.parametrize(
+    ("rows", "times", "message"),
+    [
+        (np.ones((2, 4)), np.ones((2, 2)), r"n_features differs among the shards of .*: \[3, 4\]"),
+        (np.ones((2, 3)), None, r"has_spans differs among the shards of .*: \[True, False\]"),
+    ],
+)
+def test_shards_that_do_not_fit_together_are_refused(rows, times, message, tmp_path):
+    store = TSEStore.create(tmp_path / "store", n_shards=2)
+    with store.write(0) as first, store.write(1) as second:
+        first.append("x", frames(3), spans(3))
+        second.append("y", rows, times)
+    store = TSEStore(store.path)
+    for read in (store.sequences, store.consolidate):
+        with pytest.raises(ValueError, match=message):
+            read()
+
+
+def test_a_store_is_complete_when_all_shards_are(tmp_path):
+    store = fill(TSEStore.create(tmp_path / "store", n_shards=2), 1, [1, 3])
+    assert not store.is_complete
+    assert repr(store).endswith("incomplete)")
+    with pytest.raises(ValueError, match=r"the store .* is incomplete: .*allow_incomplete=True"):
+        store.sequences()
+    assert_holds(store.sequences(allow_incomplete=True), [1, 3])
+    assert_holds(store.sequences(["id 3"]), [3])
+    with pytest.raises(ValueError, match="is incomplete, its shards cannot be joined"):
+        store.consolidate()
+    store = fill(store, 0, [2])
+    assert store.is_complete
+    assert_holds(store.sequences(), [1, 2, 3])
+
+
+@pytest.mark.fault(59)
+def test_of_an_incomplete_store_what_was_committed_can_be_taken(store):
+    writer = store.write()
+    writer.__enter__()
+    writer.append("id 9", frames(9), spans(9))
+    writer.commit()
+    writer.append("id 10", frames(10), spans(10))
+    assert_holds(store.sequences(allow_incomplete=True), [0, 1, 2, 3, 4, 9])
+    assert_holds(store.sequences(["id 9", "id 0"], allow_incomplete=True), [9, 0])
+    assert len(TSEStore(store.path)) == 5
+    assert_holds(store.sequences(store.ids), range(5))
+    writer.__exit__(None, None, None)
+    assert len(store) == 5
+    assert_holds(TSEStore(store.path).sequences(), [0, 1, 2, 3, 4, 9, 10])
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["id 1", "id 7"], r"ids\[1\]: the store .* has no sequence 'id 7'"),
+        ([3], r"ids\[0\]: the store .* has no sequence 3"),
+        ([], "has no sequences"),
+    ],
+)
+def test_ids_that_are_not_there_are_named(ids, message, store):
+    with pytest.raises(ValueError, match=message):
+        store.sequences(ids)
+
+
+def test_creating_again_opens_what_is_there(store):
+    again = TSEStore.create(store.path, fingerprint={"encoder": "x"})
+    assert again.ids == store.ids
+
+
+def test_what_json_cannot_tell_apart_is_the_same(tmp_path):
+    for widths in [(1, 2), [1, 2]]:
+        store = TSEStore.create(tmp_path / "store", fingerprint={"widths": widths})
+    assert store.fingerprint == {"widths": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "messages"),
+    [
+        ({"dtype": "float64"}, ["dtype is 'float32' there and 'float64' here"]),
+        ({"n_shards": 2}, ["n_shards is 1 there and 2 here"]),
+        (
+            {"fingerprint": {"encoder": "y", "dtype": None}, "n_shards": 2},
+            [
+                r"fingerprint\['encoder'\] is 'x' there and 'y' here",
+                r"fingerprint\['dtype'\] is None there and None here",
+                "n_shards is 1 there and 2 here",
+            ],
+        ),
+        ({"fingerprint": None}, [r"fingerprint\['encoder'\] is 'x' there and None here"]),
+    ],
+)
+def test_a_store_that_was_made_otherwise_is_refused(settings, messages, store):
+    with pytest.raises(ValueError, match="was made otherwise") as error:
+        TSEStore.create(store.path, **({"fingerprint": {"encoder": "x"}} | settings))
+    for message in messages:
+        error.match(message)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dtype": "int8"}, "dtype must be one of .*, got 'int8'"),
+        ({"n_shards": 0}, "n_shards must be at least 1, got 0"),
+        ({"fingerprint": {"mean": np.nan}}, "not JSON compliant"),
+    ],
+)
+def test_settings_of_no_store_are_refused(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        TSEStore.create(tmp_path / "store", **settings)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_folder_of_other_things_is_no_place_for_a_store(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match="is no store, and not empty"):
+        TSEStore.create(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"there is no store at .*manifest.json is missing"):
+        TSEStore(tmp_path)
+
+
+def test_many_may_create_a_store_at_once(tmp_path):
+    """All get the same one, whoever was first, also if it has begun to be written."""
+    path = tmp_path / "store"
+    start = threading.Barrier(8)
+    made = []
+
+    def work(shard):
+        start.wait()
+        store = TSEStore.create(path, n_shards=8, fingerprint={"x": 1})
+        with store.write(shard) as writer:
+            writer.append(f"id {shard}", frames(3), position=shard)
+        made.append(store)
+
+    threads = [threading.Thread(target=work, args=(shard,)) for shard in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 8
+    assert TSEStore(path).ids == [f"id {shard}" for shard in range(8)]
+
+
+def test_a_store_that_another_made_meanwhile_is_opened_or_refused(tmp_path, monkeypatch):
+    real = store_module.write_once
+
+    def late(path, content):
+        real(path, json.dumps(json.loads(content) | {"dtype": "float16"}).encode())
+        real(path, content)
+
+    monkeypatch.setattr(store_module, "write_once", late)
+    with pytest.raises(ValueError, match="dtype is 'float16' there and 'float32' here"):
+        TSEStore.create(tmp_path / "store")
+    assert TSEStore.create(tmp_path / "store", dtype="float16").dtype == "float16"
+
+
+@pytest.mark.fault(58)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "zarr"}, "is no manifest of a store"),
+        ({"version": 2}, "version is 2, this package reads 1"),
+        ({"dtype": "object"}, "dtype is 'object', expected one of"),
+        ({"dtype": ["float32"]}, r"dtype is \['float32'\], expected one of"),
+        ({"fingerprint": 7}, "fingerprint is 7, expected an object"),
+        ({"shards": ["../../etc"]}, r"shards is \['\.\./\.\./etc'\], expected a list of differing"),
+        ({"shards": [0, 0]}, r"shards is \[0, 0\], expected"),
+        ({"shards": [True]}, r"shards is \[True\], expected"),
+        ({"shards": []}, r"shards is \[\], expected"),
+        ({"shards": [-1]}, r"shards is \[-1\], expected"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused_and_named(change, message, store):
+    manifest = os.path.join(store.path, "manifest.json")
+    with open(manifest) as file:
+        content = json.load(file)
+    with open(manifest, "w") as file:
+        json.dump(content | change, file)
+    with pytest.raises(ValueError, match=rf"manifest.json.*{message}"):
+        TSEStore(store.path)
+
+
+@pytest.mark.fault(60)
+@pytest.mark.parametrize("name", ["values-00000.npy", "spans-00000.npy"])
+def test_a_file_that_shrank_is_not_mapped(name, store):
+    """Reading beyond the end of a mapped file would end the process."""
+    os.truncate(os.path.join(store.path, name), 150)
+    with pytest.raises(ValueError, match=f"{name} is damaged: it has 150 bytes, expected"):
+        TSEStore(store.path).sequences()
+
+
+@pytest.mark.fault(58)
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "values-00000.npy", "spans-00000.npy", "shard-00000.json"]
+)
+def test_links_out_of_a_store_are_not_followed(name, store, tmp_path):
+    path = os.path.join(store.path, name)
+    shutil.move(path, tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", path)
+    with pytest.raises(ValueError, match=f"{name} is a symbolic link"):
+        TSEStore(store.path).sequences()
+
+
+@pytest.mark.fault(60)
+def test_damage_is_found_by_verifying(store):
+    path = os.path.join(store.path, "values-00000.npy")
+    with open(path, "r+b") as file:
+        file.seek(140)
+        file.write(b"\0")
+    store.sequences()
+    with pytest.raises(ValueError, match=r"values-00000.npy is damaged: its checksum was another"):
+        store.verify()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["a", "b", "a", "c", "b"], [3, -1, 3, 2**40, 0], np.array([1, 2, 3, 4, 5], np.uint8)],
+)
+def test_labels_are_kept_as_given(labels, store):
+    for given_labels in (labels, dict(zip(store.ids[::-1], labels[::-1], strict=True))):
+        store.set_labels(given_labels)
+        found = TSEStore(store.path).labels
+        assert found.tolist() == list(labels)
+        assert found.dtype.kind == np.asarray(labels).dtype.kind.replace("u", "i")
+
+
+def test_labels_are_added_to_those_of_others(store):
+    store.set_labels({"id 1": "b"})
+    with pytest.raises(ValueError, match="has labels, but none for 'id 0'"):
+        _ = store.labels
+    store.set_labels({id: "a" for id in store.ids if id != "id 1"})
+    assert store.labels.tolist() == ["a", "b", "a", "a", "a"]
+    store.set_labels({"id 4": "c"})
+    assert store.labels.tolist() == ["a", "b", "a", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"id 9": "a"}, "labels: the store has no sequence 'id 9'"),
+        (["a", "b"], "labels has 2 items, but there are 5"),
+        ({"id 0": 1.5}, r"the label of 'id 0' must be a string or an integer, got 1\.5"),
+        ({"id 0": True}, "the label of 'id 0' must be a string or an integer, got True"),
+        ({"id 0": None}, "must be a string or an integer, got None"),
+        ({"id 0": 2**70}, "the label of 'id 0' is too large"),
+        ({"id 0": 1, "id 1": "a"}, "labels must all be strings or all be integers"),
+        ({"id 0": 7}, "labels must all be strings or all be integers"),
+    ],
+)
+def test_labels_that_are_none_are_refused_and_change_nothing(labels, message, store):
+    store.set_labels(list("abcde"))
+    with pytest.raises(ValueError, match=message):
+        store.set_labels(labels)
+    assert store.labels.tolist() == list("abcde")
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"id 0": [1]}', '{"id 0": 1, "id 1": "a"}'])
+def test_damaged_labels_are_named(content, store):
+    with open(os.path.join(store.path, "labels.json"), "w") as file:
+        file.write(content)
+    with pytest.raises(ValueError, match=r"labels.json is damaged"):
+        _ = store.labels
+
+
+@pytest.mark.parametrize("shard", [-1, 1, 7])
+def test_a_shard_that_is_not_there_cannot_be_written(shard, store):
+    with pytest.raises(ValueError, match=f"shard must be from 0 to 0, got {shard}"):
+        store.write(shard)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_joined_shards_hold_the_same(dtype, tmp_path):
+    store = TSEStore.create(tmp_path / "store", n_shards=3, dtype=dtype)
+    for shard in range(3):
+        fill(store, shard, range(shard, 7, 3))
+    with store.write(1) as writer:
+        writer.fail("broken", "no stream", 2, 7)
+    store = TSEStore(store.path)
+    store.set_labels(list("abcdefg"))
+    old = store.sequences()
+    before = old.packed()
+    store.consolidate()
+    for joined in (store, TSEStore(store.path)):
+        assert joined.n_shards == 1
+        assert joined.is_complete
+        assert joined.ids == [f"id {i}" for i in range(7)]
+        assert [joined.n_bytes(id) for id in joined.ids] == [10 * i for i in range(7)]
+        assert joined.labels.tolist() == list("abcdefg")
+        assert [failure.id for failure in joined.failures] == ["broken"]
+        np.testing.assert_array_equal(joined.sequences().values, before.values)
+        np.testing.assert_array_equal(joined.sequences().spans, before.spans)
+        joined.verify()
+    assert isinstance(store.sequences().values, np.memmap) == (dtype == "float32")
+    assert {int(name[-9:-4]) for name in os.listdir(store.path) if name.endswith(".npy")} == {3}
+    np.testing.assert_array_equal(np.load(f"{store.path}/offsets-00003.npy"), before.offsets)
+    store.consolidate()
+    assert fill(store, 0, [9]).ids == [*(f"id {i}" for i in range(7)), "id 9"]
+
+
+def test_dying_while_joining_leaves_the_old_or_the_new(sharded, tmp_path, monkeypatch):
+    before = sharded.sequences()
+    copies = []
+
+    def before_each(function):
+        def step(*arguments, **keywords):
+            target = tmp_path / "copies" / str(len(copies))
+            shutil.copytree(sharded.path, target)
+            copies.append(target)
+            return function(*arguments, **keywords)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for name in ("fsync", "replace", "unlink"):
+            patch.setattr(os, name, before_each(getattr(os, name)))
+        TSEStore(sharded.path).consolidate()
+    assert {TSEStore(copy).n_shards for copy in copies} == {1, 3}
+    names = sorted(os.listdir(sharded.path))
+    for copy in copies:
+        store = TSEStore(copy)
+        np.testing.assert_array_equal(store.sequences().values, before.values)
+        store.consolidate()
+        np.testing.assert_array_equal(TSEStore(copy).sequences().values, before.values)
+        assert sorted(os.listdir(copy)) == names
+
+
+def test_who_waited_for_a_shard_that_was_joined_is_told(sharded):
+    stale = TSEStore(sharded.path)
+    waiting = stale.write(1)
+    sharded.consolidate()
+    with pytest.raises(ValueError, match=r"shards of .* were joined meanwhile: open it again"):
+        waiting.__enter__()
+    stale.consolidate()
+    assert stale.n_shards == 1
+    with stale.write() as writer:
+        assert len(writer.ids) == 7
+
+
+def test_joining_waits_for_writers(sharded):
+    writer = sharded.write(2)
+    writer.__enter__()
+    writer.append("id 8", frames(8), spans(8), position=8)
+    joining = threading.Thread(target=TSEStore(sharded.path).consolidate)
+    joining.start()
+    joining.join(0.2)
+    assert joining.is_alive()
+    writer.__exit__(None, None, None)
+    joining.join()
+    assert_holds(TSEStore(sharded.path).sequences(), [*range(7), 8])
+
+
+def test_a_lock_that_is_a_link_is_refused(store, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"precious")
+    os.symlink(outside, os.path.join(store.path, "labels.lock"))
+    with pytest.raises(ValueError, match=r"labels.lock is a symbolic link"):
+        store.set_labels(list("abcde"))
+    assert outside.read_bytes() == b"precious"
+
+
+def test_labels_are_set_by_one_after_the_other(store):
+    with FileLock(os.path.join(store.path, "labels.lock")):
+        setting = threading.Thread(target=store.set_labels, args=(list("abcde"),))
+        setting.start()
+        setting.join(0.1)
+        assert setting.is_alive()
+        durable.replace_file(
+            store._folder / "labels.json", lambda file: file.write(b'{"gone": "x"}')
+        )
+    setting.join()
+    assert store.labels.tolist() == list("abcde")
+    with open(os.path.join(store.path, "labels.json")) as file:
+        assert json.load(file)["gone"] == "x"

@@ -1,0 +1,268 @@
+"""Training that is interrupted, and goes on as if it had not been."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from skdejavid import DejaVidClassifier, TSEArray
+from skdejavid.datasets import make_order_sequences
+from skdejavid.files.random_state import describe_generator
+from skdejavid.training import checkpoints
+from skdejavid.training.checkpoints import Checkpoint, TrainingState, content_hash
+
+PARAMETERS = {"n_epochs": 6, "n_timesteps": 4, "batch_size": 7, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def orders():
+    return make_order_sequences(30, random_state=0)
+
+
+def state(value=1.0):
+    generator = describe_generator(np.random.RandomState(0))
+    arrays = {"live.centroids": np.full((2, 3), value), "n_steps": np.array([1, 2])}
+    history = {"loss": np.array([np.inf, 2.0])}
+    return TrainingState(arrays, history, 0.5, 3, np.inf, generator, generator)
+
+
+class StopError(Exception):
+    """Raised in the middle of a fit."""
+
+
+def stop_after(monkeypatch, n_epochs):
+    """Make the next fit fail after so many epochs."""
+    from skdejavid.training import loop as training
+
+    train_epoch = training._Trainer.train_epoch
+
+    def stop(self, epoch, batches):
+        if epoch == n_epochs:
+            raise StopError
+        return train_epoch(self, epoch, batches)
+
+    monkeypatch.setattr(training._Trainer, "train_epoch", stop)
+
+
+def assert_same_fit(actual, expected):
+    for name in ("centroids_", "log_weights_", "classes_"):
+        np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), strict=True)
+    assert actual.history_.keys() == expected.history_.keys()
+    for name, values in expected.history_.items():
+        np.testing.assert_array_equal(actual.history_[name], values, strict=True)
+    for name in ("distance_scale_", "best_iter_", "n_iter_"):
+        assert getattr(actual, name) == getattr(expected, name)
+
+
+# --- the file -----------------------------------------------------------------------------------
+
+
+def test_a_state_is_read_as_it_was_written(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "new" / "folder", {"X": "1"})
+    assert checkpoint.read() is None
+    checkpoint.write(state())
+    read = Checkpoint(tmp_path / "new" / "folder", {"X": "1"}).read()
+    for mine, expected in ((read.arrays, state().arrays), (read.history, state().history)):
+        assert mine.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(mine[name], array, strict=True)
+    assert (read.distance_scale, read.best_epoch, read.best_loss) == (0.5, 3, np.inf)
+    np.testing.assert_array_equal(read.generator["key"], state().generator["key"])
+
+
+@pytest.mark.fault(62)
+def test_another_run_is_refused_and_what_differs_is_named(tmp_path):
+    Checkpoint(tmp_path, {"X": "1", "y": "2", "batch_size": "7"}).write(state())
+    other = Checkpoint(tmp_path, {"X": "1", "y": "3", "n_epochs": "7"})
+    with pytest.raises(ValueError, match=r"another fit, of which batch_size, n_epochs, y differ"):
+        other.read()
+
+
+@pytest.mark.fault(61)
+def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path, {"X": "1"})
+    checkpoint.write(state(1.0))
+
+    def crash(*arguments):
+        raise OSError("the machine is gone")
+
+    monkeypatch.setattr("os.replace", crash)
+    with pytest.raises(OSError, match="the machine is gone"):
+        checkpoint.write(state(2.0))
+    monkeypatch.undo()
+    (tmp_path / ".checkpoint.safetensors.0123.tmp").write_bytes(b"half of it")
+    assert Checkpoint(tmp_path, {"X": "1"}).read().arrays["live.centroids"][0, 0] == 1.0
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_a_damaged_checkpoint_is_refused_and_named(tmp_path):
+    checkpoint = Checkpoint(tmp_path, {"X": "1"})
+    checkpoint.write(state())
+    content = bytearray(checkpoint.path.read_bytes())
+    content[-1] ^= 1
+    checkpoint.path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors.*not as it was written"):
+        checkpoint.read()
+    checkpoint.path.write_bytes(content[:50])
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors"):
+        checkpoint.read()
+
+
+def test_writing_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        checkpoints, "write_model_file", lambda *arguments: now.__setitem__(0, now[0] + 1.0)
+    )
+    checkpoint = Checkpoint(tmp_path, {})
+    written = []
+
+    def note():
+        written.append(now[0])
+        return state()
+
+    for _ in range(100):
+        now[0] += 1.0
+        checkpoint.write_if_due(note)
+    assert written[0] == 1.0
+    assert np.diff(written).min() >= 20
+    assert len(written) == 5
+
+
+def test_digests_are_of_values_and_not_of_how_they_lie_in_memory():
+    X = TSEArray([np.arange(6.0).reshape(3, 2), np.ones((1, 2))])
+    assert content_hash(X) == content_hash(TSEArray([X[0].copy(order="F"), X[1]]))
+    assert content_hash(X[[1, 0]][[1, 0]]) == content_hash(X)
+    others = [X[[1, 0]], X[:1], TSEArray([np.arange(6.0).reshape(3, 2) + 1e-12, X[1]])]
+    others += [TSEArray([X[0][:2], np.vstack([X[0][2:], X[1]])])]  # the same frames, cut elsewhere
+    assert len({content_hash(other) for other in [X, *others]}) == 5
+    assert content_hash(np.array(["a", "b"])) != content_hash(np.array(["ab"]))
+
+
+# --- fits ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"path_refresh": "epoch"},
+        {"normalize": "layer"},
+        {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 2},
+        {"learn_weights": False, "random_state": np.random.RandomState(3)},
+        {"learn_centroids": False, "random_state": None},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("n_done", [0, 1, 2])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_an_interrupted_fit_goes_on_to_the_same_bits(
+    request, orders, tmp_path, monkeypatch, parameters, n_done, device
+):
+    if device == "cuda":
+        request.getfixturevalue("emulated_cuda")
+    monkeypatch.setattr(checkpoints, "_SHARE_OF_TIME", np.inf)  # after each epoch
+    X, y = orders
+
+    def classifier(folder):
+        copies = {name: np.random.RandomState(3) for name in parameters if name == "random_state"}
+        own = PARAMETERS | parameters | copies | {"differences": None, "device": device}
+        return DejaVidClassifier(checkpoint_dir=folder, **own)
+
+    undisturbed = classifier(None).fit(X, y)
+    with monkeypatch.context() as patch:
+        stop_after(patch, n_done)
+        with pytest.raises(StopError):
+            classifier(tmp_path).fit(X, y)
+    assert_same_fit(classifier(tmp_path).fit(X, y), undisturbed)
+    assert_same_fit(classifier(tmp_path).fit(X, y), undisturbed)  # which had ended
+
+
+def test_initial_centroids_are_not_computed_twice(orders, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0)
+        with pytest.raises(StopError):
+            DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(*orders)
+    monkeypatch.setattr("skdejavid.classifier.class_barycenters", None)
+    DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(*orders)
+
+
+@pytest.mark.fault(62)
+def test_other_data_or_parameters_are_refused(orders, tmp_path):
+    X, y = orders
+    clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(X, y)
+    clf.set_params(n_jobs=2, verbose=1, max_time=1000)  # of no matter to the result
+    clf.fit(X, y)
+    with pytest.raises(ValueError, match="another fit, of which X differ"):
+        clf.fit(TSEArray([x * 2 for x in X]), y)
+    with pytest.raises(ValueError, match="of which y differ"):
+        clf.fit(X, y[::-1])
+    with pytest.raises(ValueError, match="of which sample_weight differ"):
+        clf.fit(X, y, np.arange(1, 31))
+    clf.set_params(learning_rate=0.5, random_state=1)
+    with pytest.raises(ValueError, match="of which learning_rate, random_state differ"):
+        clf.fit(X, y)
+
+
+def test_a_time_budget_ends_learning_and_the_same_fit_goes_on(orders, tmp_path):
+    X, y = orders
+    clf = DejaVidClassifier(checkpoint_dir=tmp_path, max_time=1e-9, **PARAMETERS)
+    message = r"max_time=1e-09 ended learning after epoch 1 of 6; the same fit again goes on"
+    with pytest.warns(ConvergenceWarning, match=message):
+        clf.fit(X, y)
+    assert clf.n_iter_ == 1
+    assert clf.predict(X).shape == (30,)
+    with pytest.warns(ConvergenceWarning, match="after epoch 2 of 6"):
+        clf.fit(X, y)
+    clf.set_params(max_time=None).fit(X, y)
+    assert_same_fit(clf, DejaVidClassifier(**PARAMETERS).fit(X, y))
+    with pytest.warns(ConvergenceWarning, match=r"after epoch 1 of 6$"):
+        DejaVidClassifier(max_time=1e-9, **PARAMETERS).fit(X, y)
+
+
+def test_a_fit_without_anything_to_learn_needs_no_checkpoint(orders, tmp_path):
+    X, _ = orders
+    DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(X, np.zeros(30))
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import json, os, random, signal, sys, time
+import numpy as np
+from skdejavid import DejaVidClassifier
+from skdejavid.datasets import make_order_sequences
+X, y = make_order_sequences(200, random_state=0)
+parameters = dict(n_epochs=60, n_timesteps=8, random_state=0, early_stopping=True,
+                  n_iter_no_change=60)
+begin = time.monotonic()
+undisturbed = DejaVidClassifier(**parameters).fit(X, y)
+seconds = time.monotonic() - begin
+random.seed(0)
+n_killed = 0
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        DejaVidClassifier(checkpoint_dir=sys.argv[1], **parameters).fit(X, y)
+        os._exit(0)
+    time.sleep(random.uniform(0, seconds / 8))
+    os.kill(child, signal.SIGKILL)
+    n_killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+resumed = DejaVidClassifier(checkpoint_dir=sys.argv[1], **parameters).fit(X, y)
+same = [np.array_equal(getattr(resumed, name), getattr(undisturbed, name))
+        for name in ("centroids_", "log_weights_")]
+same += [np.array_equal(resumed.history_[name], values)
+         for name, values in undisturbed.history_.items()]
+print(json.dumps({"killed": n_killed, "same": same}))
+"""
+
+
+@pytest.mark.fault(61)
+def test_killed_at_20_random_moments_a_fit_ends_with_the_same_bits(tmp_path):
+    command = [sys.executable, "-P", "-c", KILLED, str(tmp_path / "checkpoint")]
+    printed = subprocess.check_output(command, text=True, cwd=tmp_path)
+    told = json.loads(printed)
+    assert told["killed"] >= 15
+    assert told["same"] == [True] * 7

@@ -1,0 +1,352 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import reference
+from sklearn.exceptions import ConvergenceWarning
+
+from skdejavid import TSEArray, dtw_distances
+from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
+from skdejavid.training.loop import train
+
+PUBLISHED = TrainingSettings(
+    normalization="layer",
+    temperature=1.0,
+    learn_weights=True,
+    learn_centroids=True,
+    diagonal=False,
+    path_refresh="epoch",
+    learning_rate=0.03,
+    centroid_learning_rate=0.01,
+    batch_size=5,
+    n_epochs=3,
+    n_threads=1,
+)
+
+# The weights are what is kept: their logarithms have been rounded at a size of about 1, twice.
+EXP_AND_LOG = 2 * np.finfo(float).eps
+
+
+device = "cpu"
+
+
+@pytest.fixture(params=["cpu", "emulated CUDA"], autouse=True)
+def choose_device(request):
+    """Whatever holds of training holds of both engines."""
+    global device
+    if request.param != "cpu":
+        request.getfixturevalue("emulated_cuda")
+        device = "cuda:0"
+    yield
+    device = "cpu"
+
+
+@pytest.fixture
+def problem(ragged, rng):
+    """Data of three classes, initial centroids and log-weights."""
+    X, y = ragged
+    data = TrainingData(TSEArray(X), y, np.ones(len(y)))
+    return data, rng.standard_normal((3, 4, 3)), 0.3 * rng.standard_normal((3, 4, 3))
+
+
+def run(problem, feature_scale=None, seed=0, held_out=None, **changes):
+    data, centroids, log_weights = problem
+    if feature_scale is None:
+        feature_scale = np.ones(3)
+    initial = InitialParameters(centroids.copy(), log_weights.copy(), feature_scale)
+    settings = replace(PUBLISHED, device=device, **changes)
+    return train(data, initial, settings, np.random.RandomState(seed), held_out=held_out)
+
+
+def batches_of(seed, n_samples=12, batch_size=5, n_epochs=3):
+    """The batches that a run with this seed sees."""
+    rng = np.random.RandomState(seed)
+    orders = [rng.permutation(n_samples) for _ in range(n_epochs)]
+    cuts = range(batch_size, n_samples, batch_size)
+    return [np.split(order, cuts) for order in orders]
+
+
+def test_training_is_the_published_algorithm(problem):
+    data, centroids, log_weights = problem
+    result = run(problem)
+    expected_centroids, expected_log_weights = reference.train(
+        list(data.sequences), data.labels, centroids, log_weights, batches_of(0), 0.03, 0.01
+    )
+    np.testing.assert_allclose(result.centroids, expected_centroids, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(result.log_weights, expected_log_weights, rtol=1e-9, atol=1e-9)
+
+
+def test_frozen_parameters_choose_the_paths_of_an_epoch(problem):
+    """With paths chosen anew in every batch the result is another one."""
+    large_steps = {"centroid_learning_rate": 0.3}
+    by_epoch = run(problem, **large_steps)
+    by_batch = run(problem, path_refresh="batch", **large_steps)
+    assert not np.allclose(by_epoch.centroids, by_batch.centroids, rtol=1e-6)
+    one_batch = {"batch_size": 12, **large_steps}
+    np.testing.assert_array_equal(
+        run(problem, **one_batch).centroids,
+        run(problem, path_refresh="batch", **one_batch).centroids,
+    )
+
+
+def test_diagonal_moves_reach_the_paths(problem):
+    assert not np.allclose(run(problem).centroids, run(problem, diagonal=True).centroids)
+
+
+def test_what_is_frozen_does_not_move(problem):
+    _, centroids, log_weights = problem
+    frozen_weights = run(problem, learn_weights=False)
+    np.testing.assert_allclose(frozen_weights.log_weights, log_weights, rtol=0, atol=EXP_AND_LOG)
+    assert np.abs(frozen_weights.centroids - centroids).min() > 0
+    frozen_centroids = run(problem, learn_centroids=False)
+    np.testing.assert_array_equal(frozen_centroids.centroids, centroids)
+    assert np.abs(frozen_centroids.log_weights - log_weights).min() > 0
+
+
+def test_no_epoch_returns_what_it_was_given(problem):
+    data, centroids, log_weights = problem
+    result = run(problem, n_epochs=0, normalization="global")
+    np.testing.assert_array_equal(result.centroids, centroids)
+    np.testing.assert_allclose(result.log_weights, log_weights, rtol=0, atol=EXP_AND_LOG)
+    assert [len(values) for values in result.history.values()] == [0, 0, 0]
+    distances = dtw_distances(data.sequences, centroids, np.exp(log_weights))
+    assert result.distance_scale == pytest.approx(distances.std(axis=1, ddof=1).mean())
+
+
+def test_the_global_scale_is_measured_before_training_and_kept(problem):
+    one, three = (run(problem, normalization="global", n_epochs=n) for n in (1, 3))
+    assert one.distance_scale == three.distance_scale
+    assert run(problem).distance_scale == 1.0
+
+
+def test_the_temperature_is_in_units_of_the_measured_scale(problem):
+    warm, cold = (
+        run(problem, normalization="global", temperature=temperature, n_epochs=0)
+        for temperature in (1.0, 0.25)
+    )
+    assert cold.distance_scale == warm.distance_scale / 4
+    published = [run(problem, temperature=temperature).centroids for temperature in (1.0, 0.25)]
+    np.testing.assert_array_equal(*published)
+
+
+def test_feature_scale_is_training_on_scaled_data(problem):
+    """In other units the same training happens, without a copy of the data."""
+    data, centroids, log_weights = problem
+    scale = np.array([0.01, 1.0, 300.0])
+    sequences = TSEArray([x * scale for x in data.sequences])
+    scaled_data = TrainingData(sequences, data.labels, data.sample_weight)
+    plain = run(problem)
+    scaled = run((scaled_data, centroids * scale, log_weights), feature_scale=scale)
+    np.testing.assert_allclose(scaled.centroids / scale, plain.centroids, rtol=1e-7)
+    np.testing.assert_allclose(scaled.log_weights + np.log(scale), plain.log_weights, atol=1e-7)
+
+
+def test_integer_weights_are_repetitions(problem):
+    data, centroids, log_weights = problem
+    weight = np.array([1, 2, 3] * 4)
+    weighted = TrainingData(data.sequences, data.labels, weight.astype(float))
+    order = np.repeat(np.arange(12), weight)[::-1]
+    repeated = TrainingData(data.sequences[order], data.labels[order], np.ones(len(order)))
+    results = [
+        run((variant, centroids, log_weights), batch_size=99) for variant in (weighted, repeated)
+    ]
+    np.testing.assert_allclose(results[0].centroids, results[1].centroids, rtol=1e-9)
+    np.testing.assert_allclose(results[0].history["loss"], results[1].history["loss"])
+    np.testing.assert_allclose(results[0].history["accuracy"], results[1].history["accuracy"])
+
+
+def test_the_scale_of_all_sample_weights_does_not_matter(problem):
+    data, centroids, log_weights = problem
+    heavy = TrainingData(data.sequences, data.labels, np.full(12, 1000.0))
+    np.testing.assert_allclose(
+        run((heavy, centroids, log_weights)).centroids, run(problem).centroids, rtol=1e-9
+    )
+
+
+def test_history_tells_what_happened(problem):
+    data, centroids, log_weights = problem
+    records = []
+    result = train(
+        data,
+        InitialParameters(centroids.copy(), log_weights.copy(), np.ones(3)),
+        replace(PUBLISHED, batch_size=12),
+        np.random.RandomState(0),
+        lambda record, result_so_far: records.append(record),
+    )
+    distances = dtw_distances(data.sequences, centroids, np.exp(log_weights))
+    losses = [reference.loss(d, label) for d, label in zip(distances, data.labels, strict=True)]
+    assert result.history["loss"][0] == pytest.approx(np.mean(losses))
+    accuracy = np.mean(distances.argmin(axis=1) == data.labels)
+    assert result.history["accuracy"][0] == pytest.approx(accuracy)
+    np.testing.assert_allclose(result.history["learning_rate"], 0.03 * np.array([1, 0.75, 0.25]))
+    assert [record["loss"] for record in records] == result.history["loss"].tolist()
+
+
+@pytest.mark.parametrize("with_held_out", [False, True])
+def test_a_hook_sees_what_a_run_that_ends_there_returns(with_held_out, problem):
+    """And ends it, if it says so."""
+    data, centroids, log_weights = problem
+    seen, begun = [], []
+
+    def run_until(last):
+        def hook(record, result_so_far):
+            seen.append(result_so_far())
+            return len(begun) == last
+
+        begun.clear()
+        initial = InitialParameters(centroids.copy(), log_weights.copy(), np.ones(3))
+        settings = replace(PUBLISHED, n_epochs=4, centroid_learning_rate=2.0, patience=9)
+        return train(
+            data,
+            initial,
+            settings,
+            np.random.RandomState(0),
+            hook,
+            data.part(np.arange(6)) if with_held_out else None,
+            lambda: begun.append(len(seen)),
+        )
+
+    run_until(4)
+    assert begun == [0, 1, 2, 3]
+    whole = seen.copy()
+    if with_held_out:  # not always the last one
+        assert [result.best_epoch for result in whole] == [1, 2, 2, 2]
+    for n_epochs, expected in enumerate(whole, start=1):
+        seen.clear()
+        result = run_until(n_epochs)
+        assert len(begun) == len(seen) == len(result.history["loss"]) == n_epochs
+        for ended in (result, seen[-1]):
+            np.testing.assert_array_equal(ended.centroids, expected.centroids)
+            np.testing.assert_array_equal(ended.log_weights, expected.log_weights)
+            assert ended.best_epoch == expected.best_epoch
+            assert {name: values.tolist() for name, values in ended.history.items()} == {
+                name: values.tolist() for name, values in expected.history.items()
+            }
+
+
+def test_a_scale_that_is_given_is_not_measured(problem):
+    measured = run(problem, normalization="global")
+    given = run(problem, normalization="global", distance_scale=measured.distance_scale)
+    np.testing.assert_array_equal(given.centroids, measured.centroids)
+    other = run(problem, normalization="global", distance_scale=2 * measured.distance_scale)
+    assert other.distance_scale == 2 * measured.distance_scale
+    assert not np.array_equal(other.centroids, measured.centroids)
+    assert run(problem, distance_scale=3.0).distance_scale == 1.0
+
+
+def test_threads_change_no_bit(rng):
+    # Some 10 million weighted differences a batch: work for more than one thread.
+    X = [rng.standard_normal((n_frames, 4000)) for n_frames in range(1, 13)]
+    data = TrainingData(TSEArray(X), np.arange(12) % 3, np.ones(12))
+    large = data, rng.standard_normal((3, 20, 4000)), np.zeros((3, 20, 4000))
+    one, three = (run(large, np.ones(4000), n_threads=n, batch_size=12, n_epochs=2) for n in (1, 3))
+    np.testing.assert_array_equal(one.centroids, three.centroids)
+    np.testing.assert_array_equal(one.log_weights, three.log_weights)
+
+
+def test_the_seed_decides(problem):
+    one = run(problem)
+    np.testing.assert_array_equal(one.centroids, run(problem).centroids)
+    assert not np.array_equal(one.centroids, run(problem, seed=1).centroids)
+
+
+def test_float32_data_trains_in_float32(problem):
+    data, centroids, log_weights = problem
+    narrow = TrainingData(data.sequences.astype(np.float32), data.labels, data.sample_weight)
+    result = run(
+        (narrow, centroids.astype(np.float32), log_weights.astype(np.float32)),
+        feature_scale=np.ones(3, dtype=np.float32),
+    )
+    assert result.centroids.dtype == result.log_weights.dtype == np.float32
+    np.testing.assert_allclose(result.centroids, run(problem).centroids, atol=1e-4)
+
+
+def test_read_only_data_is_enough(problem):
+    writable = run(problem)
+    problem[0].sequences.values.flags.writeable = False
+    np.testing.assert_array_equal(run(problem).centroids, writable.centroids)
+
+
+@pytest.mark.fault(38)
+def test_a_loss_that_overflows_at_once_stops_with_advice(problem):
+    with pytest.raises(RuntimeError, match="overflow in epoch 1: lower learning_rate"):
+        run(problem, learning_rate=1e6)
+
+
+@pytest.mark.fault(38)
+def test_a_loss_that_overflows_later_keeps_the_last_good_parameters(problem):
+    data, _, _ = problem
+    with pytest.warns(ConvergenceWarning, match=r"overflow in epoch \d+, the last good ones"):
+        result = run(problem, learning_rate=200.0, batch_size=12, n_epochs=50)
+    n_epochs = len(result.history["loss"])
+    assert 1 <= n_epochs < 50
+    assert np.isfinite(result.history["loss"]).all()
+    distances = dtw_distances(data.sequences, result.centroids, np.exp(result.log_weights))
+    assert np.isfinite(distances).all()
+
+
+@pytest.mark.fault(36)
+def test_duplicates_in_all_classes_are_no_scale_to_divide_by(rng):
+    """Only rounding tells the distances apart; blown up, it would be learned."""
+    x = rng.standard_normal((5, 3))
+    data = TrainingData(TSEArray([x] * 4), np.array([0, 1, 0, 1]), np.ones(4))
+    centroids = np.stack([x, x * (1 + 1e-15)])
+    result = run((data, centroids + 1, np.zeros((2, 5, 3))), normalization="global", n_epochs=1)
+    assert result.distance_scale == 1.0
+
+
+def test_parameters_that_are_not_finite_are_no_result(problem):
+    """The last step can do it, when no loss comes after it."""
+    with pytest.raises(RuntimeError, match="parameters overflow in epoch 1: lower learning_rate"):
+        run(problem, learning_rate=1e4, batch_size=12, n_epochs=1)
+
+
+def test_the_learning_rate_is_reported_even_if_no_weight_is_learned(problem):
+    rates = run(problem, learn_weights=False).history["learning_rate"]
+    np.testing.assert_allclose(rates, 0.03 * np.array([1, 0.75, 0.25]))
+
+
+LONG = {"n_epochs": 40, "learning_rate": 0.3, "centroid_learning_rate": 0.3}
+
+
+def losses_of(result, data, normalization="layer"):
+    """By the plain formulas, for each sequence."""
+    parameters = zip(result.centroids, np.exp(result.log_weights), strict=True)
+    distances = np.array(
+        [[reference.dtw_distance(x, c, u) for x in data.sequences] for c, u in parameters]
+    ).T
+    return [reference.loss(row, label) for row, label in zip(distances, data.labels, strict=True)]
+
+
+def test_the_parameters_that_are_best_for_held_out_data_are_kept(problem, rng):
+    data, *_ = problem
+    held_out = TrainingData(data.sequences, (data.labels + 1) % 3, rng.random(12) + 0.5)
+    result = run(problem, held_out=held_out, patience=40, **LONG)
+    losses = result.history["validation_loss"]
+    assert len(losses) == 40
+    assert result.best_epoch == losses.argmin() + 1 < 40
+    expected = np.average(losses_of(result, held_out), weights=held_out.sample_weight)
+    np.testing.assert_allclose(losses.min(), expected, rtol=1e-9)
+    stopped_then = run(problem, **LONG | {"n_epochs": 40}, seed=0)
+    assert not np.allclose(stopped_then.centroids, result.centroids)
+
+
+def test_learning_ends_when_held_out_data_gain_no_more(problem):
+    data, *_ = problem
+    wrong = TrainingData(data.sequences, (data.labels + 1) % 3, np.ones(12))
+    whole = run(problem, held_out=wrong, patience=40, **LONG)
+    short = run(problem, held_out=wrong, patience=4, **LONG)
+    losses = whole.history["validation_loss"]
+    since_best = [k - losses[: k + 1].argmin() for k in range(40)]
+    n_epochs = since_best.index(4) + 1
+    assert len(short.history["validation_loss"]) == n_epochs < 40
+    np.testing.assert_array_equal(short.history["validation_loss"], losses[:n_epochs])
+    assert short.best_epoch == n_epochs - 4
+
+
+def test_held_out_data_teach_nothing(problem):
+    """With the least loss at the end, the result is that of learning without."""
+    data, *_ = problem
+    with_held_out = run(problem, held_out=data, patience=3)
+    assert with_held_out.best_epoch == 3
+    np.testing.assert_array_equal(with_held_out.centroids, run(problem).centroids)

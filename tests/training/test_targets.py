@@ -1,0 +1,116 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from skdejavid import TSEArray
+from skdejavid.training.targets import (
+    check_targets,
+    class_weights,
+    positive_weights,
+    scaled_weights,
+)
+
+
+def test_targets_come_back_as_they_are(ragged):
+    X, y = ragged
+    np.testing.assert_array_equal(check_targets(y, TSEArray(X), "Some"), y)
+    assert check_targets(["a", "b"] * 6, TSEArray(X), "Some").tolist() == ["a", "b"] * 6
+
+
+@pytest.mark.fault(21)
+def test_the_estimator_is_named_when_targets_are_missing(ragged):
+    with pytest.raises(ValueError, match="This Some estimator requires y to be passed"):
+        check_targets(None, TSEArray(ragged[0]), "Some")
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize("missing", [None, float("nan"), np.nan, pd.NA], ids=repr)
+def test_a_missing_label_among_strings_is_named(missing, ragged):
+    y = np.array(["a", "b", missing] * 4, dtype=object)
+    with pytest.raises(ValueError, match=r"Input y contains NaN or another missing label: y\[2\]"):
+        check_targets(y, TSEArray(ragged[0]), "Some")
+
+
+def test_strings_and_numbers_together_are_no_labels(ragged):
+    y = np.array(["a", "b", 3] * 4, dtype=object)
+    with pytest.raises(TypeError, match=r"y\[0\] is 'a', y\[2\] is 3"):
+        check_targets(y, TSEArray(ragged[0]), "Some")
+
+
+def test_strings_may_be_objects(ragged):
+    y = np.array(["a", np.str_("b"), "c"] * 4, dtype=object)
+    assert check_targets(y, TSEArray(ragged[0]), "Some").tolist() == y.tolist()
+
+
+@pytest.mark.fault(25)
+def test_only_sequences_of_one_frame_each_get_a_hint():
+    for frames, has_hint in ((np.zeros((4, 2)), True), (np.zeros((4, 3, 2)), False)):
+        with pytest.raises(ValueError, match=r"samples: \[4, 1\]") as error:
+            check_targets([0], TSEArray(frames), "Some")
+        assert ("pass a single sequence as [x]" in str(error.value)) == has_hint
+
+
+def test_samples_of_weight_zero_do_not_count():
+    y = np.array([1, 0, 1, 0])
+    assert positive_weights(np.array([0.5, 1.0, 0.0, 0.0]), y).tolist() == [0, 1]
+
+
+@pytest.mark.fault(31)
+def test_a_class_that_does_not_count_is_named():
+    with pytest.warns(UserWarning, match="class .*'b'.* is left out"):
+        kept = positive_weights(np.array([1.0, 0.0]), np.array(["a", "b"]))
+    assert kept.tolist() == [0]
+
+
+@pytest.mark.fault(30)
+def test_weights_that_are_all_zero_are_refused():
+    with pytest.raises(ValueError, match="at least one non-zero"):
+        positive_weights(np.zeros(3), np.arange(3))
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-12, 1.0, 3.0, 1e16, 1e300])
+def test_weights_are_scaled_to_about_one_without_losing_a_bit(unit):
+    weight = np.array([0.0, 1.0, 2.0, 3.0]) * unit
+    scaled = scaled_weights(weight)
+    assert 0.5 <= scaled.max() < 1
+    np.testing.assert_array_equal(scaled * (weight[1] / scaled[1]), weight)
+
+
+def test_weights_of_zero_stay_zero():
+    assert scaled_weights(np.zeros(3)).tolist() == [0, 0, 0]
+
+
+def test_balanced_classes_have_the_same_sum_of_weights():
+    y = np.array(["a", "b", "a", "a", "b", "c"])
+    weight = np.array([1.0, 2.0, 3.0, 0.0, 4.0, 0.5])
+    balanced = weight * class_weights("balanced", y, weight)
+    sums = [balanced[y == label].sum() for label in "abc"]
+    np.testing.assert_allclose(sums, weight.sum() / 3)
+
+
+def test_balancing_counts_weights_as_copies():
+    y, weight = np.array([0, 1, 1, 2]), np.array([3.0, 1.0, 2.0, 0.0])
+    copies = np.repeat(y, weight.astype(int))
+    expected = class_weights("balanced", copies, np.ones(6))
+    np.testing.assert_allclose(
+        np.repeat(class_weights("balanced", y, weight), weight.astype(int)), expected
+    )
+
+
+def test_weights_are_those_of_named_classes_and_else_1():
+    y = np.array(["a", "b", "c", "a"])
+    factors = class_weights({"a": 2.0, "b": 0.0}, y, np.ones(4))
+    assert factors.tolist() == [2.0, 0.0, 1.0, 2.0]
+
+
+@pytest.mark.fault(32)
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), None, "1"])
+def test_weights_of_classes_that_are_no_weights_are_refused(weight):
+    with pytest.raises(ValueError, match=r"class_weight\['b'\] must be a finite number"):
+        class_weights({"a": 1.0, "b": weight}, np.array(["a", "b"]), np.ones(2))
+
+
+@pytest.mark.fault(32)
+def test_weights_of_classes_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match=r"class_weight\['z'\] is of a class that is not in y"):
+        class_weights({"a": 1.0, "z": 1.0}, np.array(["a", "b"]), np.ones(2))
