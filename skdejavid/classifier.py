@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from numbers import Integral, Real
 from os import PathLike
@@ -24,14 +24,14 @@ from sklearn.base import (
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from skdejavid.alignment import distances_by_timestep, distances_of_checked
 from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.backends.registry import resolve_device
 from skdejavid.compat.callbacks import CallbackSupportMixin, FitTasks, teardown_after_fit
+from skdejavid.compat.sklearn import Interval, StrOptions, check_sample_weight
 from skdejavid.compat.threads import count_threads
 from skdejavid.files.model_file import Model, read_model, write_model
 from skdejavid.files.random_state import describe_generator, read_generator
@@ -462,7 +462,7 @@ class DejaVidClassifier(
         require_no_overflow(sequences)
         targets = check_targets(y, sequences, type(self).__name__)
         # Of its second argument it takes no more than the number of samples.
-        weight = _check_sample_weight(
+        weight = check_sample_weight(
             sample_weight, sequences.lengths, dtype=np.float64, ensure_non_negative=True
         )
         tasks = FitTasks(self, X, y, sample_weight)
@@ -564,7 +564,7 @@ class DejaVidClassifier(
         distances = self._align(X, distances_of_checked)
         return self.classes_[distances.argmin(axis=1)]
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
         """Write the fitted classifier to a file that is safe to share.
 
         Parameters
@@ -572,13 +572,17 @@ class DejaVidClassifier(
         path : str or path
             The file, which is replaced if there is one. By custom its name ends with
             ``.safetensors``.
+        metadata : dict of str, optional
+            Anything that JSON can hold, to be kept in the file, such as how the sequences were
+            made; :meth:`load` gives it back as ``metadata_``. None keeps the ``metadata_`` that a
+            loaded classifier has.
 
         Raises
         ------
         NotFittedError
             If there is nothing to save yet.
         ValueError
-            If a class label is neither a number nor a string.
+            If a class label is neither a number nor a string, or JSON cannot hold `metadata`.
 
         Notes
         -----
@@ -599,6 +603,7 @@ class DejaVidClassifier(
             best_iter=self.best_iter_,
             n_features_in=self.n_features_in_,
             feature_names_in=getattr(self, "feature_names_in_", None),
+            metadata=dict(getattr(self, "metadata_", {}) if metadata is None else metadata),
         )
         write_model(path, model, version("skdejavid"))
 
@@ -655,6 +660,8 @@ class DejaVidClassifier(
         self.n_iter_ = len(model.history["loss"])
         self.best_iter_ = model.best_iter
         self.n_features_in_ = model.n_features_in
+        if model.metadata:
+            self.metadata_ = model.metadata
         if model.feature_names_in is not None:
             self.feature_names_in_ = model.feature_names_in
         return self

@@ -10,10 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length
+from sklearn.utils.validation import check_consistent_length
 
+from skdejavid.compat.sklearn import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    validate_params,
+)
 from skdejavid.sequences import TSEArray, check_sequences
 
 __all__ = ["permutation_importance"]
@@ -145,7 +151,7 @@ def permutation_importance(
         check_consistent_length(sequences, y)
     weights: dict[str, Any] = {}
     if sample_weight is not None:
-        weights["sample_weight"] = _check_sample_weight(sample_weight, sequences.lengths)
+        weights["sample_weight"] = check_sample_weight(sample_weight, sequences.lengths)
     targets = _targets(sequences.n_features, over, groups, n_parts)
     rng = check_random_state(random_state)
     permutations = [rng.permutation(len(sequences)) for _ in range(n_repeats)]

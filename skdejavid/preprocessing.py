@@ -10,16 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import (
-    _check_feature_names_in,
-    _check_sample_weight,
     check_array,
     check_consistent_length,
     check_is_fitted,
     has_fit_parameter,
 )
 
+from skdejavid.compat.sklearn import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    check_feature_names_in,
+    check_sample_weight,
+)
 from skdejavid.sequences import TSEArray, check_sequences, is_table_of_frames
 from skdejavid.sequences.containers import accepted_dtypes
 from skdejavid.sequences.transforms import Lag, check_lags, resample, with_differences
@@ -151,7 +155,7 @@ class TimeDifferences(SequenceTransformer):
         ndarray of str
         """
         check_is_fitted(self, "n_features_in_")
-        names = list(_check_feature_names_in(self, input_features))
+        names = list(check_feature_names_in(self, input_features))
         changes = [f"{name}_lag_{lag}" for lag in self.lags for name in names]
         return np.array(names + changes, dtype=object)
 
@@ -366,7 +370,7 @@ class Framewise(SequenceTransformer):
         if sample_weight is not None:
             if not has_fit_parameter(self.transformer, "sample_weight"):
                 raise ValueError(f"sample_weight was given, but {self.transformer!r} takes none")
-            weight = _check_sample_weight(sample_weight, sequences.lengths, dtype=np.float64)
+            weight = check_sample_weight(sample_weight, sequences.lengths, dtype=np.float64)
             per_frame["sample_weight"] = np.repeat(weight, sequences.lengths)
         return sequences, per_frame
 
@@ -394,5 +398,5 @@ class Framewise(SequenceTransformer):
         ndarray of str
         """
         check_is_fitted(self, "transformer_")
-        names = _check_feature_names_in(self, input_features)
+        names = check_feature_names_in(self, input_features)
         return self.transformer_.get_feature_names_out(names)

@@ -89,7 +89,6 @@ def emulated_cuda(monkeypatch):
 
     from skdejavid import nn
     from skdejavid.backends import cuda_device, registry
-    from skdejavid.training import loop
 
     class EmulatedDevice(cuda_device.CudaDevice):
         free = 2**40  # bytes
@@ -130,8 +129,7 @@ def emulated_cuda(monkeypatch):
         if name.startswith("cuda_adam") or name.startswith("CudaProblem"):
             monkeypatch.setattr(_core, name, value)
     monkeypatch.setattr(registry, "require_device", lambda device: 0)
-    for module in (registry, loop):
-        monkeypatch.setattr(module, "open_device", lambda device: emulated)
+    monkeypatch.setattr(registry, "open_device", lambda device: emulated)
     monkeypatch.setattr(nn, "device_of", lambda tensor: emulated)
     return emulated
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from skdejavid import _core
 from skdejavid.backends.cuda_device import open_device, require_device
 from skdejavid.backends.cuda_problem import CudaArrayProblem
+from skdejavid.backends.protocol import Engine, InitialParameters, TrainingData, TrainingSettings
 from skdejavid.sequences import SequenceView
 
-__all__ = ["Problem", "adam_step", "make_problem", "resolve_device"]
+__all__ = ["Problem", "adam_step", "make_engine", "make_problem", "resolve_device"]
 
 # "auto" takes a CUDA device from this number of weighted differences (frames x time steps x
 # features) on. It has to be measured, which no one has done yet on any card:
@@ -101,3 +102,16 @@ def resolve_device(device: str, n_differences: float = 0) -> str:
         with suppress(RuntimeError):
             return f"cuda:{require_device('cuda:0')}"
     return "cpu"
+
+
+def make_engine(
+    data: TrainingData, initial: InitialParameters, settings: TrainingSettings
+) -> Engine:
+    """The engine of the device that the settings name, with these parameters to begin with."""
+    # Engines make problems through this module.
+    from skdejavid.backends.cpu_engine import CpuEngine
+    from skdejavid.backends.cuda_engine import CudaEngine
+
+    if settings.device == "cpu":
+        return CpuEngine(data, initial, settings)
+    return CudaEngine(open_device(settings.device), data, initial, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
+from skdejavid.compat.sklearn import effective_n_threads
 
 __all__ = ["count_threads"]
 
@@ -17,4 +17,4 @@ def count_threads(n_jobs: int | None) -> int:
     """
     if n_jobs == 0:
         raise ValueError("n_jobs must not be 0: use None or -1 for all cores")
-    return min(_openmp_effective_n_threads(n_jobs), _MOST_THREADS)
+    return min(effective_n_threads(n_jobs), _MOST_THREADS)

@@ -37,6 +37,7 @@ class Model(NamedTuple):
     best_iter: int | None
     n_features_in: int
     feature_names_in: NDArray[np.object_] | None
+    metadata: dict[str, Any]  # whatever JSON can hold
 
 
 def write_model(path: str | PathLike[str], model: Model, version: str) -> None:
@@ -62,6 +63,7 @@ def write_model(path: str | PathLike[str], model: Model, version: str) -> None:
         "best_iter": model.best_iter,
         "n_features_in": model.n_features_in,
         "feature_names_in": None if names is None else [str(name) for name in names],
+        "metadata": model.metadata,
     }
     arrays |= numbers | {"centroids": model.centroids, "log_weights": model.log_weights}
     arrays |= {f"history.{name}": values for name, values in model.history.items()}
@@ -122,9 +124,10 @@ def _read_model(file: ModelFile) -> Model:
     )  # fmt: skip
     names = _read_names(fields.take("feature_names_in", (list, type(None))), n_features_in)
     parameters = _read_parameters(fields.take("parameters", dict), file)
+    metadata = fields.take("metadata", dict) if "metadata" in file.description else {}
     return Model(
         parameters, classes, centroids, log_weights, lags, normalization, float(scale), history,
-        best_iter, n_features_in, names,
+        best_iter, n_features_in, names, metadata,
     )  # fmt: skip
 
 

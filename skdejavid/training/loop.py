@@ -17,17 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from skdejavid.backends.cpu_engine import CpuEngine
-from skdejavid.backends.cuda_device import open_device
-from skdejavid.backends.cuda_engine import CudaEngine
 from skdejavid.backends.protocol import (
-    Engine,
     InitialParameters,
     Snapshot,
     TrainingData,
     TrainingSettings,
     split,
 )
+from skdejavid.backends.registry import make_engine
 from skdejavid.files.random_state import describe_generator, read_generator
 from skdejavid.training.checkpoints import Checkpoint, TrainingState
 from skdejavid.training.loss import cross_entropy, deviations
@@ -281,7 +278,7 @@ class _Trainer:
         self, data: TrainingData, initial: InitialParameters, settings: TrainingSettings
     ) -> None:
         self._data, self._settings = data, settings
-        self.engine = _make_engine(data, initial, settings)
+        self.engine = make_engine(data, initial, settings)
         if settings.normalization != "global":
             self.scale = 1.0
         elif settings.distance_scale is not None:
@@ -345,14 +342,6 @@ class _Trainer:
         for batch, distances in self.engine.distances(self._data):
             total += float(self._data.sample_weight[batch] @ deviations(distances))
         return total / self._data.total_weight or 1.0
-
-
-def _make_engine(
-    data: TrainingData, initial: InitialParameters, settings: TrainingSettings
-) -> Engine:
-    if settings.device == "cpu":
-        return CpuEngine(data, initial, settings)
-    return CudaEngine(open_device(settings.device), data, initial, settings)
 
 
 class _BestEpoch:

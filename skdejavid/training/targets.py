@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite
-from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from skdejavid.compat.sklearn import is_pandas_na, is_scalar_nan
 from skdejavid.sequences import TSEArray
 
 __all__ = ["check_targets", "class_weights", "positive_weights", "scaled_weights"]

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from skdejavid.compat.sklearn import Interval, StrOptions
 from skdejavid.compat.threads import count_threads
 from skdejavid.preprocessing import SequenceTransformer
 from skdejavid.sequences import TSEArray

@@ -406,3 +406,14 @@ def test_the_fields_of_a_model_are_those_that_are_read(tmp_path):
     again = read_model(tmp_path / "again")
     assert isinstance(again, Model)
     assert again.parameters == model.parameters == clf.get_params()
+
+
+def test_metadata_comes_back_and_is_kept_by_the_next_save(tmp_path):
+    clf = fitted()
+    clf.save(tmp_path / "m", metadata={"extraction": {"width": [0.2, "1s"], "size": None}})
+    loaded = DejaVidClassifier.load(tmp_path / "m")
+    assert loaded.metadata_ == {"extraction": {"width": [0.2, "1s"], "size": None}}
+    loaded.save(tmp_path / "again")
+    assert DejaVidClassifier.load(tmp_path / "again").metadata_ == loaded.metadata_
+    clf.save(tmp_path / "m")
+    assert not hasattr(DejaVidClassifier.load(tmp_path / "m"), "metadata_")
