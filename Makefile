@@ -13,10 +13,11 @@ NATIVE = $(shell find src_cuda tests/cuda_emulation -type f -not -name '*.py*')
 SOURCES = CMakeLists.txt pyproject.toml .ci/constraints.txt \
 	$(shell find skdejavid src_cuda -type f -not -name '*.pyc')
 
-.PHONY: help demo test fuzz bench sanitize lint format docs clean
+.PHONY: help demo quick test fuzz bench sanitize lint format docs clean
 
 help:
 	@echo "make demo    set up, classify real sequences and generated videos, print and plot"
+	@echo "make quick   install in place, and run the tests that take no longer than a moment"
 	@echo "make test    set up and run the whole test suite (PYTEST_ARGS=... goes to pytest)"
 	@echo "make fuzz    100,000 inputs that nobody means well with, each taken or refused"
 	@echo "make bench   measure the native core and what fit costs (some minutes)"
@@ -32,6 +33,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+quick: $(VENV)/.editable
+	$(BIN)/pytest -m "not slow" --numprocesses=auto $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -P tests/fuzz.py
@@ -64,6 +68,16 @@ $(BIN)/python:
 # One stamp per extra: installs the package as a user would, compiled for this machine.
 $(VENV)/.%: $(BIN)/python $(SOURCES)
 	$(BIN)/pip install --quiet ".[$*]"
+	rm -f $(VENV)/.editable
+	touch $@
+
+# In place: edited Python files count at once. Made anew when native code changes, and when Python
+# files come or go, which changes their folder.
+$(VENV)/.editable: $(BIN)/python CMakeLists.txt pyproject.toml .ci/constraints.txt \
+		$(shell find src_cuda -type f) $(shell find skdejavid -type d -not -name __pycache__)
+	$(BIN)/pip install --quiet cmake ninja pybind11 scikit-build-core
+	$(BIN)/pip install --quiet --no-build-isolation --editable ".[test]"
+	rm -f $(filter-out $@,$(wildcard $(VENV)/.[a-z]*))
 	touch $@
 
 clean:

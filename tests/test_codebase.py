@@ -1,6 +1,5 @@
 """The house itself: who may import whom, what importing costs, what belongs together."""
 
-import ast
 import re
 import subprocess
 import sys
@@ -8,18 +7,16 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+import codebase
 import pytest
+from codebase import imported_by, room_of
 
 import skdejavid
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "skdejavid"
 NATIVE = ROOT / "src_cuda"
-MODULES = {
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-    if path.name != "__init__.py"
-}
+MODULES = codebase.modules_of(ROOT)
 
 # A room is a folder, or a module that stands alone. Each may import the rooms named here and,
 # within a folder, its own modules.
@@ -45,26 +42,43 @@ MAY_IMPORT = {
 }
 
 
-def imported_by(path):
-    """Modules of the package that a file imports anywhere, without the package's name."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            names |= set(inside) if node.module == "skdejavid" else {node.module}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return {name.removeprefix("skdejavid.") for name in names if name.startswith("skdejavid.")}
-
-
-def room_of(module):
-    return module.partition(".")[0]
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_follow_the_arrows(module):
     room = room_of(module)
     assert {room_of(name) for name in imported_by(MODULES[module])} - {room} <= MAY_IMPORT[room]
+
+
+def test_arrows_between_rooms_form_no_circle():
+    assert codebase.longest_chain(codebase.arrows_between_rooms(ROOT)) <= 9
+
+
+def all_functions():
+    for module, path in MODULES.items():
+        for name, function in codebase.functions_of(path):
+            yield f"{module}.{name}", function
+
+
+def test_functions_are_short():
+    """Without the docstring; `__init__` assigns parameters, of which estimators have many."""
+    lengths = {
+        name: codebase.count_lines(function)
+        for name, function in all_functions()
+        if not name.endswith(".__init__")
+    }
+    assert {name: n for name, n in lengths.items() if n > 45} == {}
+
+
+def test_functions_have_few_branches():
+    complexities = {name: codebase.complexity(function) for name, function in all_functions()}
+    assert {name: n for name, n in complexities.items() if n > 12} == {}
+
+
+def test_files_are_not_too_long():
+    """Documentation of parameters included."""
+    sizes = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
+    assert {module: n for module, n in sizes.items() if n > 800} == {}
+    native = {path.name: len(path.read_text().splitlines()) for path in NATIVE.rglob("*.*")}
+    assert {name: n for name, n in native.items() if n > 400} == {}
 
 
 def test_every_module_has_tests_of_its_own():

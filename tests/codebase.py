@@ -1,0 +1,140 @@
+"""Measure the code base: ``python tests/codebase.py [ROOT]`` prints the table.
+
+A *room* is a folder of the package, or a module that stands alone. `test_codebase.py` asserts
+limits on what is measured here.
+"""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Each adds a way through a function; a comprehension is a loop, `a and b and c` are two decisions.
+BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.comprehension, ast.Assert)
+
+
+def modules_of(root):
+    """Return the files of the package by dotted name, without the package's name."""
+    package = root / "skdejavid"
+    return {
+        ".".join(path.relative_to(package).with_suffix("").parts): path
+        for path in sorted(package.rglob("*.py"))
+        if path.name != "__init__.py"
+    }
+
+
+def room_of(module):
+    """Return the room that a dotted name belongs to."""
+    return module.partition(".")[0]
+
+
+def imported_by(path):
+    """Return the modules of the package that a file imports anywhere, without its name."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            names |= set(inside) if node.module == "skdejavid" else {node.module}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.removeprefix("skdejavid.") for name in names if name.startswith("skdejavid.")}
+
+
+def arrows_between_rooms(root):
+    """Return, for each room, the other rooms that it imports."""
+    arrows = {}
+    for module, path in modules_of(root).items():
+        room = room_of(module)
+        others = {room_of(name) for name in imported_by(path)} - {room, "_core"}
+        arrows.setdefault(room, set()).update(others)
+    return arrows
+
+
+def longest_chain(arrows):
+    """Return the number of rooms on the longest way along the arrows.
+
+    Raises
+    ------
+    graphlib.CycleError
+        If the arrows form a circle.
+    """
+    length = {}
+    for room in TopologicalSorter(arrows).static_order():
+        length[room] = 1 + max((length[other] for other in arrows.get(room, ())), default=0)
+    return max(length.values())
+
+
+def functions_of(path):
+    """Yield the qualified name and the node of each function of a file."""
+
+    def visit(node, prefix):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, FUNCTIONS):
+                yield f"{prefix}{child.name}", child
+            named = isinstance(child, (*FUNCTIONS, ast.ClassDef))
+            yield from visit(child, f"{prefix}{child.name}." if named else prefix)
+
+    yield from visit(ast.parse(path.read_text()), "")
+
+
+def count_lines(function):
+    """Return the number of lines of a function without its docstring."""
+    n_lines = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        docstring = function.body[0]
+        n_lines -= docstring.end_lineno - docstring.lineno + 1
+    return n_lines
+
+
+def complexity(function):
+    """Return the cyclomatic complexity of a function, with what is defined inside of it."""
+    nodes = list(ast.walk(function))
+    n_decisions = sum(isinstance(node, BRANCHES) for node in nodes)
+    n_decisions += sum(len(node.values) - 1 for node in nodes if isinstance(node, ast.BoolOp))
+    n_decisions += sum(len(node.cases) for node in nodes if isinstance(node, ast.Match))
+    return 1 + n_decisions
+
+
+def measure(root):
+    """Return what is measured, by name."""
+    modules = modules_of(root)
+    arrows = arrows_between_rooms(root)
+    sizes = [len(path.read_text().splitlines()) for path in modules.values()]
+    functions = [
+        (f"{module}.{name}", function)
+        for module, path in modules.items()
+        for name, function in functions_of(path)
+    ]
+    lines = {
+        name: count_lines(function) for name, function in functions if not name.endswith("__init__")
+    }
+    complexities = {name: complexity(function) for name, function in functions}
+    native = {
+        path.name: len(path.read_text().splitlines()) for path in (root / "src_cuda").rglob("*.*")
+    }
+    longest, hardest = (max(x, key=x.get) for x in (lines, complexities))
+    return {
+        "modules at the top level": sum("." not in module for module in modules),
+        "rooms with more than one module": len({room_of(m) for m in modules if "." in m}),
+        "rooms": len(arrows),
+        "longest import chain between rooms": longest_chain(arrows),
+        "arrows between rooms": sum(map(len, arrows.values())),
+        "Python files": len(modules),
+        "lines of a Python file, median": statistics.median(sizes),
+        "lines of a Python file, maximum": max(sizes),
+        "lines of a function, median": statistics.median(lines.values()),
+        "lines of a function, maximum": f"{lines[longest]} ({longest})",
+        "cyclomatic complexity, maximum": f"{complexities[hardest]} ({hardest})",
+        "lines of a native file, median": statistics.median(native.values()),
+        "lines of a native file, maximum": max(native.values()),
+    }
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1]
+    for name, value in measure(root).items():
+        print(f"{name:<40}{value}")
