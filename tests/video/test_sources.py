@@ -3,7 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skdejavid.video.sources import as_sources, identified, named, require_clock, require_same_file
+from skdejavid.video.sources import (
+    as_sources,
+    check_has_clock,
+    check_same_file,
+    with_content_ids,
+    with_ids,
+)
 
 
 @pytest.fixture
@@ -30,31 +36,31 @@ def test_arrays_are_identified_by_their_content(sources):
     changed = array.copy()
     changed[2, 3, 3, 2] += 1
     videos = [array, array.copy(), np.asfortranarray(array), changed, array.reshape(3, 2, 8, 3)]
-    ids = [source.id for source in identified(as_sources(videos))]
+    ids = [source.id for source in with_content_ids(as_sources(videos))]
     assert ids[0] == ids[1] == ids[2]
     assert len(set(ids)) == 3
-    assert identified(sources)[0] == sources[0]
+    assert with_content_ids(sources)[0] == sources[0]
 
 
 @pytest.mark.fault(75)
 def test_other_names_must_be_one_for_each(sources):
-    assert [source.id for source in named(sources, ["x", "y", "z"])] == ["x", "y", "z"]
-    assert named(sources, None) == identified(sources)
+    assert [source.id for source in with_ids(sources, ["x", "y", "z"])] == ["x", "y", "z"]
+    assert with_ids(sources, None) == with_content_ids(sources)
     with pytest.raises(ValueError, match="ids has 2 items, but X has 3"):
-        named(sources, ["x", "y"])
+        with_ids(sources, ["x", "y"])
     for ids in (["x", "y", "x"], ["x", "y", 3]):
         with pytest.raises(ValueError, match=r"ids\[2\] must be a string that no other video has"):
-            named(sources, ids)
+            with_ids(sources, ids)
 
 
 def test_only_a_file_of_another_size_is_another(sources):
     for source, n_bytes in ((sources[0], 5), (sources[0], None), (sources[2], 7)):
-        require_same_file(source, n_bytes)
+        check_same_file(source, n_bytes)
     with pytest.raises(ValueError, match=r"X\[0\] \(.*a\.mp4\) has 5 bytes, but had 6"):
-        require_same_file(sources[0], 6)
+        check_same_file(sources[0], 6)
 
 
 def test_arrays_have_no_clock(sources):
-    require_clock(sources[::2])
+    check_has_clock(sources[::2])
     with pytest.raises(ValueError, match=r"X\[1\] \(an array\) has no clock"):
-        require_clock(sources)
+        check_has_clock(sources)
