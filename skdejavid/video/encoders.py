@@ -405,7 +405,7 @@ def _on_device(encoder: Any, device: torch.device | None) -> Iterator[None]:
         return
     before = tensor.device
     try:
-        module.to(device)  # inside of `try`: out of memory, only a part was moved
+        module.to(device)  # may run out of memory halfway; the rest is moved back too
         yield
     finally:
         module.to(before)

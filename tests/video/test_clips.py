@@ -33,7 +33,7 @@ SPECS = st.builds(
 
 
 def plan_and_clips(video, spec):
-    """The last plan, and the clips that follow it."""
+    """Return the last plan, and the clips that follow it."""
     items = list(read_clips(video, spec))
     last = max(i for i, item in enumerate(items) if isinstance(item, WindowPlan))
     return items[last], [np.moveaxis(clip, 1, -1) for clip in items[last + 1 :]]
@@ -41,7 +41,7 @@ def plan_and_clips(video, spec):
 
 @pytest.fixture(scope="module", params=[*CODECS, "irregular times"])
 def numbered_video(request, tmp_path_factory):
-    """The path of a numbered video, and how many frames it has."""
+    """Path of a numbered video, and its number of frames."""
     path = tmp_path_factory.mktemp("numbered") / "numbered"
     if request.param == "irregular times":
         times = np.cumsum(np.random.default_rng(0).integers(1, 9, size=60))
@@ -114,8 +114,8 @@ def test_a_file_that_never_decodes_the_same_is_broken(tmp_path, monkeypatch):
         list(read_clips(path, PLAIN))
 
 
-def test_frames_that_tell_wrong_times_matter_only_to_windows_in_seconds(tmp_path, monkeypatch):
-    """AVI files with B-frames have such; reading them twice would take twice as long."""
+def test_frames_with_wrong_times_matter_only_to_windows_in_seconds(tmp_path, monkeypatch):
+    """AVI files with B-frames have wrong times; decoding them twice would take twice as long."""
     path = str(write_numbered(tmp_path / "numbered", 10, "mpeg4"))
     right = read_clock(path)
     late = FrameClock(right.starts + (right.starts > 0.1), right.end + 1)

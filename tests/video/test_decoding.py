@@ -69,7 +69,7 @@ def test_a_file_that_is_no_video_is_named(content, tmp_path):
     ("suffix", "codec", "cut"),
     [("mp4", "libx264", "index"), ("avi", "mpeg4", "half"), ("avi", "mjpeg", "half")],
 )
-def test_a_file_cut_short_is_an_error_and_not_a_shorter_video(suffix, codec, cut, tmp_path):
+def test_a_file_truncated_is_an_error_and_not_a_shorter_video(suffix, codec, cut, tmp_path):
     path = tmp_path / f"cut.{suffix}"
     write_video(path, numbered(100), codec=codec)
     content = path.read_bytes()
@@ -114,7 +114,7 @@ def test_it_is_an_os_error():
     ("suffix", "codec"), [("avi", "mpeg4"), ("mp4", "libx264"), ("mkv", "libx264")]
 )
 def test_frames_at_irregular_times_are_all_there(suffix, codec, tmp_path):
-    """An AVI then declares more frames than it has."""
+    """Such an AVI file declares more frames than it has."""
     path = tmp_path / f"irregular.{suffix}"
     times = [0, 1, 2, 3, 10, 11, 12, 30, 31, 32]
     write_at(path, codec, times)
@@ -123,7 +123,7 @@ def test_frames_at_irregular_times_are_all_there(suffix, codec, tmp_path):
 
 
 def test_a_video_trimmed_without_encoding_it_anew_is_whole(tmp_path):
-    """Its first frames are only hidden, by an edit list, and its container counts them."""
+    """An edit list hides its first frames, but the container counts them."""
     import av
 
     write_video(tmp_path / "full.mp4", numbered(100), options={"g": "50", "bf": "0"})

@@ -30,7 +30,7 @@ def encode(encoder, clips, *, layout="BCTHW", **options):
 
 
 def means_of(clips):
-    """Mean of each channel, (n_clips, 3)."""
+    """Return the mean of each channel, (n_clips, 3)."""
     return np.stack(clips).mean(axis=(1, 3, 4)) / 255
 
 
@@ -137,7 +137,7 @@ def test_pooled_maps_are_embeddings(clips):
 
 
 class Classifier(torch.nn.Module):
-    """Something that returns logits only, as most models do."""
+    """An encoder that returns logits only, as most models do."""
 
     def __init__(self, pooled_shape=(-1, 3)):
         super().__init__()
@@ -272,7 +272,7 @@ def test_a_module_computes_where_it_is_told_and_goes_back(clips):
 
 
 class Elsewhere(Classifier):
-    """Moving it makes new memory, as moving to another device does."""
+    """A module that allocates new tensors when moved, as with another device."""
 
     def to(self, device):
         return self._apply(torch.clone)
@@ -369,7 +369,7 @@ def test_only_floating_parameters_tell_the_precision(clips):
 
 
 def small_model(family):
-    """A small video classifier: 8 frames of 32 x 32, 24 features, 5 classes."""
+    """Return a small video classifier: 8 frames of 32 x 32, 24 features, 5 classes."""
     import transformers
 
     torch.manual_seed(0)

@@ -20,6 +20,7 @@ from videos import numbered
 
 from skdejavid import DejaVidClassifier, TSEArray, TSEExtractor, TSEStore, VideoDecodeError
 from skdejavid.datasets import make_order_videos, write_video
+from skdejavid.video import encoders
 from skdejavid.video.clips import ClipSpec
 from skdejavid.video.windows import FrameClock
 
@@ -311,7 +312,7 @@ def test_a_pair_scales_to_one_size_and_crops_to_another(videos):
 
 
 def test_parallel_windows_are_joined_frame_by_frame(videos):
-    """The paper's recipe for Something-Something V2."""
+    """The paper's settings for Something-Something V2."""
     widths = (2, 5, 1.0)
     options = {"stride": 1, "clip_length": 3, "frame_size": None}
     X = TSEExtractor(mean_color, width=widths, **options).transform(videos)
@@ -367,7 +368,7 @@ def test_features_have_names_and_no_container_is_forced_on_them(videos):
 
 @pytest.fixture
 def files(tmp_path):
-    """Six numbered videos, the third and the fifth of them broken."""
+    """Six numbered videos, of which the third and the fifth are broken."""
     paths = [tmp_path / f"{i}.mp4" for i in range(6)]
     for i, path in enumerate(paths):
         write_video(path, numbered(10 + i))
@@ -403,7 +404,7 @@ def test_nothing_left_is_an_error(files):
 
 
 class Counting(torch.nn.Module):
-    """Colors of images; counts what it has seen, as long as nobody copies it."""
+    """Encoder of mean colors that counts the clips of all its instances."""
 
     seen = 0
 
@@ -441,6 +442,16 @@ def test_a_store_is_filled_once(counting, files, tmp_path):
     extractor.transform([np.zeros((5, 12, 12, 3), np.uint8)])
     assert n_seen < Counting.seen <= n_seen + 33
     assert len(TSEStore(tmp_path / "store")) == 5
+
+
+@pytest.mark.parametrize("call", ["fit", "transform", "extract", "store"])
+def test_each_call_loads_the_encoder_once(call, counting, videos, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(encoders, "load_encoder", lambda name: loaded.append(name) or counting)
+    store = tmp_path / "store" if call in ("extract", "store") else None
+    extractor = TSEExtractor("a name", frame_size=8, store=store)
+    getattr(extractor, "transform" if call == "store" else call)(videos)
+    assert loaded == ["a name"]
 
 
 def test_a_grid_search_encodes_each_video_once(counting, tmp_path):
@@ -625,7 +636,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(tmp_path):
 
 @pytest.mark.parametrize("error", ["RuntimeError", "KeyboardInterrupt"])
 def test_an_error_of_the_encoder_ends_the_process(error, tmp_path):
-    """Threads that read ahead of it must not keep it alive."""
+    """Threads that read ahead must not keep the process alive."""
     code = f"""
 import numpy as np
 from skdejavid import TSEExtractor

@@ -49,7 +49,7 @@ class Remembering(InMemory):
 
 
 class Encoder:
-    """Something that depends on the whole batch, as rounding does in real ones."""
+    """An encoder whose output depends on the whole batch, as rounding does in real ones."""
 
     def __init__(self):
         self.n_clips = 0
@@ -110,8 +110,8 @@ def test_batches_hold_clips_of_several_videos(videos):
 
 
 @pytest.mark.parametrize("batch_size", [3, 4, 8])
-def test_going_on_after_any_commit_gives_the_same_to_the_bit(batch_size, videos):
-    """And encodes nothing that was kept."""
+def test_resuming_after_any_commit_gives_the_same_to_the_bit(batch_size, videos):
+    """Committed clips are not encoded again."""
     sources = as_sources(videos)
     whole, encoder = Remembering(), Encoder()
     extract(sources, whole, encode=encoder, batch_size=batch_size)
@@ -130,7 +130,7 @@ def test_going_on_after_any_commit_gives_the_same_to_the_bit(batch_size, videos)
 
 
 def broken_at(n_clips, error):
-    """A reader whose second video fails after so many clips, or before its plan."""
+    """Return a reader that fails in the second video after `n_clips` clips, or before its plan."""
 
     def read(video, spec, n_threads):
         plan = spec.plan(FrameClock.without_time(len(video)))

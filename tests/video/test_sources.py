@@ -5,6 +5,7 @@ import pytest
 
 from skdejavid.video.sources import (
     as_sources,
+    as_video,
     check_has_clock,
     check_same_file,
     with_content_ids,
@@ -14,7 +15,7 @@ from skdejavid.video.sources import (
 
 @pytest.fixture
 def sources(tmp_path, rng):
-    """A file, an array, and a file that is not there."""
+    """A file, an array, and a file that does not exist."""
     (tmp_path / "a.mp4").write_bytes(b"12345")
     video = rng.integers(0, 256, size=(3, 4, 4, 3), dtype=np.uint8)
     return as_sources([tmp_path / "a.mp4", video, "nowhere.mp4"])
@@ -51,6 +52,15 @@ def test_other_names_must_be_one_for_each(sources):
     for ids in (["x", "y", "x"], ["x", "y", 3]):
         with pytest.raises(ValueError, match=r"ids\[2\] must be a string that no other video has"):
             with_ids(sources, ids)
+
+
+def test_frames_of_a_video_are_taken_as_they_are(rng):
+    frames = rng.integers(0, 256, size=(2, 4, 6, 3), dtype=np.uint8)
+    assert as_video(frames, "frames") is frames
+    np.testing.assert_array_equal(as_video(memoryview(frames), "frames"), frames)
+    for wrong in (frames[0], frames[..., :2], frames[:0], frames.astype(np.int16), [[1, 2]]):
+        with pytest.raises(ValueError, match=r"frames must be a uint8 array \(n_frames, height,"):
+            as_video(wrong, "frames")
 
 
 def test_only_a_file_of_another_size_is_another(sources):

@@ -17,7 +17,7 @@ N_FRAMES = st.integers(1, 120)
 
 @st.composite
 def clocks(draw):
-    """Frames at irregular times, multiples of 1/100 s."""
+    """Draw frames at irregular times, multiples of 1/100 s."""
     gaps = draw(st.lists(st.integers(1, 30), min_size=1, max_size=60))
     edges = np.append(0, np.cumsum(gaps)) / 100
     return FrameClock(edges[:-1], float(edges[-1]))
@@ -28,9 +28,9 @@ def counted(n_frames):
 
 
 def shown_by(plan):
-    """Frame numbers of each window, (n_rows, n_widths, frames per window)."""
-    n_rows, n_widths, _ = plan.window_clips.shape
-    return plan.clip_frames[plan.window_clips].reshape(n_rows, n_widths, -1)
+    """Return the frame numbers of each window, (n_windows, n_widths, frames per window)."""
+    n_windows, n_widths, _ = plan.window_clips.shape
+    return plan.clip_frames[plan.window_clips].reshape(n_windows, n_widths, -1)
 
 
 def of_one_width(*arguments, **options):
@@ -38,7 +38,7 @@ def of_one_width(*arguments, **options):
 
 
 def middles(begin, window, clip_length, last):
-    """Frames in the middles of equal parts, in exact arithmetic."""
+    """Return the frames in the middles of equal parts, in exact arithmetic."""
     parts = [Fraction(2 * k + 1, 2 * clip_length) for k in range(clip_length)]
     return [min(math.floor(begin + part * window), last) for part in parts]
 
@@ -62,7 +62,7 @@ def test_windows_of_whole_frames_are_the_plain_sliding_window(n_frames, width, s
 
 @given(N_FRAMES, st.integers(1, 70), st.integers(1, 20), st.integers(1, 20))
 def test_each_of_parallel_windows_is_centered_or_moved_inside(n_frames, width, stride, clip_length):
-    """The paper's recipe for Something-Something V2 has four widths and stride 1."""
+    """The paper's settings for Something-Something V2 have four widths and stride 1."""
     plan = plan_windows(counted(n_frames), (width, 1.0), stride, clip_length)
     shown = shown_by(plan)
     assert len(shown) == math.ceil(n_frames / stride)
@@ -129,7 +129,7 @@ def test_spans_follow_the_clock():
 
 @given(N_FRAMES, LENGTHS, LENGTHS, st.integers(1, 5))
 def test_frames_one_by_one_are_averaged_inside_of_each_window(n_frames, width, stride, clip_length):
-    """What an encoder of images gives for each frame, each encoded once."""
+    """Image encoders see each frame once."""
     recipe = (width, 7), stride, clip_length
     one_by_one = plan_windows(counted(n_frames), *recipe, one_by_one=True)
     together = plan_windows(counted(n_frames), *recipe)
@@ -220,7 +220,7 @@ def test_each_frame_shown_is_prepared_once_and_no_other():
 
 
 def test_frames_after_the_last_clip_are_read_as_well():
-    """Only then does a file show that it is broken there."""
+    """Otherwise an error in the rest of a file would go unnoticed."""
     read = []
 
     def frames():
