@@ -1,15 +1,15 @@
-"""What extraction costs beside decoding and encoding: throughput, overlap, memory.
+"""Measure throughput, overlap and memory of extraction.
 
     python benchmarks/bench_extract.py path/to/videos [--encoder FILE.py:FUNCTION --argument FILE]
 
-Three questions, each answered by ratios or sizes taken in one run:
+Three measurements, each a ratio or size taken in one run:
 
-* how fast decoding and windowing are, with an encoder that does nothing, beside a plain loop of
-  PyAV that decodes and scales the same frames with the decoder's own threads;
-* how well decoding and encoding overlap: one thread decodes, the encoder computes on one thread for
-  as long as that takes; 0.5 would be perfect, 1 no overlap;
-* how much memory a process takes at most, for the largest videos of the folder with the given
-  encoder, and for generated videos of one and of ten minutes with one that does nothing.
+* throughput of decoding and windowing with an encoder that does nothing, relative to a plain PyAV
+  loop that decodes and scales the same frames with the decoder's own threads;
+* overlap of decoding and encoding: one thread decodes, and the encoder computes on one thread for
+  the same time; 0.5 is perfect, 1 is no overlap;
+* peak memory of a process, for the largest videos of the folder with the given encoder, and for
+  generated videos of one and ten minutes with an encoder that does nothing.
 """
 
 import argparse
@@ -38,12 +38,12 @@ RECIPES = {
 
 
 def nothing(clips):
-    """One number per clip, at no cost."""
+    """Return one number per clip, at no cost."""
     return clips.flatten(1)[:, :1]
 
 
 class Busy(torch.nn.Module):
-    """Multiplies matrices for as many rounds as it is told."""
+    """Encoder that multiplies matrices for `n_rounds` rounds per image."""
 
     def __init__(self, n_rounds):
         super().__init__()
@@ -51,7 +51,7 @@ class Busy(torch.nn.Module):
         self.n_rounds = n_rounds
 
     def forward(self, images):
-        """One number per image."""
+        """Return one number per image."""
         product = self.matrix
         for _ in range(self.n_rounds * len(images)):
             product = product @ self.matrix
@@ -59,7 +59,7 @@ class Busy(torch.nn.Module):
 
 
 def videos_in(folder):
-    """All files that PyAV can open as videos."""
+    """Return the paths of all videos below a folder."""
     return sorted(
         str(path)
         for path in Path(folder).rglob("*")
@@ -68,7 +68,7 @@ def videos_in(folder):
 
 
 def decode_plainly(paths):
-    """Decode and scale every frame, as one would without this package."""
+    """Decode and scale every frame without this package; return the number of frames."""
     n_frames = 0
     for path in paths:
         with av.open(path) as container:
@@ -83,18 +83,18 @@ def decode_plainly(paths):
 
 
 def seconds_of(call):
-    """How long a call takes."""
+    """Return the duration of a call."""
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
 
 
 def measure_throughput(paths, n_rounds):
-    """Plain decoding over extraction with an encoder that does nothing: 1 is as fast."""
+    """Return time of plain decoding over time of extraction: 1 means equally fast."""
     extractor = TSEExtractor(nothing, batch_size=32, **EVERY_FRAME)
     ratios, rates = [], []
     for _ in range(n_rounds):
-        n_frames = decode_plainly(paths)  # also warms the files up
+        n_frames = decode_plainly(paths)  # also brings the files into the page cache
         plain = seconds_of(lambda: decode_plainly(paths))
         ours = seconds_of(lambda: extractor.transform(paths))
         ratios.append(plain / ours)
@@ -103,7 +103,7 @@ def measure_throughput(paths, n_rounds):
 
 
 def measure_overlap(paths, n_rounds):
-    """Wall time over the sum of decoding alone and encoding alone."""
+    """Return time of extraction over the sum of decoding alone and encoding alone."""
     torch.set_num_threads(1)
     options = {"batch_size": 32, "n_jobs": 1, **EVERY_FRAME}
     extractor = TSEExtractor(nothing, **options)
@@ -122,7 +122,7 @@ def measure_overlap(paths, n_rounds):
 
 
 def write_long(path, minutes):
-    """A generated video, 640 x 360, 25 frames per second, written frame by frame."""
+    """Write a generated video, 640 x 360, 25 frames per second, frame by frame."""
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, size=(360, 1280, 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:
@@ -134,16 +134,20 @@ def write_long(path, minutes):
         container.mux(stream.encode(None))
 
 
-def peak_of_child(paths, recipe, arguments):
-    """Megabytes that a process takes at most to extract; None: with an encoder of nothing."""
+def peak_memory(paths, recipe, arguments):
+    """Return the peak memory of an extraction in a process of its own, in megabytes.
+
+    Without `arguments` the encoder does nothing.
+    """
     command = [sys.executable, "-P", __file__, "--child", json.dumps([paths, recipe, arguments])]
     return float(subprocess.check_output(command, text=True).splitlines()[-1])
 
 
-def be_child(paths, recipe, arguments):
-    """Extract, then print the peak of memory."""
+def extract_in_child(paths, recipe, arguments):
+    """Extract, then print the peak memory of this process."""
     if arguments is None:
-        layout = "BCHW" if recipe["stride"] == 1 else "BCTHW"  # of frames: there are many windows
+        # With one window per frame, clips overlap so much that each frame is encoded once instead.
+        layout = "BCHW" if recipe["stride"] == 1 else "BCTHW"
         extractor = TSEExtractor(nothing, frame_size=SIZE, layout=layout, **recipe)
     else:
         encoder = call_named(*arguments)
@@ -154,7 +158,7 @@ def be_child(paths, recipe, arguments):
 
 
 def main():
-    """Print all three answers."""
+    """Print all three measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--encoder", help="FILE.py:FUNCTION, an encoder of images in [-1, 1]")
@@ -164,7 +168,7 @@ def main():
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        be_child(*arguments.child)
+        extract_in_child(*arguments.child)
         return
 
     paths = videos_in(arguments.folder)
@@ -175,14 +179,14 @@ def main():
     if arguments.encoder:
         largest = sorted(paths, key=lambda path: -Path(path).stat().st_size)[:4]
         for name, recipe in RECIPES.items():
-            peak = peak_of_child(largest, recipe, [arguments.encoder, *arguments.argument])
+            peak = peak_memory(largest, recipe, [arguments.encoder, *arguments.argument])
             print(f"memory, {name}, {[Path(path).name for path in largest]}: {peak:.0f} MB")
     with tempfile.TemporaryDirectory() as folder:
         for minutes in arguments.minutes:
             path = Path(folder) / f"{minutes:g}.mp4"
             write_long(path, minutes)
             for name, recipe in RECIPES.items():
-                peak = peak_of_child([str(path)], recipe, None)
+                peak = peak_memory([str(path)], recipe, None)
                 print(f"memory, {name}, {minutes:g} minute(s): {peak:.0f} MB")
 
 

@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 
 from skdejavid.compat.optional import import_optional
 from skdejavid.sequences import TSEArray
-from skdejavid.sequences.containers import as_video
+from skdejavid.video.sources import as_video
 
 __all__ = [
     "EVENTS",

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "classifier": {"alignment", "backends", "compat", "files", "sequences", "training"},
     "nn": {"backends", "compat", "sequences"},
     "inspection": {"compat", "sequences"},
-    "datasets": {"compat", "sequences"},
+    "datasets": {"compat", "sequences", "video"},
     "interchange": {"compat", "files", "sequences", "store"},
     "plotting": {"alignment", "classifier", "compat", "sequences"},
     "cli": {"classifier", "sequences", "store", "video"},

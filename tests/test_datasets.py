@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from videos import iterate_frames
 
 from skdejavid.datasets import (
     EVENTS,
@@ -9,7 +10,6 @@ from skdejavid.datasets import (
     make_order_videos,
     write_video,
 )
-from skdejavid.video.decoding import iterate_frames
 
 
 def test_sequences_have_the_documented_sizes():

@@ -1,10 +1,11 @@
-"""Videos whose every frame carries its own number, in many codecs and containers."""
+"""Videos in which each frame shows its own number, in many codecs, and reading them."""
 
 from fractions import Fraction
 
 import numpy as np
 
 from skdejavid.datasets import write_video
+from skdejavid.video.decoding import ToRGB, decode
 
 N_BITS = 16
 
@@ -27,7 +28,7 @@ CODECS = {
 
 
 def numbered(n_frames, size=64):
-    """Frames (n_frames, size, size, 3) with their number in black and white bars."""
+    """Return frames (n_frames, size, size, 3) that show their number in black and white bars."""
     bits = (np.arange(n_frames)[:, None] >> np.arange(N_BITS)) & 1
     halves = np.repeat(bits.reshape(-1, 2, N_BITS // 2) * 255, size // 2, axis=1)
     bars = np.repeat(halves, size * 2 // N_BITS, axis=2).astype(np.uint8)
@@ -35,7 +36,7 @@ def numbered(n_frames, size=64):
 
 
 def numbers_of(frames):
-    """The numbers that frames (..., height, width, 3) carry, scaled or not."""
+    """Return the numbers that frames (..., height, width, 3) show, scaled or not."""
     height, width = frames.shape[-3:-1]
     rows = [height // 4, height - 1 - height // 4]
     columns = ((np.arange(N_BITS // 2) + 0.5) * width * 2 / N_BITS).astype(int)
@@ -43,8 +44,18 @@ def numbers_of(frames):
     return bits.reshape(*frames.shape[:-3], N_BITS) @ (1 << np.arange(N_BITS))
 
 
+def iterate_frames(path):
+    """Iterate over all frames of a file, (height, width, 3) RGB."""
+    return map(ToRGB(), decode(path))
+
+
+def count_frames(path):
+    """Return the number of frames of a file, by decoding them."""
+    return sum(1 for _ in decode(path))
+
+
 def write_numbered(path, n_frames, kind):
-    """A numbered video of one of `CODECS`; returns its path."""
+    """Write a numbered video with one of `CODECS`; return its path."""
     suffix, codec, options = CODECS[kind]
     path = path.with_suffix(f".{suffix}")
     write_video(path, numbered(n_frames), codec=codec, options=options)
@@ -52,7 +63,7 @@ def write_numbered(path, n_frames, kind):
 
 
 def write_at(path, codec, times, size=64):
-    """Numbered frames shown at the given times, in 1/25 s."""
+    """Write a video with numbered frames at the given times, in 1/25 s."""
     import av
 
     with av.open(str(path), "w") as container:

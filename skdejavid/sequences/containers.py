@@ -20,7 +20,6 @@ __all__ = [
     "Packed",
     "accepted_dtypes",
     "as_real",
-    "as_video",
     "checked_rows",
     "named_frames",
     "read_collection",
@@ -243,17 +242,6 @@ def as_real(array: NDArray[Any], name: str) -> NDArray[np.floating]:
     array = _require_numeric(array, name)
     with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
         return np.require(array, _frame_dtype(array.dtype), ["C_CONTIGUOUS", "ALIGNED"])
-
-
-def as_video(item: Any, name: str) -> NDArray[np.uint8]:
-    """The frames of a video (n_frames, height, width, 3), or an error that says what is wrong."""
-    array = np.asarray(item)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape:
-        raise ValueError(
-            f"{name} must be a uint8 array (n_frames, height, width, 3) without an empty axis, "
-            f"got {array.dtype} of shape {array.shape}"
-        )
-    return array
 
 
 def _frame_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

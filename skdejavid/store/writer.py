@@ -90,7 +90,7 @@ class StoreWriter:
         return list(self._state.failures.values())
 
     @property
-    def held(self) -> tuple[str, NDArray[np.floating]] | None:
+    def partial(self) -> tuple[str, NDArray[np.floating]] | None:
         """The sequence that is not finished: its id, and its first rows."""
         if self._held_id is None:
             return None
@@ -175,7 +175,7 @@ class StoreWriter:
             self._state.failures[id] = self._new_failures[id] = failure
             self._let_go(id)
 
-    def hold(self, id: str, values: NDArray[np.floating]) -> None:
+    def write_partial(self, id: str, values: NDArray[np.floating]) -> None:
         """Keep the next rows of a sequence that is not finished, in the type that they have.
 
         `append` or `fail` of the same id lets go of them.
@@ -217,7 +217,7 @@ class StoreWriter:
             self._held_rows.append(rows)
             self._is_changed = True
 
-    def release(self) -> None:
+    def discard_partial(self) -> None:
         """Let go of what is held."""
         if self._held_id is None:
             return

@@ -1,1 +1,1 @@
-"""From videos to sequences: exact frames, windows, any encoder."""
+"""Decoding videos, cutting windows, and encoding them into sequences of embeddings."""

@@ -1,4 +1,4 @@
-"""One video, file or array, as the clips that an encoder has to see, each once and in one pass."""
+"""Reading the clips of one video, a file or an array, in one pass."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.compat.optional import import_optional
 from skdejavid.video.decoding import (
     RefusedVideoError,
     ToRGB,
     VideoDecodeError,
+    check_frame_size,
     crop_center,
     decode,
     read_clock,
-    require_size,
     scaled_size,
 )
 from skdejavid.video.windows import (
@@ -28,26 +29,26 @@ from skdejavid.video.windows import (
     plan_windows,
 )
 
-__all__ = ["Recipe", "read_clips"]
+__all__ = ["ClipSpec", "read_clips"]
 
-_SAME_TIME = 1e-6  # seconds
+_TIME_TOLERANCE = 1e-6  # seconds
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How clips are made of a video; see `plan_windows` for windows."""
+class ClipSpec:
+    """Settings for cutting a video into clips; see `plan_windows` for windows."""
 
     width: Length | Sequence[Length]
     stride: Length
     clip_length: int | None
     one_by_one: bool
-    shorter_side: int | None  # frames are scaled to it, None leaves them as they are
-    crop: int | None  # then cropped to the centered square of this size
-    short: str = "pad"  # or "raise": what to do about a video shorter than a window
-    max_pixels: int | None = None  # of a frame; larger ones are refused
+    shorter_side: int | None  # frames are scaled to it; None keeps their size
+    crop: int | None  # side of the centered square that scaled frames are cropped to
+    short: str = "pad"  # "pad" or "raise", for videos shorter than a window
+    max_pixels: int | None = None  # maximum number of pixels of a frame
 
     def check(self) -> None:
-        """Refuse windows that mean nothing."""
+        """Check windows and frame sizes; raise ValueError if they are invalid."""
         check_windows(self.width, self.stride, self.clip_length)
         if self.crop is not None and (self.shorter_side is None or self.crop > self.shorter_side):
             raise ValueError(
@@ -62,129 +63,148 @@ class Recipe:
         return any(isinstance(length, str) for length in [*widths, self.stride])
 
     def plan(self, clock: FrameClock, name: str = "the video") -> WindowPlan:
-        """The windows of a video with these frames."""
+        """Return the windows of a video with these frame times.
+
+        `name` is the video's name in the RefusedVideoError of a video that is too short.
+        """
         plan = plan_windows(
             clock, self.width, self.stride, self.clip_length, one_by_one=self.one_by_one
         )
         if self.short == "raise" and plan.is_short:
             raise RefusedVideoError(
-                f"{name}: {len(clock.begins)} frame(s), {clock.end:.2f} s, which is shorter than a "
+                f"{name}: {len(clock.starts)} frame(s), {clock.end:.2f} s, which is shorter than a "
                 f"window of width={self.width!r}"
             )
         return plan
 
 
 class _WrongClockError(Exception):
-    """The frames of a file are not those that its packets announced."""
+    """Error raised if decoded frames differ from the clock that windows were planned with."""
 
 
 def read_clips(
-    video: str | NDArray[np.uint8], recipe: Recipe, *, n_threads: int = 1
+    video: str | NDArray[np.uint8], spec: ClipSpec, *, n_threads: int = 1
 ) -> Iterator[WindowPlan | NDArray[np.uint8]]:
-    """The plan of a video, then its clips (clip_length, 3, height, width) in the plan's order.
+    """Yield the plan of a video, then its clips (clip_length, 3, height, width) in order.
 
-    Where windows lie follows from the file's packets, which are read without decoding. Should the
-    frames turn out to be others, a second plan follows, and all clips anew.
+    Windows of a file are planned from its packets, without decoding. If the decoded frames differ
+    from the packets, a second plan is yielded, followed by all clips again.
 
     Parameters
     ----------
     video : str or ndarray of shape (n_frames, height, width, 3), uint8
-        The path of a file, or frames. They have no clock: the plan's spans are numbers of frames.
-    recipe : Recipe
-        How to cut it.
+        Path of a file, or frames. Frames have no timestamps: spans of the plan are frame numbers.
+    spec : ClipSpec
+        Windows and frame size.
     n_threads : int, default=1
-        Number of threads that decode a file.
+        Number of decoding threads of a file.
+
+    Yields
+    ------
+    WindowPlan or ndarray of uint8
+        A plan, or a clip of the latest plan.
 
     Raises
     ------
     FileNotFoundError, VideoDecodeError
-        If the file is missing or broken, or frames of differing size are not scaled.
+        If the file is missing or broken, or its frames differ in size and `spec` does not scale
+        them.
     RefusedVideoError
-        If the recipe refuses it: too short, or its frames too large.
+        If the video is too short or its frames are too large for `spec`.
     """
     if isinstance(video, np.ndarray):
-        require_size("the video", video.shape[1], video.shape[2], recipe.max_pixels)
-        plan = recipe.plan(FrameClock.without_time(len(video)))
-        yield plan
-        yield from cut_clips(
-            video, plan.shown, lambda frame: _finished(_scaled(frame, recipe.shorter_side), recipe)
-        )
+        yield from _read_array(video, spec)
         return
     try:
-        yield from _read_file(video, recipe, read_clock(video), n_threads)
+        yield from _read_file(video, spec, read_clock(video), n_threads)
         return
     except _WrongClockError:
         clock = read_clock(video, by_decoding=True)
     try:
-        yield from _read_file(video, recipe, clock, n_threads)
+        yield from _read_file(video, spec, clock, n_threads)
     except _WrongClockError as error:
-        raise VideoDecodeError(f"{video}: other frames each time it is decoded") from error
+        raise VideoDecodeError(f"{video}: different frames each time it is decoded") from error
+
+
+def _read_array(
+    video: NDArray[np.uint8], spec: ClipSpec
+) -> Iterator[WindowPlan | NDArray[np.uint8]]:
+    check_frame_size("the video", video.shape[1], video.shape[2], spec.max_pixels)
+    plan = spec.plan(FrameClock.without_time(len(video)))
+    yield plan
+    yield from cut_clips(
+        video,
+        plan.clip_frames,
+        lambda frame: _crop_channels_first(_scale(frame, spec.shorter_side), spec.crop),
+    )
 
 
 def _read_file(
-    path: str, recipe: Recipe, clock: FrameClock, n_threads: int
+    path: str, spec: ClipSpec, clock: FrameClock, n_threads: int
 ) -> Iterator[WindowPlan | NDArray[np.uint8]]:
-    if len(clock.begins) == 0:
+    if len(clock.starts) == 0:
         raise _WrongClockError
-    plan = recipe.plan(clock, path)
+    plan = spec.plan(clock, path)
     yield plan
-    decoded = decode(path, n_threads=n_threads, max_pixels=recipe.max_pixels)
-    frames = _expected(decoded, clock, at_times=recipe.needs_clock)
-    to_rgb = ToRGB(recipe.shorter_side, n_threads=n_threads)
-    prepare = _of_one_size(lambda frame: _finished(to_rgb(frame), recipe), path)
-    yield from cut_clips(frames, plan.shown, prepare)
+    decoded = decode(path, n_threads=n_threads, max_pixels=spec.max_pixels)
+    frames = _check_against_clock(decoded, clock, at_times=spec.needs_clock)
+    to_rgb = ToRGB(spec.shorter_side, n_threads=n_threads)
+    prepare = _check_sizes(lambda frame: _crop_channels_first(to_rgb(frame), spec.crop), path)
+    yield from cut_clips(frames, plan.clip_frames, prepare)
 
 
-def _expected(frames: Iterable[Any], clock: FrameClock, *, at_times: bool) -> Iterator[Any]:
-    """The frames, as long as they are as many as the clock's and, if asked for, at its times.
+def _check_against_clock(
+    frames: Iterable[Any], clock: FrameClock, *, at_times: bool
+) -> Iterator[Any]:
+    """Yield `frames`; raise _WrongClockError if their number or times differ from the clock.
 
-    Only windows in seconds ask for it: AVI files with B-frames have a right clock and frames that
-    tell wrong times.
+    Times are compared only with `at_times`, for windows in seconds: AVI files with B-frames have
+    correct packet times and wrong frame times, and would be decoded twice for nothing.
     """
     n_frames = 0
     first = None
     for frame in frames:
-        if n_frames == len(clock.begins):
+        if n_frames == len(clock.starts):
             raise _WrongClockError
         if at_times and clock.is_exact and frame.pts is not None:
             time = frame.pts * float(frame.time_base)
             first = time if first is None else first
-            if abs(time - first - clock.begins[n_frames]) > _SAME_TIME:
+            if abs(time - first - clock.starts[n_frames]) > _TIME_TOLERANCE:
                 raise _WrongClockError
         yield frame
         n_frames += 1
-    if n_frames != len(clock.begins):
+    if n_frames != len(clock.starts):
         raise _WrongClockError
 
 
-def _finished(pixels: NDArray[np.uint8], recipe: Recipe) -> NDArray[np.uint8]:
-    """A scaled frame (height, width, 3), cropped, as (3, height, width)."""
-    if recipe.crop is not None:
-        pixels = crop_center(pixels, recipe.crop)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+def _crop_channels_first(frame: NDArray[np.uint8], crop: int | None) -> NDArray[np.uint8]:
+    """Crop a scaled frame (height, width, 3) and return it as (3, height, width)."""
+    if crop is not None:
+        frame = crop_center(frame, crop)
+    return np.ascontiguousarray(frame.transpose(2, 0, 1))
 
 
-def _scaled(frame: NDArray[np.uint8], shorter_side: int | None) -> NDArray[np.uint8]:
-    """A frame (height, width, 3) whose shorter side is scaled, with antialiasing."""
+def _scale(frame: NDArray[np.uint8], shorter_side: int | None) -> NDArray[np.uint8]:
+    """Scale a frame (height, width, 3) to `shorter_side`, with antialiasing."""
     if shorter_side is None:
         return frame
     target = scaled_size(frame.shape[:2], shorter_side)
     if target == frame.shape[:2]:
         return frame
-    import torch  # takes seconds
-
-    writable = np.require(frame, requirements=["C", "W"])  # torch warns of any other
+    torch: Any = import_optional("torch", "video", "TSEExtractor")
+    writable = np.require(frame, requirements=["C", "W"])  # torch warns about read-only arrays
     channels_first = torch.from_numpy(writable).permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(
         channels_first, size=target, mode="bilinear", antialias=True
     )
-    return resized[0].permute(1, 2, 0).numpy()
+    pixels: NDArray[np.uint8] = resized[0].permute(1, 2, 0).numpy()
+    return pixels
 
 
-def _of_one_size(
+def _check_sizes(
     prepare: Callable[[Any], NDArray[np.uint8]], path: str
 ) -> Callable[[Any], NDArray[np.uint8]]:
-    """`prepare`, which refuses frames of another size than the first."""
+    """Wrap `prepare` to raise VideoDecodeError if frames of the file differ in size."""
     sizes: set[tuple[int, ...]] = set()
 
     def prepare_and_check(frame: Any) -> NDArray[np.uint8]:
@@ -192,7 +212,7 @@ def _of_one_size(
         sizes.add(pixels.shape)
         if len(sizes) > 1:
             raise VideoDecodeError(
-                f"{path}: frames of differing sizes {sorted(sizes)}, set frame_size"
+                f"{path}: frames have different sizes {sorted(sizes)}: set frame_size to scale them"
             )
         return pixels
 

@@ -1,4 +1,7 @@
-"""Exact frames of video files: one sequential pass, frame i is frame i."""
+"""Frames and frame times of video files, read in one sequential pass.
+
+Seeking is inexact in many containers; decoding from the start gives exactly the i-th frame.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +22,23 @@ __all__ = [
     "RefusedVideoError",
     "ToRGB",
     "VideoDecodeError",
-    "count_frames",
+    "check_frame_size",
     "crop_center",
     "decode",
-    "iterate_frames",
     "read_clock",
-    "require_size",
     "scaled_size",
 ]
 
-_USUAL_RATE = 25.0
+_DEFAULT_RATE = 25.0  # frames per second of streams without timestamps
 
 
 class VideoDecodeError(OSError):
-    """A video that cannot be read; the message names the file and how far reading came.
+    """Error raised if a video cannot be read. The message names the file.
 
     Attributes
     ----------
     frame : int or None
-        The number of frames that were read before, if any was looked for.
+        Number of frames decoded before the error, or None if decoding had not started.
     """
 
     def __init__(self, message: str, frame: int | None = None) -> None:
@@ -46,89 +47,83 @@ class VideoDecodeError(OSError):
 
 
 class RefusedVideoError(ValueError):
-    """A video that parameters refuse: too short, or its frames too large."""
+    """Error raised if a video is too short or its frames are too large for the parameters."""
 
 
-def require_size(name: str, height: int, width: int, max_pixels: int | None) -> None:
-    """Refuse frames of more than `max_pixels` pixels, before memory is taken for them."""
+def check_frame_size(name: str, height: int, width: int, max_pixels: int | None) -> None:
+    """Check that frames have at most `max_pixels` pixels; else raise RefusedVideoError."""
     if max_pixels is not None and height * width > max_pixels:
         raise RefusedVideoError(
-            f"{name}: frames of {width} x {height} pixels, and max_pixels={max_pixels} are allowed"
+            f"{name}: frames have {width} x {height} pixels, more than max_pixels={max_pixels}"
         )
 
 
-def iterate_frames(path: str | PathLike[str]) -> Iterator[NDArray[np.uint8]]:
-    """All frames of a file in the order they are shown, each (height, width, 3) RGB.
+def read_clock(path: str | PathLike[str], *, by_decoding: bool = False) -> FrameClock:
+    """Return the display times of the frames of a file.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    by_decoding : bool, default=False
+        Whether to decode the frames. By default times are read from packets, which takes a small
+        part of the time of decoding. They are wrong if packets do not hold exactly one frame each;
+        the caller notices this when decoding the frames. Files with packets without timestamps are
+        always decoded.
+
+    Returns
+    -------
+    FrameClock
+        Without frames if the file has none.
+
+    Raises
+    ------
+    ImportError, FileNotFoundError, VideoDecodeError
+        As in `decode`.
+    """
+    frames = list(_decoded_times(fspath(path)) if by_decoding else _packet_times(fspath(path)))
+    if any(start is None for start, _ in frames):
+        return read_clock(path, by_decoding=True)
+    starts = np.array([start for start, _ in frames], dtype=np.float64)
+    if len(starts) == 0:
+        return FrameClock(starts, 0.0)
+    # Packets are stored in decoding order, which differs from display order with B-frames.
+    last = int(starts.argmax())
+    starts = np.maximum.accumulate(starts) if by_decoding else np.sort(starts)
+    starts -= starts[0]
+    duration = frames[last][1]
+    if duration <= 0 and len(starts) > 1:
+        duration = float(np.median(np.diff(starts)))
+    return FrameClock(starts, float(starts[-1]) + duration, is_exact=not by_decoding)
+
+
+class ToRGB:
+    """Converter of the decoded frames of one file to RGB arrays (height, width, 3), uint8.
+
+    A rotation by quarter turns stored in the file, as by phones, is applied.
+
+    Parameters
+    ----------
+    shorter_side : int, optional
+        Scale frames until their shorter side has this size, bilinearly with antialiasing. Scaling
+        and color conversion are one step: faster than scaling RGB frames, with a mean difference
+        of 0.3 of 255.
+    n_threads : int, default=0
+        Number of threads that convert one frame; 0 means one per core.
 
     Raises
     ------
     ImportError
         If PyAV is not installed.
-    FileNotFoundError
-        If there is no such file.
-    VideoDecodeError
-        If it holds no video, a frame is corrupt, or the last one ends earlier than its container
-        says. A file cut short whose container does not say (Matroska, MPEG) looks like a shorter
-        video.
-
-    Notes
-    -----
-    A rotation by quarter turns that the file asks for, as telephones do, is applied.
-    """
-    return map(ToRGB(), decode(path))
-
-
-def count_frames(path: str | PathLike[str]) -> int:
-    """The number of frames that `decode` yields, and its errors.
-
-    Counted by decoding: what containers say about it can be wrong or missing.
-    """
-    return sum(1 for _ in decode(path))
-
-
-def read_clock(path: str | PathLike[str], *, by_decoding: bool = False) -> FrameClock:
-    """When the frames of a file are shown, read from its packets without decoding them.
-
-    That takes some hundredth of the time. Containers whose packets are not one frame each, or say
-    nothing of time, need `by_decoding`; whether that is so shows when the frames are decoded.
-
-    Raises
-    ------
-    ImportError, FileNotFoundError, VideoDecodeError
-        As `iterate_frames`.
-    """
-    frames = list(_decoded_times(fspath(path)) if by_decoding else _packet_times(fspath(path)))
-    if any(begin is None for begin, _ in frames):
-        return read_clock(path, by_decoding=True)
-    begins = np.array([begin for begin, _ in frames], dtype=np.float64)
-    if len(begins) == 0:
-        return FrameClock(begins, 0.0)
-    # Packets come in the order they are decoded in, frames in that in which they are shown.
-    last = int(begins.argmax())
-    begins = np.maximum.accumulate(begins) if by_decoding else np.sort(begins)
-    begins -= begins[0]
-    duration = frames[last][1]
-    if duration <= 0 and len(begins) > 1:
-        duration = float(np.median(np.diff(begins)))
-    return FrameClock(begins, float(begins[-1]) + duration, is_exact=not by_decoding)
-
-
-class ToRGB:
-    """The pixels (height, width, 3) of decoded frames of one file, turned as it asks for.
-
-    With `shorter_side` they are scaled to it, bilinearly over all pixels that fall together. That
-    is done while colors are converted: in less time than converting first and scaling RGB, at a
-    mean difference of 0.3 in 255. `n_threads` convert one frame, 0 means as many as there are
-    cores.
     """
 
     def __init__(self, shorter_side: int | None = None, *, n_threads: int = 0) -> None:
         av: Any = import_optional("av", "video", "Reading a video file")
         kinds = av.video.reformatter.Interpolation
-        # Without these flags two neighbors share one color.
+        # Without these flags pairs of neighboring pixels get the same color.
         full_color = kinds.FULL_CHR_H_INT | kinds.FULL_CHR_H_INP | kinds.ACCURATE_RND
         self._shorter_side = shorter_side
-        self._reformatter = av.video.reformatter.VideoReformatter()  # keeps its tables
+        self._reformatter = av.video.reformatter.VideoReformatter()  # caches its tables
         self._options = {"interpolation": kinds.BILINEAR | full_color, "threads": n_threads}
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
@@ -144,14 +139,14 @@ class ToRGB:
 
 
 def scaled_size(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
-    """Height and width after scaling the shorter of them to `shorter_side`."""
+    """Return height and width after scaling the shorter of them to `shorter_side`."""
     scale = shorter_side / min(size)
     height, width = (max(round(length * scale), shorter_side) for length in size)
     return height, width
 
 
 def crop_center(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The centered square of a frame (height, width, 3), or as much of it as there is."""
+    """Return the centered square of a frame (height, width, 3); sides below `size` are kept."""
     top, left = (max(length - size, 0) // 2 for length in frame.shape[:2])
     return frame[top : top + size, left : left + size]
 
@@ -159,25 +154,50 @@ def crop_center(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def decode(
     path: str | PathLike[str], *, n_threads: int = 0, max_pixels: int | None = None
 ) -> Iterator[av.VideoFrame]:
-    """The frames of `iterate_frames`, not yet converted to RGB.
+    """Yield all frames of a file in display order.
 
-    `n_threads` decode at the same time, 0 means as many as the decoder wants. A file whose frames
-    have more than `max_pixels` pixels is refused.
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    n_threads : int, default=0
+        Number of decoding threads; 0 lets the decoder choose.
+    max_pixels : int, optional
+        Maximum number of pixels of a frame.
+
+    Yields
+    ------
+    av.VideoFrame
+        `ToRGB` converts it.
+
+    Raises
+    ------
+    ImportError
+        If PyAV is not installed.
+    FileNotFoundError
+        If the file does not exist.
+    VideoDecodeError
+        If the file has no video stream or no frames, a frame is corrupt, or the last frame ends
+        earlier than the container declares. A truncated file whose container declares no duration
+        (Matroska, MPEG) is read as a shorter video.
+    RefusedVideoError
+        If frames have more than `max_pixels` pixels. It is raised before a frame is decoded if the
+        file declares its frame size.
     """
     av: Any = import_optional("av", "video", "Reading a video file")
     name = fspath(path)
     n_decoded = 0
-    end: float | None = None
+    end: int | None = None
     try:
         with av.open(name, metadata_errors="replace") as container:
             stream = _video_stream(container, name)
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = n_threads
-            # Said by the file, before the decoder makes room for a frame; then each frame's own.
+            # The declared size is checked before the decoder allocates a frame; frames may differ.
             declared = stream.codec_context
-            require_size(name, declared.height or 0, declared.width or 0, max_pixels)
+            check_frame_size(name, declared.height or 0, declared.width or 0, max_pixels)
             for frame in container.decode(stream):
-                require_size(name, frame.height, frame.width, max_pixels)
+                check_frame_size(name, frame.height, frame.width, max_pixels)
                 if frame.is_corrupt:
                     raise VideoDecodeError(f"{name}: frame {n_decoded} is corrupt", n_decoded)
                 yield frame
@@ -185,8 +205,8 @@ def decode(
                 if frame.pts is not None:
                     end = frame.pts + (frame.duration or 0)
             if n_decoded == 0:
-                raise VideoDecodeError(f"{name}: no frame in it", 0)
-            _require_whole(name, stream, end, n_decoded)
+                raise VideoDecodeError(f"{name}: the video stream has no frames", 0)
+            _check_complete(name, stream, end, n_decoded)
     except FileNotFoundError:
         raise
     except (av.FFmpegError, UnicodeDecodeError) as error:
@@ -200,13 +220,13 @@ def _video_stream(container: Any, name: str) -> Any:
 
 
 def _packet_times(name: str) -> Iterator[tuple[float | None, float]]:
-    """Begin and duration, in seconds, of each packet of a file that is shown, in its order."""
+    """Yield start and duration, in seconds, of the displayed packets of a file, in file order."""
     av: Any = import_optional("av", "video", "Reading a video file")
     try:
         with av.open(name, metadata_errors="replace") as container:
             for packet in container.demux(_video_stream(container, name)):
                 if packet.size and not packet.is_discard:
-                    yield _in_seconds(packet, packet.pts)
+                    yield _start_and_duration(packet)
     except FileNotFoundError:
         raise
     except (av.FFmpegError, UnicodeDecodeError) as error:
@@ -214,25 +234,25 @@ def _packet_times(name: str) -> Iterator[tuple[float | None, float]]:
 
 
 def _decoded_times(name: str) -> Iterator[tuple[float, float]]:
-    """Begin and duration, in seconds, of each frame; what has no time is shown every 1/25 s."""
+    """Yield start and duration, in seconds, of each frame of a file."""
     for number, frame in enumerate(decode(name)):
-        begin, duration = _in_seconds(frame, frame.pts)
-        yield (number / _USUAL_RATE, 1 / _USUAL_RATE) if begin is None else (begin, duration)
+        start, duration = _start_and_duration(frame)
+        yield (number / _DEFAULT_RATE, 1 / _DEFAULT_RATE) if start is None else (start, duration)
 
 
-def _in_seconds(shown: Any, begin: int | None) -> tuple[float | None, float]:
-    """Begin and duration of a packet or frame."""
-    if begin is None or shown.time_base is None:
+def _start_and_duration(item: Any) -> tuple[float | None, float]:
+    """Return start and duration, in seconds, of a packet or frame; start is None if unknown."""
+    if item.pts is None or item.time_base is None:
         return None, 0.0
-    unit = float(shown.time_base)
-    return begin * unit, (shown.duration or 0) * unit
+    unit = float(item.time_base)
+    return item.pts * unit, (item.duration or 0) * unit
 
 
-def _require_whole(name: str, stream: Any, end: float | None, n_decoded: int) -> None:
-    """Refuse a stream whose last frame ends more than two frames before the declared end.
+def _check_complete(name: str, stream: Any, end: int | None, n_decoded: int) -> None:
+    """Raise VideoDecodeError if the last frame ends over two frames before the declared end.
 
-    Numbers of frames say nothing: containers count frames that are skipped (variable frame rate) or
-    hidden (a lossless trim).
+    Declared numbers of frames are no criterion: containers also count frames that are skipped
+    (variable frame rate) or hidden (a lossless trim).
     """
     rate = stream.average_rate or stream.guessed_rate
     if end is None or stream.duration is None or not rate:
@@ -240,7 +260,7 @@ def _require_whole(name: str, stream: Any, end: float | None, n_decoded: int) ->
     missing = ((stream.start_time or 0) + stream.duration - end) * stream.time_base
     if missing > 2 / rate:
         raise VideoDecodeError(
-            f"{name}: cut short, {float(missing):.2f} s of "
+            f"{name}: truncated, {float(missing):.2f} s of "
             f"{float(stream.duration * stream.time_base):.2f} s are missing",
             n_decoded,
         )

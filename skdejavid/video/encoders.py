@@ -1,103 +1,104 @@
-"""Any encoder behind one face: what it expects, running it on clips, telling it from others."""
+"""Loading encoders and running them on clips."""
 
 from __future__ import annotations
 
-import dis
 import importlib
 import importlib.util
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
-from hashlib import sha256
 from itertools import chain
 from os import PathLike, fspath
 from pathlib import Path
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = import_optional("torch", "video", "TSEExtractor")
 
 __all__ = [
     "ClipEncoder",
     "InputSpec",
     "call_named",
-    "fingerprint",
     "inference",
     "input_spec",
     "load_encoder",
 ]
 
-# What encoders that return a mapping call their embedding.
-_EMBEDDINGS = ("embedding", "pooler_output", "image_embeds", "video_embeds")
+# Keys of the embedding in mappings that encoders return, by falling priority.
+_EMBEDDING_KEYS = ("embedding", "pooler_output", "image_embeds", "video_embeds")
 
-# Values of which repr says all.
-_SCALARS = (bool, int, float, complex, str, bytes, np.generic)
+# Key of the output of an encoder that returns a single tensor.
+_SINGLE = "single output"
 
-# Processors of models that were loaded by name.
+# Processor settings of models that were loaded by name.
 _processors: WeakKeyDictionary[Any, dict[str, Any] | None] = WeakKeyDictionary()
-_fingerprints: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
 
 
 class InputSpec(NamedTuple):
-    """What an encoder expects of its input, None where it does not say."""
+    """Input that an encoder expects; None if unknown."""
 
     layout: str  # BTCHW or BCHW
     clip_length: int | None
     shorter_side: int | None  # frames are scaled until their shorter side has this size
-    crop: int | None  # then cropped to the centered square
-    mean: list[float] | None  # of values between 0 and 1
+    crop: int | None  # side of the centered square that scaled frames are cropped to
+    mean: list[float] | None  # for values between 0 and 1
     std: list[float] | None
 
 
 def load_encoder(encoder: Any) -> Any:
-    """The encoder itself, or the Hugging Face model of that name or in that folder.
+    """Return the Hugging Face model if `encoder` is its name or folder, else `encoder` itself.
 
     Raises
     ------
     ImportError
-        If a name is given and transformers is not installed.
+        If `encoder` is a name and transformers is not installed.
     OSError
         If there is no such model.
     """
     return _load_pretrained(fspath(encoder)) if isinstance(encoder, (str, PathLike)) else encoder
 
 
-def call_named(place: str, *arguments: Any) -> Any:
-    """What a function returns that is named as ``FILE.py:FUNCTION`` or ``PACKAGE.MODULE:FUNCTION``.
+def call_named(spec: str, *arguments: Any) -> Any:
+    """Call the function ``FILE.py:FUNCTION`` or ``PACKAGE.MODULE:FUNCTION``; return its result.
+
+    The code of the file or module is executed.
 
     Raises
     ------
     FileNotFoundError, ImportError
-        If there is no such file or module; its code is run.
+        If the file or module does not exist.
     ValueError
-        If there is no such function in it.
+        If it does not define the function.
     """
-    name, _, function = place.rpartition(":")
-    if name.endswith(".py"):
-        path = Path(name)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None or not path.is_file():
-            raise FileNotFoundError(f"there is no file {path}")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module  # classes look their own module up
-        spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(name)
+    name, _, function = spec.rpartition(":")
+    module = _load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
     if not hasattr(module, function):
         raise ValueError(f"{name} has no {function}")
     return getattr(module, function)(*arguments)
 
 
+def _load_file(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # pickle and dataclasses look modules up by name
+    spec.loader.exec_module(module)
+    return module
+
+
 def input_spec(encoder: Any) -> InputSpec | None:
-    """What a Hugging Face model was made for, None for any other encoder."""
+    """Return the input that a Hugging Face model expects, or None for any other encoder."""
     if not _is_pretrained(encoder):
         return None
     config = encoder.config
@@ -109,35 +110,40 @@ def input_spec(encoder: Any) -> InputSpec | None:
     if processor is None:
         return InputSpec(layout, clip_length, size, size, None, None)
     crops = processor.get("do_center_crop", "crop_size" in processor)
-    crop = _smallest(processor.get("crop_size")) if crops else None
-    scaled = _smallest(processor.get("size")) if processor.get("do_resize", True) else None
+    crop = _shorter_side(processor.get("crop_size")) if crops else None
+    scaled = _shorter_side(processor.get("size")) if processor.get("do_resize", True) else None
     crop = crop or scaled or size
     return InputSpec(layout, clip_length, scaled or crop, crop, *_normalization(processor))
 
 
 class ClipEncoder:
-    """An encoder, and how it is to be run.
+    """An encoder with its settings.
 
     Parameters
     ----------
     encoder : torch.nn.Module or callable
-        A method of a module is run like the module. Returns a tensor ``(n, n_features)``, a tuple
-        (embedding, ..., logits), or a mapping with
-        the keys ``"embedding"`` (or ``"pooler_output"``, ``"image_embeds"``, ``"video_embeds"``, or
-        ``"last_hidden_state"``, of which the mean over tokens is taken) and ``"logits"``.
+        Returns a tensor ``(n, n_features)``, a tuple (embedding, ..., logits), or a mapping with
+        the keys ``"embedding"`` and ``"logits"``. Instead of ``"embedding"`` the key may be
+        ``"pooler_output"``, ``"image_embeds"``, ``"video_embeds"``, or ``"last_hidden_state"``,
+        which is averaged over tokens. A method of a module is treated like the module.
     layout : {"BCTHW", "BTCHW", "BCHW"}
-        Axes it expects.
+        Order of the axes that `encoder` expects.
     features : {"both", "embedding", "logits"}
-        What to take of that.
+        Outputs to use.
     head : str or None
-        Submodule whose input is the embedding and whose output the logits. Hugging Face classifiers
-        need none.
+        Name of the submodule whose input is the embedding and whose output are the logits. Hugging
+        Face classifiers do not need it.
     mean, std : float, sequence of 3 floats, or None
-        Subtracted from and dividing values between 0 and 1.
+        `mean` is subtracted from values between 0 and 1, which are then divided by `std`.
     device : str, torch.device or None
-        Where a module computes, None leaves it where it is.
+        Device that a module is moved to; None does not move it.
     autocast : {"float16", "bfloat16"} or None
-        Precision of those operations that bear it.
+        Reduced precision for operations that support it.
+
+    Raises
+    ------
+    ValueError
+        If the encoder has no submodule `head`, or `mean` or `std` are invalid.
     """
 
     def __init__(
@@ -159,16 +165,16 @@ class ClipEncoder:
         self._head = _find_head(encoder, head)
         self._mean = None if mean is None else _per_channel("mean", mean)
         self._std = None if std is None else _per_channel("std", std)
-        self._wanted_device = None if device is None else torch.device(device)
+        self._torch_device = None if device is None else torch.device(device)
         self._autocast = autocast
-        self._at_head: dict[str, torch.Tensor] = {}
+        self._head_values: dict[str, torch.Tensor] = {}
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Evaluation mode, no gradients, on the device; afterwards the encoder is as it was."""
+        """Put the encoder on the device and in evaluation mode; restore its state on exit."""
         with ExitStack() as stack:
-            # Moved outside of inference mode: parameters that are made inside cannot be trained.
-            stack.enter_context(_on_device(self._encoder, self._wanted_device))
+            # Moved outside of inference mode: tensors created inside could not be trained later.
+            stack.enter_context(_on_device(self._encoder, self._torch_device))
             stack.enter_context(inference(self._encoder))
             if self._head is not None:
                 hooks = [
@@ -183,72 +189,57 @@ class ClipEncoder:
             yield
 
     def encode(self, clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.floating]:
-        """Features (n_clips, n_features) of clips (clip_length, 3, height, width) of one shape.
+        """Return features (n_clips, n_features) of clips (clip_length, 3, height, width).
 
-        An encoder of single images (layout "BCHW") sees all frames of all clips; its features are
-        averaged inside each clip.
+        All clips must have the same shape. With layout "BCHW" each frame is an image of its own;
+        its features are averaged inside each clip.
 
         Raises
         ------
         ValueError
-            If the encoder does not return one row per clip, or not what `features` asks for.
+            If the encoder does not return one vector per clip or lacks the requested `features`.
         """
         n_clips, clip_length = len(clips), len(clips[0])
-        batch = self._as_input(np.stack(clips))
-        features = self._chosen(self._parts(self._run(batch)), len(batch))
+        batch = self._to_input(np.stack(clips))
+        features = self._select(self._outputs_by_name(self._run(batch)), len(batch))
         if self._layout == "BCHW" and clip_length > 1:
             features = features.reshape(n_clips, clip_length, -1).mean(axis=1)
         return features
 
     def _run(self, batch: torch.Tensor) -> Any:
-        self._at_head.clear()
+        self._head_values.clear()
         if _is_pretrained(self._encoder):
             return self._encoder(**{self._encoder.main_input_name: batch})
         return self._encoder(batch)
 
-    def _parts(self, output: Any) -> dict[str, Any]:
-        """What an output holds, by the names "embedding" and "logits", in the order of joining."""
-        if self._at_head:
-            return dict(self._at_head)
+    def _outputs_by_name(self, output: Any) -> dict[str, Any]:
+        """Return the parts of an output by name, "embedding" first and "logits" last."""
+        if self._head_values:
+            return dict(self._head_values)
         if self._head_name is not None:
-            raise ValueError(f"the encoder does not call its submodule {self._head_name!r}, head")
+            raise ValueError(
+                f"the encoder does not call its submodule {self._head_name!r}, the head: choose a "
+                "head that is part of the forward pass"
+            )
         if isinstance(output, Mapping):
-            names = {name: "embedding" for name in reversed(_EMBEDDINGS) if name in output}
-            parts = {part: output[name] for name, part in names.items()}
-            if not parts and "last_hidden_state" in output:
-                tokens = output["last_hidden_state"]
-                if tokens.ndim != 3:
-                    raise ValueError(
-                        "last_hidden_state must be (n, n_tokens, n_features) to be averaged, got "
-                        f"shape {tuple(tokens.shape)}: return the embedding itself"
-                    )
-                parts["embedding"] = tokens.mean(dim=1)
-            if "logits" in output:
-                parts["logits"] = output["logits"]
-            if not parts:
-                raise ValueError(
-                    f"encoder returned a mapping with {sorted(map(str, output))}, expected "
-                    "'embedding' or 'logits'"
-                )
-            return parts
+            return _outputs_of_mapping(output)
         if isinstance(output, (tuple, list)):
-            between = {f"part {i}": part for i, part in enumerate(output[1:-1], start=1)}
-            last = {"logits": output[-1]} if len(output) > 1 else {}
-            return {"embedding": output[0], **between, **last} if output else {}
-        return {"the only one": output}
+            return _outputs_of_tuple(output)
+        return {_SINGLE: output}
 
-    def _chosen(self, parts: dict[str, Any], n_expected: int) -> NDArray[np.floating]:
+    def _select(self, outputs: dict[str, Any], n_expected: int) -> NDArray[np.floating]:
+        """Join the outputs that `features` names into an array (n_expected, n_features)."""
         if self._features != "both":
-            names = [self._features] if self._features in parts else []
-            if self._features == "embedding" and "the only one" in parts:
-                names = ["the only one"]
-            if not names:
+            name = self._features
+            if name == "embedding" and _SINGLE in outputs:
+                name = _SINGLE
+            if name not in outputs:
                 raise ValueError(
                     f"features={self._features!r}, but the encoder returned no {self._features}: "
-                    "name its head, or use features='both', which takes what there is"
+                    "set head, or use features='both', which uses all outputs"
                 )
-            parts = {name: parts[name] for name in names}
-        return np.concatenate([_as_rows(part, n_expected) for part in parts.values()], axis=1)
+            outputs = {name: outputs[name]}
+        return np.concatenate([_to_array(part, n_expected) for part in outputs.values()], axis=1)
 
     def _keep_input(
         self, module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
@@ -256,20 +247,20 @@ class ClipEncoder:
         embedding = next(iter((*arguments, *named.values())), None)
         if not isinstance(embedding, torch.Tensor):
             raise ValueError(
-                "what goes into head must be a tensor, the embedding; it is a "
-                f"{type(embedding).__name__}"
+                "the input of head must be a tensor, the embedding, but it is a "
+                f"{type(embedding).__name__}: choose another head"
             )
-        self._at_head["embedding"] = embedding.clone()  # operations in place may follow
+        self._head_values["embedding"] = embedding.clone()  # the head may work in place
 
     def _keep_output(self, module: torch.nn.Module, arguments: Any, output: torch.Tensor) -> None:
-        self._at_head["logits"] = output.clone() if isinstance(output, torch.Tensor) else output
+        self._head_values["logits"] = output.clone() if isinstance(output, torch.Tensor) else output
 
-    def _as_input(self, clips: NDArray[np.uint8]) -> torch.Tensor:
-        """Axes as the encoder wants them, values in [0, 1], then ``(x - mean) / std``."""
+    def _to_input(self, clips: NDArray[np.uint8]) -> torch.Tensor:
+        """Return clips in the encoder's layout and precision: ``(x / 255 - mean) / std``."""
         device = self._device()
         ordered = torch.from_numpy(clips).to(device)
         if self._layout == "BCTHW":
-            ordered = ordered.transpose(1, 2).contiguous()  # of bytes, which is cheaper
+            ordered = ordered.transpose(1, 2).contiguous()  # cheaper for bytes than for floats
         elif self._layout == "BCHW":
             ordered = ordered.flatten(0, 1)
         batch = ordered.to(torch.float32).div_(255)
@@ -285,12 +276,12 @@ class ClipEncoder:
         tensor = _first_tensor(self._encoder)
         if tensor is not None:
             return tensor.device
-        return self._wanted_device or torch.device("cpu")
+        return self._torch_device or torch.device("cpu")
 
 
 @contextmanager
 def inference(encoder: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every submodule is in the mode it was in."""
+    """Enter evaluation and inference mode; restore the mode of every submodule on exit."""
     owner = _module_of(encoder)
     modes = {} if owner is None else {module: module.training for module in owner.modules()}
     try:
@@ -303,37 +294,9 @@ def inference(encoder: Any) -> Iterator[None]:
             module.training = mode
 
 
-def fingerprint(encoder: Any, encoder_id: str | None = None) -> str:
-    """What tells an encoder from others, in any process.
-
-    Parameters
-    ----------
-    encoder : torch.nn.Module or callable
-        Of a module its class, structure, parameters and buffers count; of a plain function its
-        code, its defaults and the global variables it refers to.
-    encoder_id : str, optional
-        To be taken instead.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be told what the encoder computes: a function that refers to variables of
-        another, or to objects of unknown content, or an object that is no module.
-    """
-    if encoder_id is not None:
-        return encoder_id
-    if isinstance(encoder, torch.nn.Module):
-        return _fingerprint_of_module(encoder)
-    if isinstance(encoder, FunctionType) and encoder.__closure__ is None:
-        digest = sha256()
-        _update_with_function(digest, encoder, set())
-        return f"{encoder.__qualname__}-{digest.hexdigest()[:16]}"
-    raise _cannot_be_told(f"a {type(encoder).__name__}")
-
-
 @lru_cache(maxsize=1)
 def _load_pretrained(name: str) -> Any:
-    """A video or image model by name or folder; the last one stays in memory."""
+    """Load a video or image model by name or folder; the latest one is cached."""
     transformers: Any = import_optional("transformers", "transformers", "An encoder given by name")
     config = transformers.AutoConfig.from_pretrained(name)
     is_video = hasattr(config, "num_frames") or hasattr(config, "frames_per_clip")
@@ -346,7 +309,7 @@ def _load_pretrained(name: str) -> Any:
 
 
 def _read_processor(name: str) -> dict[str, Any] | None:
-    """How a model's processor prepares frames, from its file: making one may need torchvision."""
+    """Read the settings of a model's processor, whose class itself may need torchvision."""
     hub: Any = import_optional("transformers.utils.hub", "transformers", "An encoder given by name")
     for file in ("video_preprocessor_config.json", "preprocessor_config.json"):
         path = hub.cached_file(name, file, _raise_exceptions_for_missing_entries=False)
@@ -360,16 +323,50 @@ def _is_pretrained(encoder: Any) -> bool:
     return transformers is not None and isinstance(encoder, transformers.PreTrainedModel)
 
 
-def _smallest(size: Any) -> int | None:
-    """The side of a processor's size: 224, ``{"shortest_edge": 224}``, ``{"height": ..., }``."""
+def _outputs_of_mapping(output: Mapping[Any, Any]) -> dict[str, Any]:
+    outputs: dict[str, Any] = {}
+    key = next((key for key in _EMBEDDING_KEYS if key in output), None)
+    if key is not None:
+        outputs["embedding"] = output[key]
+    elif "last_hidden_state" in output:
+        outputs["embedding"] = _average_tokens(output["last_hidden_state"])
+    if "logits" in output:
+        outputs["logits"] = output["logits"]
+    if not outputs:
+        raise ValueError(
+            f"encoder returned a mapping with {sorted(map(str, output))}, expected 'embedding' or "
+            "'logits'"
+        )
+    return outputs
+
+
+def _average_tokens(tokens: torch.Tensor) -> torch.Tensor:
+    if tokens.ndim != 3:
+        raise ValueError(
+            "last_hidden_state must be (n, n_tokens, n_features) to be averaged, got shape "
+            f"{tuple(tokens.shape)}: return the embedding itself"
+        )
+    return tokens.mean(dim=1)
+
+
+def _outputs_of_tuple(output: Sequence[Any]) -> dict[str, Any]:
+    if not output:
+        return {}
+    between = {f"part {i}": part for i, part in enumerate(output[1:-1], start=1)}
+    last = {"logits": output[-1]} if len(output) > 1 else {}
+    return {"embedding": output[0], **between, **last}
+
+
+def _shorter_side(size: Any) -> int | None:
+    """Return the shorter side of a processor's size, an int or a mapping such as height, width."""
     sizes = [size] if isinstance(size, int) else list(dict(size or {}).values())
     return min((side for side in sizes if side is not None), default=None)
 
 
 def _normalization(processor: dict[str, Any]) -> tuple[list[float] | None, list[float] | None]:
-    """Mean and deviation of values between 0 and 1 that come to what a processor computes.
+    """Return mean and std, for values x between 0 and 1, that are equivalent to a processor.
 
-    It computes ``(255 * factor * x - offset - mean) / std``.
+    The processor computes ``(255 * factor * x - offset - mean) / std``.
     """
     scale, offset = 255.0, 0.0
     if processor.get("do_rescale", True):
@@ -390,45 +387,45 @@ def _find_head(encoder: Any, name: str | None) -> torch.nn.Module | None:
         found = getattr(encoder, "classifier", None) if is_classifier else None
         return found if isinstance(found, torch.nn.Module) else None
     if not isinstance(encoder, torch.nn.Module):
-        raise ValueError(f"head={name!r} names a submodule, but the encoder is no module")
+        raise ValueError(f"head={name!r} names a submodule, but the encoder is not a module")
     modules = dict(encoder.named_modules())
     if name not in modules or not name:
         raise ValueError(
-            f"the encoder has no submodule {name!r} for head; the last ones are {[*modules][-5:]}"
+            f"head: the encoder has no submodule {name!r}; its last ones are {[*modules][-5:]}"
         )
     return modules[name]
 
 
 @contextmanager
 def _on_device(encoder: Any, device: torch.device | None) -> Iterator[None]:
-    """A module on a device, and afterwards where it was."""
+    """Move a module to a device, and back on exit."""
     module, tensor = _module_of(encoder), _first_tensor(encoder)
     if device is None or module is None or tensor is None or tensor.device == device:
         yield
         return
     before = tensor.device
     try:
-        module.to(device)  # if memory does not suffice, a part of it was moved
+        module.to(device)  # may run out of memory halfway; the rest is moved back too
         yield
     finally:
         module.to(before)
 
 
 def _module_of(encoder: Any) -> torch.nn.Module | None:
-    """The module that computes: the encoder, or that of which it is a method."""
+    """Return the encoder if it is a module, or the module that it is a method of."""
     owner = getattr(encoder, "__self__", encoder)
     return owner if isinstance(owner, torch.nn.Module) else None
 
 
 def _first_parameter(encoder: Any) -> torch.Tensor | None:
-    """A floating parameter, which tells the precision of a module."""
+    """Return a floating-point parameter, whose dtype is the precision of the module."""
     module = _module_of(encoder)
     parameters = [] if module is None else module.parameters()
     return next((p for p in parameters if p.is_floating_point()), None)
 
 
 def _first_tensor(encoder: Any) -> torch.Tensor | None:
-    """A parameter or buffer, which tells the device of a module."""
+    """Return a parameter or buffer, whose device is that of the module."""
     module = _module_of(encoder)
     tensors = [] if module is None else chain(module.parameters(), module.buffers())
     return next(iter(tensors), None)
@@ -437,13 +434,14 @@ def _first_tensor(encoder: Any) -> torch.Tensor | None:
 def _per_channel(name: str, values: Sequence[float] | float) -> torch.Tensor:
     array = np.asarray(values, dtype=np.float32).ravel()
     if len(array) not in (1, 3) or not np.isfinite(array).all():
-        raise ValueError(f"{name} must be one number or one per channel, got {values}")
+        raise ValueError(f"{name} must be one finite number or one per channel (3), got {values}")
     if name == "std" and not (array > 0).all():
         raise ValueError(f"std must be positive, got {values}")
     return torch.from_numpy(array.copy())
 
 
-def _as_rows(part: Any, n_expected: int) -> NDArray[np.floating]:
+def _to_array(part: Any, n_expected: int) -> NDArray[np.floating]:
+    """Return an output as an array (n_expected, n_features) of at least single precision."""
     if isinstance(part, torch.Tensor):
         if part.ndim > 2 and part.shape[2:].numel() == 1:
             part = part.flatten(1)  # pooled maps, (n, n_features, 1, 1)
@@ -455,116 +453,3 @@ def _as_rows(part: Any, n_expected: int) -> NDArray[np.floating]:
             f"(embedding, logits); for {n_expected} inputs it returned shape {array.shape}"
         )
     return array
-
-
-def _fingerprint_of_module(module: torch.nn.Module) -> str:
-    """Remembered as long as no parameter changes: reading gigabytes takes seconds."""
-    state = module.state_dict(keep_vars=True)
-    tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
-    structure = re.sub(r" at 0x[0-9a-f]+", "", repr(module))
-    seen = None
-    if not any(tensor.is_inference() for tensor in tensors):  # those count no changes
-        seen = structure, [_glance(tensor) for tensor in tensors]
-    known = _fingerprints.get(module)
-    if known is not None and seen is not None and known[0] == seen:
-        return known[1]
-    name = type(module).__qualname__
-    digest = sha256(name.encode())
-    digest.update(structure.encode())
-    for key, value in state.items():
-        digest.update(key.encode())
-        if isinstance(value, torch.Tensor):
-            _update_with_tensor(digest, value)
-        else:
-            digest.update(repr(value).encode())
-    found = f"{name}-{digest.hexdigest()[:16]}"
-    _fingerprints[module] = seen, found
-    return found
-
-
-def _glance(tensor: torch.Tensor) -> tuple[int, int, bytes]:
-    """What changes with a tensor: changes through ``tensor.data`` are not counted as versions."""
-    flat = tensor.detach().reshape(-1)
-    some = flat[:: max(1, len(flat) // 16)].cpu().contiguous().view(torch.uint8)
-    return tensor.data_ptr(), tensor._version, some.numpy().tobytes()
-
-
-def _update_with_tensor(digest: Any, tensor: torch.Tensor) -> None:
-    digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-    content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-    digest.update(content.numpy().data)
-
-
-def _cannot_be_told(what: str) -> ValueError:
-    return ValueError(
-        f"it cannot be told what the encoder computes, {what}: name it with encoder_id, another "
-        "name for each that gives other embeddings"
-    )
-
-
-def _update_with_function(digest: Any, function: FunctionType, seen: set[FunctionType]) -> None:
-    """Its code and what that refers to; `seen` ends the recursion of functions that call others."""
-    seen.add(function)
-    digest.update(function.__qualname__.encode())
-    _update_with_code(digest, function.__code__)
-    named: dict[str, Any] = {
-        f"default {i}": value for i, value in enumerate(function.__defaults__ or ())
-    }
-    for name, value in (function.__kwdefaults__ or {}).items():
-        named[f"default {name}"] = value
-    missing = object()  # builtins, and what is not defined
-    for name in sorted(_global_names(function.__code__)):
-        value = function.__globals__.get(name, missing)
-        if value is not missing:
-            named[name] = value
-    for name, value in named.items():
-        digest.update(name.encode())
-        if not isinstance(value, FunctionType):
-            _update_with_value(digest, name, value)
-        elif value.__module__ != function.__module__:  # of a library
-            digest.update(f"{value.__module__}.{value.__qualname__}".encode())
-        elif value.__closure__ is not None:
-            raise _cannot_be_told(f"a function that refers to {name!r}, a closure")
-        elif value not in seen:
-            _update_with_function(digest, value, seen)
-
-
-def _update_with_value(digest: Any, name: str, value: Any) -> None:
-    """A global variable or default of a function."""
-    if isinstance(value, ModuleType):
-        digest.update(value.__name__.encode())
-    elif isinstance(value, (type, BuiltinFunctionType)):
-        digest.update(f"{value.__module__}.{value.__qualname__}".encode())
-    elif isinstance(value, torch.nn.Module):
-        digest.update(_fingerprint_of_module(value).encode())
-    elif isinstance(value, torch.Tensor):
-        _update_with_tensor(digest, value)
-    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        digest.update(f"{value.dtype}{value.shape}".encode())
-        digest.update(value.tobytes())
-    elif isinstance(value, (tuple, list)):
-        digest.update(f"{type(value).__name__}{len(value)}".encode())
-        for item in value:
-            _update_with_value(digest, name, item)
-    elif isinstance(value, (*_SCALARS, torch.dtype, torch.device)) or value is None:
-        digest.update(repr(value).encode())
-    else:
-        raise _cannot_be_told(f"a function that refers to {name!r}, a {type(value).__name__}")
-
-
-def _global_names(code: CodeType) -> set[str]:
-    """Names that a function, and those inside of it, look up outside of functions."""
-    names = {item.argval for item in dis.get_instructions(code) if item.opname == "LOAD_GLOBAL"}
-    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return names.union(*map(_global_names, inner))
-
-
-def _update_with_code(digest: Any, code: CodeType) -> None:
-    digest.update(code.co_code)
-    digest.update(repr(code.co_names).encode())
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            _update_with_code(digest, constant)
-        else:  # sets have another order in each process
-            is_set = isinstance(constant, frozenset)
-            digest.update(repr(sorted(map(repr, constant)) if is_set else constant).encode())

@@ -1,4 +1,4 @@
-"""The transformer from videos to sequences."""
+"""Transformer from videos to sequences of embeddings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from numbers import Integral, Real
 from os import PathLike, fspath
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
@@ -20,148 +20,154 @@ from skdejavid.compat.sklearn import Interval, StrOptions
 from skdejavid.compat.threads import count_threads
 from skdejavid.preprocessing import SequenceTransformer
 from skdejavid.sequences import TSEArray
-from skdejavid.store import TSEStore
-from skdejavid.video.clips import Recipe
+from skdejavid.store import StoreWriter, TSEStore
+from skdejavid.video.clips import ClipSpec
 from skdejavid.video.pipeline import Extraction, InMemory, Sink
 from skdejavid.video.sources import (
     Source,
     as_sources,
-    identified,
-    named,
-    require_clock,
-    require_same_file,
+    check_has_clock,
+    check_same_file,
+    with_content_ids,
+    with_ids,
 )
 from skdejavid.video.windows import Length
 
+if TYPE_CHECKING:
+    from skdejavid.video.encoders import InputSpec
+
 __all__ = ["TSEExtractor"]
 
-_PROCEDURE = 1  # to be raised when the same parameters give other sequences than before
+_PROCEDURE = 1  # increment it if the same parameters give different sequences than before
 
 
 class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
-    """Turn videos into sequences of embeddings: slide windows, encode each clip.
+    """Transform videos into sequences of embeddings by encoding sliding windows.
 
     Parameters
     ----------
     encoder : torch.nn.Module, callable, or str
-        Takes a float batch of clips in `layout`, returns a tensor ``(n_clips, n_features)``, a
-        tuple (embedding, logits), or a mapping with these names; also a Hugging Face model, or the
-        name or folder of one. A module is used in evaluation mode and left as it was found. Cloning
-        the extractor does not copy it.
+        Takes a float batch of clips in `layout` and returns a tensor ``(n_clips, n_features)``, a
+        tuple (embedding, logits), or a mapping with the keys ``"embedding"`` and ``"logits"``. Can
+        also be a Hugging Face model, or the name or folder of one. A module is switched to
+        evaluation mode during the extraction and restored afterwards. Clones of the extractor share
+        the encoder.
 
     width : int, float, str, or sequence of them, default=0.2
-        Width of the window: frames if int, a fraction of the video if float, seconds if a string
-        such as ``"1.5s"``. Several widths slide in parallel, and their embeddings are joined; see
-        Notes.
+        Width of the window: number of frames if int, fraction of the video if float, seconds if a
+        string such as ``"1.5s"``. Several widths slide in parallel and their embeddings are
+        concatenated; see Notes.
 
     stride : int, float or str, default=0.025
-        Step from window to window, like `width`. The defaults are the paper's recipe for
-        Kinetics-400 and HMDB51, 33 windows for a video of any length. That for Something-Something
-        V2 is ``width=(16, 32, 64, 1.0), stride=1``.
+        Step between windows, like `width`. The defaults are the paper's settings for Kinetics-400
+        and HMDB51, which give 33 windows for a video of any length. Those for Something-Something
+        V2 are ``width=(16, 32, 64, 1.0), stride=1``.
 
     clip_length : int, None or "auto", default="auto"
-        Number of frames of each window that the encoder sees, evenly spaced. None means all of
-        them; `width` must be one int then. "auto" is what a Hugging Face model was made for, 16 for
-        all else.
+        Number of evenly spaced frames of each window that are passed to the encoder. None passes
+        all frames; `width` must be a single int then. "auto" uses the number of frames that a
+        Hugging Face model expects, and 16 for other encoders.
 
     layout : {"BCTHW", "BTCHW", "BCHW", "auto"}, default="auto"
-        Order of the axes the encoder expects: batch, channels (RGB), time, height, width. "BCHW" is
-        for encoders of single images: each frame is encoded once, and embeddings are averaged
-        inside each window. "auto" is that of a Hugging Face model, "BCTHW" for all else.
+        Order of the axes that the encoder expects: batch, channels (RGB), time, height, width. Use
+        "BCHW" for image encoders: each frame is encoded once, and embeddings are averaged inside
+        each window. "auto" uses the layout of a Hugging Face model, and "BCTHW" for other encoders.
 
     frame_size : int, pair of ints, None or "auto", default="auto"
         Frames are scaled until their shorter side has this size, then cropped to the centered
-        square; a pair gives one size for each of these steps. None leaves frames as they are.
-        "auto" is what a Hugging Face processor does, 224 for all else.
+        square. A pair sets the sizes of the two steps separately. None keeps frames as they are.
+        "auto" uses the sizes of a Hugging Face processor, and 224 for other encoders.
 
     mean, std : float, sequence of 3 floats, None or "auto", default="auto"
-        What the encoder expects of its input: values between 0 and 1 have `mean` subtracted and are
-        divided by `std`. None leaves out that step. "auto" is what a Hugging Face processor does,
-        None for all else.
+        Normalization of the input: `mean` is subtracted from values between 0 and 1, which are then
+        divided by `std`. None omits that step. "auto" uses the values of a Hugging Face processor,
+        and None for other encoders.
 
     features : {"both", "embedding", "logits"}, default="both"
-        What to take of an encoder that gives embedding and logits; "both" joins them, as the paper
-        does, and takes what there is of one that gives a single tensor.
+        Outputs of the encoder to use. "both" concatenates embedding and logits, as the paper does;
+        if the encoder returns a single tensor, that tensor is used.
 
     head : str, default=None
-        Name of the submodule that turns the embedding into logits, such as ``"fc"`` or
-        ``"head"``: what goes into it is the embedding, and what comes out of it the logits. Hugging
-        Face classifiers need none.
+        Name of the submodule that computes logits from the embedding, such as ``"fc"`` or
+        ``"head"``: its input is used as embedding and its output as logits. Hugging Face
+        classifiers do not need it.
 
     batch_size : int, default=8
         Number of clips per call of the encoder, or of images with layout "BCHW".
 
     device : str or torch.device, default=None
-        Where a module computes; it is moved there and back. None leaves it where it is.
+        Device to which a module is moved during the extraction. None does not move it.
 
     autocast : {"float16", "bfloat16"}, default=None
-        Half precision for a module's operations that bear it, through ``torch.autocast``.
+        Use ``torch.autocast`` with this type for operations that support it.
 
     n_jobs : int, default=None
-        Number of videos that are read at the same time, each by a thread, while the encoder works.
-        None and -1 are all cores. Results do not depend on it.
+        Number of videos that are decoded at the same time, each in a thread, while the encoder
+        runs. None and -1 use all cores. Results do not depend on it.
 
     on_error : {"raise", "skip", "warn"}, default="raise"
-        What to do about a video that cannot be read, or whose embeddings are not finite: end with
-        its error, or leave it out, without or with a warning. What was left out is in `failures_`;
-        ``X[kept_]`` and ``y[kept_]`` are what the result holds.
+        Handling of videos that cannot be read or whose embeddings are not finite: raise the error,
+        or leave the video out, silently or with a warning. `failures_` lists the videos left out;
+        the result corresponds to ``X[kept_]`` and ``y[kept_]``.
 
     short : {"pad", "raise"}, default="pad"
-        What to do about a video shorter than one window: repeat its last frame, or refuse it.
+        Handling of videos shorter than one window: repeat the last frame, or treat the video as an
+        error.
 
     max_pixels : int or None, default=2**26
-        Frames of more pixels than this are refused before they are decoded; the default is the size
-        of 8192 x 8192. None means no limit.
+        Maximum number of pixels of a frame. Videos with larger frames are errors and are not
+        decoded. The default is the size of 8192 x 8192. None means no limit.
 
     store : str or path, default=None
-        Folder in which sequences are kept, see :class:`TSEStore`. What it holds already is not
-        encoded again, in this process or any other, and an extraction that was interrupted goes on
-        after the last batch. ``"{fingerprint}"`` in it stands for what tells encoder and windows
-        apart; without, a store that was made by others is refused.
+        Folder in which sequences are stored, see :class:`TSEStore`. Videos that are in the store
+        are not encoded again, in this process or any other. An interrupted extraction resumes after
+        the last stored batch. ``"{fingerprint}"`` in the path is replaced by a hash of the encoder
+        and the settings. Without it, a store that was created with a different encoder or different
+        settings raises ValueError.
 
     store_dtype : {"float32", "float64", "float16"}, default="float32"
-        Type in which a new store keeps sequences; float16 takes half the space.
+        Data type of a new store; float16 halves its size.
 
     encoder_id : str, default=None
-        By what the store knows the encoder. None makes it out of the module's structure and
-        parameters, or the code of a plain function and what it refers to.
+        Identifier of the encoder recorded in the store. If None, it is derived from the module's
+        structure and parameters. Required with `store` if the encoder is not a module or a Hugging
+        Face model; use a different string for each encoder.
 
     verbose : int, default=0
-        Whether to show progress: videos per second and the time left.
+        Whether to show a progress bar.
 
     Attributes
     ----------
     n_features_out_ : int
-        Number of features of the sequences that `transform` made last.
+        Number of features of the sequences that the last `transform` returned.
 
     failures_ : list of Failure
-        The videos that the last `transform` or `extract` left out: id, frame, cause.
+        Videos that the last `transform` or `extract` left out: id, frame, cause.
 
     kept_ : ndarray of int64
-        Which items of `X` the sequences that `transform` made last belong to: all, unless some were
-        left out.
+        Indices of the items of `X` that the sequences of the last `transform` belong to. All items,
+        unless videos were left out.
 
     See Also
     --------
-    DejaVidClassifier : Learns from the sequences.
+    DejaVidClassifier : Classifier for the sequences.
     TSEStore : Sequences on disk.
 
     Notes
     -----
-    Windows begin at 0, `stride`, 2 * `stride`, ... and end inside the video; a video shorter than
-    one window gives one in which its last frame is repeated (see `short`). Several widths give, for
-    each multiple of `stride` until the end of the video, one window of each width around that
-    moment; what would stick out of the video is moved inside. Windows that show the same frames are
-    encoded once.
+    Windows start at 0, `stride`, 2 * `stride`, ... and end inside the video. A video shorter than
+    one window gives one window in which its last frame is repeated (see `short`). With several
+    widths there is, for each multiple of `stride` until the end of the video, one window of each
+    width centered there. A window that would extend beyond the video is shifted inside. Windows
+    with the same frames are encoded once.
 
-    The sequences remember what each frame stands for: ``spans`` of the :class:`TSEArray` are the
-    begin and end of its window in seconds (for videos given as arrays, which have no clock, in
-    frames).
+    ``spans`` of the returned :class:`TSEArray` are the start and end of each window, in seconds.
+    Videos given as arrays have no timestamps; their spans are in frames.
 
-    Files are decoded sequentially and once, so frame i is frame i in any container, and scaled
-    while their colors are converted. The memory needed does not grow with the length of a video: no
-    more frames are held than the windows around one moment show, and some clips ahead of the
-    encoder.
+    Files are decoded sequentially and only once, so frame i is exactly the i-th frame in any
+    container format. Frames are scaled during color conversion. Memory does not grow with the
+    length of a video: only the frames of overlapping windows and a bounded number of clips ahead of
+    the encoder are in memory.
 
     Examples
     --------
@@ -190,7 +196,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         "features": [StrOptions({"both", "embedding", "logits"})],
         "head": [None, str],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "device": "no_validation",  # torch says what it is
+        "device": "no_validation",  # torch.device validates it
         "autocast": [None, StrOptions({"float16", "bfloat16"})],
         "n_jobs": [None, Integral],
         "on_error": [StrOptions({"raise", "skip", "warn"})],
@@ -250,50 +256,63 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         self.verbose = verbose
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
-        """Check the parameters; nothing is learned.
+        """Check the parameters; the extractor does not learn from data.
 
         Parameters
         ----------
         X, y : ignored
-            Present for scikit-learn's pipelines.
+            Present for API consistency.
 
         Returns
         -------
         self : TSEExtractor
+
+        Raises
+        ------
+        ImportError
+            If torch is not installed.
+        ValueError
+            If a parameter is invalid.
         """
         self._validate_params()
         self._settings()
         return self
 
     def transform(self, X: Iterable[Any]) -> TSEArray:
-        """Encode videos, or take their sequences from the store.
+        """Encode videos, or read their sequences from the store.
 
         Parameters
         ----------
         X : list or array of videos
-            Each the path of a file, or an array ``(n_frames, height, width, 3)`` of uint8 RGB.
+            Each item is the path of a file, or an array ``(n_frames, height, width, 3)`` of uint8
+            RGB values.
 
         Returns
         -------
         TSEArray
-            One sequence ``(n_windows, n_features)`` per video, in the order of `X`; without those
-            that `on_error` left out. With a store a memory map of it.
+            One sequence ``(n_windows, n_features)`` per video, in the order of `X`, without the
+            videos that `on_error` left out. With `store`, a memory map of the store.
 
         Raises
         ------
+        ImportError
+            If torch, or PyAV for files, is not installed.
         TypeError
-            If `X` is a single path, or an item of it neither a path nor an array.
+            If `X` is a single path, or an item is neither a path nor an array.
         ValueError
-            If an array is not a video, if the encoder returns NaN or something of the wrong shape;
-            the message names the video. If the store was made by another encoder or with other
-            windows, or holds a file of the same name and another size. If no video is left.
+            If an array is not a video, or the encoder returns NaN or a wrong shape; the message
+            names the video. If the store was created with a different encoder or settings, contains
+            a file of the same name and a different size, or needs `encoder_id`. If no video
+            remains.
         FileNotFoundError, VideoDecodeError, ValueError
-            If a file is missing or broken, or `short` or `max_pixels` refuse it, unless `on_error`
-            says otherwise.
+            If a file is missing or broken, or `short` or `max_pixels` exclude it, unless `on_error`
+            leaves such videos out.
         """
         self._validate_params()
         sources = as_sources(X)
-        result = self._encode(sources) if self.store is None else self._look_up(sources)
+        settings = self._settings()
+        encode = self._encode_in_memory if self.store is None else self._encode_into_store
+        result = encode(sources, settings)
         self.n_features_out_ = result.n_features
         return result
 
@@ -304,7 +323,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         ids: Sequence[str] | None = None,
         shard: tuple[int, int] | None = None,
     ) -> TSEStore:
-        """Encode into the store those of the videos that it does not hold yet.
+        """Encode the videos that are not in the store yet.
 
         Parameters
         ----------
@@ -312,29 +331,33 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             As in `transform`.
 
         ids : sequence of str, default=None
-            By which names the store knows them. None takes paths as they are given, and for arrays
-            what follows from their content.
+            Ids of the videos in the store. None uses paths as they are given, and hashes of the
+            content of arrays.
 
         shard : pair of ints, default=None
-            (rank, number of ranks): of `X`, without repetitions, only ``X[rank::n_ranks]`` is
-            encoded, into a part of the store that no other rank writes to. The store is complete
-            when all ranks are done; each must be given the same `X`. None encodes all of `X`.
+            (rank, number of ranks). Only ``X[rank::n_ranks]``, after removing repetitions, is
+            encoded, into a shard of the store that no other rank writes to. Each rank must be given
+            the same `X`; the store is complete when all ranks have finished. None encodes all of
+            `X`.
 
         Returns
         -------
         TSEStore
-            The store, which gives the sequences of all ranks in the order of `X`.
+            The store, with the sequences of all ranks in the order of `X`.
 
         Raises
         ------
-        As `transform`.
+        ImportError, TypeError, ValueError, FileNotFoundError, VideoDecodeError
+            As in `transform`. ValueError also if `store` is None, `ids` has the wrong length or
+            repeats an id, or `shard` is not valid.
         """
         self._validate_params()
         if self.store is None:
-            raise ValueError("extract needs the parameter store: the folder to write to")
-        sources = named(as_sources(X), ids)
+            raise ValueError("extract needs the parameter store: set it to the folder to write to")
+        sources = with_ids(as_sources(X), ids)
+        settings = self._settings()
         if shard is None:
-            store = self._fill(sources)
+            store = self._fill_store(sources, settings)
         else:
             rank, n_ranks = shard
             if not 0 <= rank < n_ranks:
@@ -342,24 +365,30 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
                     f"shard must be (rank, n_ranks) with 0 <= rank < n_ranks, got {shard}"
                 )
             distinct = list({source.id: source for source in reversed(sources)}.values())[::-1]
-            store = self._fill(distinct[rank::n_ranks], rank, n_ranks)
+            store = self._fill_store(distinct[rank::n_ranks], settings, rank, n_ranks)
         self.n_features_out_ = store.n_features or 0
         return store
 
     def encoder_fingerprint(self) -> str:
-        """What tells the encoder from others, as a store remembers it.
+        """Return the identifier of the encoder that a store records.
+
+        Returns
+        -------
+        str
+            `encoder_id` if it is set, else derived from the module's structure and parameters.
 
         Raises
         ------
         ValueError
-            If it cannot be told, see the parameter `encoder_id`.
+            If the encoder is not a module and `encoder_id` is None.
         """
-        from skdejavid.video.encoders import fingerprint, load_encoder
+        from skdejavid.video.encoders import load_encoder
+        from skdejavid.video.fingerprints import fingerprint
 
         return fingerprint(load_encoder(self.encoder), self.encoder_id)
 
     def __sklearn_clone__(self) -> Self:
-        """A clone that shares the encoder, which may be gigabytes in size."""
+        """Return a clone that shares the encoder, which may take gigabytes."""
         return type(self)(**self.get_params(deep=False))
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -378,40 +407,39 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         return self.n_features_out_
 
     def _settings(self) -> _Settings:
-        """The parameters, with what the encoder says instead of "auto"."""
+        """Load the encoder and resolve all parameters that are "auto"."""
         from skdejavid.video.encoders import input_spec, load_encoder
 
         encoder = load_encoder(self.encoder)
-        spec = input_spec(encoder)
+        expected = input_spec(encoder)
 
-        def chosen(name: str, default: Any) -> Any:
+        def resolve(name: str, default: Any) -> Any:
             value = getattr(self, name)
             if not (isinstance(value, str) and value == "auto"):
                 return value
-            known = None if spec is None else getattr(spec, name)
-            return default if known is None else known
+            by_encoder = None if expected is None else getattr(expected, name)
+            return default if by_encoder is None else by_encoder
 
-        layout = chosen("layout", "BCTHW")
-        one_by_one = layout == "BCHW"
-        shorter_side, crop = self._frame_size(spec)
-        recipe = Recipe(
+        layout = resolve("layout", "BCTHW")
+        shorter_side, crop = self._frame_size(expected)
+        spec = ClipSpec(
             width=self.width if isinstance(self.width, (int, float, str)) else tuple(self.width),
             stride=self.stride,
-            clip_length=chosen("clip_length", 16),
-            one_by_one=one_by_one,
+            clip_length=resolve("clip_length", 16),
+            one_by_one=layout == "BCHW",
             shorter_side=shorter_side,
             crop=crop,
             short=self.short,
             max_pixels=self.max_pixels,
         )
-        recipe.check()
-        return _Settings(encoder, recipe, layout, chosen("mean", None), chosen("std", None))
+        spec.check()
+        return _Settings(encoder, spec, layout, resolve("mean", None), resolve("std", None))
 
-    def _frame_size(self, spec: Any) -> tuple[int | None, int | None]:
-        """What the shorter side of frames is scaled to, and the size of the crop."""
+    def _frame_size(self, expected: InputSpec | None) -> tuple[int | None, int | None]:
+        """Return the size of the shorter side after scaling, and the size of the crop."""
         size = self.frame_size
         if isinstance(size, str):
-            return (spec.shorter_side, spec.crop) if spec is not None else (224, 224)
+            return (224, 224) if expected is None else (expected.shorter_side, expected.crop)
         if size is None or isinstance(size, (int, np.integer)):
             return size, size
         sizes = tuple(size)
@@ -422,35 +450,33 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             )
         return sizes
 
-    def _encode(self, sources: Sequence[Source]) -> TSEArray:
-        """Sequences in memory; a file is encoded as often as it is named."""
+    def _encode_in_memory(self, sources: Sequence[Source], settings: _Settings) -> TSEArray:
+        """Encode all videos; a file that `X` repeats is encoded repeatedly."""
         sink = InMemory()
-        self._extract([source._replace(id=str(source.position)) for source in sources], sink)
+        by_position = [source._replace(id=str(source.position)) for source in sources]
+        self._extract(by_position, settings, sink)
         self.failures_ = [
             failure._replace(id=sources[int(position)].id)
             for position, failure in sink.failures.items()
         ]
-        self._keep(
-            [source.position for source in sources if str(source.position) in sink.sequences]
-        )
+        self._set_kept([source.position for source in by_position if source.id in sink.sequences])
         values, spans = zip(*sink.sequences.values(), strict=True)
         offsets = np.append(0, np.cumsum([len(rows) for rows in values]))
         return TSEArray.from_packed(np.concatenate(values), offsets, np.concatenate(spans))
 
-    def _look_up(self, sources: Sequence[Source]) -> TSEArray:
-        """Sequences of the store, after encoding those that it did not hold."""
-        sources = identified(sources)
-        store = self._fill(sources)
-        self._keep([source.position for source in sources if source.id in store])
+    def _encode_into_store(self, sources: Sequence[Source], settings: _Settings) -> TSEArray:
+        """Encode the videos that are not in the store, and read all from it."""
+        sources = with_content_ids(sources)
+        store = self._fill_store(sources, settings)
+        self._set_kept([source.position for source in sources if source.id in store])
         return store.sequences([sources[position].id for position in self.kept_])
 
-    def _extract(self, sources: Sequence[Source], sink: Sink) -> None:
-        """Encode all `sources`, in their order."""
+    def _extract(self, sources: Sequence[Source], settings: _Settings, sink: Sink) -> None:
+        """Encode all `sources`, in their order, into `sink`."""
         from skdejavid.video.encoders import ClipEncoder
 
-        settings = self._settings()
-        if settings.recipe.needs_clock:
-            require_clock(sources)
+        if settings.spec.needs_clock:
+            check_has_clock(sources)
         encoder = ClipEncoder(
             settings.encoder,
             layout=settings.layout,
@@ -467,7 +493,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         ):
             extraction = Extraction(
                 sources,
-                settings.recipe,
+                settings.spec,
                 encoder.encode,
                 sink,
                 batch_size=self.batch_size,
@@ -476,86 +502,100 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             )
             extraction.run(count_threads(self.n_jobs))
 
-    def _fill(
-        self, sources: Sequence[Source], rank: int = 0, n_ranks: int | None = None
+    def _fill_store(
+        self,
+        sources: Sequence[Source],
+        settings: _Settings,
+        rank: int = 0,
+        n_ranks: int | None = None,
     ) -> TSEStore:
-        """The store, after encoding those of `sources` that it did not hold.
+        """Encode the `sources` that are not in the store; return the store.
 
-        A new one has `n_ranks` shards, one that is there must have as many; None takes any.
+        A new store has `n_ranks` shards, and an existing one must have as many. With None a new
+        store has one shard, and an existing one any number.
         """
-        store = self._open_store(n_ranks)
+        store = self._open_store(settings, n_ranks)
         unique = list({source.id: source for source in sources}.values())
         if not store.is_complete or self._missing(unique, store):
-            with store.write(rank) as writer:  # waits for others who write
+            with store.write(rank) as writer:  # waits for other writers of this shard
                 missing = self._missing(unique, writer)
-                held = writer.held
-                if held is not None and not (missing and missing[0].id == held[0]):
-                    writer.release()
+                stored = writer.partial
+                if stored is not None and not (missing and missing[0].id == stored[0]):
+                    writer.discard_partial()
                 if missing:
-                    self._extract(missing, writer)
+                    self._extract(missing, settings, writer)
             store = TSEStore(store.path)
-        known = {failure.id: failure for failure in store.failures}
-        self.failures_ = [known[source.id] for source in unique if source.id in known]
+        failures = {failure.id: failure for failure in store.failures}
+        self.failures_ = [failures[source.id] for source in unique if source.id in failures]
         return store
 
-    def _open_store(self, n_shards: int | None) -> TSEStore:
-        settings = self._settings()
-        recipe = settings.recipe
+    def _open_store(self, settings: _Settings, n_shards: int | None) -> TSEStore:
+        made_by = self._describe(settings)
+        digest = blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=8).hexdigest()
+        path = fspath(self.store or "").replace("{fingerprint}", digest)
+        if n_shards is None:
+            exists = os.path.exists(os.path.join(path, "manifest.json"))
+            n_shards = TSEStore(path).n_shards if exists else 1
+        return TSEStore.create(path, dtype=self.store_dtype, fingerprint=made_by, n_shards=n_shards)
+
+    def _describe(self, settings: _Settings) -> dict[str, Any]:
+        """Return all settings that sequences depend on, as a store records them."""
+        from skdejavid.video.fingerprints import fingerprint
+
+        spec = settings.spec
         made_by = {
             "procedure": _PROCEDURE,
-            "encoder": self.encoder_fingerprint(),
-            "width": recipe.width,
-            "stride": recipe.stride,
-            "clip_length": recipe.clip_length,
+            "encoder": fingerprint(settings.encoder, self.encoder_id),
+            "width": spec.width,
+            "stride": spec.stride,
+            "clip_length": spec.clip_length,
             "layout": settings.layout,
-            "frame_size": [recipe.shorter_side, recipe.crop],
+            "frame_size": [spec.shorter_side, spec.crop],
             "mean": settings.mean,
             "std": settings.std,
             "features": self.features,
             "head": self.head,
             "autocast": self.autocast,
         }
-        made_by = {name: _as_json(value) for name, value in made_by.items()}
-        digest = blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=8).hexdigest()
-        path = fspath(self.store or "").replace("{fingerprint}", digest)
-        if n_shards is None:
-            is_there = os.path.exists(os.path.join(path, "manifest.json"))
-            n_shards = TSEStore(path).n_shards if is_there else 1
-        return TSEStore.create(path, dtype=self.store_dtype, fingerprint=made_by, n_shards=n_shards)
+        return {name: _as_json(value) for name, value in made_by.items()}
 
-    def _missing(self, sources: Sequence[Source], store: Any) -> list[Source]:
-        """Those of `sources` that the store, or its writer, knows nothing of."""
-        failed = {failure.id: failure for failure in store.failures}
+    def _missing(self, sources: Sequence[Source], store: TSEStore | StoreWriter) -> list[Source]:
+        """Return the sources that are not in the store and must be encoded.
+
+        A recorded failure is final only if `on_error` leaves videos out and the file has the same
+        size as then.
+        """
+        failures = {failure.id: failure for failure in store.failures}
         missing = []
         for source in sources:
             if source.id in store:
-                require_same_file(source, store.n_bytes(source.id))
-            elif source.id not in failed or self.on_error == "raise":
+                check_same_file(source, store.n_bytes(source.id))
+                continue
+            failure = failures.get(source.id) if self.on_error != "raise" else None
+            if failure is None or failure.n_bytes != source.n_bytes:
                 missing.append(source)
-            elif failed[source.id].n_bytes != source.n_bytes:
-                missing.append(source)  # it may be whole now
         return missing
 
-    def _keep(self, kept: Sequence[int]) -> None:
-        """Remember which videos gave a sequence; at least one must have."""
+    def _set_kept(self, kept: Sequence[int]) -> None:
+        """Set `kept_`; raise ValueError if no video has a sequence."""
         self.kept_ = np.array(kept, dtype=np.int64)
         if not kept:
             failed = self.failures_[0].cause if self.failures_ else "X is empty"
-            raise ValueError(f"no video of X could be encoded; the first: {failed}")
+            raise ValueError(f"no video of X could be encoded; the first error: {failed}")
 
 
 class _Settings(NamedTuple):
-    """What the parameters of an extractor come to."""
+    """Encoder and parameters, without "auto"."""
 
     encoder: Any
-    recipe: Recipe
+    spec: ClipSpec
     layout: str
     mean: Any
     std: Any
 
 
 def _as_json(value: Any) -> Any:
-    """Numbers and sequences of them as plain Python objects."""
+    """Return numbers, and sequences of them, as plain Python objects."""
     if isinstance(value, (list, tuple)):
         return [_as_json(item) for item in value]
     return np.asarray(value).tolist() if hasattr(value, "__array__") else value

@@ -1,4 +1,4 @@
-"""Which videos there are, and their labels: folders and tables."""
+"""Finding videos in folders and tables, with their labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Catalog", "find_videos", "read_folder", "read_labels", "read_table"]
+__all__ = ["Listing", "find_videos", "read_folder", "read_labels", "read_table"]
 
 _SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4"),
@@ -15,58 +15,66 @@ _SUFFIXES = (
 )
 
 
-class Catalog(NamedTuple):
+class Listing(NamedTuple):
     """Videos of one folder."""
 
-    ids: list[str]  # paths inside the folder, with slashes
+    ids: list[str]  # paths relative to the folder, with slashes
     paths: list[str]
     labels: list[str] | None
 
 
-def find_videos(place: Path) -> list[str]:
-    """A file, or all videos in a folder and the folders in it, in the order of their names.
+def find_videos(path: Path) -> list[str]:
+    """Return the path of a file, or the sorted paths of all videos below a folder.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If the folder contains no video.
     """
-    if place.is_file():
-        return [str(place)]
-    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if path.is_file():
+        return [str(path)]
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES)
     if not found:
-        raise ValueError(f"no video in {place}; known are files named {' '.join(_SUFFIXES)}")
-    return [str(path) for path in found]
+        raise ValueError(f"no video in {path}: expected files with suffix {' '.join(_SUFFIXES)}")
+    return [str(file) for file in found]
 
 
-def read_folder(folder: Path) -> Catalog:
-    """All videos of a folder; if they all lie in folders of their own, those are their labels."""
+def read_folder(folder: Path) -> Listing:
+    """Return all videos below a folder.
+
+    If all of them lie in subfolders, the name of the first subfolder is a video's label.
+    """
     paths = find_videos(folder)
     ids = [Path(path).relative_to(folder).as_posix() for path in paths]
     has_labels = all("/" in id for id in ids)
-    return Catalog(ids, paths, [id.partition("/")[0] for id in ids] if has_labels else None)
+    return Listing(ids, paths, [id.partition("/")[0] for id in ids] if has_labels else None)
 
 
-def read_table(folder: Path, table: str, where: Iterable[tuple[str, str]] = ()) -> Catalog:
-    """The videos of a folder that a table names; see `read_labels`."""
+def read_table(folder: Path, table: str, where: Iterable[tuple[str, str]] = ()) -> Listing:
+    """Return the videos of a folder that a table lists; see `read_labels`."""
     labels = read_labels(table, where)
-    return Catalog(list(labels), [str(folder / id) for id in labels], list(labels.values()))
+    return Listing(list(labels), [str(folder / id) for id in labels], list(labels.values()))
 
 
 def read_labels(table: str, where: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """Labels of paths, from a CSV file with the columns path and label.
+    """Return labels by path, from a CSV file with the columns path and label.
 
     Parameters
     ----------
     table : str
         Path of the file.
     where : iterable of pairs (column, value)
-        Only rows that have all of these values.
+        Read only rows with these values.
+
+    Returns
+    -------
+    dict of str to str
+        In the order of the file.
 
     Raises
     ------
     ValueError
-        If a column is missing, a path has two labels, or no row is left.
+        If a column is missing, a path has two labels, or no row remains.
     """
     with open(table, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))

@@ -1,8 +1,8 @@
-"""Videos to sequences, batch by batch: threads read clips ahead while the encoder works.
+"""Encoding videos batch by batch, while threads read clips ahead of the encoder.
 
-Batches hold clips in the order of the videos and may hold those of several. What one holds follows
-from the clips before it alone, so that whoever goes on after the last batch that was kept gets the
-same batches, and the same numbers to the bit, as if nothing had happened.
+Batches contain clips in the order of the videos, possibly of several videos. The clips of a batch
+depend only on the clips before it. A pass that resumes after the last committed batch therefore
+forms the same batches, and gives the same numbers to the bit, as a pass without interruption.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.store import Failure
-from skdejavid.video.clips import Recipe, read_clips
+from skdejavid.video.clips import ClipSpec, read_clips
 from skdejavid.video.decoding import RefusedVideoError
 from skdejavid.video.prefetch import End, iterate_ahead
 from skdejavid.video.sources import Source
@@ -27,97 +27,88 @@ from skdejavid.video.windows import WindowPlan
 __all__ = ["Extraction", "InMemory", "Sink"]
 
 
-_BYTES_AHEAD = 2**27  # how much of clips may wait for the encoder
+_BYTES_AHEAD = 2**27  # maximum size of clips that wait for the encoder
+
+_Embeddings = NDArray[np.floating]
+_Spans = NDArray[np.float64]
 
 
 class Sink(Protocol):
-    """Where sequences go. `skdejavid.store.StoreWriter` says what each method means."""
+    """Destination of sequences; `skdejavid.store.StoreWriter` documents the methods."""
 
     @property
-    def held(self) -> tuple[str, NDArray[np.floating]] | None: ...
+    def partial(self) -> tuple[str, _Embeddings] | None: ...
 
     def append(
         self,
         id: str,
-        values: NDArray[np.floating],
-        spans: NDArray[np.float64] | None = None,
-        n_bytes: int | None = None,
-        position: int | None = None,
+        values: _Embeddings,
+        spans: _Spans,
+        n_bytes: int | None,
+        position: int,
+        /,
     ) -> None: ...
 
-    def hold(self, id: str, values: NDArray[np.floating]) -> None: ...
+    def fail(self, id: str, cause: str, frame: int | None, n_bytes: int | None, /) -> None: ...
 
-    def release(self) -> None: ...
+    def write_partial(self, id: str, values: _Embeddings, /) -> None: ...
 
-    def fail(
-        self, id: str, cause: str, frame: int | None = None, n_bytes: int | None = None
-    ) -> None: ...
+    def discard_partial(self) -> None: ...
 
     def commit(self) -> None: ...
 
 
 class InMemory:
-    """A sink that keeps sequences in memory and holds nothing for later."""
+    """Sink that keeps sequences in memory."""
 
-    held = None
+    partial: tuple[str, _Embeddings] | None = None
 
     def __init__(self) -> None:
-        self.sequences: dict[str, tuple[NDArray[np.floating], NDArray[np.float64] | None]] = {}
+        self.sequences: dict[str, tuple[_Embeddings, _Spans]] = {}
         self.failures: dict[str, Failure] = {}
 
-    def append(
-        self,
-        id: str,
-        values: NDArray[np.floating],
-        spans: NDArray[np.float64] | None = None,
-        n_bytes: int | None = None,
-        position: int | None = None,
-    ) -> None:
+    def append(self, id: str, values: _Embeddings, spans: _Spans, *_: object) -> None:
+        """Keep a sequence and its spans."""
         self.sequences[id] = values, spans
 
-    def fail(
-        self, id: str, cause: str, frame: int | None = None, n_bytes: int | None = None
-    ) -> None:
+    def fail(self, id: str, cause: str, frame: int | None, n_bytes: int | None) -> None:
+        """Keep the failure of a video."""
         self.failures[id] = Failure(id, frame, cause, n_bytes)
 
-    def hold(self, id: str, values: NDArray[np.floating]) -> None:
-        pass
+    def _do_nothing(self, *_: object) -> None:
+        """Ignore the call: an interrupted extraction into memory is lost and never resumed."""
 
-    def release(self) -> None:
-        pass
-
-    def commit(self) -> None:
-        pass
+    write_partial = discard_partial = commit = _do_nothing
 
 
 class _NotFiniteError(ValueError):
-    """An embedding that holds NaN or infinity."""
+    """Error raised if an embedding contains NaN or infinity."""
 
 
-# What one video may do wrong; other errors are not a video's, and end the extraction.
-_ERRORS_OF_VIDEOS = (OSError, RefusedVideoError, _NotFiniteError)
+# Errors caused by one video, which `on_error` may skip. All others end the extraction.
+_VIDEO_ERRORS = (OSError, RefusedVideoError, _NotFiniteError)
 
 
 @dataclass
-class _Partial:
+class _OpenVideo:
     """A video of which not all clips are encoded."""
 
     plan: WindowPlan
-    n_to_skip: int = 0  # clips that were encoded before
-    is_read: bool = False
-    parts: list[NDArray[np.floating]] = field(default_factory=list)
+    n_to_skip: int = 0  # clips encoded before the interruption
+    is_read: bool = False  # whether all clips were read
+    embeddings: list[_Embeddings] = field(default_factory=list)
 
     @property
     def n_encoded(self) -> int:
-        return sum(map(len, self.parts))
+        return sum(map(len, self.embeddings))
 
     @property
     def is_complete(self) -> bool:
-        return self.is_read and self.n_encoded == len(self.plan.shown)
+        return self.is_read and self.n_encoded == len(self.plan.clip_frames)
 
-    def window_of(self, clip: int) -> int:
-        """The first window that needs a clip."""
-        return int(np.argwhere(self.plan.rows == clip)[0, 0])
+    def first_window_of(self, clip: int) -> int:
+        """Return the first window that contains a clip."""
+        return int(np.argwhere(self.plan.window_clips == clip)[0, 0])
 
 
 class Extraction:
@@ -127,25 +118,26 @@ class Extraction:
     ----------
     sources : sequence of Source
         The videos, in order.
-    recipe : Recipe
-        How clips are cut.
+    spec : ClipSpec
+        Windows and frame size.
     encode : callable
-        Embeddings (n_clips, n_features) of clips of one shape.
+        Returns the embeddings (n_clips, n_features) of a sequence of clips of one shape.
     sink : Sink
-        Where the sequences go. If it holds rows, they are the first clips of ``sources[0]``.
+        Destination of the sequences. Its partial sequence, if any, contains the embeddings of the
+        first clips of ``sources[0]``; these clips are not encoded again.
     batch_size : int
         Number of clips per call of `encode`.
     on_error : {"raise", "skip", "warn"}
-        What to do about videos that cannot be read or whose embeddings are not finite.
+        Handling of videos that cannot be read or have embeddings that are not finite.
     progress : callable
-        Called after each video.
+        Called without arguments after each video.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
-        recipe: Recipe,
-        encode: Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.floating]],
+        spec: ClipSpec,
+        encode: Callable[[Sequence[NDArray[np.uint8]]], _Embeddings],
         sink: Sink,
         *,
         batch_size: int,
@@ -153,115 +145,120 @@ class Extraction:
         progress: Callable[[], object],
     ) -> None:
         self._sources = sources
-        self._recipe = recipe
+        self._spec = spec
         self._encode = encode
         self._sink = sink
         self._batch_size = batch_size
         self._on_error = on_error
         self._progress = progress
-        self._batch: list[tuple[int, NDArray[np.uint8]]] = []  # number of the video, clip
-        self._partials: dict[int, _Partial] = {}
-        self._given_up: set[int] = set()
+        self._batch: list[tuple[int, NDArray[np.uint8]]] = []  # index of the video, clip
+        self._open_videos: dict[int, _OpenVideo] = {}
+        self._skipped: set[int] = set()
         self._n_features: int | None = None
 
     def run(self, n_threads: int) -> None:
-        """Encode all videos.
+        """Encode all videos, reading `n_threads` of them at the same time.
 
-        Parameters
-        ----------
-        n_threads : int
-            Number of videos that are read at the same time.
+        Raises
+        ------
+        FileNotFoundError, VideoDecodeError, RefusedVideoError
+            If a video cannot be read and `on_error` is "raise".
+        ValueError
+            If an embedding is not finite and `on_error` is "raise", or the number of features
+            changes.
         """
         per_video = max(1, n_threads // max(1, len(self._sources)))
-        read = partial(read_clips, recipe=self._recipe, n_threads=per_video)
+        read = partial(read_clips, spec=self._spec, n_threads=per_video)
         videos = [source.video for source in self._sources]
         ahead = iterate_ahead(
             videos, read, n_threads=n_threads, capacity=_BYTES_AHEAD, size=_size_of
         )
-        # Closed whatever happens: threads that wait for their turn would keep the process alive.
+        # Must be closed after errors too: threads waiting for room would keep the process alive.
         with closing(ahead):
             for i, item in ahead:
-                if i in self._given_up:
+                if i in self._skipped:
                     continue
                 if isinstance(item, WindowPlan):
-                    self._begin(i, item)
+                    self._start_video(i, item)
                 elif isinstance(item, End):
-                    self._end(i, item.error)
+                    self._end_video(i, item.error)
                 else:
-                    self._add(i, item)
-        self._flush()
+                    self._add_clip(i, item)
+        self._encode_batch()
 
-    def _begin(self, i: int, plan: WindowPlan) -> None:
-        """Begin a video, or begin it anew if its first plan was wrong."""
-        self._forget(i)
-        begun = self._partials[i] = _Partial(plan)
-        held = self._sink.held
-        if held is None or held[0] != self._sources[i].id:
+    def _start_video(self, i: int, plan: WindowPlan) -> None:
+        """Start a video, or restart it with another plan if its first plan was wrong."""
+        self._drop_clips(i)
+        video = self._open_videos[i] = _OpenVideo(plan)
+        stored = self._sink.partial
+        if stored is None or stored[0] != self._sources[i].id:
             return
         is_resumed = self._n_features is None  # nothing was encoded yet in this pass
-        if is_resumed and len(held[1]) <= len(plan.shown):
-            begun.parts.append(held[1])
-            begun.n_to_skip, self._n_features = held[1].shape
+        if is_resumed and len(stored[1]) <= len(plan.clip_frames):
+            video.embeddings.append(stored[1])
+            video.n_to_skip, self._n_features = stored[1].shape
         else:
-            self._sink.release()
+            self._sink.discard_partial()
 
-    def _add(self, i: int, clip: NDArray[np.uint8]) -> None:
-        begun = self._partials[i]
-        if begun.n_to_skip:
-            begun.n_to_skip -= 1
+    def _add_clip(self, i: int, clip: NDArray[np.uint8]) -> None:
+        video = self._open_videos[i]
+        if video.n_to_skip:
+            video.n_to_skip -= 1
             return
         if self._batch and self._batch[0][1].shape != clip.shape:
-            self._flush()
-        if i not in self._given_up:  # by that flush
+            self._encode_batch()
+        if i not in self._skipped:  # encoding may have skipped this video
             self._batch.append((i, clip))
         if len(self._batch) == self._batch_size:
-            self._flush()
+            self._encode_batch()
 
-    def _end(self, i: int, error: Exception | None) -> None:
+    def _end_video(self, i: int, error: Exception | None) -> None:
         if error is not None:
-            self._give_up(i, error)
+            self._raise_or_skip(i, error)
             return
-        self._partials[i].is_read = True
-        if self._partials[i].is_complete:
-            self._finish(i)
+        self._open_videos[i].is_read = True
+        if self._open_videos[i].is_complete:
+            self._write_sequence(i)
             self._sink.commit()
 
-    def _flush(self) -> None:
-        """Encode what has come together."""
+    def _encode_batch(self) -> None:
         if not self._batch:
             return
-        numbers, clips = zip(*self._batch, strict=True)
+        indices, clips = zip(*self._batch, strict=True)
         self._batch = []
         embeddings = self._encode(clips)
-        self._require_width(embeddings, numbers[0])
-        for i in dict.fromkeys(numbers):
-            rows = embeddings[np.equal(numbers, i)]
-            begun = self._partials[i]
-            finite = np.isfinite(rows).all(axis=1)
-            if not finite.all():
-                window = begun.window_of(begun.n_encoded + int(np.flatnonzero(~finite)[0]))
-                message = f"the encoder returned NaN or infinity for window {window} of "
-                self._give_up(i, _NotFiniteError(message + self._sources[i].name))
-                continue
-            begun.parts.append(rows)
-            if begun.is_complete:
-                self._finish(i)
-            else:
-                self._sink.hold(self._sources[i].id, rows)
+        self._check_n_features(embeddings, indices[0])
+        for i in dict.fromkeys(indices):
+            self._add_embeddings(i, embeddings[np.equal(indices, i)])
         self._sink.commit()
 
-    def _finish(self, i: int) -> None:
-        source, done = self._sources[i], self._partials.pop(i)
-        values = done.plan.join(np.concatenate(done.parts))
-        self._sink.append(source.id, values, done.plan.spans, source.n_bytes, source.position)
+    def _add_embeddings(self, i: int, embeddings: _Embeddings) -> None:
+        """Add the embeddings of the next clips of a video."""
+        video = self._open_videos[i]
+        finite = np.isfinite(embeddings).all(axis=1)
+        if not finite.all():
+            window = video.first_window_of(video.n_encoded + int(np.flatnonzero(~finite)[0]))
+            message = f"the encoder returned NaN or infinity for window {window} of "
+            self._raise_or_skip(i, _NotFiniteError(message + self._sources[i].name))
+            return
+        video.embeddings.append(embeddings)
+        if video.is_complete:
+            self._write_sequence(i)
+        else:
+            self._sink.write_partial(self._sources[i].id, embeddings)
+
+    def _write_sequence(self, i: int) -> None:
+        source, video = self._sources[i], self._open_videos.pop(i)
+        values = video.plan.join(np.concatenate(video.embeddings))
+        self._sink.append(source.id, values, video.plan.spans, source.n_bytes, source.position)
         self._progress()
 
-    def _give_up(self, i: int, error: Exception) -> None:
-        """Leave a video out, as far as `on_error` allows it."""
-        if self._on_error == "raise" or not isinstance(error, _ERRORS_OF_VIDEOS):
+    def _raise_or_skip(self, i: int, error: Exception) -> None:
+        """Raise `error`, or skip the video and record its failure if `on_error` allows it."""
+        if self._on_error == "raise" or not isinstance(error, _VIDEO_ERRORS):
             raise error
-        self._given_up.add(i)
-        self._forget(i)
+        self._skipped.add(i)
+        self._drop_clips(i)
         source = self._sources[i]
         if self._on_error == "warn":
             warnings.warn(f"{source.name} is left out: {error}", UserWarning, stacklevel=2)
@@ -270,12 +267,13 @@ class Extraction:
         self._sink.commit()
         self._progress()
 
-    def _forget(self, i: int) -> None:
-        self._partials.pop(i, None)
-        self._batch = [(number, clip) for number, clip in self._batch if number != i]
+    def _drop_clips(self, i: int) -> None:
+        """Drop the waiting clips and the embeddings of a video."""
+        self._open_videos.pop(i, None)
+        self._batch = [(index, clip) for index, clip in self._batch if index != i]
 
-    def _require_width(self, embeddings: NDArray[np.floating], i: int) -> None:
-        """Refuse embeddings that are not as wide as all before them."""
+    def _check_n_features(self, embeddings: _Embeddings, i: int) -> None:
+        """Check that embeddings have as many features as all before them."""
         n_features = embeddings.shape[1]
         if self._n_features is None:
             self._n_features = n_features

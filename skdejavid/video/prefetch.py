@@ -1,4 +1,4 @@
-"""Several iterators advanced by threads, consumed in their order, with bounded memory."""
+"""Reading several iterators ahead in threads, in order and with bounded memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Source = TypeVar("Source")
 
 
 class End(NamedTuple):
-    """An iterator has no more items, or has raised an error."""
+    """Marker after the last item of a source."""
 
-    error: Exception | None
+    error: Exception | None  # raised by the source, None if it ended normally
 
 
 def iterate_ahead(
@@ -29,30 +29,34 @@ def iterate_ahead(
     capacity: int,
     size: Callable[[T], int],
 ) -> Generator[tuple[int, T | End]]:
-    """Items of ``read(source)`` for one source after the other, while threads read ahead.
+    """Yield the items of ``read(source)`` of one source after the other, read ahead by threads.
 
-    Yields pairs (number of the source, item), after the last item of each source an `End`. An error
-    of a source does not end the others. Who leaves early must close the generator, which ends the
-    threads.
+    An error of a source does not affect the other sources. A caller that stops early must close the
+    generator, which ends the threads.
 
     Parameters
     ----------
     sources : sequence
-        What to read.
+        Arguments of `read`.
     read : callable
-        Makes the generator of a source; runs in a thread.
+        Returns a generator of the items of a source. It runs in a thread.
     n_threads : int
         Number of sources that are read at the same time.
     capacity : int
-        How much may wait, of all sources together; whatever that is, one item of the source whose
-        turn it is may.
+        Maximum total size of waiting items of all sources. One item of the source being consumed
+        may always wait, whatever its size.
     size : callable
-        How much of that an item takes.
+        Returns the size of an item.
+
+    Yields
+    ------
+    tuple of (int, item or End)
+        Index of the source and its item. `End` follows the last item of each source.
     """
-    shelf: _Shelf[T] = _Shelf(capacity, len(sources))
+    buffer: _BoundedBuffer[T] = _BoundedBuffer(capacity, len(sources))
 
     def work() -> None:
-        while (i := shelf.next_source()) is not None:
+        while (i := buffer.next_source()) is not None:
             read_source(i)
 
     def read_source(i: int) -> None:
@@ -60,11 +64,11 @@ def iterate_ahead(
         try:
             with closing(read(sources[i])) as items:  # type: ignore[type-var]
                 for item in items:
-                    if not shelf.put(i, item, size(item)):
+                    if not buffer.put(i, item, size(item)):
                         return
         except Exception as raised:
             error = raised
-        shelf.put(i, End(error), 0)
+        buffer.put(i, End(error), 0)
 
     with ThreadPoolExecutor(n_threads, thread_name_prefix="skdejavid-read") as pool:
         try:
@@ -73,60 +77,63 @@ def iterate_ahead(
             for i in range(len(sources)):
                 item: T | End | None = None
                 while not isinstance(item, End):
-                    item = shelf.take(i)
+                    item = buffer.take(i)
                     yield i, item
         finally:
-            shelf.close()
+            buffer.close()
             pool.shutdown(wait=True)
 
 
-class _Shelf(Generic[T]):
-    """Items that wait, of several sources, which threads take up in their order."""
+class _BoundedBuffer(Generic[T]):
+    """Thread-safe queues of waiting items, one per source, with a common capacity."""
 
     def __init__(self, capacity: int, n_sources: int) -> None:
         self._capacity = capacity
         self._sources = iter(range(n_sources))
         self._items: dict[int, deque[tuple[T | End, int]]] = {}
-        self._taken_up = 0
-        self._turn = 0
+        self._used = 0
+        self._current = 0  # the source being consumed
         self._is_closed = False
         self._changed = Condition()
 
     def next_source(self) -> int | None:
-        """The number of a source that nobody reads yet, None if there is none or all is over."""
+        """Return the next unread source, or None if all are taken or the buffer is closed."""
         with self._changed:
             return None if self._is_closed else next(self._sources, None)
 
     def put(self, i: int, item: T | End, size: int) -> bool:
-        """Wait until there is room, False if nobody takes items any more."""
+        """Add an item once there is room; return False if the buffer is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self._has_room(i, size))
             if self._is_closed:
                 return False
             self._items.setdefault(i, deque()).append((item, size))
-            self._taken_up += size
+            self._used += size
             self._changed.notify_all()
             return True
 
     def take(self, i: int) -> T | End:
-        """The next item of a source, whose turn it is from now on."""
+        """Wait for the next item of source `i`, which becomes the source being consumed."""
         with self._changed:
-            if self._turn != i:
-                self._turn = i
+            if self._current != i:
+                self._current = i
                 self._changed.notify_all()
             self._changed.wait_for(lambda: self._items.get(i))
             item, size = self._items[i].popleft()
-            self._taken_up -= size
+            self._used -= size
             if isinstance(item, End):
                 del self._items[i]
             self._changed.notify_all()
             return item
 
     def close(self) -> None:
+        """Make all waiting and later calls of `put` return False."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
     def _has_room(self, i: int, size: int) -> bool:
-        is_next = i == self._turn and not self._items.get(i)
-        return is_next or self._taken_up + size <= self._capacity
+        # Items of later sources may fill the buffer. The consumer takes none of them before the
+        # current source ends, so an item of that source must be let in or both would wait forever.
+        is_next = i == self._current and not self._items.get(i)
+        return is_next or self._used + size <= self._capacity

@@ -1,4 +1,4 @@
-"""Videos to be encoded: paths and arrays, with the names that they have in messages and stores."""
+"""Videos given by the user, paths or arrays, with their ids and names in messages."""
 
 from __future__ import annotations
 
@@ -11,30 +11,37 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.sequences.containers import as_video
-
 __all__ = [
     "Source",
     "as_sources",
-    "identified",
-    "named",
-    "require_clock",
-    "require_same_file",
+    "as_video",
+    "check_has_clock",
+    "check_same_file",
+    "with_content_ids",
+    "with_ids",
 ]
 
 
 class Source(NamedTuple):
-    """A video to be encoded."""
+    """A video to encode."""
 
     video: str | NDArray[np.uint8]  # path or frames
     id: str
-    name: str  # for messages
-    position: int  # in the user's list
-    n_bytes: int | None  # size of the file, by which a changed one is noticed
+    name: str  # in messages
+    position: int  # index in X
+    n_bytes: int | None  # size of the file, to notice that it was changed
 
 
 def as_sources(X: Iterable[Any]) -> list[Source]:
-    """The videos of `X`, each with the name it has in messages and in a store."""
+    """Return the videos of `X`; the id of a path is the path, that of an array its position.
+
+    Raises
+    ------
+    TypeError
+        If `X` is a single path or a data frame, or an item is neither a path nor an array.
+    ValueError
+        If `X` is a single video or empty, or an array is not a video.
+    """
     if isinstance(X, (str, bytes, PathLike)):
         raise TypeError(f"X is a single path, expected a list of videos: pass [{X!r}]")
     if hasattr(X, "columns"):
@@ -47,27 +54,50 @@ def as_sources(X: Iterable[Any]) -> list[Source]:
     return sources
 
 
-def identified(sources: Sequence[Source]) -> list[Source]:
-    """The videos by names that say which they are in any list: arrays by their content."""
+def as_video(item: Any, name: str) -> NDArray[np.uint8]:
+    """Return `item` as the frames of a video (n_frames, height, width, 3), uint8.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else. The message names it `name`.
+    """
+    array = np.asarray(item)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3 or 0 in array.shape:
+        raise ValueError(
+            f"{name} must be a uint8 array (n_frames, height, width, 3) without an empty axis, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    return array
+
+
+def with_content_ids(sources: Sequence[Source]) -> list[Source]:
+    """Return the sources with ids that do not depend on positions: arrays get a content hash."""
     return [
-        source._replace(id=_name_of_content(source.video))
+        source._replace(id=_content_id(source.video))
         if isinstance(source.video, np.ndarray)
         else source
         for source in sources
     ]
 
 
-def named(sources: list[Source], ids: Sequence[str] | None) -> list[Source]:
-    """The videos by other names."""
+def with_ids(sources: list[Source], ids: Sequence[str] | None) -> list[Source]:
+    """Return the sources with the given ids; None stands for content ids.
+
+    Raises
+    ------
+    ValueError
+        If `ids` and `sources` differ in length, or an id is not a string or repeated.
+    """
     if ids is None:
-        return identified(sources)
+        return with_content_ids(sources)
     if len(ids) != len(sources):
         raise ValueError(f"ids has {len(ids)} items, but X has {len(sources)}")
-    seen = set()
+    used = set()
     for i, id in enumerate(ids):
-        if not isinstance(id, str) or id in seen:
+        if not isinstance(id, str) or id in used:
             raise ValueError(f"ids[{i}] must be a string that no other video has, got {id!r}")
-        seen.add(id)
+        used.add(id)
     return [source._replace(id=id) for source, id in zip(sources, ids, strict=True)]
 
 
@@ -77,8 +107,8 @@ def _as_source(video: Any, index: int) -> Source:
         return Source(path, path, f"X[{index}] ({path})", index, _file_size(path))
     if not hasattr(video, "__array__"):
         raise TypeError(
-            f"X[{index}] is a {type(video).__name__}, expected the path of a video or an array "
-            "(n_frames, height, width, 3)"
+            f"X[{index}] is of type {type(video).__name__}, expected the path of a video or an "
+            "array (n_frames, height, width, 3)"
         )
     frames = as_video(video, f"X[{index}]")
     return Source(frames, f"X[{index}]", f"X[{index}] (an array)", index, None)
@@ -88,27 +118,33 @@ def _file_size(path: str) -> int | None:
     try:
         return os.stat(path).st_size
     except OSError:
-        return None  # reading it will say why
+        return None  # the error is raised when the file is read
 
 
-def _name_of_content(frames: NDArray[np.uint8]) -> str:
+def _content_id(frames: NDArray[np.uint8]) -> str:
     digest = blake2b(repr(frames.shape).encode(), digest_size=16)
     for frame in frames:
         digest.update(np.ascontiguousarray(frame).data)
     return f"array-{digest.hexdigest()}"
 
 
-def require_same_file(source: Source, n_bytes: int | None) -> None:
-    """Refuse a file that is not the one whose sequence the store holds; a deleted one may be it."""
+def check_same_file(source: Source, n_bytes: int | None) -> None:
+    """Check that a file has the size recorded in the store; a deleted file is accepted.
+
+    Raises
+    ------
+    ValueError
+        If the sizes differ.
+    """
     if None not in (n_bytes, source.n_bytes) and n_bytes != source.n_bytes:
         raise ValueError(
-            f"{source.name} has {source.n_bytes} bytes, but had {n_bytes} when the store encoded "
-            "it: the file was changed. Use another store or another name."
+            f"{source.name} has {source.n_bytes} bytes, but had {n_bytes} when it was encoded: the "
+            "file was changed. Use another store, or another id for this video."
         )
 
 
-def require_clock(sources: Sequence[Source]) -> None:
-    """Refuse arrays, which say nothing of time."""
+def check_has_clock(sources: Sequence[Source]) -> None:
+    """Check that all videos are files, which have timestamps; raise ValueError otherwise."""
     for source in sources:
         if isinstance(source.video, np.ndarray):
             raise ValueError(

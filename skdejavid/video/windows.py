@@ -1,6 +1,6 @@
-"""Which frames of a video each window shows to the encoder, and cutting them out in one pass.
+"""Windows over a video: choosing the frames of each, and cutting them out in one pass.
 
-Knows numbers and times of frames, nothing of files.
+This module works with frame numbers and times only; it does not read files.
 """
 
 from __future__ import annotations
@@ -14,66 +14,69 @@ from numpy.typing import NDArray
 
 __all__ = ["FrameClock", "Length", "WindowPlan", "check_windows", "cut_clips", "plan_windows"]
 
-# Frames if int, a fraction of the video if float, seconds if a string such as "1.5s".
+# Number of frames if int, fraction of the video if float, seconds if a string such as "1.5s".
 Length = int | float | str
 
-# Fractions such as 1/40 are not exact; a window that misses the end by this much still counts.
+# Fractions such as 1/40 are not exact: without this tolerance the last window could be lost.
 _ROUNDING = 1e-9
 
 
 class FrameClock(NamedTuple):
-    """When each frame of a video is shown, in seconds after the first."""
+    """Display times of the frames of a video, in seconds after the first frame."""
 
-    begins: NDArray[np.float64]  # (n_frames,), not decreasing
-    end: float  # of the last frame
-    is_exact: bool = True  # whether these are the times that the frames themselves must have
+    starts: NDArray[np.float64]  # (n_frames,), not decreasing
+    end: float  # end of the last frame
+    is_exact: bool = True  # whether decoded frames must have exactly these times
 
     @classmethod
     def without_time(cls, n_frames: int) -> FrameClock:
-        """A clock that counts frames, for videos that have no other."""
+        """Return a clock in units of frames, for videos without timestamps."""
         return cls(np.arange(n_frames, dtype=np.float64), float(n_frames), is_exact=False)
 
 
 class WindowPlan(NamedTuple):
-    """The clips that an encoder has to see, and the rows of the sequence made of them."""
+    """Clips to encode, and how their embeddings form a sequence of windows."""
 
-    shown: NDArray[np.int64]  # (n_clips, clip_length) frame numbers, no clip twice
-    rows: NDArray[np.int64]  # (n_rows, n_widths, n_averaged) clips joined into a row
-    spans: NDArray[np.float64]  # (n_rows, 2) begin and end of the row's narrowest window, seconds
-    is_short: (
-        bool  # whether the video is shorter than a window, in which its last frame is repeated
-    )
+    clip_frames: NDArray[np.int64]  # (n_clips, clip_length) frame numbers of distinct clips
+    window_clips: NDArray[np.int64]  # (n_windows, n_widths, n_averaged) clip numbers
+    spans: NDArray[np.float64]  # (n_windows, 2) start and end of the narrowest width, in seconds
+    is_short: bool  # whether the video is shorter than a window, so its last frame is repeated
 
     def join(self, embeddings: NDArray[np.floating]) -> NDArray[np.floating]:
-        """The sequence (n_rows, n_widths * n_features) out of the clips' (n_clips, n_features)."""
-        if self.rows.shape[2] == 1:
-            joined = embeddings[self.rows[:, :, 0]]
+        """Return the sequence (n_windows, n_widths * n_features) of a video.
+
+        `embeddings` are those of its clips, (n_clips, n_features).
+        """
+        if self.window_clips.shape[2] == 1:
+            joined = embeddings[self.window_clips[:, :, 0]]
         else:
-            # Row by row, so that no array of all clips of all windows is made.
-            joined = np.stack([embeddings[row].mean(axis=1) for row in self.rows])
-        return joined.reshape(len(self.rows), -1)
+            # One window at a time: gathering the clips of all windows would repeat each embedding
+            # once per window that contains it.
+            joined = np.stack([embeddings[clips].mean(axis=1) for clips in self.window_clips])
+        return joined.reshape(len(self.window_clips), -1)
 
 
 def check_windows(
     width: Length | Sequence[Length], stride: Length, clip_length: int | None
 ) -> None:
-    """Refuse lengths that mean nothing, and windows whose number of frames would differ.
+    """Check that lengths are valid and that all clips have the same number of frames.
 
     Raises
     ------
     ValueError
-        Naming the argument.
+        If a length is invalid, or `clip_length` is None although windows differ in their number of
+        frames. The message names the argument.
     """
     widths = _as_widths(width)
     if not widths:
-        raise ValueError("width must name at least one length, got an empty sequence")
+        raise ValueError("width must contain at least one length, got an empty sequence")
     for name, length in [*(("width", item) for item in widths), ("stride", stride)]:
         _check_length(name, length)
     is_counted = all(isinstance(item, (int, np.integer)) for item in widths)
     if clip_length is None and not (is_counted and len(set(widths)) == 1):
         raise ValueError(
-            "clip_length is needed where width is a fraction, in seconds or several "
-            f"({width!r}): without it windows would differ in their number of frames"
+            "clip_length must be set if width is a fraction, in seconds or several widths (got "
+            f"width={width!r}): otherwise windows would differ in their number of frames"
         )
 
 
@@ -85,89 +88,100 @@ def plan_windows(
     *,
     one_by_one: bool = False,
 ) -> WindowPlan:
-    """Which frames each window of a video shows to the encoder.
+    """Choose the frames that the encoder sees of each window of a video.
 
-    Windows begin at 0, `stride`, 2 * `stride`, ... as long as they end inside the video. Of each
-    window the middle frames of `clip_length` equal parts are shown. A video shorter than one window
-    gives one window, in which the last frame is repeated.
+    Windows start at 0, `stride`, 2 * `stride`, ... and end inside the video. Each window is divided
+    into `clip_length` equal parts, and the middle frame of each part is taken. A video shorter than
+    one window gives one window in which the last frame is repeated.
 
-    Several widths slide in parallel: at 0, `stride`, 2 * `stride`, ... until the end of the video
-    there is one window of each width, in the middle of which that moment lies; where it would stick
-    out, it is moved inside, and if it is longer than the video, the last frame is repeated. Windows
-    that show the same frames are one clip.
+    Several widths slide in parallel: at 0, `stride`, 2 * `stride`, ... until the end of the video,
+    there is one window of each width centered there. A window that would extend beyond the video is
+    shifted inside; if it is longer than the video, the last frame is repeated. Windows with the
+    same frames share one clip.
 
     Parameters
     ----------
     clock : FrameClock
-        The video's frames.
-    width, stride : int, float or str
-        Frames if int; fractions of the video's number of frames, in (0, 1], if float; seconds if a
-        string such as ``"1.5s"``. The paper's recipe for Kinetics-400 and HMDB51 is
-        ``width=1/5, stride=1/40``: 33 windows whatever the length; for Something-Something V2
-        ``width=(16, 32, 64, 1.0), stride=1``: as many rows as frames.
+        Times of the video's frames.
+    width : int, float, str, or sequence of them
+        Number of frames if int; fraction of the video's number of frames, in (0, 1], if float;
+        seconds if a string such as ``"1.5s"``. The paper's settings for Kinetics-400 and HMDB51 are
+        ``width=1/5, stride=1/40``, which gives 33 windows for any video; for Something-Something V2
+        ``width=(16, 32, 64, 1.0), stride=1``, which gives one window per frame.
+    stride : int, float or str
+        Step between windows, like `width`.
     clip_length : int, optional
-        Number of frames shown per window. None means all `width` frames, which must be one int.
+        Number of frames taken of each window. None takes all frames; `width` must be a single int
+        then.
     one_by_one : bool, default=False
-        Whether each frame is a clip of its own, and a row averages those of its windows: for
-        encoders of images, which need not see a frame twice.
+        Whether each frame is a clip of its own and embeddings are averaged inside each window.
+        Image encoders need this, and no frame is encoded twice.
 
     Returns
     -------
     WindowPlan
-        Clips are ordered by the last frame they show.
+        Clips are ordered by their last frame.
+
+    Raises
+    ------
+    ValueError
+        As in `check_windows`.
     """
     check_windows(width, stride, clip_length)
     widths = _as_widths(width)
     if clip_length is None:
         clip_length = int(widths[0])
-    moments = _moments(clock, stride)
-    of_widths = [_windows(clock, item, moments) for item in widths]
+    positions = _positions(clock, stride)
+    of_widths = [_windows_of_width(clock, item, positions) for item in widths]
     is_short = any(windows.are_too_wide for windows in of_widths)
     if not _is_length(width):
-        of_widths = [windows.moved_inside() for windows in of_widths]
+        of_widths = [windows.centered() for windows in of_widths]
     else:
-        of_widths = [of_widths[0].that_fit()]
-    shown = np.stack([windows.frames(clock, clip_length) for windows in of_widths], axis=1)
+        of_widths = [of_widths[0].without_overhang()]
+    frames = np.stack([windows.frames(clock, clip_length) for windows in of_widths], axis=1)
     spans = [windows.spans(clock) for windows in of_widths]
     narrowest = int(np.argmin([np.diff(span, axis=1).min() for span in spans]))
-    clips, rows = _distinct(shown, one_by_one=one_by_one)
-    return WindowPlan(clips, rows, spans[narrowest], is_short)
+    clip_frames, window_clips = _distinct_clips(frames, one_by_one=one_by_one)
+    return WindowPlan(clip_frames, window_clips, spans[narrowest], is_short)
 
 
 def cut_clips(
     frames: Iterable[NDArray[np.uint8]],
-    shown: NDArray[np.int64],
+    clip_frames: NDArray[np.int64],
     prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda frame: frame,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Clips (clip_length, ...), one per row of `shown`, in one pass over `frames`.
+    """Yield clips (clip_length, ...), one per row of `clip_frames`, in one pass over `frames`.
 
-    Each frame that is shown goes through `prepare` once, and is held until the last clip that needs
-    it is cut, so memory is bounded by what the windows around one moment show. All of `frames` are
-    read, also those after the last clip.
+    `prepare` is called once for each frame that belongs to a clip. `frames` is read to its end, so
+    that an error after the last clip is raised as well.
 
     Parameters
     ----------
-    frames : iterable
-        The frames of the video, in order.
-    shown : ndarray of shape (n_clips, clip_length), int64
-        Their numbers; clips ordered by their last frame, as `plan_windows` makes them.
+    frames : iterable of ndarray
+        Frames of the video, in order.
+    clip_frames : ndarray of shape (n_clips, clip_length), int64
+        Frame numbers of each clip; clips are ordered by their last frame, as in `WindowPlan`.
     prepare : callable
-        Applied to each frame that is shown.
+        Applied to each frame that belongs to a clip.
     """
-    users = np.repeat(np.arange(len(shown)), shown.shape[1]).tolist()
-    last_use = dict(zip(shown.ravel().tolist(), users, strict=True))  # later users replace earlier
-    ends = shown[:, -1].tolist()
-    held: dict[int, NDArray[np.uint8]] = {}
+    users = np.repeat(np.arange(len(clip_frames)), clip_frames.shape[1]).tolist()
+    # Keys repeat in the order of clips, so the last clip that uses a frame is the one that stays.
+    last_user = dict(zip(clip_frames.ravel().tolist(), users, strict=True))
+    last_frames = clip_frames[:, -1].tolist()
+    buffer: dict[int, NDArray[np.uint8]] = {}
     clip = 0
     for number, frame in enumerate(frames):
-        if number in last_use:
-            held[number] = prepare(frame)
+        if number in last_user:
+            buffer[number] = prepare(frame)
         n_before = clip
-        while clip < len(ends) and ends[clip] == number:
-            yield np.stack([held[i] for i in shown[clip].tolist()])
+        while clip < len(last_frames) and last_frames[clip] == number:
+            yield np.stack([buffer[i] for i in clip_frames[clip].tolist()])
             clip += 1
+        # Clips are cut in order, so a frame whose last user was cut is never needed again. Dropping
+        # it bounds memory by what overlapping windows share, whatever the length of the video. Only
+        # a cut can make a frame unused; other frames need no scan of the buffer.
         if clip > n_before:
-            held = {i: kept for i, kept in held.items() if last_use[i] >= clip}
+            buffer = {i: kept for i, kept in buffer.items() if last_user[i] >= clip}
 
 
 def _is_length(width: Length | Sequence[Length]) -> bool:
@@ -180,80 +194,86 @@ def _as_widths(width: Length | Sequence[Length]) -> list[Length]:
 
 def _check_length(name: str, length: Length) -> None:
     if isinstance(length, str):
-        _seconds(name, length)
+        _parse_seconds(name, length)
     elif isinstance(length, (bool, np.bool_)) or not isinstance(
         length, (int, float, np.integer, np.floating)
     ):
-        raise ValueError(f"{name} must be an int, a float or a string such as '1.5s': {length!r}")
+        raise ValueError(
+            f"{name} must be an int, a float or a string such as '1.5s', got {length!r}"
+        )
     elif isinstance(length, (int, np.integer)) and length < 1:
         raise ValueError(f"{name} must be at least 1 frame, got {length}")
     elif isinstance(length, (float, np.floating)) and not 0 < length <= 1:
-        raise ValueError(f"{name} as a fraction of the video must be in (0, 1], got {length}")
+        raise ValueError(f"{name} as a fraction of the video must lie in (0, 1], got {length}")
 
 
-def _seconds(name: str, length: str) -> float:
+def _parse_seconds(name: str, length: str) -> float:
     try:
         seconds = float(length.removesuffix("s"))
     except ValueError:
         seconds = math.nan
     if not (length.endswith("s") and 0 < seconds < math.inf):
-        raise ValueError(f"{name} in seconds must be a positive number and 's', got {length!r}")
+        raise ValueError(
+            f"{name} in seconds must be a positive number followed by 's', got {length!r}"
+        )
     return seconds
 
 
 class _Windows(NamedTuple):
-    """Windows of one width, all in seconds or all in frames."""
+    """Windows of one width, in seconds or in frames."""
 
-    begins: NDArray[np.float64]  # (n_windows,)
+    starts: NDArray[np.float64]  # (n_windows,)
     width: float
-    total: float  # of the video
+    total: float  # length of the video
     in_seconds: bool
 
     @property
     def are_too_wide(self) -> bool:
-        """Whether none of them has room in the video."""
+        """Whether a window is longer than the video."""
         return self.width > self._limit
 
     @property
     def _limit(self) -> float:
         return self.total + _ROUNDING * max(self.total, 1.0)
 
-    def that_fit(self) -> _Windows:
-        """Those that end inside the video, and the first in any case."""
-        fit = self.begins + self.width <= self._limit
-        fit[0] = True
-        return self._replace(begins=self.begins[fit])
+    def without_overhang(self) -> _Windows:
+        """Return the windows that end inside the video, and always the first window."""
+        fits = self.starts + self.width <= self._limit
+        fits[0] = True
+        return self._replace(starts=self.starts[fits])
 
-    def moved_inside(self) -> _Windows:
-        """Windows in the middle of which the others begin, but for those that would stick out."""
+    def centered(self) -> _Windows:
+        """Return windows centered at the starts of these ones, shifted inside the video."""
         half = self.width / 2 if self.in_seconds else self.width // 2
-        begins = np.clip(self.begins - half, 0.0, max(self.total - self.width, 0.0))
-        return self._replace(begins=begins)
+        starts = np.clip(self.starts - half, 0.0, max(self.total - self.width, 0.0))
+        return self._replace(starts=starts)
 
     def frames(self, clock: FrameClock, clip_length: int) -> NDArray[np.int64]:
-        """What is on screen in the middles of `clip_length` equal parts, (n_windows, clip_length).
+        """Return frame numbers in the middles of equal parts, (n_windows, clip_length).
 
-        After the end that is the last frame.
+        After the end of the video the last frame is repeated.
         """
         middles = (np.arange(clip_length) + 0.5) * (self.width / clip_length)
-        moments = self.begins[:, None] + middles + _ROUNDING
+        moments = self.starts[:, None] + middles + _ROUNDING
         if self.in_seconds:
-            return np.maximum(np.searchsorted(clock.begins, moments, side="right") - 1, 0)
-        return np.minimum(moments.astype(np.int64), len(clock.begins) - 1)
+            return np.maximum(np.searchsorted(clock.starts, moments, side="right") - 1, 0)
+        return np.minimum(moments.astype(np.int64), len(clock.starts) - 1)
 
     def spans(self, clock: FrameClock) -> NDArray[np.float64]:
-        """Their begins and ends, in seconds, (n_windows, 2)."""
-        limits = np.column_stack([self.begins, self.begins + self.width])
+        """Return starts and ends in seconds, (n_windows, 2)."""
+        limits = np.column_stack([self.starts, self.starts + self.width])
         seconds = limits if self.in_seconds else _time_at(clock, limits)
         return np.minimum(seconds, clock.end)
 
 
-def _moments(clock: FrameClock, stride: Length) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where windows begin, at least one place: in frames and in seconds."""
-    n_frames = len(clock.begins)
+def _positions(
+    clock: FrameClock, stride: Length
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the multiples of `stride` inside the video, in frames and in seconds."""
+    n_frames = len(clock.starts)
     if isinstance(stride, str):
-        seconds = _multiples(_seconds("stride", stride), clock.end)
-        frames = np.searchsorted(clock.begins, seconds + _ROUNDING, side="right") - 1.0
+        seconds = _multiples(_parse_seconds("stride", stride), clock.end)
+        frames = np.searchsorted(clock.starts, seconds + _ROUNDING, side="right") - 1.0
         return np.maximum(frames, 0.0), seconds
     step = stride if isinstance(stride, (int, np.integer)) else stride * n_frames
     frames = _multiples(float(step), float(n_frames))
@@ -261,39 +281,39 @@ def _moments(clock: FrameClock, stride: Length) -> tuple[NDArray[np.float64], ND
 
 
 def _multiples(step: float, total: float) -> NDArray[np.float64]:
-    """All multiples of `step` below `total`, and 0."""
+    """Return 0 and all other multiples of `step` below `total`."""
     n_multiples = max(math.ceil(total / step - _ROUNDING), 1)
     return np.multiply(np.arange(n_multiples), step, dtype=np.float64)
 
 
-def _windows(
-    clock: FrameClock, width: Length, moments: tuple[NDArray[np.float64], NDArray[np.float64]]
+def _windows_of_width(
+    clock: FrameClock, width: Length, positions: tuple[NDArray[np.float64], NDArray[np.float64]]
 ) -> _Windows:
-    in_frames, in_seconds = moments
-    n_frames = len(clock.begins)
+    in_frames, in_seconds = positions
+    n_frames = len(clock.starts)
     if isinstance(width, str):
-        return _Windows(in_seconds, _seconds("width", width), clock.end, in_seconds=True)
-    n_shown = width if isinstance(width, (int, np.integer)) else width * n_frames
-    return _Windows(in_frames, float(n_shown), float(n_frames), in_seconds=False)
+        return _Windows(in_seconds, _parse_seconds("width", width), clock.end, in_seconds=True)
+    n_covered = width if isinstance(width, (int, np.integer)) else width * n_frames
+    return _Windows(in_frames, float(n_covered), float(n_frames), in_seconds=False)
 
 
 def _time_at(clock: FrameClock, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """When positions in frames are reached; inside of a frame time passes evenly."""
-    edges = np.append(clock.begins, clock.end)
+    """Convert positions in frames to seconds, interpolating linearly inside of a frame."""
+    edges = np.append(clock.starts, clock.end)
     return np.interp(positions, np.arange(len(edges)), edges)
 
 
-def _distinct(
-    shown: NDArray[np.int64], *, one_by_one: bool
+def _distinct_clips(
+    frames: NDArray[np.int64], *, one_by_one: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct clips by their last frame, and which of them each window is.
+    """Return distinct clips ordered by their last frame, and the clip numbers of each window.
 
-    `shown` is (n_rows, n_widths, clip_length).
+    `frames` are the frame numbers of all windows, (n_windows, n_widths, clip_length).
     """
-    n_rows, n_widths, clip_length = shown.shape
+    n_windows, n_widths, clip_length = frames.shape
     size = 1 if one_by_one else clip_length
-    clips, places = np.unique(shown.reshape(-1, size), axis=0, return_inverse=True)
+    clips, inverse = np.unique(frames.reshape(-1, size), axis=0, return_inverse=True)
     order = np.lexsort((clips[:, 0], clips[:, -1]))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    return clips[order], rank[places.ravel()].reshape(n_rows, n_widths, -1)
+    return clips[order], rank[inverse.ravel()].reshape(n_windows, n_widths, -1)

@@ -6,7 +6,7 @@ import pytest
 from skdejavid import AlignmentDisplay
 from skdejavid.compat.optional import import_optional
 from skdejavid.datasets import write_video
-from skdejavid.video.decoding import iterate_frames
+from skdejavid.video.decoding import decode
 
 
 def test_an_installed_module_is_imported():
@@ -19,7 +19,7 @@ def test_the_extra_that_brings_a_missing_package_is_named(monkeypatch, tmp_path)
     video = np.zeros((1, 16, 16, 3), np.uint8)
     one = np.ones((2, 2))
     for call, extra in [
-        (lambda: next(iterate_frames(tmp_path / "a.mp4")), "video"),
+        (lambda: next(decode(tmp_path / "a.mp4")), "video"),
         (lambda: write_video(tmp_path / "a.mp4", video), "video"),
         (lambda: AlignmentDisplay(one, one, one, np.array([[0, 0], [1, 1]])).plot(), "plot"),
     ]:

@@ -4,23 +4,25 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from videos import CODECS, numbered, numbers_of, write_at, write_numbered
+from videos import CODECS, iterate_frames, numbered, numbers_of, write_at, write_numbered
 
 from skdejavid import VideoDecodeError
 from skdejavid.datasets import write_video
 from skdejavid.video import clips
-from skdejavid.video.clips import Recipe, read_clips
-from skdejavid.video.decoding import RefusedVideoError, iterate_frames, read_clock
+from skdejavid.video.clips import ClipSpec, read_clips
+from skdejavid.video.decoding import RefusedVideoError, read_clock
 from skdejavid.video.windows import FrameClock, WindowPlan
 
-PLAIN = Recipe(width=4, stride=2, clip_length=None, one_by_one=False, shorter_side=None, crop=None)
+PLAIN = ClipSpec(
+    width=4, stride=2, clip_length=None, one_by_one=False, shorter_side=None, crop=None
+)
 LENGTHS = st.one_of(
     st.integers(1, 40),
     st.integers(1, 40).map(lambda parts: 1 / parts),
     st.integers(1, 200).map(lambda hundredths: f"{hundredths / 100}s"),
 )
-RECIPES = st.builds(
-    Recipe,
+SPECS = st.builds(
+    ClipSpec,
     width=st.one_of(LENGTHS, st.lists(LENGTHS, min_size=1, max_size=3)),
     stride=LENGTHS,
     clip_length=st.integers(1, 8),
@@ -30,16 +32,16 @@ RECIPES = st.builds(
 )
 
 
-def plan_and_clips(video, recipe):
-    """The last plan, and the clips that follow it."""
-    items = list(read_clips(video, recipe))
+def plan_and_clips(video, spec):
+    """Return the last plan, and the clips that follow it."""
+    items = list(read_clips(video, spec))
     last = max(i for i, item in enumerate(items) if isinstance(item, WindowPlan))
     return items[last], [np.moveaxis(clip, 1, -1) for clip in items[last + 1 :]]
 
 
 @pytest.fixture(scope="module", params=[*CODECS, "irregular times"])
 def numbered_video(request, tmp_path_factory):
-    """The path of a numbered video, and how many frames it has."""
+    """Path of a numbered video, and its number of frames."""
     path = tmp_path_factory.mktemp("numbered") / "numbered"
     if request.param == "irregular times":
         times = np.cumsum(np.random.default_rng(0).integers(1, 9, size=60))
@@ -49,26 +51,26 @@ def numbered_video(request, tmp_path_factory):
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(recipe=RECIPES)
-def test_every_window_gets_exactly_its_frames(numbered_video, recipe):
+@given(spec=SPECS)
+def test_every_window_gets_exactly_its_frames(numbered_video, spec):
     path, n_frames = numbered_video
-    plan, found = plan_and_clips(path, recipe)
+    plan, found = plan_and_clips(path, spec)
     clock = read_clock(path, by_decoding=True)
-    assert len(clock.begins) == n_frames
-    expected = recipe.plan(clock)
-    np.testing.assert_array_equal(plan.shown, expected.shown)
-    np.testing.assert_array_equal(plan.rows, expected.rows)
+    assert len(clock.starts) == n_frames
+    expected = spec.plan(clock)
+    np.testing.assert_array_equal(plan.clip_frames, expected.clip_frames)
+    np.testing.assert_array_equal(plan.window_clips, expected.window_clips)
     np.testing.assert_allclose(plan.spans, expected.spans, atol=1e-9)
-    np.testing.assert_array_equal([numbers_of(clip) for clip in found], expected.shown)
+    np.testing.assert_array_equal([numbers_of(clip) for clip in found], expected.clip_frames)
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 3])
 def test_the_shortest_videos_are_whole(n_frames, tmp_path):
     path = write_numbered(tmp_path / "short", n_frames, "h264 with B-frames")
-    for recipe in (PLAIN, replace(PLAIN, width=(2, 1.0), clip_length=3), replace(PLAIN, width=8)):
-        plan, found = plan_and_clips(str(path), recipe)
-        np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.shown)
-        assert plan.shown.max() == n_frames - 1
+    for spec in (PLAIN, replace(PLAIN, width=(2, 1.0), clip_length=3), replace(PLAIN, width=8)):
+        plan, found = plan_and_clips(str(path), spec)
+        np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.clip_frames)
+        assert plan.clip_frames.max() == n_frames - 1
 
 
 @pytest.mark.parametrize("group", [1000, 12])
@@ -76,10 +78,10 @@ def test_a_thousand_frames_between_key_frames(group, tmp_path):
     path = tmp_path / "long.mp4"
     options = {"g": str(group), "preset": "ultrafast", "sc_threshold": "0"}
     write_video(path, numbered(1000), options=options)
-    recipe = replace(PLAIN, width=1 / 5, stride=1 / 40, clip_length=16)
-    plan, found = plan_and_clips(str(path), recipe)
-    assert len(plan.rows) == 33
-    np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.shown)
+    spec = replace(PLAIN, width=1 / 5, stride=1 / 40, clip_length=16)
+    plan, found = plan_and_clips(str(path), spec)
+    assert len(plan.window_clips) == 33
+    np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.clip_frames)
 
 
 @pytest.mark.parametrize("wrong", ["fewer", "more", "none", "at other times"])
@@ -87,20 +89,20 @@ def test_packets_that_announce_other_frames_are_not_believed(wrong, tmp_path, mo
     path = str(write_numbered(tmp_path / "numbered", 40, "mpeg4"))
     right = read_clock(path)
     clocks = {
-        "fewer": FrameClock(right.begins[:-7], right.end),
-        "more": FrameClock(np.append(right.begins, right.end), right.end + 0.04),
-        "none": FrameClock(right.begins[:0], 0.0),
-        "at other times": FrameClock(right.begins * 2, right.end * 2),
+        "fewer": FrameClock(right.starts[:-7], right.end),
+        "more": FrameClock(np.append(right.starts, right.end), right.end + 0.04),
+        "none": FrameClock(right.starts[:0], 0.0),
+        "at other times": FrameClock(right.starts * 2, right.end * 2),
     }
 
     def read_wrongly(path, *, by_decoding=False):
         return read_clock(path, by_decoding=True) if by_decoding else clocks[wrong]
 
     monkeypatch.setattr(clips, "read_clock", read_wrongly)
-    recipe = replace(PLAIN, width="0.4s", stride="0.2s", clip_length=3)
-    plan, found = plan_and_clips(path, recipe)
-    np.testing.assert_array_equal(plan.shown, recipe.plan(right).shown)
-    np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.shown)
+    spec = replace(PLAIN, width="0.4s", stride="0.2s", clip_length=3)
+    plan, found = plan_and_clips(path, spec)
+    np.testing.assert_array_equal(plan.clip_frames, spec.plan(right).clip_frames)
+    np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.clip_frames)
 
 
 def test_a_file_that_never_decodes_the_same_is_broken(tmp_path, monkeypatch):
@@ -108,27 +110,27 @@ def test_a_file_that_never_decodes_the_same_is_broken(tmp_path, monkeypatch):
     monkeypatch.setattr(
         clips, "read_clock", lambda path, by_decoding=False: FrameClock.without_time(9)
     )
-    with pytest.raises(VideoDecodeError, match="other frames each time"):
+    with pytest.raises(VideoDecodeError, match="different frames each time"):
         list(read_clips(path, PLAIN))
 
 
-def test_frames_that_tell_wrong_times_matter_only_to_windows_in_seconds(tmp_path, monkeypatch):
-    """AVI files with B-frames have such; reading them twice would take twice as long."""
+def test_frames_with_wrong_times_matter_only_to_windows_in_seconds(tmp_path, monkeypatch):
+    """AVI files with B-frames have wrong times; decoding them twice would take twice as long."""
     path = str(write_numbered(tmp_path / "numbered", 10, "mpeg4"))
     right = read_clock(path)
-    late = FrameClock(right.begins + (right.begins > 0.1), right.end + 1)
+    late = FrameClock(right.starts + (right.starts > 0.1), right.end + 1)
     monkeypatch.setattr(clips, "read_clock", lambda path, by_decoding=False: late)
     plan, found = plan_and_clips(path, PLAIN)
-    np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.shown)
+    np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.clip_frames)
 
 
 def test_arrays_are_cut_as_files_are(tmp_path):
     path = tmp_path / "lossless.mkv"
     write_video(path, numbered(30), codec="ffv1")
     frames = np.stack(list(iterate_frames(path)))
-    recipe = replace(PLAIN, width=(6, 0.5), clip_length=3)
-    of_file, of_array = (plan_and_clips(video, recipe) for video in (str(path), frames))
-    np.testing.assert_array_equal(of_file[0].shown, of_array[0].shown)
+    spec = replace(PLAIN, width=(6, 0.5), clip_length=3)
+    of_file, of_array = (plan_and_clips(video, spec) for video in (str(path), frames))
+    np.testing.assert_array_equal(of_file[0].clip_frames, of_array[0].clip_frames)
     np.testing.assert_array_equal(of_file[1], of_array[1])
     np.testing.assert_allclose(of_file[0].spans * 25, of_array[0].spans, atol=0.03)
 
@@ -140,8 +142,8 @@ def test_frames_of_arrays_become_centered_squares(size, shorter_side, crop):
     frame[size[0] // 2 :] += 100  # halves stay halves only if the crop is centered
     frame[:, size[1] // 2 :] += 100
     frame.flags.writeable = False
-    recipe = replace(PLAIN, width=1, stride=1, shorter_side=shorter_side, crop=crop)
-    _, (clip,) = plan_and_clips(frame[None], recipe)
+    spec = replace(PLAIN, width=1, stride=1, shorter_side=shorter_side, crop=crop)
+    _, (clip,) = plan_and_clips(frame[None], spec)
     assert clip.shape == (1, crop, crop, 3)
     assert clip.dtype == np.uint8
     assert np.moveaxis(clip, -1, 1).flags.c_contiguous
@@ -152,8 +154,8 @@ def test_frames_of_arrays_become_centered_squares(size, shorter_side, crop):
 
 def test_frames_of_the_right_size_are_only_cropped(rng):
     video = rng.integers(0, 256, size=(1, 8, 12, 3), dtype=np.uint8)
-    recipe = replace(PLAIN, width=1, shorter_side=8, crop=6)
-    _, (clip,) = plan_and_clips(video, recipe)
+    spec = replace(PLAIN, width=1, shorter_side=8, crop=6)
+    _, (clip,) = plan_and_clips(video, spec)
     np.testing.assert_array_equal(clip, video[:, 1:7, 3:9])
 
 
@@ -161,8 +163,8 @@ def test_frames_of_files_are_scaled_and_cropped(tmp_path):
     frames = np.zeros((3, 48, 96, 3), np.uint8)
     frames[:, :, 48:] = 200
     write_video(tmp_path / "wide.mp4", frames)
-    recipe = replace(PLAIN, width=1, stride=1, shorter_side=32, crop=24)
-    _, found = plan_and_clips(str(tmp_path / "wide.mp4"), recipe)
+    spec = replace(PLAIN, width=1, stride=1, shorter_side=32, crop=24)
+    _, found = plan_and_clips(str(tmp_path / "wide.mp4"), spec)
     assert [clip.shape for clip in found] == [(1, 24, 24, 3)] * 3
     for clip in found:
         assert clip[0, :, :10].mean() < 8
@@ -176,7 +178,7 @@ def test_frames_of_differing_sizes_are_refused_with_the_file(tmp_path, monkeypat
     monkeypatch.setattr(
         clips.ToRGB, "__call__", lambda self, frame: np.zeros(next(sizes), np.uint8)
     )
-    with pytest.raises(VideoDecodeError, match=r"a\.mp4: frames of differing sizes .*frame_size"):
+    with pytest.raises(VideoDecodeError, match=r"a\.mp4: frames have different sizes .*frame_size"):
         list(read_clips(str(tmp_path / "a.mp4"), PLAIN))
     cropped = replace(PLAIN, shorter_side=8, crop=8)
     assert len(list(read_clips(str(tmp_path / "a.mp4"), cropped))) == 2
@@ -203,13 +205,13 @@ def test_only_seconds_need_a_clock(width, stride, needs_clock):
 )
 def test_videos_shorter_than_a_window_are_padded_or_refused(width, is_short, tmp_path):
     path = write_numbered(tmp_path / "a", 5, "h264 with B-frames")
-    recipe = replace(PLAIN, width=width, stride=1, clip_length=3)
-    plan = next(read_clips(path, recipe))
+    spec = replace(PLAIN, width=width, stride=1, clip_length=3)
+    plan = next(read_clips(path, spec))
     assert plan.is_short == is_short
-    assert plan.shown.max() == 4
-    strict = replace(recipe, short="raise")
+    assert plan.clip_frames.max() == 4
+    strict = replace(spec, short="raise")
     if not is_short:
-        assert next(read_clips(path, strict)).shown.tolist() == plan.shown.tolist()
+        assert next(read_clips(path, strict)).clip_frames.tolist() == plan.clip_frames.tolist()
         return
     with pytest.raises(RefusedVideoError, match=r"a\.mp4: 5 frame\(s\), 0\.20 s, which is shorter"):
         next(read_clips(path, strict))
@@ -225,9 +227,9 @@ def test_frames_of_too_many_pixels_are_refused_before_any_is_decoded(tmp_path, m
     enough = replace(PLAIN, max_pixels=height * width)
     assert len(list(read_clips(path, enough))) > 1
     strict = replace(PLAIN, max_pixels=height * width - 1)
-    message = f"a.mp4: frames of {width} x {height} pixels, and max_pixels={height * width - 1}"
+    message = f"a.mp4: frames have {width} x {height} pixels, more than max_pixels="
     monkeypatch.setattr(clips, "ToRGB", lambda *arguments, **options: pytest.fail)
     with pytest.raises(RefusedVideoError, match=message):
         list(read_clips(path, strict))
-    with pytest.raises(RefusedVideoError, match="the video: frames of 9 x 8 pixels"):
+    with pytest.raises(RefusedVideoError, match="the video: frames have 9 x 8 pixels"):
         next(read_clips(np.zeros((5, 8, 9, 3), np.uint8), replace(PLAIN, max_pixels=71)))

@@ -3,16 +3,22 @@ import struct
 import numpy as np
 import pytest
 import torch
-from videos import CODECS, numbered, numbers_of, write_at, write_numbered
+from videos import (
+    CODECS,
+    count_frames,
+    iterate_frames,
+    numbered,
+    numbers_of,
+    write_at,
+    write_numbered,
+)
 
 from skdejavid import VideoDecodeError
 from skdejavid.datasets import write_video
 from skdejavid.video.decoding import (
     ToRGB,
-    count_frames,
     crop_center,
     decode,
-    iterate_frames,
     read_clock,
     scaled_size,
 )
@@ -34,11 +40,11 @@ def test_frame_i_is_frame_i(kind, n_frames, tmp_path):
 def test_packets_tell_the_times_of_the_frames(kind, n_frames, tmp_path):
     path = write_numbered(tmp_path / "numbered", n_frames, kind)
     clock = read_clock(path)
-    np.testing.assert_allclose(clock.begins, np.arange(n_frames) / 25, atol=2e-3)
+    np.testing.assert_allclose(clock.starts, np.arange(n_frames) / 25, atol=2e-3)
     assert clock.end == pytest.approx(n_frames / 25, abs=2e-3)
     assert clock.is_exact
     decoded = read_clock(path, by_decoding=True)
-    np.testing.assert_allclose(decoded.begins, clock.begins, atol=1e-9)
+    np.testing.assert_allclose(decoded.starts, clock.starts, atol=1e-9)
     assert decoded.end == pytest.approx(clock.end)
     assert not decoded.is_exact
 
@@ -63,7 +69,7 @@ def test_a_file_that_is_no_video_is_named(content, tmp_path):
     ("suffix", "codec", "cut"),
     [("mp4", "libx264", "index"), ("avi", "mpeg4", "half"), ("avi", "mjpeg", "half")],
 )
-def test_a_file_cut_short_is_an_error_and_not_a_shorter_video(suffix, codec, cut, tmp_path):
+def test_a_file_truncated_is_an_error_and_not_a_shorter_video(suffix, codec, cut, tmp_path):
     path = tmp_path / f"cut.{suffix}"
     write_video(path, numbered(100), codec=codec)
     content = path.read_bytes()
@@ -108,16 +114,16 @@ def test_it_is_an_os_error():
     ("suffix", "codec"), [("avi", "mpeg4"), ("mp4", "libx264"), ("mkv", "libx264")]
 )
 def test_frames_at_irregular_times_are_all_there(suffix, codec, tmp_path):
-    """An AVI then declares more frames than it has."""
+    """Such an AVI file declares more frames than it has."""
     path = tmp_path / f"irregular.{suffix}"
     times = [0, 1, 2, 3, 10, 11, 12, 30, 31, 32]
     write_at(path, codec, times)
     assert [numbers_of(frame) for frame in iterate_frames(path)] == list(range(10))
-    np.testing.assert_allclose(read_clock(path).begins, np.array(times) / 25, atol=2e-3)
+    np.testing.assert_allclose(read_clock(path).starts, np.array(times) / 25, atol=2e-3)
 
 
 def test_a_video_trimmed_without_encoding_it_anew_is_whole(tmp_path):
-    """Its first frames are only hidden, by an edit list, and its container counts them."""
+    """An edit list hides its first frames, but the container counts them."""
     import av
 
     write_video(tmp_path / "full.mp4", numbered(100), options={"g": "50", "bf": "0"})
@@ -133,7 +139,7 @@ def test_a_video_trimmed_without_encoding_it_anew_is_whole(tmp_path):
                 target.mux(packet)
     numbers = [numbers_of(frame) for frame in iterate_frames(trimmed)]
     assert numbers == list(range(25, 100))
-    np.testing.assert_allclose(read_clock(trimmed).begins, np.arange(75) / 25)
+    np.testing.assert_allclose(read_clock(trimmed).starts, np.arange(75) / 25)
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("avi", "mpeg4"), ("mp4", "libx264")])
@@ -181,8 +187,8 @@ def test_a_file_whose_packets_have_no_time_is_timed_by_its_frames(tmp_path):
     path = tmp_path / "raw.h264"  # nothing but the codec's own bits
     write_video(path, numbered(30), options={"bf": "2"})
     clock = read_clock(path)
-    assert len(clock.begins) == 30
-    assert (np.diff(clock.begins) > 0).all()
+    assert len(clock.starts) == 30
+    assert (np.diff(clock.starts) > 0).all()
     assert not clock.is_exact
 
 

@@ -20,7 +20,8 @@ from videos import numbered
 
 from skdejavid import DejaVidClassifier, TSEArray, TSEExtractor, TSEStore, VideoDecodeError
 from skdejavid.datasets import make_order_videos, write_video
-from skdejavid.video.clips import Recipe
+from skdejavid.video import encoders
+from skdejavid.video.clips import ClipSpec
 from skdejavid.video.windows import FrameClock
 
 
@@ -30,7 +31,7 @@ def mean_color(clips):
 
 def plan_of(video, **windows):
     windows = {"one_by_one": False, "shorter_side": None, "crop": None, **windows}
-    return Recipe(**windows).plan(FrameClock.without_time(len(video)))
+    return ClipSpec(**windows).plan(FrameClock.without_time(len(video)))
 
 
 @pytest.fixture
@@ -57,7 +58,8 @@ def test_each_window_of_each_video_is_encoded_in_order(recipe, batch_size, video
     for sequence, video in zip(X, videos, strict=True):
         plan = plan_of(video, **recipe)
         expected = [
-            video[window].mean(axis=(0, 1, 2)) / 255 for window in plan.shown[plan.rows[:, 0, 0]]
+            video[window].mean(axis=(0, 1, 2)) / 255
+            for window in plan.clip_frames[plan.window_clips[:, 0, 0]]
         ]
         np.testing.assert_allclose(sequence, expected, rtol=1e-5)
     spans = np.concatenate([plan_of(video, **recipe).spans for video in videos])
@@ -153,7 +155,7 @@ def test_it_needs_no_fitting_and_pickles(videos, tmp_path):
         ([], ValueError, r"0 sample\(s\)"),
         (np.zeros((4, 6, 8, 3), np.uint8), ValueError, r"X is a single video .* pass \[X\]"),
         (pd.DataFrame({"path": ["a.mp4"]}), TypeError, "X is a DataFrame, .* pass one column"),
-        ([3], TypeError, r"X\[0\] is a int, expected the path of a video or an array"),
+        ([3], TypeError, r"X\[0\] is of type int, expected the path of a video or an array"),
         ([np.zeros((4, 6, 8, 3))], ValueError, r"X\[0\] must be a uint8 array .* got float64"),
         ([np.zeros((4, 6, 8), np.uint8)], ValueError, r"X\[0\] .* got uint8 of shape \(4, 6, 8\)"),
         ([np.zeros((0, 6, 8, 3), np.uint8)], ValueError, r"X\[0\] .* without an empty axis"),
@@ -179,7 +181,7 @@ def test_embeddings_that_are_not_finite_are_refused_with_the_video(videos):
         return embeddings
 
     plan = plan_of(videos[2], width=1 / 5, stride=1 / 40, clip_length=16)
-    window = int(np.argmax(plan.rows[:, 0, 0] == len(plan.shown) - 1))
+    window = int(np.argmax(plan.window_clips[:, 0, 0] == len(plan.clip_frames) - 1))
     message = rf"NaN or infinity for window {window} of X\[2\] \(an array\)"
     with pytest.raises(ValueError, match=message):
         TSEExtractor(encoder, frame_size=None, batch_size=1000).transform(videos)
@@ -210,6 +212,40 @@ def test_parameters_are_checked_when_used_and_not_before(parameter, value, video
         extractor.transform(videos)
 
 
+def test_without_torch_it_says_what_to_install_once_torch_is_needed(tmp_path):
+    code = """
+import pickle, sys
+
+class NoTorch:  # None in sys.modules would be mistaken for a module by SciPy
+    def find_spec(name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, NoTorch)
+import numpy as np
+from sklearn.base import clone
+from skdejavid import TSEExtractor
+from skdejavid.video import clips, pipeline
+
+extractor = clone(TSEExtractor(len, store="store", encoder_id="len"))
+assert extractor.encoder is len
+assert "encoder_id" in repr(pickle.loads(pickle.dumps(extractor)))
+videos = [np.zeros((4, 8, 8, 3), np.uint8)]
+methods = [extractor.fit, extractor.transform, extractor.fit_transform, extractor.extract]
+methods += [clone(extractor).set_params(store=None).transform]
+methods += [lambda X: extractor.encoder_fingerprint()]
+for method in methods:
+    try:
+        method(videos)
+    except ImportError as error:
+        print(error)
+"""
+    printed = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True)
+    message = "TSEExtractor needs torch, which is not installed: pip install 'skdejavid[video]'"
+    assert printed.splitlines() == [message] * 6
+    assert not list(tmp_path.iterdir())
+
+
 def test_scikit_learns_check_of_the_constructor():
     check_do_not_raise_errors_in_init_or_set_params("TSEExtractor", TSEExtractor(mean_color))
 
@@ -230,7 +266,7 @@ def test_embeddings_of_another_width_are_refused_with_the_video(rng):
 
 def test_windows_of_differing_length_are_refused_before_any_work(videos):
     extractor = TSEExtractor(mean_color, width=0.2, clip_length=None)
-    with pytest.raises(ValueError, match="clip_length is needed where width is a fraction"):
+    with pytest.raises(ValueError, match="clip_length must be set if width is a fraction"):
         extractor.fit(videos)
 
 
@@ -276,7 +312,7 @@ def test_a_pair_scales_to_one_size_and_crops_to_another(videos):
 
 
 def test_parallel_windows_are_joined_frame_by_frame(videos):
-    """The paper's recipe for Something-Something V2."""
+    """The paper's settings for Something-Something V2."""
     widths = (2, 5, 1.0)
     options = {"stride": 1, "clip_length": 3, "frame_size": None}
     X = TSEExtractor(mean_color, width=widths, **options).transform(videos)
@@ -285,7 +321,7 @@ def test_parallel_windows_are_joined_frame_by_frame(videos):
     for sequence, video in zip(X, videos, strict=True):
         plan = plan_of(video, width=widths, stride=1, clip_length=3)
         for k in range(3):
-            shown = plan.shown[plan.rows[:, k, 0]]
+            shown = plan.clip_frames[plan.window_clips[:, k, 0]]
             expected = video[shown].mean(axis=(1, 2, 3)) / 255
             np.testing.assert_allclose(sequence[:, 3 * k : 3 * k + 3], expected, rtol=1e-5)
 
@@ -299,7 +335,9 @@ def test_an_encoder_of_images_sees_each_frame_once(videos):
 
     options = {"width": 6, "stride": 2, "clip_length": 3, "frame_size": None}
     X = TSEExtractor(encoder, layout="BCHW", batch_size=4, **options).transform(videos)
-    seen = [np.unique(plan_of(v, width=6, stride=2, clip_length=3).shown).size for v in videos]
+    seen = [
+        np.unique(plan_of(v, width=6, stride=2, clip_length=3).clip_frames).size for v in videos
+    ]
     assert sum(n_images) == sum(seen)
     assert max(n_images) == 4
     expected = TSEExtractor(mean_color, layout="BCTHW", **options).transform(videos)
@@ -330,7 +368,7 @@ def test_features_have_names_and_no_container_is_forced_on_them(videos):
 
 @pytest.fixture
 def files(tmp_path):
-    """Six numbered videos, the third and the fifth of them broken."""
+    """Six numbered videos, of which the third and the fifth are broken."""
     paths = [tmp_path / f"{i}.mp4" for i in range(6)]
     for i, path in enumerate(paths):
         write_video(path, numbered(10 + i))
@@ -343,7 +381,9 @@ def files(tmp_path):
 @pytest.mark.parametrize("has_store", [False, True])
 def test_broken_videos_are_left_out_and_reported(has_store, files, tmp_path):
     store = tmp_path / "store" if has_store else None
-    extractor = TSEExtractor(mean_color, frame_size=8, on_error="skip", store=store)
+    extractor = TSEExtractor(
+        mean_color, frame_size=8, on_error="skip", store=store, encoder_id="mean color"
+    )
     X = extractor.transform(files)
     assert extractor.kept_.tolist() == [0, 1, 3, 5]
     assert [failure.id for failure in extractor.failures_] == [str(files[2]), str(files[4])]
@@ -359,12 +399,12 @@ def test_broken_videos_are_left_out_and_reported(has_store, files, tmp_path):
 
 def test_nothing_left_is_an_error(files):
     extractor = TSEExtractor(mean_color, on_error="skip")
-    with pytest.raises(ValueError, match=r"no video of X could be encoded; the first: .*2\.mp4"):
+    with pytest.raises(ValueError, match=r"be encoded; the first error: .*2\.mp4"):
         extractor.transform([files[2]])
 
 
 class Counting(torch.nn.Module):
-    """Colors of images; counts what it has seen, as long as nobody copies it."""
+    """Encoder of mean colors that counts the clips of all its instances."""
 
     seen = 0
 
@@ -402,6 +442,16 @@ def test_a_store_is_filled_once(counting, files, tmp_path):
     extractor.transform([np.zeros((5, 12, 12, 3), np.uint8)])
     assert n_seen < Counting.seen <= n_seen + 33
     assert len(TSEStore(tmp_path / "store")) == 5
+
+
+@pytest.mark.parametrize("call", ["fit", "transform", "extract", "store"])
+def test_each_call_loads_the_encoder_once(call, counting, videos, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(encoders, "load_encoder", lambda name: loaded.append(name) or counting)
+    store = tmp_path / "store" if call in ("extract", "store") else None
+    extractor = TSEExtractor("a name", frame_size=8, store=store)
+    getattr(extractor, "transform" if call == "store" else call)(videos)
+    assert loaded == ["a name"]
 
 
 def test_a_grid_search_encodes_each_video_once(counting, tmp_path):
@@ -586,7 +636,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(tmp_path):
 
 @pytest.mark.parametrize("error", ["RuntimeError", "KeyboardInterrupt"])
 def test_an_error_of_the_encoder_ends_the_process(error, tmp_path):
-    """Threads that read ahead of it must not keep it alive."""
+    """Threads that read ahead must not keep the process alive."""
     code = f"""
 import numpy as np
 from skdejavid import TSEExtractor

@@ -5,7 +5,7 @@ from skdejavid.video.listing import find_videos, read_folder, read_labels, read_
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two folders with videos, of differing depth, and something that is none."""
+    """Two folders with videos at different depths, and another file."""
     for name in ("b/2.MP4", "a/1.avi", "a/deep/0.mkv", "a/notes.txt"):
         path = tmp_path / "videos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -14,10 +14,10 @@ def folder(tmp_path):
 
 
 def test_folders_are_labels(folder):
-    catalog = read_folder(folder)
-    assert catalog.ids == ["a/1.avi", "a/deep/0.mkv", "b/2.MP4"]
-    assert catalog.paths == [str(folder / id) for id in catalog.ids] == find_videos(folder)
-    assert catalog.labels == ["a", "a", "b"]
+    listing = read_folder(folder)
+    assert listing.ids == ["a/1.avi", "a/deep/0.mkv", "b/2.MP4"]
+    assert listing.paths == [str(folder / id) for id in listing.ids] == find_videos(folder)
+    assert listing.labels == ["a", "a", "b"]
 
 
 def test_without_folders_there_are_no_labels(folder):
@@ -45,10 +45,10 @@ def table(tmp_path):
 def test_a_table_gives_paths_and_labels_in_its_order(folder, table):
     assert read_labels(table) == {"b/2.MP4": "two", "a/1.avi": "one, or more"}
     assert read_labels(table, [("split", "train")]) == {"a/1.avi": "one, or more"}
-    catalog = read_table(folder, table)
-    assert catalog.ids == ["b/2.MP4", "a/1.avi"]
-    assert catalog.paths == [str(folder / "b" / "2.MP4"), str(folder / "a" / "1.avi")]
-    assert catalog.labels == ["two", "one, or more"]
+    listing = read_table(folder, table)
+    assert listing.ids == ["b/2.MP4", "a/1.avi"]
+    assert listing.paths == [str(folder / "b" / "2.MP4"), str(folder / "a" / "1.avi")]
+    assert listing.labels == ["two", "one, or more"]
 
 
 def test_tables_that_do_not_say_it_are_refused(table):

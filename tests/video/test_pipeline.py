@@ -5,51 +5,51 @@ from hypothesis import strategies as st
 
 from skdejavid import VideoDecodeError
 from skdejavid.store import Failure
-from skdejavid.video import pipeline as extraction
-from skdejavid.video.clips import Recipe
+from skdejavid.video import pipeline
+from skdejavid.video.clips import ClipSpec
 from skdejavid.video.pipeline import Extraction, InMemory
 from skdejavid.video.sources import Source
 from skdejavid.video.windows import FrameClock
 
-RECIPE = Recipe(width=4, stride=2, clip_length=None, one_by_one=False, shorter_side=None, crop=None)
+SPEC = ClipSpec(width=4, stride=2, clip_length=None, one_by_one=False, shorter_side=None, crop=None)
 
 
 class Remembering(InMemory):
-    """A sink that holds rows, and keeps a copy of itself at each commit."""
+    """A sink with partial sequences, which keeps a copy of its content at each commit."""
 
-    def __init__(self, held=None, sequences=None):
+    def __init__(self, partial=None, sequences=None):
         super().__init__()
-        self.held = held
+        self.partial = partial
         self.sequences = dict(sequences or {})
         self.committed = []
 
     def append(self, id, *arguments):
         assert id not in self.sequences
-        self._let_go(id)
+        self._drop_partial(id)
         super().append(id, *arguments)
 
     def fail(self, id, *arguments):
-        self._let_go(id)
+        self._drop_partial(id)
         super().fail(id, *arguments)
 
-    def hold(self, id, values):
-        assert self.held is None or self.held[0] == id
-        before = [] if self.held is None else [self.held[1]]
-        self.held = id, np.concatenate([*before, values])
+    def write_partial(self, id, values):
+        assert self.partial is None or self.partial[0] == id
+        before = [] if self.partial is None else [self.partial[1]]
+        self.partial = id, np.concatenate([*before, values])
 
-    def release(self):
-        self.held = None
+    def discard_partial(self):
+        self.partial = None
 
     def commit(self):
-        self.committed.append((self.held, dict(self.sequences), dict(self.failures)))
+        self.committed.append((self.partial, dict(self.sequences), dict(self.failures)))
 
-    def _let_go(self, id):
-        if self.held is not None and self.held[0] == id:
-            self.held = None
+    def _drop_partial(self, id):
+        if self.partial is not None and self.partial[0] == id:
+            self.partial = None
 
 
 class Encoder:
-    """Something that depends on the whole batch, as rounding does in real ones."""
+    """An encoder whose output depends on the whole batch, as rounding does in real ones."""
 
     def __init__(self):
         self.n_clips = 0
@@ -64,12 +64,12 @@ def as_sources(videos):
     return [Source(video, f"v{i}", f"X[{i}]", i, None) for i, video in enumerate(videos)]
 
 
-def extract(sources, sink, *, encode=None, batch_size=4, on_error="raise", recipe=RECIPE):
+def extract(sources, sink, *, encode=None, batch_size=4, on_error="raise", spec=SPEC):
     n_done = []
     encode = encode or Encoder()
     Extraction(
         sources,
-        recipe,
+        spec,
         encode,
         sink,
         batch_size=batch_size,
@@ -92,8 +92,8 @@ def test_sequences_are_those_of_the_plan(batch_size, videos):
     assert n_done == 4
     assert list(sink.sequences) == ["v0", "v1", "v2", "v3"]
     for video, (values, spans) in zip(videos, sink.sequences.values(), strict=True):
-        plan = RECIPE.plan(FrameClock.without_time(len(video)))
-        expected = video[plan.shown].mean(axis=(1, 2, 3, 4))[plan.rows[:, 0, 0]]
+        plan = SPEC.plan(FrameClock.without_time(len(video)))
+        expected = video[plan.clip_frames].mean(axis=(1, 2, 3, 4))[plan.window_clips[:, 0, 0]]
         np.testing.assert_allclose(values[:, 0], expected)
         np.testing.assert_array_equal(spans, plan.spans)
 
@@ -110,14 +110,14 @@ def test_batches_hold_clips_of_several_videos(videos):
 
 
 @pytest.mark.parametrize("batch_size", [3, 4, 8])
-def test_going_on_after_any_commit_gives_the_same_to_the_bit(batch_size, videos):
-    """And encodes nothing that was kept."""
+def test_resuming_after_any_commit_gives_the_same_to_the_bit(batch_size, videos):
+    """Committed clips are not encoded again."""
     sources = as_sources(videos)
     whole, encoder = Remembering(), Encoder()
     extract(sources, whole, encode=encoder, batch_size=batch_size)
     assert len(whole.committed) >= 27 // batch_size
-    for held, sequences, _ in whole.committed:
-        resumed, again = Remembering(held, sequences), Encoder()
+    for partial, sequences, _ in whole.committed:
+        resumed, again = Remembering(partial, sequences), Encoder()
         left = [source for source in sources if source.id not in sequences]
         extract(left, resumed, encode=again, batch_size=batch_size)
         assert list(resumed.sequences) == list(whole.sequences)
@@ -125,24 +125,24 @@ def test_going_on_after_any_commit_gives_the_same_to_the_bit(batch_size, videos)
             np.testing.assert_array_equal(resumed.sequences[id][0], values)
             np.testing.assert_array_equal(resumed.sequences[id][1], spans)
         n_kept = sum(len(values) for values, _ in sequences.values())
-        n_kept += 0 if held is None else len(held[1])
+        n_kept += 0 if partial is None else len(partial[1])
         assert again.n_clips == encoder.n_clips - n_kept
 
 
 def broken_at(n_clips, error):
-    """A reader whose second video fails after so many clips, or before its plan."""
+    """Return a reader that fails in the second video after `n_clips` clips, or before its plan."""
 
-    def read(video, recipe, n_threads):
-        plan = recipe.plan(FrameClock.without_time(len(video)))
+    def read(video, spec, n_threads):
+        plan = spec.plan(FrameClock.without_time(len(video)))
         is_broken = len(video) == 40
         if is_broken and n_clips is None:
             raise error
         yield plan
-        for number, clip in enumerate(plan.shown):
+        for number, clip in enumerate(plan.clip_frames):
             if is_broken and number == n_clips:
                 raise error
             yield video[clip]
-        if is_broken and n_clips == len(plan.shown):
+        if is_broken and n_clips == len(plan.clip_frames):
             raise error
 
     return read
@@ -153,21 +153,21 @@ def broken_at(n_clips, error):
 @pytest.mark.filterwarnings("ignore:.*is left out")
 def test_a_broken_video_is_left_out_and_no_other(n_clips, policy, videos, monkeypatch):
     error = VideoDecodeError("v1.mp4: broken", 7)
-    monkeypatch.setattr(extraction, "read_clips", broken_at(n_clips, error))
+    monkeypatch.setattr(pipeline, "read_clips", broken_at(n_clips, error))
     sources = as_sources(videos)
     whole = Remembering()
     assert extract(sources, whole, on_error=policy) == 4
     assert list(whole.sequences) == ["v0", "v2", "v3"]
     assert whole.failures == {"v1": Failure("v1", 7, "v1.mp4: broken", None)}
-    assert whole.held is None
+    assert whole.partial is None
     for i in (0, 2, 3):
         alone = InMemory()
         extract([sources[i]], alone, batch_size=1)
         np.testing.assert_allclose(
             whole.sequences[f"v{i}"][0][:, 0], alone.sequences[f"v{i}"][0][:, 0]
         )
-    for held, sequences, failures in whole.committed:  # the same after any interruption
-        resumed = Remembering(held, sequences)
+    for partial, sequences, failures in whole.committed:  # the same after any interruption
+        resumed = Remembering(partial, sequences)
         left = [s for s in sources if s.id not in sequences and s.id not in failures]
         extract(left, resumed, on_error=policy)
         for id, (values, _) in whole.sequences.items():
@@ -176,7 +176,7 @@ def test_a_broken_video_is_left_out_and_no_other(n_clips, policy, videos, monkey
 
 def test_a_broken_video_ends_the_extraction_or_warns(videos, monkeypatch):
     error = VideoDecodeError("v1.mp4: broken", 7)
-    monkeypatch.setattr(extraction, "read_clips", broken_at(3, error))
+    monkeypatch.setattr(pipeline, "read_clips", broken_at(3, error))
     sink = Remembering()
     with pytest.raises(VideoDecodeError, match="broken"):
         extract(as_sources(videos), sink)
@@ -187,7 +187,7 @@ def test_a_broken_video_ends_the_extraction_or_warns(videos, monkeypatch):
 
 @pytest.mark.parametrize("error", [MemoryError("too large"), ValueError("a parameter is wrong")])
 def test_what_is_no_fault_of_a_video_ends_the_extraction(error, videos, monkeypatch):
-    monkeypatch.setattr(extraction, "read_clips", broken_at(3, error))
+    monkeypatch.setattr(pipeline, "read_clips", broken_at(3, error))
     with pytest.raises(type(error), match=str(error)):
         extract(as_sources(videos), Remembering(), on_error="skip")
 
@@ -211,26 +211,26 @@ def test_embeddings_that_are_not_finite_are_a_fault_of_the_video(batch_size, vid
 
 
 def test_a_video_that_begins_anew_forgets_what_was_encoded(videos, monkeypatch):
-    def read(video, recipe, n_threads):
-        wrong = recipe.plan(FrameClock.without_time(30))
-        right = recipe.plan(FrameClock.without_time(len(video)))
+    def read(video, spec, n_threads):
+        wrong = spec.plan(FrameClock.without_time(30))
+        right = spec.plan(FrameClock.without_time(len(video)))
         if len(video) == 40:
             yield wrong
-            yield from (video[clip][::-1] // 2 for clip in wrong.shown[:9])
+            yield from (video[clip][::-1] // 2 for clip in wrong.clip_frames[:9])
         yield right
-        yield from (video[clip] for clip in right.shown)
+        yield from (video[clip] for clip in right.clip_frames)
 
     sources = as_sources(videos)
     expected = Remembering()
     extract(sources, expected, batch_size=1)
-    monkeypatch.setattr(extraction, "read_clips", read)
+    monkeypatch.setattr(pipeline, "read_clips", read)
     sink = Remembering()
     extract(sources, sink, batch_size=1)
     for id, (values, spans) in expected.sequences.items():
         np.testing.assert_array_equal(sink.sequences[id][0], values)
         np.testing.assert_array_equal(sink.sequences[id][1], spans)
-    for held, sequences, _ in sink.committed:
-        resumed = Remembering(held, sequences)
+    for partial, sequences, _ in sink.committed:
+        resumed = Remembering(partial, sequences)
         extract([s for s in sources if s.id not in sequences], resumed, batch_size=1)
         np.testing.assert_array_equal(resumed.sequences["v3"][0], expected.sequences["v3"][0])
 

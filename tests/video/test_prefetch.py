@@ -105,7 +105,7 @@ def test_leaving_early_stops_and_closes_what_is_open():
 
 @pytest.mark.parametrize("n_threads", [1, 2, 4])
 def test_what_is_larger_than_the_capacity_passes_one_by_one(n_threads):
-    """Otherwise sources whose turn has not come could keep the one waiting whose turn it is."""
+    """Otherwise later sources could fill the buffer and block the current one forever."""
 
     def read(source):
         yield from range(5)

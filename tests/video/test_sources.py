@@ -3,12 +3,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skdejavid.video.sources import as_sources, identified, named, require_clock, require_same_file
+from skdejavid.video.sources import (
+    as_sources,
+    as_video,
+    check_has_clock,
+    check_same_file,
+    with_content_ids,
+    with_ids,
+)
 
 
 @pytest.fixture
 def sources(tmp_path, rng):
-    """A file, an array, and a file that is not there."""
+    """A file, an array, and a file that does not exist."""
     (tmp_path / "a.mp4").write_bytes(b"12345")
     video = rng.integers(0, 256, size=(3, 4, 4, 3), dtype=np.uint8)
     return as_sources([tmp_path / "a.mp4", video, "nowhere.mp4"])
@@ -30,31 +37,40 @@ def test_arrays_are_identified_by_their_content(sources):
     changed = array.copy()
     changed[2, 3, 3, 2] += 1
     videos = [array, array.copy(), np.asfortranarray(array), changed, array.reshape(3, 2, 8, 3)]
-    ids = [source.id for source in identified(as_sources(videos))]
+    ids = [source.id for source in with_content_ids(as_sources(videos))]
     assert ids[0] == ids[1] == ids[2]
     assert len(set(ids)) == 3
-    assert identified(sources)[0] == sources[0]
+    assert with_content_ids(sources)[0] == sources[0]
 
 
 @pytest.mark.fault(75)
 def test_other_names_must_be_one_for_each(sources):
-    assert [source.id for source in named(sources, ["x", "y", "z"])] == ["x", "y", "z"]
-    assert named(sources, None) == identified(sources)
+    assert [source.id for source in with_ids(sources, ["x", "y", "z"])] == ["x", "y", "z"]
+    assert with_ids(sources, None) == with_content_ids(sources)
     with pytest.raises(ValueError, match="ids has 2 items, but X has 3"):
-        named(sources, ["x", "y"])
+        with_ids(sources, ["x", "y"])
     for ids in (["x", "y", "x"], ["x", "y", 3]):
         with pytest.raises(ValueError, match=r"ids\[2\] must be a string that no other video has"):
-            named(sources, ids)
+            with_ids(sources, ids)
+
+
+def test_frames_of_a_video_are_taken_as_they_are(rng):
+    frames = rng.integers(0, 256, size=(2, 4, 6, 3), dtype=np.uint8)
+    assert as_video(frames, "frames") is frames
+    np.testing.assert_array_equal(as_video(memoryview(frames), "frames"), frames)
+    for wrong in (frames[0], frames[..., :2], frames[:0], frames.astype(np.int16), [[1, 2]]):
+        with pytest.raises(ValueError, match=r"frames must be a uint8 array \(n_frames, height,"):
+            as_video(wrong, "frames")
 
 
 def test_only_a_file_of_another_size_is_another(sources):
     for source, n_bytes in ((sources[0], 5), (sources[0], None), (sources[2], 7)):
-        require_same_file(source, n_bytes)
+        check_same_file(source, n_bytes)
     with pytest.raises(ValueError, match=r"X\[0\] \(.*a\.mp4\) has 5 bytes, but had 6"):
-        require_same_file(sources[0], 6)
+        check_same_file(sources[0], 6)
 
 
 def test_arrays_have_no_clock(sources):
-    require_clock(sources[::2])
+    check_has_clock(sources[::2])
     with pytest.raises(ValueError, match=r"X\[1\] \(an array\) has no clock"):
-        require_clock(sources)
+        check_has_clock(sources)

@@ -17,7 +17,7 @@ N_FRAMES = st.integers(1, 120)
 
 @st.composite
 def clocks(draw):
-    """Frames at irregular times, multiples of 1/100 s."""
+    """Draw frames at irregular times, multiples of 1/100 s."""
     gaps = draw(st.lists(st.integers(1, 30), min_size=1, max_size=60))
     edges = np.append(0, np.cumsum(gaps)) / 100
     return FrameClock(edges[:-1], float(edges[-1]))
@@ -28,9 +28,9 @@ def counted(n_frames):
 
 
 def shown_by(plan):
-    """Frame numbers of each window, (n_rows, n_widths, frames per window)."""
-    n_rows, n_widths, _ = plan.rows.shape
-    return plan.shown[plan.rows].reshape(n_rows, n_widths, -1)
+    """Return the frame numbers of each window, (n_windows, n_widths, frames per window)."""
+    n_windows, n_widths, _ = plan.window_clips.shape
+    return plan.clip_frames[plan.window_clips].reshape(n_windows, n_widths, -1)
 
 
 def of_one_width(*arguments, **options):
@@ -38,7 +38,7 @@ def of_one_width(*arguments, **options):
 
 
 def middles(begin, window, clip_length, last):
-    """Frames in the middles of equal parts, in exact arithmetic."""
+    """Return the frames in the middles of equal parts, in exact arithmetic."""
     parts = [Fraction(2 * k + 1, 2 * clip_length) for k in range(clip_length)]
     return [min(math.floor(begin + part * window), last) for part in parts]
 
@@ -62,7 +62,7 @@ def test_windows_of_whole_frames_are_the_plain_sliding_window(n_frames, width, s
 
 @given(N_FRAMES, st.integers(1, 70), st.integers(1, 20), st.integers(1, 20))
 def test_each_of_parallel_windows_is_centered_or_moved_inside(n_frames, width, stride, clip_length):
-    """The paper's recipe for Something-Something V2 has four widths and stride 1."""
+    """The paper's settings for Something-Something V2 have four widths and stride 1."""
     plan = plan_windows(counted(n_frames), (width, 1.0), stride, clip_length)
     shown = shown_by(plan)
     assert len(shown) == math.ceil(n_frames / stride)
@@ -74,10 +74,10 @@ def test_each_of_parallel_windows_is_centered_or_moved_inside(n_frames, width, s
 
 def test_the_papers_recipe_for_something_something_gives_a_row_per_frame():
     plan = plan_windows(counted(40), (16, 32, 64, 1.0), 1, 16)
-    assert plan.rows.shape == (40, 4, 1)
+    assert plan.window_clips.shape == (40, 4, 1)
     # 25 of width 16, 9 of 32, one of 64 and one of all: no window is encoded twice.
-    assert plan.shown.shape == (36, 16)
-    assert len({tuple(clip) for clip in plan.shown.tolist()}) == 36
+    assert plan.clip_frames.shape == (36, 16)
+    assert len({tuple(clip) for clip in plan.clip_frames.tolist()}) == 36
     np.testing.assert_array_equal(plan.spans[[0, 20, 39]], [[0, 16], [12, 28], [24, 40]])
 
 
@@ -85,7 +85,7 @@ def test_the_papers_recipe_for_something_something_gives_a_row_per_frame():
 def test_windows_in_seconds_show_what_is_on_screen(clock, width, stride, clip_length):
     shown = of_one_width(clock, width, stride, clip_length)
     window, step = Fraction(width[:-1]), Fraction(stride[:-1])
-    begins = [Fraction(round(begin * 100), 100) for begin in clock.begins]
+    begins = [Fraction(round(begin * 100), 100) for begin in clock.starts]
     end = Fraction(round(clock.end * 100), 100)
     starts = [k * step for k in range(10_000) if k * step + window <= end] or [Fraction(0)]
     for row, start in zip(shown, starts, strict=True):
@@ -101,10 +101,10 @@ def test_every_frame_shown_exists_and_time_never_runs_back(clock, width, stride,
         shown = shown_by(plan)
         assert shown.shape[2] == clip_length
         assert shown.min() >= 0
-        assert shown.max() < len(clock.begins)
+        assert shown.max() < len(clock.starts)
         assert (np.diff(shown, axis=0) >= 0).all()
         assert (np.diff(shown, axis=2) >= 0).all()
-        assert (np.diff(plan.shown[:, -1]) >= 0).all()
+        assert (np.diff(plan.clip_frames[:, -1]) >= 0).all()
         assert (plan.spans[:, 0] <= plan.spans[:, 1]).all()
         assert plan.spans.min() >= 0
         assert plan.spans.max() <= clock.end
@@ -113,10 +113,10 @@ def test_every_frame_shown_exists_and_time_never_runs_back(clock, width, stride,
 @given(clocks(), LENGTHS, LENGTHS, st.integers(1, 9))
 def test_what_a_window_shows_lies_in_its_span(clock, width, stride, clip_length):
     plan = plan_windows(clock, width, stride, clip_length)
-    ends = np.append(clock.begins[1:], clock.end)
+    ends = np.append(clock.starts[1:], clock.end)
     for frames, (begin, end) in zip(shown_by(plan)[:, 0], plan.spans, strict=True):
         assert ends[frames[0]] > begin - 1e-9
-        assert clock.begins[frames[-1]] < end + 1e-9
+        assert clock.starts[frames[-1]] < end + 1e-9
 
 
 def test_spans_follow_the_clock():
@@ -129,21 +129,21 @@ def test_spans_follow_the_clock():
 
 @given(N_FRAMES, LENGTHS, LENGTHS, st.integers(1, 5))
 def test_frames_one_by_one_are_averaged_inside_of_each_window(n_frames, width, stride, clip_length):
-    """What an encoder of images gives for each frame, each encoded once."""
+    """Image encoders see each frame once."""
     recipe = (width, 7), stride, clip_length
     one_by_one = plan_windows(counted(n_frames), *recipe, one_by_one=True)
     together = plan_windows(counted(n_frames), *recipe)
-    assert one_by_one.shown.shape[1] == 1
-    assert len(np.unique(one_by_one.shown)) == len(one_by_one.shown)
+    assert one_by_one.clip_frames.shape[1] == 1
+    assert len(np.unique(one_by_one.clip_frames)) == len(one_by_one.clip_frames)
     of_frames = np.cos(np.arange(2.0 * n_frames)).reshape(n_frames, 2)
-    joined = one_by_one.join(of_frames[one_by_one.shown[:, 0]])
-    np.testing.assert_allclose(joined, together.join(of_frames[together.shown].mean(axis=1)))
+    joined = one_by_one.join(of_frames[one_by_one.clip_frames[:, 0]])
+    np.testing.assert_allclose(joined, together.join(of_frames[together.clip_frames].mean(axis=1)))
     np.testing.assert_array_equal(one_by_one.spans, together.spans)
 
 
 def test_joined_rows_hold_the_widths_one_after_the_other():
     plan = plan_windows(counted(4), (1, 1.0), 2, 1)
-    embeddings = plan.shown + np.array([[0.0, 100.0]])
+    embeddings = plan.clip_frames + np.array([[0.0, 100.0]])
     np.testing.assert_array_equal(plan.join(embeddings), [[0, 100, 2, 102], [2, 102, 2, 102]])
 
 
@@ -163,21 +163,21 @@ def test_a_short_video_repeats_its_last_frame():
 @pytest.mark.parametrize(
     ("width", "stride", "clip_length", "message"),
     [
-        (0.2, 1, None, "clip_length is needed where width is a fraction"),
-        ("1s", 1, None, "clip_length is needed"),
-        ((16, 32), 1, None, "clip_length is needed"),
+        (0.2, 1, None, "clip_length must be set if width is a fraction"),
+        ("1s", 1, None, "clip_length must be set"),
+        ((16, 32), 1, None, "clip_length must be set"),
         (0, 1, 4, "width must be at least 1 frame, got 0"),
         (4, 0, 4, "stride must be at least 1 frame, got 0"),
-        (1.5, 1, 4, r"width as a fraction of the video must be in \(0, 1\], got 1.5"),
+        (1.5, 1, 4, r"width as a fraction of the video must lie in \(0, 1\], got 1.5"),
         (4, 0.0, 4, r"stride as a fraction .* got 0.0"),
         (4, math.nan, 4, r"stride as a fraction .* got nan"),
-        ("2", 1, 4, "width in seconds must be a positive number and 's', got '2'"),
+        ("2", 1, 4, "width in seconds must be a positive number followed by 's', got '2'"),
         ("-1s", 1, 4, "width in seconds"),
         ("infs", 1, 4, "width in seconds"),
         (4, "ones", 4, "stride in seconds .* got 'ones'"),
         (True, 1, 4, "width must be an int, a float or a string"),
         (4, None, 4, "stride must be an int, a float or a string"),
-        ([], 1, 4, "width must name at least one length"),
+        ([], 1, 4, "width must contain at least one length"),
         ([4, 0], 1, 4, "width must be at least 1 frame"),
     ],
 )
@@ -195,19 +195,19 @@ def test_numbers_of_numpy_are_lengths():
         shown = of_one_width(counted(50), width, np.int32(3), 4)
         np.testing.assert_array_equal(shown, expected)
     both = plan_windows(counted(50), np.array([4, 8]), 3, 4)
-    assert both.rows.shape == (17, 2, 1)
+    assert both.window_clips.shape == (17, 2, 1)
 
 
 @given(N_FRAMES, LENGTHS, LENGTHS, st.integers(1, 6))
 def test_clips_hold_the_frames_shown(n_frames, width, stride, clip_length):
     frames = np.arange(n_frames, dtype=np.uint8).reshape(-1, 1, 1, 1)
-    shown = plan_windows(counted(n_frames), (width, 5, 1.0), stride, clip_length).shown
+    shown = plan_windows(counted(n_frames), (width, 5, 1.0), stride, clip_length).clip_frames
     clips = list(cut_clips(iter(frames), shown))
     np.testing.assert_array_equal(np.stack(clips)[..., 0, 0, 0], shown)
 
 
 def test_each_frame_shown_is_prepared_once_and_no_other():
-    shown = plan_windows(counted(30), 6, 3, clip_length=2).shown
+    shown = plan_windows(counted(30), 6, 3, clip_length=2).clip_frames
     prepared = []
 
     def prepare(frame):
@@ -220,7 +220,7 @@ def test_each_frame_shown_is_prepared_once_and_no_other():
 
 
 def test_frames_after_the_last_clip_are_read_as_well():
-    """Only then does a file show that it is broken there."""
+    """Otherwise an error in the rest of a file would go unnoticed."""
     read = []
 
     def frames():
@@ -248,9 +248,9 @@ def most_frames_alive(n_frames, shown):
 
 
 def test_no_more_frames_are_held_than_a_window_spans():
-    assert most_frames_alive(200, plan_windows(counted(200), 8, 2).shown) <= 8 + 1
+    assert most_frames_alive(200, plan_windows(counted(200), 8, 2).clip_frames) <= 8 + 1
 
 
 def test_a_window_of_the_whole_video_holds_no_more_than_it_shows():
-    shown = plan_windows(counted(2000), (8, 1.0), 1, 8).shown
+    shown = plan_windows(counted(2000), (8, 1.0), 1, 8).clip_frames
     assert most_frames_alive(2000, shown) <= 8 + 8 + 1
