@@ -95,4 +95,3 @@ for use in (
     assert "b.pt needs torch, which is not installed: pip install 'skdejavid[nn]'" in imported
     assert "needs torch, which is not installed: pip install 'skdejavid[video]'" in fitted
     assert transformed == fitted
-    assert len(TSEStore(tmp_path / "store")) == 1
