@@ -177,7 +177,7 @@ def test_spans_stay_with_their_sequences_and_data_are_left_as_they_were(rng):
         ({"groups": [[0.5]]}, r"groups\[0\] must be a sequence of feature indices"),
         ({"groups": [[0], []]}, r"groups\[1\] must be a sequence of feature indices"),
         ({"groups": [0, 1]}, r"groups\[0\] must be a sequence of feature indices"),
-        ({"groups": [[0]], "over": "time"}, "over must be 'features', got 'time'"),
+        ({"groups": [[0]], "over": "time"}, "groups needs over='features', got over='time'"),
         ({"sample_weight": np.ones(3)}, r"sample_weight.shape == \(3,\), expected \(60,\)"),
     ],
 )
