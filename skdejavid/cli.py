@@ -74,122 +74,119 @@ def _plain_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
-def _clip_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add options that say how clips are made; their defaults are those of `TSEExtractor`."""
-    options = [
-        click.option(
-            "--width",
-            type=Length(),
-            multiple=True,
-            help="Width of the window: frames (16), fraction of the video (0.2) or seconds (1.5s). "
-            "Repeat the option for several windows in parallel.  [default: 0.2]",
-        ),
-        click.option(
-            "--stride",
-            type=Length(),
-            help="Step between windows, in the form of --width.  [default: 0.025]",
-        ),
-        click.option(
-            "--clip-length", type=int, help="Frames of each window that the encoder sees."
-        ),
-        click.option(
-            "--layout",
-            type=click.Choice(["BCTHW", "BTCHW", "BCHW"]),
-            help="Axes that the encoder expects; BCHW for encoders of single images.",
-        ),
-        click.option(
-            "--frame-size",
-            type=int,
-            help="Side of the square to which frames are scaled and cropped.",
-        ),
-        click.option(
-            "--mean",
-            type=float,
-            multiple=True,
-            help="Subtracted from values in [0, 1]; once, or once per channel.",
-        ),
-        click.option(
-            "--std", type=float, multiple=True, help="Divisor of values; once, or once per channel."
-        ),
-        click.option(
-            "--features",
-            type=click.Choice(["both", "embedding", "logits"]),
-            help="Outputs of the encoder to keep.  [default: both]",
-        ),
-        click.option("--head", help="Submodule that computes logits from the embedding."),
-        click.option(
-            "--autocast",
-            type=click.Choice(["float16", "bfloat16"]),
-            help="Half precision for operations that support it.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a decorator that adds several options to a command."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
-def _encoder_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add options that say which encoder to run, and how."""
-    options = [
-        click.option(
-            "--encoder",
-            help="A Hugging Face model (name or folder), or FILE.py:FUNCTION or "
-            "PACKAGE.MODULE:FUNCTION, a function that returns the encoder. Its code is executed.",
-        ),
-        click.option(
-            "--encoder-argument",
-            multiple=True,
-            help="An argument for that function; repeat the option for several.",
-        ),
-        click.option(
-            "--batch-size",
-            type=int,
-            help="Clips (or images) per call of the encoder.  [default: 8]",
-        ),
-        click.option("--device", help="Device to compute on, such as cuda."),
-        click.option(
-            "--jobs",
-            "n_jobs",
-            type=int,
-            help="Videos to read in parallel.  [default: number of cores]",
-        ),
-        click.option(
-            "--on-error",
-            type=click.Choice(["warn", "skip", "raise"]),
-            default="warn",
-            show_default=True,
-            help="What to do when a video cannot be read.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+# How clips are made; the defaults are those of `TSEExtractor`.
+_clip_options = _with_options(
+    click.option(
+        "--width",
+        type=Length(),
+        multiple=True,
+        help="Width of the window: frames (16), fraction of the video (0.2) or seconds (1.5s). "
+        "Repeat the option for several windows in parallel.  [default: 0.2]",
+    ),
+    click.option(
+        "--stride",
+        type=Length(),
+        help="Step between windows, in the form of --width.  [default: 0.025]",
+    ),
+    click.option("--clip-length", type=int, help="Frames of each window that the encoder sees."),
+    click.option(
+        "--layout",
+        type=click.Choice(["BCTHW", "BTCHW", "BCHW"]),
+        help="Axes that the encoder expects; BCHW for encoders of single images.",
+    ),
+    click.option(
+        "--frame-size",
+        type=int,
+        help="Side of the square to which frames are scaled and cropped.",
+    ),
+    click.option(
+        "--mean",
+        type=float,
+        multiple=True,
+        help="Subtracted from values in [0, 1]; once, or once per channel.",
+    ),
+    click.option(
+        "--std", type=float, multiple=True, help="Divisor of values; once, or once per channel."
+    ),
+    click.option(
+        "--features",
+        type=click.Choice(["both", "embedding", "logits"]),
+        help="Outputs of the encoder to keep.  [default: both]",
+    ),
+    click.option("--head", help="Submodule that computes logits from the embedding."),
+    click.option(
+        "--autocast",
+        type=click.Choice(["float16", "bfloat16"]),
+        help="Half precision for operations that support it.",
+    ),
+)
 
 
-def _label_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add options that choose sequences of a store and their labels."""
-    options = [
-        click.option(
-            "--labels",
-            type=click.Path(exists=True, dir_okay=False),
-            help="CSV file with the columns path and label, used instead of the store's labels.",
-        ),
-        click.option(
-            "--where",
-            type=Assignment(),
-            multiple=True,
-            help="Use only rows of that file with this value in a column, such as split=train.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+# Which encoder to run, and how.
+_encoder_options = _with_options(
+    click.option(
+        "--encoder",
+        help="A Hugging Face model (name or folder), or FILE.py:FUNCTION or "
+        "PACKAGE.MODULE:FUNCTION, a function that returns the encoder. Its code is executed.",
+    ),
+    click.option(
+        "--encoder-argument",
+        multiple=True,
+        help="An argument for that function; repeat the option for several.",
+    ),
+    click.option(
+        "--batch-size",
+        type=int,
+        help="Clips (or images) per call of the encoder.  [default: 8]",
+    ),
+    click.option("--device", help="Device to compute on, such as cuda."),
+    click.option(
+        "--jobs",
+        "n_jobs",
+        type=int,
+        help="Videos to read in parallel.  [default: number of cores]",
+    ),
+    click.option(
+        "--on-error",
+        type=click.Choice(["warn", "skip", "raise"]),
+        default="warn",
+        show_default=True,
+        help="What to do when a video cannot be read.",
+    ),
+)
+
+
+# Which sequences of a store, and their labels.
+_label_options = _with_options(
+    click.option(
+        "--labels",
+        type=click.Path(exists=True, dir_okay=False),
+        help="CSV file with the columns path and label, used instead of the store's labels.",
+    ),
+    click.option(
+        "--where",
+        type=Assignment(),
+        multiple=True,
+        help="Use only rows of that file with this value in a column, such as split=train.",
+    ),
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="skdejavid")
 def skdejavid() -> None:
-    r"""Classify videos by what happens in them, and when.
+    """Classify videos by what happens in them, and when.
 
     \b
       skdejavid extract videos -o store --encoder MODEL
@@ -199,7 +196,7 @@ def skdejavid() -> None:
 
     Exit codes: 0 success, 1 an error that the message explains, 2 wrong usage, 3 finished, except
     for videos that could not be read.
-    """
+    """  # noqa: D301  (click formats after the character, not after its escape)
 
 
 @skdejavid.command()
@@ -225,7 +222,9 @@ def skdejavid() -> None:
     show_default=True,
     help="Data type of the stored embeddings.",
 )
-@click.option("--shard", help="Encode one part of the videos: RANK/NUMBER, such as 0/4.")
+@click.option(
+    "--shard", metavar="RANK/NUMBER", help="Encode only one part of the videos, such as 0/4."
+)
 @_encoder_options
 @_clip_options
 def extract(
@@ -282,7 +281,7 @@ def fit(
 ) -> None:
     """Fit a classifier to the sequences of STORE.
 
-    DejaVidClassifier.load reads the file too.
+    The file can also be read with DejaVidClassifier.load.
     """
     with _plain_errors():
         opened = TSEStore(store)

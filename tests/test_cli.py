@@ -345,6 +345,11 @@ def test_help_is_there_for_every_command(command):
     assert all(len(line) <= 100 for line in printed.splitlines())
 
 
+def test_the_commands_are_listed_on_lines_of_their_own():
+    lines = [line.strip() for line in succeed("--help").output.splitlines()]
+    assert "skdejavid fit store -o model.safetensors" in lines
+
+
 def test_wrong_usage_has_an_exit_code_of_its_own():
     assert run("extract").exit_code == 2
     assert run("fly").exit_code == 2
