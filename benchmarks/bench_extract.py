@@ -1,15 +1,15 @@
-"""Measure the overhead of extraction over decoding and encoding: throughput, overlap, memory.
+"""What extraction costs beside decoding and encoding: throughput, overlap, memory.
 
     python benchmarks/bench_extract.py path/to/videos [--encoder FILE.py:FUNCTION --argument FILE]
 
-Three measurements, as ratios or sizes within one run:
+Three questions, each answered by ratios or sizes taken in one run:
 
-* the speed of decoding and windowing, with an encoder that does nothing, relative to a plain loop
-  of PyAV that decodes and scales the same frames with the decoder's own threads;
-* the overlap of decoding and encoding: one thread decodes, and the encoder computes on one thread
-  for the same time; 0.5 is perfect overlap, 1 is none;
-* the peak memory of a process, for the largest videos of the folder with the given encoder, and for
-  generated videos of one and ten minutes with an encoder that does nothing.
+* how fast decoding and windowing are, with an encoder that does nothing, beside a plain loop of
+  PyAV that decodes and scales the same frames with the decoder's own threads;
+* how well decoding and encoding overlap: one thread decodes, the encoder computes on one thread for
+  as long as that takes; 0.5 would be perfect, 1 no overlap;
+* how much memory a process takes at most, for the largest videos of the folder with the given
+  encoder, and for generated videos of one and of ten minutes with one that does nothing.
 """
 
 import argparse
@@ -38,12 +38,12 @@ RECIPES = {
 
 
 def nothing(clips):
-    """Return one number per clip, at no cost."""
+    """One number per clip, at no cost."""
     return clips.flatten(1)[:, :1]
 
 
 class Busy(torch.nn.Module):
-    """An encoder that multiplies matrices for `n_rounds` rounds per image."""
+    """Multiplies matrices for as many rounds as it is told."""
 
     def __init__(self, n_rounds):
         super().__init__()
@@ -51,7 +51,7 @@ class Busy(torch.nn.Module):
         self.n_rounds = n_rounds
 
     def forward(self, images):
-        """Return one number per image."""
+        """One number per image."""
         product = self.matrix
         for _ in range(self.n_rounds * len(images)):
             product = product @ self.matrix
@@ -59,7 +59,7 @@ class Busy(torch.nn.Module):
 
 
 def videos_in(folder):
-    """Return the files of a folder that PyAV can open as videos."""
+    """All files that PyAV can open as videos."""
     return sorted(
         str(path)
         for path in Path(folder).rglob("*")
@@ -68,7 +68,7 @@ def videos_in(folder):
 
 
 def decode_plainly(paths):
-    """Decode and scale every frame with PyAV alone."""
+    """Decode and scale every frame, as one would without this package."""
     n_frames = 0
     for path in paths:
         with av.open(path) as container:
@@ -83,18 +83,18 @@ def decode_plainly(paths):
 
 
 def seconds_of(call):
-    """Return the wall time of a call."""
+    """How long a call takes."""
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
 
 
 def measure_throughput(paths, n_rounds):
-    """Return the time of plain decoding over that of extraction without encoding."""
+    """Plain decoding over extraction with an encoder that does nothing: 1 is as fast."""
     extractor = TSEExtractor(nothing, batch_size=32, **EVERY_FRAME)
     ratios, rates = [], []
     for _ in range(n_rounds):
-        n_frames = decode_plainly(paths)  # also fills the file cache
+        n_frames = decode_plainly(paths)  # also warms the files up
         plain = seconds_of(lambda: decode_plainly(paths))
         ours = seconds_of(lambda: extractor.transform(paths))
         ratios.append(plain / ours)
@@ -103,7 +103,7 @@ def measure_throughput(paths, n_rounds):
 
 
 def measure_overlap(paths, n_rounds):
-    """Return the wall time over the sum of decoding alone and encoding alone."""
+    """Wall time over the sum of decoding alone and encoding alone."""
     torch.set_num_threads(1)
     options = {"batch_size": 32, "n_jobs": 1, **EVERY_FRAME}
     extractor = TSEExtractor(nothing, **options)
@@ -122,7 +122,7 @@ def measure_overlap(paths, n_rounds):
 
 
 def write_long(path, minutes):
-    """Write a generated video, 640 x 360, 25 frames per second."""
+    """A generated video, 640 x 360, 25 frames per second, written frame by frame."""
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, size=(360, 1280, 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:
@@ -135,26 +135,26 @@ def write_long(path, minutes):
 
 
 def peak_of_child(paths, recipe, arguments):
-    """Return the peak megabytes of a process that extracts; `arguments` None: encode nothing."""
+    """Megabytes that a process takes at most to extract; None: with an encoder of nothing."""
     command = [sys.executable, "-P", __file__, "--child", json.dumps([paths, recipe, arguments])]
     return float(subprocess.check_output(command, text=True).splitlines()[-1])
 
 
 def be_child(paths, recipe, arguments):
-    """Extract, then print the peak memory."""
+    """Extract, then print the peak of memory."""
     if arguments is None:
-        layout = "BCHW" if recipe["stride"] == 1 else "BCTHW"  # images: there are many windows
+        layout = "BCHW" if recipe["stride"] == 1 else "BCTHW"  # of frames: there are many windows
         extractor = TSEExtractor(nothing, frame_size=SIZE, layout=layout, **recipe)
     else:
         encoder = call_named(*arguments)
         extractor = TSEExtractor(encoder, layout="BCHW", mean=0.5, std=0.5, **recipe)
     extractor.transform(paths)
-    status = Path("/proc/self/status").read_text()  # getrusage includes the parent's memory
+    status = Path("/proc/self/status").read_text()  # getrusage counts the parent's memory as well
     print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024)
 
 
 def main():
-    """Print all three measurements."""
+    """Print all three answers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--encoder", help="FILE.py:FUNCTION, an encoder of images in [-1, 1]")

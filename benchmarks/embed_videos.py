@@ -1,11 +1,11 @@
-"""Encode labeled videos into a file for `evaluate.py`.
+"""Embeddings of labeled videos as a file for `evaluate.py`.
 
     python benchmarks/embed_videos.py path/to/videos encoder.py:load weights.pt target.npz
 
-The folder contains ``labels.csv`` with the columns path, label and split. Rows whose split is
-"train" become the training part, all others the test part. The function in the Python file is
-called with the file of weights and returns the encoder: a module that takes images in [-1, 1],
-(batch, 3, height, width), and returns their embeddings, or a tuple that begins with them.
+The folder holds ``labels.csv`` with the columns path, label and split; those whose split is "train"
+become the training part, all others the test part. The encoder is what a function of a Python file
+returns for the file of weights: a module that takes images in [-1, 1], (batch, 3, height, width),
+and returns their embeddings, or a tuple that begins with them.
 """
 
 import argparse
