@@ -146,6 +146,10 @@ _encoder_options = _with_options(
         help="An argument for that function; repeat the option for several.",
     ),
     click.option(
+        "--encoder-id",
+        help="Name that identifies the encoder, needed if it is not a torch module.",
+    ),
+    click.option(
         "--batch-size",
         type=int,
         help="Clips (or images) per call of the encoder.  [default: 8]",

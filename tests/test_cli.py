@@ -27,6 +27,11 @@ class Colors(torch.nn.Module):
 
 def load(factor="1"):
     return Colors(float(factor))
+
+
+def load_function(factor="1"):
+    module = Colors(float(factor))
+    return lambda images: module(images)
 """
 
 
@@ -281,6 +286,19 @@ def test_a_classifier_saved_anywhere_is_evaluated_and_predicts(store, model, tmp
     )
     predicted = succeed("predict", path, store).output
     assert predicted == succeed("predict", model, store).output
+
+
+def test_an_encoder_that_is_not_a_module_is_identified_by_a_name(folder, store, model, tmp_path):
+    videos = folder / "videos" / "order 3"
+    encoder = ["--encoder", f"{folder / 'encoder.py'}:load_function", "--encoder-argument", 2]
+    target = tmp_path / "store"
+    succeed("extract", videos, "-o", target, *encoder, "--encoder-id", "colors", *WINDOWS)
+    assert TSEStore(target).fingerprint["encoder"] == "colors"
+    clf = DejaVidClassifier.load(model)
+    clf.save(tmp_path / "model", metadata={"extraction": TSEStore(target).fingerprint})
+    succeed("predict", tmp_path / "model", videos, *encoder, "--encoder-id", "colors")
+    result = run("predict", tmp_path / "model", videos, *encoder, "--encoder-id", "other")
+    assert "--encoder is not the encoder of the training data" in result.stderr
 
 
 @pytest.mark.parametrize(
