@@ -117,13 +117,13 @@ def _read_bfloat16(path: Path, name: str) -> NDArray[np.float32]:
 
 
 def _is_torch_archive(path: Path) -> bool:
-    """Return whether a ZIP archive is of torch; check that it is whole, for torch does not."""
+    """Return whether torch wrote a ZIP archive; check its checksums, which ``torch.load`` ignores."""
     try:
         with zipfile.ZipFile(path) as archive:
             if not any(name.endswith("data.pkl") for name in archive.namelist()):
                 return False
             if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-                raise ValueError(f"{path} is compressed, which files of torch are not")
+                raise ValueError(f"{path} is compressed, but torch.save never compresses")
             damaged = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
@@ -178,7 +178,7 @@ def _tensors_of(content: Any, tensor_type: type) -> dict[Any, Any]:
 
 
 def _check_extent(tensor: Any) -> None:
-    """Check that a tensor is not larger than its numbers in the file, as an expanded one is."""
+    """Refuse a tensor with more elements than the file stores, as an expanded one has."""
     n_bytes = tensor.numel() * tensor.element_size()
     n_stored = tensor.untyped_storage().nbytes()
     if n_bytes > n_stored:

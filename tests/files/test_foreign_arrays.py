@@ -1,4 +1,4 @@
-"""Files of torch.save and safetensors, real ones and hostile ones."""
+"""Reading of files of torch.save and safetensors, valid and hostile."""
 
 import collections
 import io
@@ -347,7 +347,7 @@ def test_a_damaged_archive_is_refused(tmp_path):
     content = path.read_bytes()
     cases = [
         *((r"x\.pt is damaged", content[:length]) for length in (4, 200, len(content) - 1)),
-        (r"x\.pt is compressed, which files of torch are not", compressed(content)),
+        (r"x\.pt is compressed, but torch.save never compresses", compressed(content)),
         (r"x\.pt cannot be read", archive_of({"x/data.pkl": b".", "x/byteorder": b"middle"})),
         (r"x\.pt cannot be read", archive_of({"x/data.pkl": b".", "y/data.pkl": b"."})),
     ]
