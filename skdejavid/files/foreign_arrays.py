@@ -117,7 +117,7 @@ def _read_bfloat16(path: Path, name: str) -> NDArray[np.float32]:
 
 
 def _is_torch_archive(path: Path) -> bool:
-    """Return whether torch wrote a ZIP archive; check its checksums, which ``torch.load`` ignores."""
+    """Return whether torch wrote a ZIP file; check its checksums, which ``torch.load`` ignores."""
     try:
         with zipfile.ZipFile(path) as archive:
             if not any(name.endswith("data.pkl") for name in archive.namelist()):
