@@ -1,4 +1,4 @@
-"""How long importing the package takes, as a ratio to importing scikit-learn in the same run.
+"""Measure the time to import the package, as a ratio to importing scikit-learn in the same run.
 
 Each import happens in a fresh interpreter, alternating; the medians are compared.
 """
@@ -12,9 +12,9 @@ import time
 
 
 def seconds_of(statement):
-    """Wall time of an interpreter that runs one statement."""
+    """Return the wall time of an interpreter that runs one statement."""
     begin = time.perf_counter()
-    # -P: the installed package, whatever folder this runs in.
+    # -P: import the installed package, not the folder that this runs in.
     subprocess.run([sys.executable, "-P", "-c", statement], check=True)
     return time.perf_counter() - begin
 

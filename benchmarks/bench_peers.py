@@ -1,4 +1,4 @@
-"""How many times longer others take for the same distances with one thread, at HMDB51's size.
+"""Compare the time of other packages for the same distances, one thread, at the size of HMDB51.
 
 python benchmarks/bench_peers.py
 """
@@ -20,7 +20,7 @@ CASE = CASES["HMDB51"]
 
 
 def calls_of(n_sequences):
-    """The same work in everybody's words: torch computes no more than the weighted cost."""
+    """Return the same work for each package; torch computes only the weighted cost."""
     values, starts, lengths, centroids, weights = CASE.draw(n_sequences)
     sequences = values.reshape(n_sequences, CASE.n_frames, CASE.n_features)
     problem = _core.ProblemFloat32(values, starts, lengths, centroids, weights, 1)
@@ -46,18 +46,18 @@ def calls_of(n_sequences):
 
 
 def results(n_sequences=4, n_rounds=15):
-    """Time of each peer over ours."""
+    """Return the time of each package as a multiple of ours."""
     torch.set_num_threads(1)
     calls = calls_of(n_sequences)
     for call in calls.values():
-        call()  # some are compiled now
+        call()  # some compile at the first call
     taken = medians(in_turns(calls, n_rounds))
     ours = taken.pop("skdejavid")
     return {name: theirs / ours for name, theirs in taken.items()}
 
 
 def main():
-    """Print, and write JSON if asked to."""
+    """Print the results, and write them as JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sequences", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=15)

@@ -1,4 +1,4 @@
-"""How time grows with each size: the exponents should be 1.
+"""Measure how time grows with each size: the exponents should be 1.
 
 python benchmarks/bench_scaling.py
 """
@@ -19,7 +19,7 @@ FACTORS = (1, 2, 4, 8, 16)
 
 
 def call_of(sizes):
-    """Paths, value and gradient along them for sequences of these sizes."""
+    """Return a function that computes paths, and distances and gradients along them."""
     sizes = dict(sizes)
     n_sequences = sizes.pop("n_sequences")
     problem = _core.ProblemFloat32(*Case(**sizes).draw(n_sequences), 1)
@@ -34,7 +34,7 @@ def call_of(sizes):
 
 
 def exponent(size, n_rounds):
-    """Slope of log(time) over log(size), sizes measured in turns."""
+    """Return the slope of log(time) over log(size), with sizes measured in turns."""
     calls = [call_of(BASE | {size: factor * BASE[size]}) for factor in FACTORS]
     rounds = [[seconds_of(call) for call in calls] for _ in range(n_rounds + 1)][1:]
     seconds = [statistics.median(column) for column in zip(*rounds, strict=True)]
@@ -42,12 +42,12 @@ def exponent(size, n_rounds):
 
 
 def results(n_rounds=9):
-    """The fitted exponent of each size over a factor of 16."""
+    """Return the fitted exponent of each size over a factor of 16."""
     return {size: exponent(size, n_rounds) for size in BASE}
 
 
 def main():
-    """Print, and write JSON if asked to."""
+    """Print the results, and write them as JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path)

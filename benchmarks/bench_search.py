@@ -1,14 +1,14 @@
-"""A grid search in two processes over a memory map, against a list of arrays: time and memory.
+"""Measure time and memory of a grid search over a memory map, compared with a list of arrays.
 
 python benchmarks/bench_search.py
 
-4 candidates, 3 folds and a refit over 0.6 GB of frames, each case in a process of its own. *Start*
-is the same over 60 sequences, for which two workers are started and load their libraries. *Extra*
-memory is what all processes together, workers and their libraries included, hold beyond what was
-there before the start, at its peak: anonymous and shared memory, each page divided by the number of
-processes that map it (Pss_Anon and Pss_Shmem of Linux's /proc/PID/smaps_rollup). *Mapped* are pages
-of files (Pss_File): the frames as far as they have been read, and libraries; the system takes them
-back when it needs memory.
+The search has 4 candidates, 3 folds and a refit over 0.6 GB of frames, in two worker processes.
+Each case runs in a process of its own. *Start* is the time of the same search over 60 sequences, in
+which the workers start and load their libraries. *Extra* is the peak of the memory that all
+processes together use beyond the memory before the start: anonymous and shared memory, each page
+divided by the number of processes that map it (Pss_Anon and Pss_Shmem of Linux's
+/proc/PID/smaps_rollup). *Mapped* are pages of files (Pss_File), that is, libraries and the frames
+that were read; the system reclaims them when it needs memory.
 """
 
 import argparse
@@ -38,13 +38,13 @@ MEGABYTE = 1e6
 
 
 class NearestMean(ClassifierMixin, BaseEstimator):
-    """The class with the nearest mean: as cheap as a classifier that reads every frame can be."""
+    """Nearest mean: the cheapest classifier that reads every frame."""
 
     def __init__(self, shrinkage=0.0):
         self.shrinkage = shrinkage
 
     def fit(self, X, y):
-        """The mean of each class, moved towards that of all."""
+        """Compute the mean of each class, shrunk towards the mean of all."""
         means = means_of(X)
         self.classes_ = np.unique(y)
         centers = np.stack([means[y == label].mean(axis=0) for label in self.classes_])
@@ -52,23 +52,23 @@ class NearestMean(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, X):
-        """The class of each sequence."""
+        """Return the class of each sequence."""
         return self.classes_[cdist(means_of(X), self.centers_).argmin(axis=1)]
 
 
 def means_of(X):
-    """The mean frame of each sequence, by the product that reads it fastest."""
+    """Return the mean frame of each sequence, by a product, which reads frames fastest."""
     return np.stack([np.full(len(x), 1 / len(x), dtype=x.dtype) @ x for x in X])
 
 
 def mapped(path):
-    """The sequences of a file, of which nothing is read yet."""
+    """Map the sequences of a file without reading them."""
     frames = np.load(path, mmap_mode="r")
     return TSEArray.from_packed(frames, np.arange(0, len(frames) + 1, CASE.n_frames))
 
 
 def listed(path):
-    """The sequences of a file, each an array in memory."""
+    """Read the sequences of a file, each into an array."""
     return [np.array(x) for x in mapped(path)]
 
 
@@ -84,45 +84,45 @@ SEARCHES = {
 
 
 class MemoryOfProcesses(threading.Thread):
-    """Notes, while it runs, how much memory this process and those it started hold at most."""
+    """Records the peak memory of this process and its descendants while it runs."""
 
     def __init__(self, seconds_between=0.05):
         super().__init__(daemon=True)
         self._seconds_between, self._ended = seconds_between, threading.Event()
-        self.before, self.highest = held_megabytes(), defaultdict(float)
+        self.before, self.highest = used_megabytes(), defaultdict(float)
 
     def run(self):
-        """Look again and again."""
+        """Sample the memory until `end` is called."""
         while not self._ended.wait(self._seconds_between):
-            for kind, megabytes in held_megabytes().items():
+            for kind, megabytes in used_megabytes().items():
                 self.highest[kind] = max(self.highest[kind], megabytes)
 
     def end(self):
-        """How much more there was than at the beginning, by kind."""
+        """Stop, and return the increase from the beginning to the peak, by kind."""
         self._ended.set()
         self.join()
         return {kind: self.highest[kind] - self.before[kind] for kind in self.before}
 
 
-def held_megabytes():
-    """Memory of this process and all below it: "extra" and "mapped" pages."""
+def used_megabytes():
+    """Return the memory of this process and its descendants: "extra" and "mapped" pages."""
     kinds = {"Pss_Anon": "extra", "Pss_Shmem": "extra", "Pss_File": "mapped"}
-    held = {"extra": 0.0, "mapped": 0.0}
+    used = {"extra": 0.0, "mapped": 0.0}
     for pid in processes_below(os.getpid()):
         try:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        except (FileNotFoundError, ProcessLookupError):  # the process has just ended
             continue
         for line in rollup.splitlines()[1:]:
             name, size = line.split()[:2]
             kind = kinds.get(name.rstrip(":"))
             if kind:
-                held[kind] += int(size) * 1024 / MEGABYTE
-    return held
+                used[kind] += int(size) * 1024 / MEGABYTE
+    return used
 
 
 def processes_below(root):
-    """The process `root` and all that it or its children started."""
+    """Return the process `root` and its descendants."""
     children = defaultdict(list)
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -137,7 +137,7 @@ def processes_below(root):
 
 
 def measure(name, path):
-    """Seconds and megabytes of one search, in a process that has done nothing else."""
+    """Return seconds and megabytes of one search, in a process that has done nothing else."""
     load, estimator, grid = SEARCHES[name]
     X = load(path)
     y = np.arange(len(X)) % N_CLASSES
@@ -154,7 +154,7 @@ def measure(name, path):
 
 
 def write_frames(path, n_sequences):
-    """Random frames, class by class around another mean."""
+    """Write random frames, with a different mean for each class."""
     rng = np.random.default_rng(0)
     shape = (n_sequences * CASE.n_frames, CASE.n_features)
     frames = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
@@ -165,7 +165,7 @@ def write_frames(path, n_sequences):
 
 
 def results(n_sequences=2500):
-    """What each search took."""
+    """Return the measurements of each search."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frames.npy"
         write_frames(path, n_sequences)
@@ -174,7 +174,7 @@ def results(n_sequences=2500):
 
 
 def main():
-    """Print, and write JSON if asked to."""
+    """Print the results, and write them as JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sequences", type=int, default=2500)
     parser.add_argument("--json", type=Path)

@@ -1,4 +1,4 @@
-"""Named sizes: those of the paper's data sets, and small ones."""
+"""Sizes of problems by name: those of the paper's data sets, and a small one."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Case(NamedTuple):
-    """How many centroids, and the sizes of each and of a sequence."""
+    """Number and size of centroids, and size of a sequence."""
 
     n_centroids: int
     n_timesteps: int
@@ -15,16 +15,16 @@ class Case(NamedTuple):
 
     @property
     def n_elements(self):
-        """Weighted differences to align one sequence with all centroids."""
+        """Number of weighted differences to align one sequence with all centroids."""
         return self.n_centroids * self.n_timesteps * self.n_frames * self.n_features
 
     @property
     def n_elements_along(self):
-        """Weighted differences along the paths of one sequence to all centroids."""
+        """Number of weighted differences along the paths of one sequence to all centroids."""
         return self.n_centroids * (self.n_timesteps + self.n_frames - 1) * self.n_features
 
     def draw(self, n_sequences, dtype=np.float32, seed=0):
-        """Packed values, starts and lengths of sequences, centroids and weights."""
+        """Return random packed values, starts and lengths of sequences, centroids and weights."""
         rng = np.random.default_rng(seed)
         values = rng.standard_normal((n_sequences * self.n_frames, self.n_features), dtype=dtype)
         shape = (self.n_centroids, self.n_timesteps, self.n_features)

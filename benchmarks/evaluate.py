@@ -1,19 +1,19 @@
-"""Classifiers on labeled ragged data sets: accuracy, probabilities, ranks and times.
+"""Evaluate classifiers on labeled ragged data sets: accuracy, probabilities, ranks and times.
 
     python benchmarks/evaluate.py
     python benchmarks/evaluate.py --model DejaVid --model "DejaVid(n_timesteps=8)" --seeds 3
     python benchmarks/evaluate.py --folder path/to/sets --results results.jsonl --jobs 2
     python benchmarks/evaluate.py --folder path/to/sets --folds 3
 
-Every run is a line of the results file. What is there already is not computed again, so an
-evaluation that was interrupted goes on where it stopped, and new models join old ones.
+Each fit is a line of the results file. Lines that exist are not computed again: an interrupted
+evaluation resumes, and models can be added.
 
-What a line answers is told by set, its data, model, seed and fold, not by the code: after a change
-of code begin a new file.
+A line is identified by set, checksum of the data, model, seed and fold, not by the code: after a
+change of code use a new file.
 
-Choices are made with ``--folds``, which looks at the training parts only, and judged without.
-Each run has one thread, and its seconds are those of the processor; before they are counted the
-model is fitted to five sequences of each class, so that nothing is compiled or loaded within them.
+Use ``--folds``, which splits the training parts only, to select models, and evaluate the selected
+ones without it. Each fit has one thread, and its seconds are CPU time. Before the measurement the
+model is fitted to five sequences of each class, so that compiling and loading are not included.
 """
 
 import argparse
@@ -33,7 +33,7 @@ THREAD_COUNTS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS",
 
 
 class Run(NamedTuple):
-    """One model fitted once; the identity of a line of results."""
+    """One fit of one model: the key of a line of results."""
 
     set: str
     data: int  # fingerprint
@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
 
 def evaluate(run, folder):
-    """The line of results of a run."""
+    """Fit and score one model, and return its line of results."""
     import models
     import numpy as np
     import sets
@@ -57,7 +57,7 @@ def evaluate(run, folder):
     few = np.concatenate([np.flatnonzero(data.y_train == c)[:5] for c in np.unique(data.y_train)])
     record = run._asdict()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # others' are not for the table
+        warnings.simplefilter("ignore")  # warnings of peers are not part of the results
         warm = models.make(run.model, run.seed).fit(data.X_train[few], data.y_train[few])
         warm.predict(data.X_test[:2])
         begin = time.process_time()
@@ -67,7 +67,7 @@ def evaluate(run, folder):
         done = time.process_time()
         probabilities = np.asarray(model.predict_proba(data.X_test), dtype=np.float64)
     if not np.isin(data.y_test, model.classes_).all():
-        raise ValueError(f"{run.set} has classes to be judged by that are not learned from")
+        raise ValueError(f"{run.set} has test classes that are not in the training part")
     labels = np.searchsorted(model.classes_, data.y_test)
     return record | {
         "accuracy": accuracy_score(data.y_test, predicted),
@@ -81,7 +81,7 @@ def evaluate(run, folder):
 
 
 def read(path):
-    """The lines of a results file, by run; without the last one if it was cut off."""
+    """Return the lines of a results file by `Run`; remove the last one if it is incomplete."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     if lines and not lines[-1].endswith("\n"):
         path.write_text("".join(lines[:-1]))
@@ -91,7 +91,7 @@ def read(path):
 
 
 def all_runs(arguments, sets):
-    """What is asked for; models in which nothing is random have one seed."""
+    """Yield the requested fits; models without randomness have one seed."""
     import models
     from sets import fingerprint
 
@@ -103,7 +103,7 @@ def all_runs(arguments, sets):
 
 
 def end_with_parent():
-    """Ends this process when the one that started it is gone, however that ended."""
+    """End this process when its parent ends for any reason."""
 
     def wait():
         connection.wait([parent_process().sentinel])
@@ -113,9 +113,9 @@ def end_with_parent():
 
 
 def compute(runs, arguments):
-    """Evaluate what is not in the results file; each result is written as soon as it is there.
+    """Evaluate the fits that are not in the results file, which receives each result at once.
 
-    Returns the records of all runs that succeeded.
+    Returns the results of all fits that succeeded.
     """
     done = read(arguments.results)
     missing = [run for run in runs if run not in done]
@@ -126,7 +126,7 @@ def compute(runs, arguments):
 
 
 def compute_missing(runs, arguments):
-    """Evaluate in parallel; what fails is said and left out."""
+    """Evaluate in parallel; print and skip the fits that fail."""
     for name in THREAD_COUNTS:
         os.environ[name] = "1"
     executor = ProcessPoolExecutor(
@@ -153,14 +153,16 @@ def compute_missing(runs, arguments):
 
 
 def main():
-    """Compute what is missing and print the tables."""
+    """Compute the missing results and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", type=Path, help="of <name>.npz files, see sets.py")
+    parser.add_argument("--folder", type=Path, help="folder of <name>.npz files, see sets.py")
     parser.add_argument("--set", action="append", help="names of sets; all by default")
     parser.add_argument(
-        "--model", action="append", help="as models.py names them; ours and its peers by default"
+        "--model",
+        action="append",
+        help="specification, see models.py; DejaVid and its peers by default",
     )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folds", type=int, default=0)

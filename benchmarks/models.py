@@ -1,4 +1,4 @@
-"""Classifiers to compare, each under a name; all see features of equal scale.
+"""Classifiers to compare, by name; each receives features of equal scale.
 
 A *specification* is a name, or a name with parameters as Python writes them:
 ``DejaVid(n_timesteps=8, differences=None)``.
@@ -26,24 +26,24 @@ from skdejavid.sequences.transforms import resample
 
 
 def mean_over_time(X):
-    """Sequences as a table (n_sequences, n_features)."""
+    """Return the means over time, (n_sequences, n_features)."""
     return np.add.reduceat(X.values, X.offsets[:-1]) / X.lengths[:, None]
 
 
 def flatten(X):
-    """Sequences of one length as a table (n_sequences, n_frames * n_features)."""
+    """Return sequences of one length as a table (n_sequences, n_frames * n_features)."""
     return np.stack(list(X)).reshape(len(X), -1)
 
 
 def as_aeon(X):
-    """Sequences of one length as (n_sequences, n_features, n_frames)."""
+    """Return sequences of one length as an array (n_sequences, n_features, n_frames)."""
     return np.ascontiguousarray(np.stack(list(X)).transpose(0, 2, 1))
 
 
 class NearestNeighbor(ClassifierMixin, BaseEstimator):
-    """1-NN under dependent DTW; probabilities from the nearest neighbor of each class.
+    """1-NN with dependent DTW; probabilities are computed from the nearest neighbor of each class.
 
-    They are the softmax of minus those distances divided by a scale, which is the one of least
+    They are the softmax of minus these distances divided by a scale. The scale minimizes the
     log-loss when each of `n_calibration` training sequences is left out in turn.
     """
 
@@ -51,7 +51,7 @@ class NearestNeighbor(ClassifierMixin, BaseEstimator):
         self.n_calibration = n_calibration
 
     def fit(self, X, y):
-        """Keep the sequences and find the scale."""
+        """Store the sequences and determine the scale."""
         self.classes_, self.labels_ = np.unique(y, return_inverse=True)
         self.neighbors_ = [x.T for x in X]
         chosen = np.linspace(0, len(X) - 1, min(len(X), self.n_calibration)).astype(int)
@@ -77,17 +77,17 @@ class NearestNeighbor(ClassifierMixin, BaseEstimator):
         return np.stack([distances[:, member].min(axis=1) for member in members], axis=1)
 
     def predict_proba(self, X):
-        """Probabilities (n_sequences, n_classes)."""
+        """Return probabilities (n_sequences, n_classes)."""
         nearest = self._of_classes(self._to_all([x.T for x in X]))
         return softmax(-nearest / self.scale_, axis=1)
 
     def predict(self, X):
-        """The class of the nearest neighbor."""
+        """Return the class of the nearest neighbor of each sequence."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
 class SoftDTWCentroids(ClassifierMixin, BaseEstimator):
-    """Nearest soft-DTW barycenter, of at most 50 sequences of each class, by tslearn."""
+    """Nearest soft-DTW barycenter of tslearn, of at most 50 sequences per class by default."""
 
     def __init__(self, gamma=1.0, n_samples=50, max_iter=30, random_state=None):
         self.gamma = gamma
@@ -96,7 +96,7 @@ class SoftDTWCentroids(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y):
-        """A barycenter of median length for each class."""
+        """Compute a barycenter of median length for each class."""
         rng = np.random.default_rng(self.random_state)
         n_timesteps = int(np.median(X.lengths))
         self.classes_ = np.unique(y)
@@ -117,11 +117,11 @@ class SoftDTWCentroids(ClassifierMixin, BaseEstimator):
         return cdist_soft_dtw(list(X), self.centroids_, gamma=self.gamma)
 
     def predict_proba(self, X):
-        """Probabilities (n_sequences, n_classes)."""
+        """Return probabilities (n_sequences, n_classes)."""
         return softmax(-self._distances(X) / self.scale_, axis=1)
 
     def predict(self, X):
-        """The class of the nearest barycenter."""
+        """Return the class of the nearest barycenter of each sequence."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
@@ -129,7 +129,7 @@ heads = {}
 
 
 def trained_head(frames, y):
-    """A linear classifier of frames; seeds of a set share it as long as the process lives."""
+    """Return a linear classifier of frames; fits to the same data in one process share it."""
     key = joblib.hash((frames, y))
     if key not in heads:
         heads[key] = logistic(0).fit(frames, y)
@@ -137,9 +137,9 @@ def trained_head(frames, y):
 
 
 class EmbeddingAndLogits(TransformerMixin, BaseEstimator):
-    """Joins the logits of a linear head, trained on these very frames, to each frame's embedding.
+    """Appends to each embedding the logits of a linear head that is trained on the same frames.
 
-    What encoders give that were fine-tuned on the classes; the paper's features are of this kind.
+    This imitates encoders that were fine-tuned on the classes, like the paper's.
     """
 
     def fit(self, frames, y):
@@ -148,7 +148,7 @@ class EmbeddingAndLogits(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, frames):
-        """The features with ``n_classes`` more."""
+        """Return the features with the logits of ``n_classes`` appended."""
         return np.hstack([frames, self.head_.decision_function(frames).astype(frames.dtype)])
 
 
@@ -162,55 +162,55 @@ class Supersampling(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X):
-        """Probabilities (n_sequences, n_classes)."""
+        """Return probabilities (n_sequences, n_classes)."""
         return softmax(mean_over_time(self.head_.transform(X))[:, -len(self.classes_) :], axis=1)
 
     def predict(self, X):
-        """The class with the largest mean logit."""
+        """Return the class with the largest mean logit."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
 def scaled(*steps):
-    """A pipeline that begins with features of equal scale."""
+    """Return a pipeline that first standardizes the features."""
     return make_pipeline(Framewise(StandardScaler()), *steps)
 
 
 def of_equal_length(classifier):
-    """A pipeline that interpolates linearly to the median length for a classifier of aeon."""
+    """Return a pipeline that resamples to the median length for a classifier of aeon."""
     return scaled(Resample("median"), FunctionTransformer(as_aeon), classifier)
 
 
 def logistic(random_state):
-    """Linear classification with scikit-learn's default penalty."""
+    """Return logistic regression with scikit-learn's default penalty."""
     return make_pipeline(
         StandardScaler(), LogisticRegression(max_iter=2000, random_state=random_state)
     )
 
 
 def ours(random_state, **parameters):
-    """Our classifier, which scales features itself."""
+    """Return our classifier, which standardizes features itself."""
     return DejaVidClassifier(random_state=random_state, n_jobs=1, **parameters)
 
 
 def published(random_state, **parameters):
-    """The same with the paper's parameters."""
+    """Return our classifier with the paper's parameters."""
     return DejaVidClassifier.paper(random_state=random_state, n_jobs=1, **parameters)
 
 
 def on_components(seed, n_components=128):
-    """The pipeline for wide embeddings of docs/quickstart.md."""
+    """Return the pipeline for wide embeddings of docs/quickstart.md."""
     return make_pipeline(
         Framewise(PCA(n_components, random_state=seed)), ours(seed, standardize=False)
     )
 
 
 def with_head(seed, timesteps=False, **parameters):
-    """Our distances, or the parts that time steps add, as features of a linear classifier."""
+    """Return a linear classifier of our distances, or of their parts by time step."""
     return make_pipeline(ours(seed, transform_timesteps=timesteps, **parameters), logistic(seed))
 
 
 def with_logits(classifier):
-    """A pipeline in which frames are embeddings and logits."""
+    """Return a pipeline that appends logits to the embeddings."""
     return make_pipeline(Framewise(EmbeddingAndLogits()), classifier)
 
 
@@ -252,7 +252,7 @@ ONE_SEED = {
 
 
 def parse(specification):
-    """The name in `MODELS` and the parameters of a specification."""
+    """Return the name in `MODELS` and the parameters of a specification."""
     name, parenthesis, rest = specification.partition("(")
     if not parenthesis:
         return name, {}
@@ -261,6 +261,6 @@ def parse(specification):
 
 
 def make(specification, seed):
-    """An unfitted classifier."""
+    """Return an unfitted classifier."""
     name, parameters = parse(specification)
     return MODELS[name](seed, **parameters)

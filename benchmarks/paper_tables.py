@@ -1,10 +1,10 @@
-"""Tables of the paper's kind: what each part of the method brings.
+"""Reproduce the paper's tables on other data: the effect of each part of the method.
 
     python benchmarks/paper_tables.py path/to/sets --results results/accuracy/paper.jsonl
 
-For each set in the folder, mean and standard deviation over seeds of the accuracy in percent.
-Frames are embeddings joined with the logits of a linear head that was trained on them, as the
-paper's fine-tuned encoders give. The numbers of the tables are the paper's.
+Prints the mean and standard deviation over seeds of the accuracy in percent, for each set in the
+folder. Frames are embeddings joined with the logits of a linear head trained on them, like the
+output of the paper's fine-tuned encoders. Tables are numbered as in the paper.
 """
 
 import argparse
@@ -43,7 +43,7 @@ BASES = {
 
 
 def specification(base, changes):
-    """As `models.parse` reads it; what is so already is left out."""
+    """Return a specification for `models.parse`, without parameters that equal the base's."""
     name, classifier, parameters = BASES[base]
     settings = classifier.get_params()
     changed = {**parameters, **{k: v for k, v in changes.items() if settings[k] != v}}
@@ -74,7 +74,7 @@ def tables():
 
 
 def mean_and_deviation(records, model, name):
-    """In percent, as text."""
+    """Return mean and standard deviation of the accuracy in percent, as text."""
     values = [
         100 * record["accuracy"]
         for run, record in records.items()
@@ -86,9 +86,9 @@ def mean_and_deviation(records, model, name):
 
 
 def plain_against_native(data):
-    """Seconds that an epoch takes: the definition in plain Python, and ours with one thread.
+    """Return the seconds of an epoch of the plain Python reference, and of ours with one thread.
 
-    The former is timed for one batch and extrapolated to the frames of all sequences.
+    The reference is timed for one batch and extrapolated to the frames of all sequences.
     """
     sys.path.append(str(ROOT / "tests"))
     import reference
@@ -111,11 +111,11 @@ def plain_against_native(data):
 
 
 def main():
-    """Compute what is missing and print all tables."""
+    """Compute the missing results and print all tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of <name>.npz files, see sets.py")
+    parser.add_argument("folder", type=Path, help="folder of <name>.npz files, see sets.py")
     parser.add_argument("--results", type=Path, default=Path("paper.jsonl"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())

@@ -1,4 +1,4 @@
-"""The machine's own limit for weighted absolute differences, measured by a small native loop."""
+"""The peak rate of weighted absolute differences, measured by a small native loop."""
 
 import ctypes
 import functools
@@ -18,7 +18,7 @@ FLAGS = {
 
 @functools.cache
 def library(instruction_set):
-    """The loop, compiled for an instruction set."""
+    """Compile the loop for an instruction set, and load it."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "peak.so"
         compiler = os.environ.get("CXX", "c++")
@@ -33,5 +33,5 @@ def library(instruction_set):
 
 
 def measure_peak(n_rounds=400_000):
-    """Elements per second of one thread with the instruction set that the core uses."""
+    """Return elements per second of one thread, with the instruction set that the core uses."""
     return library(_core.cpu_instruction_set).peak(n_rounds)

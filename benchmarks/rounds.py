@@ -1,26 +1,26 @@
-"""Calls in turns, each beside the machine's own limit, on a machine that others use as well."""
+"""Timing of calls in turns, relative to the peak rate, on a machine with other load."""
 
 import statistics
 import time
 
 from peak import measure_peak
 
-QUIET = 0.95  # of the highest peak: below, somebody else had the core as well
+QUIET = 0.95  # of the highest peak: below, another process used the core as well
 FEWEST = 5
 
 
 def seconds_of(call):
-    """How long one call takes."""
+    """Return the wall time of one call."""
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
 
 
 def in_turns(calls, n_rounds):
-    """For each named call the seconds of its quiet rounds times the peak of one thread.
+    """Return, for each call, the seconds of its quiet rounds times the peak rate of one thread.
 
-    That is how many weighted differences the machine could have computed meanwhile. A round is
-    quiet if the peak is high before and after it; if fewer than five are, all of them count.
+    This is the number of weighted differences that the machine could have computed in that time. A
+    round is quiet if the peak is high before and after it. If fewer than five are, all count.
     """
     taken = {name: [] for name in calls}
     for _ in range(n_rounds):
@@ -32,11 +32,11 @@ def in_turns(calls, n_rounds):
 
 
 def of_quiet_rounds(rounds, highest):
-    """The values of the rounds (peak, value) that were quiet, or of all if fewer than five were."""
+    """Return the values of quiet rounds (peak, value), or of all if fewer than five are quiet."""
     quiet = [value for peak, value in rounds if peak >= QUIET * highest]
     return quiet if len(quiet) >= FEWEST else [value for _, value in rounds]
 
 
 def medians(equivalents):
-    """The median of each."""
+    """Return the median of each call."""
     return {name: statistics.median(rounds) for name, rounds in equivalents.items()}

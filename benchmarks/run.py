@@ -1,4 +1,4 @@
-"""All benchmarks of the core, one after the other: one table, and a JSON file.
+"""Run all benchmarks of the core; print one table and write a JSON file.
 
 python benchmarks/run.py
 """
@@ -19,7 +19,7 @@ TARGET = Path(__file__).parent / "results" / "core" / f"{_core.cpu_instruction_s
 
 
 def table_of(record):
-    """The rows of a Markdown table: what, and how much."""
+    """Yield the rows of a Markdown table: name and value of each measurement."""
     for case, ratios in record["ratios to the peak"].items():
         yield f"{case}: distances and paths, one thread", f"{ratios['paths']:.2f} of peak"
         yield f"{case}: two threads", f"{ratios['two threads']:.2f} times one"
@@ -45,7 +45,7 @@ def table_of(record):
 
 
 def main():
-    """Measure everything."""
+    """Measure everything, write the file and print the table."""
     record = {
         "instruction_set": _core.cpu_instruction_set,
         "machine": platform.machine(),

@@ -4,19 +4,20 @@ import numpy as np
 
 
 def clipped_log_loss(probabilities, labels, floor=1e-3):
-    """Mean of minus the logarithm of the label's probability, which is at least `floor`.
+    """Return the mean log-loss, with probabilities of labels raised to at least `floor`.
 
-    Some classifiers give 0 and 1 as probabilities; without a floor a single mistake of theirs would
-    be all that is seen.
+    Some classifiers predict probabilities of 0 and 1. Without a floor, a single mistake of theirs
+    would dominate the mean.
     """
     likelihoods = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(likelihoods, floor)).mean())
 
 
 def expected_calibration_error(probabilities, labels, n_bins=15):
-    """How far accuracy is from the largest probability, over bins of equal width of the latter.
+    """Return the expected calibration error, over bins of the largest probability of equal width.
 
-    The mean of the absolute differences of their means within each bin, weighted by its samples.
+    It is the mean over bins, weighted by their numbers of samples, of the absolute difference
+    between the accuracy and the mean of the largest probability.
     """
     confidence = probabilities.max(axis=1)
     is_right = probabilities.argmax(axis=1) == labels

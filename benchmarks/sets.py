@@ -1,4 +1,4 @@
-"""Labeled ragged data sets: those that everybody has, and those in a folder."""
+"""Labeled ragged data sets: bundled with aeon, generated, or in a folder."""
 
 import zlib
 from typing import NamedTuple
@@ -19,7 +19,7 @@ GENERATED = "OrderOfEvents"
 
 
 class LabeledSet(NamedTuple):
-    """Sequences to learn from, and those to be judged by; values are float32."""
+    """Training and test sequences, float32, with their labels."""
 
     X_train: TSEArray
     y_train: np.ndarray
@@ -27,7 +27,7 @@ class LabeledSet(NamedTuple):
     y_test: np.ndarray
 
     def fold(self, number, n_folds):
-        """One of the splits of the training part, for choices that must not see the test part."""
+        """Return one split of the training part, for model selection without the test part."""
         folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
         train, test = list(folds.split(self.y_train, self.y_train))[number]
         X, y = self.X_train, self.y_train
@@ -35,16 +35,16 @@ class LabeledSet(NamedTuple):
 
 
 def names(folder=None):
-    """What `load` takes: files ``<name>.npz`` of the folder, or else what is bundled."""
+    """Return the names that `load` accepts: files ``<name>.npz`` of a folder, or bundled sets."""
     if folder is None:
         return [*BUNDLED, GENERATED]
     return sorted(path.stem for path in folder.glob("*.npz"))
 
 
 def load(name, folder=None):
-    """A set by its name.
+    """Load a set by its name.
 
-    Files hold ``values_train``, ``offsets_train`` and ``y_train``, and the same with ``_test``.
+    Files contain ``values_train``, ``offsets_train`` and ``y_train``, and the same with ``_test``.
     """
     if folder is not None:
         with np.load(folder / f"{name}.npz") as data:
@@ -65,7 +65,7 @@ def load(name, folder=None):
 
 
 def fingerprint(name, folder=None):
-    """A number that tells data of the same name apart."""
+    """Return a checksum that distinguishes different data of the same name."""
     X_train, y_train, X_test, y_test = load(name, folder)
     checksum = 0
     for array in (X_train.values, X_train.offsets, X_test.values, X_test.offsets):

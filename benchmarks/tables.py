@@ -1,4 +1,4 @@
-"""Tables in Markdown of what `evaluate` has computed."""
+"""Markdown tables of the results of `evaluate`."""
 
 import statistics
 from collections import Counter, defaultdict
@@ -8,7 +8,7 @@ from scipy.stats import rankdata, wilcoxon
 
 
 def means(records, value):
-    """The mean of a value over the runs of each (model, set)."""
+    """Return the mean of a value over the results of each (model, set)."""
     values = defaultdict(list)
     for run, record in records.items():
         values[run.model, run.set].append(record[value])
@@ -16,13 +16,13 @@ def means(records, value):
 
 
 def average_ranks(accuracies, sets, models):
-    """Rank 1 is the best of a set; equal accuracies share the mean of their ranks."""
+    """Return mean ranks over sets: 1 is the best, and equal accuracies share their mean rank."""
     ranks = [rankdata([-accuracies[model, name] for model in models]) for name in sets]
     return dict(zip(models, np.mean(ranks, axis=0), strict=True))
 
 
 def compare(accuracies, sets, model, other):
-    """Sets won, tied and lost against another model, and Wilcoxon's two-sided p-value."""
+    """Return sets won, tied and lost against another model, and Wilcoxon's two-sided p-value."""
     mine, theirs = (np.array([accuracies[each, name] for name in sets]) for each in (model, other))
     gains = (mine - theirs).round(9)
     counts = f"{(gains > 0).sum()}/{(gains == 0).sum()}/{(gains < 0).sum()}"
@@ -30,7 +30,7 @@ def compare(accuracies, sets, model, other):
 
 
 def rows_of(header, rows):
-    """A Markdown table: the first column to the left, all others to the right."""
+    """Yield the lines of a Markdown table: first column left-aligned, others right-aligned."""
     yield "| " + " | ".join(header) + " |"
     yield "|---|" + "---:|" * (len(header) - 1)
     for row in rows:
@@ -38,7 +38,7 @@ def rows_of(header, rows):
 
 
 def print_tables(records, sets, models):
-    """Accuracy for each set; then, of models that have all sets, ranks, probabilities and times."""
+    """Print accuracies for each set, then the summary of the models with results for all sets."""
     accuracies = means(records, "accuracy")
     complete = [model for model in models if all((model, name) in accuracies for name in sets)]
 
@@ -62,7 +62,7 @@ def print_tables(records, sets, models):
 
 
 def summary(records, sets, models, accuracies):
-    """One row for each model, the best rank first; all are compared with the first one given."""
+    """Yield one row per model, best rank first, each compared with the first of `models`."""
     ranks = average_ranks(accuracies, sets, models)
     columns = {
         value: means(records, value)

@@ -1,4 +1,4 @@
-"""The command ``skdejavid``, also as ``python -m skdejavid``."""
+"""The command ``skdejavid``, also run by ``python -m skdejavid``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from skdejavid.compat.optional import import_optional
 
 
 def main() -> None:
-    """Run the command line, or say what it needs."""
+    """Run the command line, or name the extra that it needs."""
     import_optional("click", "cli", "The command line")
-    import_optional("skops.io", "cli", "The command line")
     from skdejavid.cli import skdejavid
 
     skdejavid()

@@ -1,10 +1,10 @@
-"""The command line: a folder of videos to a store of sequences, to a model, to predictions."""
+"""The command line: from a folder of videos to a store, a model and predictions."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,7 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skdejavid.classifier import DejaVidClassifier
 from skdejavid.sequences import TSEArray
@@ -26,19 +23,23 @@ from skdejavid.video.listing import find_videos, read_folder, read_labels, read_
 __all__ = ["skdejavid"]
 
 _SOME_FAILED = 3
-_MODEL_FORMAT = 1
-_MODEL_TYPES = frozenset({"skdejavid.classifier.DejaVidClassifier"})
+
+# The extractor's parameters that a model's file may set: those that decide what an embedding is.
+_SETTINGS = (
+    *("width", "stride", "clip_length", "layout", "frame_size", "mean", "std", "features", "head"),
+    "autocast",
+)
 
 
 class Length(click.ParamType[Any]):
-    """``16`` frames, ``0.2`` of the video, ``1.5s``."""
+    """A length of time: ``16`` (frames), ``0.2`` (fraction of the video) or ``1.5s`` (seconds)."""
 
     name = "length"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | float | str:
-        """The length as `TSEExtractor` takes it."""
+        """Return the length in the form that `TSEExtractor` takes."""
         for kind in (int, float):
             try:
                 return kind(value)
@@ -47,15 +48,15 @@ class Length(click.ParamType[Any]):
         return str(value)
 
 
-class Choice(click.ParamType[Any]):
-    """``NAME=VALUE``."""
+class Assignment(click.ParamType[Any]):
+    """A pair ``NAME=VALUE``."""
 
     name = "name=value"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
-        """Both parts."""
+        """Return name and value."""
         name, equals, content = str(value).partition("=")
         if not equals:
             self.fail(f"expected NAME=VALUE, got {value!r}", param, ctx)
@@ -64,111 +65,142 @@ class Choice(click.ParamType[Any]):
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """What a user can mend as one line and exit code 1, without a traceback."""
+    """Report errors that a user can fix as one line with exit code 1, without a traceback."""
     try:
         yield
-    except BrokenPipeError:  # nobody reads the output any more, as after "| head"
+    except BrokenPipeError:  # the reader of the output has closed it, as "| head" does
         raise
     except (OSError, ValueError, TypeError, ImportError) as error:
         raise click.ClickException(str(error)) from error
 
 
-def _options_of_windows(command: Callable[..., None]) -> Callable[..., None]:
-    """How videos are encoded; what is not given is as `TSEExtractor` has it."""
-    options = [
-        click.option(
-            "--width",
-            type=Length(),
-            multiple=True,
-            help="Width of the window: frames (16), a fraction of the video (0.2), or seconds "
-            "(1.5s). Repeat it for several windows in parallel.  [default: 0.2]",
-        ),
-        click.option(
-            "--stride",
-            type=Length(),
-            help="Step from window to window, like --width.  [default: 0.025]",
-        ),
-        click.option("--clip-length", type=int, help="Frames of each window that are shown."),
-        click.option(
-            "--layout",
-            type=click.Choice(["BCTHW", "BTCHW", "BCHW"]),
-            help="Axes the encoder expects; BCHW for encoders of single images.",
-        ),
-        click.option(
-            "--frame-size", type=int, help="Side of the square to which frames are scaled and cut."
-        ),
-        click.option("--mean", type=float, multiple=True, help="Once, or once per channel."),
-        click.option("--std", type=float, multiple=True, help="Once, or once per channel."),
-        click.option("--features", type=click.Choice(["both", "embedding", "logits"])),
-        click.option("--head", help="Submodule that turns the embedding into logits."),
-        click.option("--autocast", type=click.Choice(["float16", "bfloat16"])),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a decorator that adds several options to a command."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
-def _options_of_encoding(command: Callable[..., None]) -> Callable[..., None]:
-    """With what videos are encoded."""
-    options = [
-        click.option(
-            "--encoder",
-            help="A Hugging Face model (name or folder), or FILE.py:FUNCTION or "
-            "PACKAGE.MODULE:FUNCTION, a function that returns the encoder. Its code is run.",
-        ),
-        click.option(
-            "--encoder-argument", multiple=True, help="An argument of that function; repeatable."
-        ),
-        click.option("--batch-size", type=int, help="Clips (or images) per call.  [default: 8]"),
-        click.option("--device", help="Where to compute, such as cuda."),
-        click.option("--jobs", "n_jobs", type=int, help="Videos read at once.  [default: cores]"),
-        click.option(
-            "--on-error",
-            type=click.Choice(["warn", "skip", "raise"]),
-            default="warn",
-            show_default=True,
-            help="What to do about a broken video.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+# How clips are made; the defaults are those of `TSEExtractor`.
+_clip_options = _with_options(
+    click.option(
+        "--width",
+        type=Length(),
+        multiple=True,
+        help="Width of the window: frames (16), fraction of the video (0.2) or seconds (1.5s). "
+        "Repeat the option for several windows in parallel.  [default: 0.2]",
+    ),
+    click.option(
+        "--stride",
+        type=Length(),
+        help="Step between windows, in the form of --width.  [default: 0.025]",
+    ),
+    click.option("--clip-length", type=int, help="Frames of each window that the encoder sees."),
+    click.option(
+        "--layout",
+        type=click.Choice(["BCTHW", "BTCHW", "BCHW"]),
+        help="Axes that the encoder expects; BCHW for encoders of single images.",
+    ),
+    click.option(
+        "--frame-size",
+        type=int,
+        help="Side of the square to which frames are scaled and cropped.",
+    ),
+    click.option(
+        "--mean",
+        type=float,
+        multiple=True,
+        help="Subtracted from values in [0, 1]; once, or once per channel.",
+    ),
+    click.option(
+        "--std", type=float, multiple=True, help="Divisor of values; once, or once per channel."
+    ),
+    click.option(
+        "--features",
+        type=click.Choice(["both", "embedding", "logits"]),
+        help="Outputs of the encoder to keep.  [default: both]",
+    ),
+    click.option("--head", help="Submodule that computes logits from the embedding."),
+    click.option(
+        "--autocast",
+        type=click.Choice(["float16", "bfloat16"]),
+        help="Half precision for operations that support it.",
+    ),
+)
 
 
-def _options_of_choice(command: Callable[..., None]) -> Callable[..., None]:
-    """Which sequences of a store, and their labels."""
-    options = [
-        click.option(
-            "--labels",
-            type=click.Path(exists=True, dir_okay=False),
-            help="A CSV file with the columns path and label, instead of the store's labels.",
-        ),
-        click.option(
-            "--where",
-            type=Choice(),
-            multiple=True,
-            help="Only rows of that file with this value in this column, such as split=train.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+# Which encoder to run, and how.
+_encoder_options = _with_options(
+    click.option(
+        "--encoder",
+        help="A Hugging Face model (name or folder), or FILE.py:FUNCTION or "
+        "PACKAGE.MODULE:FUNCTION, a function that returns the encoder. Its code is executed.",
+    ),
+    click.option(
+        "--encoder-argument",
+        multiple=True,
+        help="An argument for that function; repeat the option for several.",
+    ),
+    click.option(
+        "--encoder-id",
+        help="Name that identifies the encoder, needed if it is not a torch module.",
+    ),
+    click.option(
+        "--batch-size",
+        type=int,
+        help="Clips (or images) per call of the encoder.  [default: 8]",
+    ),
+    click.option("--device", help="Device to compute on, such as cuda."),
+    click.option(
+        "--jobs",
+        "n_jobs",
+        type=int,
+        help="Videos to read in parallel.  [default: number of cores]",
+    ),
+    click.option(
+        "--on-error",
+        type=click.Choice(["warn", "skip", "raise"]),
+        default="warn",
+        show_default=True,
+        help="What to do when a video cannot be read.",
+    ),
+)
+
+
+# Which sequences of a store, and their labels.
+_label_options = _with_options(
+    click.option(
+        "--labels",
+        type=click.Path(exists=True, dir_okay=False),
+        help="CSV file with the columns path and label, used instead of the store's labels.",
+    ),
+    click.option(
+        "--where",
+        type=Assignment(),
+        multiple=True,
+        help="Use only rows of that file with this value in a column, such as split=train.",
+    ),
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="skdejavid")
 def skdejavid() -> None:
-    r"""Classify videos by what happens, and when.
+    """Classify videos by what happens in them, and when.
 
     \b
       skdejavid extract videos -o store --encoder MODEL
-      skdejavid fit store -o model
-      skdejavid evaluate model other_store
-      skdejavid predict model other_store
+      skdejavid fit store -o model.safetensors
+      skdejavid evaluate model.safetensors other_store
+      skdejavid predict model.safetensors other_store
 
-    Exit codes: 0 success, 1 an error that the message explains, 2 wrong usage, 3 done but for
-    videos that could not be read.
-    """
+    Exit codes: 0 success, 1 an error that the message explains, 2 wrong usage, 3 finished, except
+    for videos that could not be read.
+    """  # noqa: D301  (click formats after the character, not after its escape)
 
 
 @skdejavid.command()
@@ -177,20 +209,28 @@ def skdejavid() -> None:
 @click.option(
     "--labels",
     type=click.Path(exists=True, dir_okay=False),
-    help="A CSV file with the columns path (in FOLDER) and label. Without it, all videos in FOLDER "
-    "are taken, and the first folder on the way to a video is its label.",
+    help="CSV file with the columns path (inside FOLDER) and label. Without it, all videos in "
+    "FOLDER are encoded, and the first folder of a video's path is its label.",
 )
-@click.option("--where", type=Choice(), multiple=True, help="Only rows with COLUMN=VALUE.")
+@click.option(
+    "--where",
+    type=Assignment(),
+    multiple=True,
+    help="Use only rows of that file with COLUMN=VALUE.",
+)
 @click.option(
     "--dtype",
     "store_dtype",
     type=click.Choice(["float32", "float16", "float64"]),
     default="float32",
     show_default=True,
+    help="Data type of the stored embeddings.",
 )
-@click.option("--shard", help="This machine's part of the videos: RANK/NUMBER, such as 0/4.")
-@_options_of_encoding
-@_options_of_windows
+@click.option(
+    "--shard", metavar="RANK/NUMBER", help="Encode only one part of the videos, such as 0/4."
+)
+@_encoder_options
+@_clip_options
 def extract(
     folder: Path,
     store: str,
@@ -203,7 +243,8 @@ def extract(
 ) -> None:
     """Encode the videos of FOLDER into a store.
 
-    What the store holds is not encoded again: after an interruption, the same command goes on.
+    Videos that are already in the store are not encoded again: to resume after an interruption,
+    repeat the command.
     """
     with _plain_errors():
         videos = read_table(folder, labels, where) if labels else read_folder(folder)
@@ -212,69 +253,57 @@ def extract(
             videos.paths, ids=videos.ids, shard=None if shard is None else _as_shard(shard)
         )
         if videos.labels is not None:
-            of_id = dict(zip(videos.ids, videos.labels, strict=True))
-            filled.set_labels({id: of_id[id] for id in filled.ids if id in of_id})
+            label_of = dict(zip(videos.ids, videos.labels, strict=True))
+            filled.set_labels({id: label_of[id] for id in filled.ids if id in label_of})
     click.echo(f"{filled}")
-    _report(extractor)
+    _report_failures(extractor)
 
 
 @skdejavid.command()
 @click.argument("store", type=click.Path(exists=True, file_okay=False))
-@click.option("-o", "--output", "model", required=True, help="File of the model.")
-@_options_of_choice
 @click.option(
-    "--average",
-    is_flag=True,
-    help="Instead: logistic regression on the mean over time, to compare with.",
+    "-o", "--output", "model", required=True, help="File to write, such as model.safetensors."
 )
+@_label_options
 @click.option(
     "--set",
     "parameters",
-    type=Choice(),
+    type=Assignment(),
     multiple=True,
     help="A parameter of DejaVidClassifier, such as n_timesteps=16.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of random numbers.")
 @click.option("-v", "--verbose", is_flag=True, help="Show progress.")
 def fit(
     store: str,
     model: str,
     labels: str | None,
     where: tuple[tuple[str, str], ...],
-    average: bool,
     parameters: tuple[tuple[str, str], ...],
     seed: int,
     verbose: bool,
 ) -> None:
-    """Learn from the sequences of STORE."""
-    from skops import io
+    """Fit a classifier to the sequences of STORE.
 
+    The file can also be read with DejaVidClassifier.load.
+    """
     with _plain_errors():
         opened = TSEStore(store)
         X, y = _labeled(opened, labels, where)
-        if average:
-            classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=10_000))
-            classifier.fit(_means(X), y)
-        else:
-            chosen = {name: _as_parameter(value) for name, value in parameters}
-            classifier = DejaVidClassifier(random_state=seed, verbose=int(verbose))
-            classifier.set_params(**chosen).fit(X, y)
-        content = {
-            "format": _MODEL_FORMAT,
-            "average": average,
-            "classifier": classifier,
-            "extraction": json.dumps(opened.fingerprint),
-        }
-        io.dump(content, model)
-    click.echo(f"learned from {X} of {len(set(y.tolist()))} classes: {model}")
+        classifier = DejaVidClassifier(random_state=seed, verbose=int(verbose))
+        classifier.set_params(**{name: _as_parameter(value) for name, value in parameters})
+        classifier.fit(X, y).save(model, metadata={"extraction": opened.fingerprint})
+    click.echo(f"fitted to {X} of {len(classifier.classes_)} classes: {model}")
 
 
 @skdejavid.command()
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option("-o", "--output", type=click.File("w"), default="-", help="CSV file.  [default: -]")
-@click.option("--probabilities", is_flag=True, help="A column for the probability of each class.")
-@_options_of_encoding
+@click.option(
+    "--probabilities", is_flag=True, help="Add a column with the probability of each class."
+)
+@_encoder_options
 def predict(
     model: str,
     inputs: tuple[str, ...],
@@ -284,39 +313,33 @@ def predict(
     encoder_argument: tuple[str, ...],
     **parameters: Any,
 ) -> None:
-    """Predict the classes of INPUTS: one store, or videos and folders of them.
+    """Predict the classes of INPUTS: one store, or videos and folders of videos.
 
-    Videos are encoded as the model's training data was, with the --encoder that it was made with.
+    Videos are encoded with the settings of the model's training data, which are in the model's
+    file if "skdejavid fit" wrote it. Give the same --encoder.
     """
     extractor = None
     with _plain_errors():
-        loaded = _Model(model)
+        classifier = DejaVidClassifier.load(model)
         if len(inputs) == 1 and (Path(inputs[0]) / "manifest.json").is_file():
             store = TSEStore(inputs[0])
             ids, X = store.ids, store.sequences()
         else:
             paths = [path for item in inputs for path in find_videos(Path(item))]
             extractor = _extractor(encoder, encoder_argument, **parameters)
-            extractor.set_params(**loaded.windows(extractor))
+            extractor.set_params(**_settings_of(classifier, model, extractor))
             X = extractor.transform(paths)
             ids = [paths[i] for i in extractor.kept_]
-        found = loaded.probabilities(X)
-        writer = csv.writer(output)
-        classes = [str(label) for label in loaded.classes]
-        columns = [f"probability of {label}" for label in classes] if probabilities else []
-        writer.writerow(["path", "label", "probability", *columns])
-        for id, row in zip(ids, found, strict=True):
-            best = int(row.argmax())
-            more = [f"{value:.6g}" for value in row] if probabilities else []
-            writer.writerow([id, classes[best], f"{row[best]:.6g}", *more])
+        found = classifier.predict_proba(X)
+        _write_predictions(output, ids, classifier.classes_, found, has_all=probabilities)
     if extractor is not None:
-        _report(extractor)
+        _report_failures(extractor)
 
 
 @skdejavid.command()
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.argument("store", type=click.Path(exists=True, file_okay=False))
-@_options_of_choice
+@_label_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
     model: str,
@@ -325,11 +348,11 @@ def evaluate(
     where: tuple[tuple[str, str], ...],
     as_json: bool,
 ) -> None:
-    """Compare the predictions for STORE with its labels."""
+    """Compare the predictions for the sequences of STORE with their labels."""
     with _plain_errors():
-        loaded = _Model(model)
+        classifier = DejaVidClassifier.load(model)
         X, y = _labeled(TSEStore(store), labels, where)
-        scores = _scores(y, loaded.probabilities(X), loaded.classes)
+        scores = _scores(y, classifier.predict_proba(X), classifier.classes_)
     if as_json:
         click.echo(json.dumps(scores))
         return
@@ -337,95 +360,89 @@ def evaluate(
         click.echo(f"{name:<22}{value:.4f}" if isinstance(value, float) else f"{name:<22}{value}")
 
 
-class _Model:
-    """A model file, read without running anything that it holds."""
-
-    def __init__(self, path: str) -> None:
-        from skops import io
-
-        try:
-            unknown = set(io.get_untrusted_types(file=path)) - _MODEL_TYPES
-            if unknown:
-                raise ValueError(f"{path}: holds {sorted(unknown)}, which a model does not")
-            content = io.load(path, trusted=sorted(_MODEL_TYPES))
-        except Exception as error:
-            raise ValueError(f"{path} is no model of skdejavid: {error}") from error
-        if not isinstance(content, dict) or content.get("format") != _MODEL_FORMAT:
-            raise ValueError(f"{path} is no model of skdejavid, or of another version")
-        self._average = content["average"]
-        self._classifier = content["classifier"]
-        self._extraction = json.loads(content["extraction"])
-
-    @property
-    def classes(self) -> NDArray[Any]:
-        """Labels, in the order of the columns of `probabilities`."""
-        return self._classifier.classes_
-
-    def probabilities(self, X: TSEArray) -> NDArray[np.floating]:
-        """Probability of each class, (n_sequences, n_classes)."""
-        return self._classifier.predict_proba(_means(X) if self._average else X)
-
-    def windows(self, extractor: TSEExtractor) -> dict[str, Any]:
-        """The parameters with which the training data was extracted, but for the encoder's own."""
-        made_by = dict(self._extraction or {})
-        if not made_by:
-            raise ValueError("the model was learned from a store that does not say how it was made")
-        if extractor.encoder_fingerprint() != made_by["encoder"]:
-            raise ValueError("--encoder is another than that of the model's training data")
-        own = {"encoder", "procedure"}
-        parameters = {name: value for name, value in made_by.items() if name not in own}
-        size = parameters["frame_size"]
-        parameters["frame_size"] = None if size == [None, None] else tuple(size)
-        return parameters
-
-
 def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: Any) -> TSEExtractor:
-    """An extractor with those parameters that were given."""
+    """Return an extractor with the parameters that were given on the command line."""
     if encoder is None:
-        raise ValueError("videos need --encoder")
+        raise ValueError("encoding videos needs --encoder")
     given = {name: value for name, value in parameters.items() if value not in (None, ())}
     for name in ("width", "mean", "std"):
         if name in given:
             given[name] = given[name][0] if len(given[name]) == 1 else list(given[name])
-    from skdejavid.video.encoders import call_named
+    if ":" in encoder:
+        from skdejavid.video.encoders import call_named  # imports torch
 
-    named = call_named(encoder, *arguments) if ":" in encoder else encoder
-    if arguments and named is encoder:
-        raise ValueError("--encoder-argument is for a function, but --encoder names none")
-    return TSEExtractor(named, verbose=1, **given)
+        return TSEExtractor(call_named(encoder, *arguments), verbose=1, **given)
+    if arguments:
+        raise ValueError("--encoder-argument needs an --encoder of the form FILE.py:FUNCTION")
+    return TSEExtractor(encoder, verbose=1, **given)
+
+
+def _settings_of(
+    classifier: DejaVidClassifier, path: str, extractor: TSEExtractor
+) -> dict[str, Any]:
+    """Return the settings with which a model's training data was extracted, but for the encoder."""
+    stored = getattr(classifier, "metadata_", {}).get("extraction")
+    needed = ["encoder", *_SETTINGS]
+    if not isinstance(stored, dict) or not all(name in stored for name in needed):
+        raise ValueError(
+            f"{path} does not contain the settings to encode videos with. Fit it with 'skdejavid "
+            "fit' to a store made by 'skdejavid extract' or TSEExtractor, or extract the videos "
+            "into a store and predict that."
+        )
+    if extractor.encoder_fingerprint() != stored["encoder"]:
+        raise ValueError(f"--encoder is not the encoder of the training data of {path}")
+    settings = {name: stored[name] for name in _SETTINGS}
+    if settings["frame_size"] == [None, None]:
+        settings["frame_size"] = None
+    return settings
 
 
 def _labeled(
     store: TSEStore, table: str | None, where: tuple[tuple[str, str], ...]
 ) -> tuple[TSEArray, NDArray[Any]]:
-    """Sequences of a store and their labels: all, or those that a table names."""
+    """Return sequences of a store and their labels: all, or those listed in a table."""
     if table is None:
         if where:
-            raise ValueError("--where needs --labels: the table in which to look")
+            raise ValueError("--where needs --labels, the file with the column")
         if store.labels is None:
-            raise ValueError(f"{store.path} has no labels: give them with --labels")
+            raise ValueError(f"{store.path} has no labels: pass a file of labels with --labels")
         return store.sequences(), store.labels
     label_of = read_labels(table, where)
     ids = [id for id in label_of if id in store]
     if not ids:
-        raise ValueError(f"{store.path} holds none of the {len(label_of)} videos of {table}")
+        raise ValueError(f"{store.path} contains none of the {len(label_of)} videos of {table}")
     if len(ids) < len(label_of):
         n_missing = len(label_of) - len(ids)
         click.echo(f"{n_missing} videos of {table} are not in {store.path}", err=True)
     return store.sequences(ids), np.array([label_of[id] for id in ids])
 
 
-def _means(X: TSEArray) -> NDArray[np.floating]:
-    """The mean over time, (n_sequences, n_features)."""
-    return np.stack([sequence.mean(axis=0) for sequence in X])
+def _write_predictions(
+    output: Any,
+    ids: Sequence[str],
+    classes: NDArray[Any],
+    probabilities: NDArray[np.floating],
+    *,
+    has_all: bool,
+) -> None:
+    """Write one CSV row per sequence, with the probabilities of all classes if `has_all`."""
+    writer = csv.writer(output)
+    names = [str(label) for label in classes]
+    columns = [f"probability of {name}" for name in names] if has_all else []
+    writer.writerow(["path", "label", "probability", *columns])
+    for id, row in zip(ids, probabilities, strict=True):
+        best = int(row.argmax())
+        others = [f"{value:.6g}" for value in row] if has_all else []
+        writer.writerow([id, names[best], f"{row[best]:.6g}", *others])
 
 
 def _scores(
     y: NDArray[Any], probabilities: NDArray[np.floating], classes: NDArray[Any]
 ) -> dict[str, Any]:
+    """Return scores of predictions by name."""
     unknown = sorted(set(y.tolist()) - set(classes.tolist()))
     if unknown:
-        raise ValueError(f"the model knows nothing of the labels {unknown}")
+        raise ValueError(f"the model was not fitted with the labels {unknown}")
     number = {label: i for i, label in enumerate(classes.tolist())}
     truth = np.array([number[label] for label in y.tolist()])
     of_truth = probabilities[np.arange(len(truth)), truth]
@@ -450,15 +467,15 @@ def _as_shard(text: str) -> tuple[int, int]:
 
 
 def _as_parameter(text: str) -> Any:
-    """A number, null, true or a list as JSON has them, else the text itself."""
+    """Return JSON (a number, null, true, a list) as an object, other text unchanged."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
 
 
-def _report(extractor: TSEExtractor) -> None:
-    """Name what was left out, and say so in the exit code."""
+def _report_failures(extractor: TSEExtractor) -> None:
+    """Print the videos that could not be read, and exit with the code for that."""
     if not extractor.failures_:
         return
     for failure in extractor.failures_:

@@ -1,7 +1,7 @@
-"""Seeded synthetic data in which only the order of events tells the classes apart.
+"""Synthetic data for examples and tests, whose classes differ only in the order of events.
 
-For examples, tests and benchmarks. Every sample of every class holds the same events, each for a
-random time; the class is the order in which they happen.
+Each sample of each class contains the same events, each with a random duration. Its class is the
+order of the events.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
     "write_video",
 ]
 
-# What a frame of a synthetic video can show; the first is nothing but background.
+# What a frame of a synthetic video can show; "nothing" is only the background.
 EVENTS = ("nothing", "disc", "square", "cross")
 
 _ORDERS = list(permutations(range(1, len(EVENTS))))
@@ -40,25 +40,26 @@ def make_order_sequences(
     noise: float = 0.3,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[TSEArray, NDArray[np.int64]]:
-    """Noisy sequences of three events in one of six orders.
+    """Generate noisy sequences of three events in one of six orders.
 
     Parameters
     ----------
     n_sequences : int
-        How many.
+        Number of sequences.
     n_features : int, default=6
-        Number of features, at least 3. Event ``k`` raises feature ``k`` and every third after it.
+        Number of features, at least 3. Event ``k`` raises the features ``k``, ``k + 3``, ``k + 6``,
+        ... (counted from 0) by 1.
     noise : float, default=0.3
-        Standard deviation of the Gaussian noise on every value; events are 1 high.
+        Standard deviation of the Gaussian noise added to each value.
     random_state : int, RandomState instance or None, default=None
         Pass an int for reproducible data.
 
     Returns
     -------
     X : TSEArray
-        `n_sequences` sequences of 14 to 41 frames, float32.
+        `n_sequences` float32 sequences with 14 to 41 frames.
     y : ndarray of shape (n_sequences,)
-        The order, 0 to 5, each equally often but for the remainder.
+        Number of the order, 0 to 5. Classes are balanced up to one sample.
     """
     if n_features < 3:
         raise ValueError(f"n_features must be at least 3, got {n_features}")
@@ -76,12 +77,12 @@ def make_order_sequences(
 def make_order_videos(
     n_videos: int, *, size: int = 64, random_state: int | np.random.RandomState | None = None
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
-    """Short clips in which a disc, a square and a cross drift by, in one of six orders.
+    """Generate short clips that show a disc, a square and a cross in one of six orders.
 
     Parameters
     ----------
     n_videos : int
-        How many.
+        Number of videos.
     size : int, default=64
         Height and width of the frames.
     random_state : int, RandomState instance or None, default=None
@@ -90,9 +91,9 @@ def make_order_videos(
     Returns
     -------
     videos : list of ndarray of shape (n_frames, size, size, 3), uint8
-        Colors, places, sizes, movements and durations are random and say nothing about the class.
+        Colors, positions, sizes, movements and durations are random and independent of the class.
     y : ndarray of shape (n_videos,)
-        The order, 0 to 5, each equally often but for the remainder.
+        Number of the order, 0 to 5. Classes are balanced up to one sample.
     """
     rng = check_random_state(random_state)
     y = rng.permutation(np.arange(n_videos) % len(_ORDERS))
@@ -110,12 +111,12 @@ def make_order_videos(
 def make_event_frames(
     n_frames: int, *, size: int = 64, random_state: int | np.random.RandomState | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Single frames of the kind `make_order_videos` is made of, to train an encoder with.
+    """Generate single frames like those of `make_order_videos`, to train an encoder.
 
     Parameters
     ----------
     n_frames : int
-        How many.
+        Number of frames.
     size : int, default=64
         Height and width of the frames.
     random_state : int, RandomState instance or None, default=None
@@ -125,7 +126,7 @@ def make_event_frames(
     -------
     frames : ndarray of shape (n_frames, size, size, 3), uint8
     y : ndarray of shape (n_frames,)
-        What is seen, an index into ``EVENTS``.
+        The event that a frame shows: an index into ``EVENTS``.
     """
     rng = check_random_state(random_state)
     y = rng.permutation(np.arange(n_frames) % len(EVENTS))
@@ -141,20 +142,20 @@ def write_video(
     fps: int = 25,
     options: dict[str, str] | None = None,
 ) -> None:
-    """Write frames (n_frames, height, width, 3) to a file; the suffix chooses the container.
+    """Write a video file; the suffix of its name selects the container format.
 
     Parameters
     ----------
     path : str or path
-        Where to.
+        The file to write.
     frames : ndarray of shape (n_frames, height, width, 3), uint8
-        Height and width even, as most codecs demand.
+        The frames. Height and width must be even, as most codecs require.
     codec : str, default="libx264"
-        Any encoder that PyAV has.
+        Any encoder of PyAV.
     fps : int, default=25
         Frames per second.
     options : dict of str, optional
-        The codec's own options.
+        Options of the codec.
 
     Raises
     ------
@@ -163,19 +164,19 @@ def write_video(
     FileNotFoundError
         If the folder of `path` does not exist.
     ValueError
-        If `frames` is not as described.
+        If `frames` has another shape or type, or an odd height or width.
     """
     frames = as_video(frames, "frames")
     if frames.shape[1] % 2 or frames.shape[2] % 2:
         raise ValueError(f"height and width of frames must be even, got {frames.shape[1:3]}")
     folder = Path(path).parent
     if not folder.is_dir():
-        raise FileNotFoundError(f"path: there is no folder {folder}")
+        raise FileNotFoundError(f"path: folder {folder} does not exist")
     av = import_optional("av", "video", "Writing a video file")
     with av.open(fspath(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=fps, options=options or {})
         stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = stream.codec_context.codec.video_formats[0].name  # the codec's own
+        stream.pix_fmt = stream.codec_context.codec.video_formats[0].name  # its first
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
@@ -184,7 +185,7 @@ def write_video(
 def _timeline(
     order: int, rng: np.random.RandomState, *, shortest: int, longest: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Events and their durations: the three in their order, with nothing before, between, after."""
+    """Return events and durations: the three in order, with "nothing" before, between and after."""
     n_events = len(_ORDERS[order])
     events = np.zeros(2 * n_events + 1, dtype=np.int64)
     events[1::2] = _ORDERS[order]
@@ -194,7 +195,7 @@ def _timeline(
 
 
 def _background(size: int, rng: np.random.RandomState) -> NDArray[np.floating]:
-    """A dim, blurred pattern (size, size, 3)."""
+    """Return a dim pattern of coarse blocks, (size, size, 3)."""
     coarse = rng.uniform(20, 110, size=(4, 4, 3))
     return np.kron(coarse, np.ones((-(-size // 4), -(-size // 4), 1)))[:size, :size]
 
@@ -202,7 +203,7 @@ def _background(size: int, rng: np.random.RandomState) -> NDArray[np.floating]:
 def _scene(
     event: int, n_frames: int, background: NDArray[np.floating], rng: np.random.RandomState
 ) -> NDArray[np.uint8]:
-    """Frames (n_frames, size, size, 3) in which one shape drifts in front of the background."""
+    """Return frames (n_frames, size, size, 3) of one shape moving in front of the background."""
     size = len(background)
     radius = rng.uniform(0.15, 0.25) * size
     color = rng.uniform(130, 255, size=3)
@@ -221,7 +222,7 @@ def _scene(
 def _shape(
     event: int, vertical: NDArray[np.floating], horizontal: NDArray[np.floating]
 ) -> NDArray[np.bool_]:
-    """Where an event of radius 1 is, from the distances to its center along both axes."""
+    """Return the mask of a shape of radius 1, from the distances to its center along both axes."""
     farthest = np.maximum(vertical, horizontal)
     shapes = {
         "nothing": np.zeros(vertical.shape, dtype=bool),

@@ -1,4 +1,4 @@
-"""What a fitted model relies on: which features, and which part of time."""
+"""Permutation importance: which features and which parts of time a fitted model relies on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["permutation_importance"]
 
 
 class _Target(NamedTuple):
-    """What is permuted at once: some features, in one of `n_parts` parts of time."""
+    """Features that are permuted together, in one of `n_parts` parts of time."""
 
     features: NDArray[np.intp]
     part: int
@@ -61,66 +61,65 @@ def permutation_importance(
     random_state: int | np.random.RandomState | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> Bunch:
-    """How much a score falls when features, or parts of time, are exchanged between sequences.
+    """Measure how much a score drops when features or parts of time are permuted.
 
-    scikit-learn's function of this name for sequences of differing length, which it refuses. What
-    is exchanged are *courses*: each sequence keeps its length, and gets the values over time that a
-    feature has in another sequence, drawn by a permutation of all. They are stretched to the length
-    at hand: of n frames, number j gets the value that the other sequence has at the moment
-    ``(j + 0.5) / n`` of its own duration. So every value is one that was measured, and every course
-    goes up and down like one that was, but no longer together with `y`, the other features or the
-    other parts of time. (Frames that are shuffled inside of sequences, or among all, would be
-    noise; the score would then tell how the model takes noise.) The lengths themselves are not
-    permuted.
+    This is :func:`sklearn.inspection.permutation_importance` for sequences of different lengths.
+    Whole *courses* are exchanged between sequences: each sequence keeps its length and takes the
+    values over time that a feature has in another sequence, the donor, which a permutation of all
+    sequences selects. The donor's course is stretched to the length of the sequence: frame j of n
+    takes the donor's value at the fraction ``(j + 0.5) / n`` of the donor's duration. So each value
+    was measured and each course has a realistic shape, but neither is related any more to `y`, to
+    the other features or to the other parts of time. (Shuffled frames would be noise, and the score
+    would measure how the model reacts to noise.) The lengths are not permuted.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted; may be a Pipeline. It gets a ``TSEArray``.
+        A fitted estimator or pipeline. It receives a ``TSEArray``.
     X : sequences
         Anything that :class:`skdejavid.TSEArray` reads, such as held-out sequences.
     y : array-like of shape (n_sequences,) or None
-        Their targets.
+        Targets of the sequences.
     over : {"features", "time"}, default="features"
-        What is permuted: the whole course of one feature after the other, or all features of one
-        part of time after the other.
+        What is permuted in turn: the whole course of each feature, or all features of each part of
+        time.
     groups : sequence of sequences of int, optional
-        Numbers of the features that are permuted together, one group after the other. Only if
-        `over` is "features"; None takes each feature by itself. Features that say the same thing
-        should be in one group: each alone is unimportant.
+        Indices of the features that are permuted together, for each group. Only if `over` is
+        "features". If None, each feature is permuted alone. Put redundant features into one group:
+        each of them alone appears unimportant.
     n_parts : int, default=10
-        Into how many equal parts of its own duration each sequence is divided, if `over` is "time".
-        A frame belongs to the part that its middle lies in, so a sequence of fewer frames has none
-        in some parts, which then change nothing of it.
+        Number of equal parts into which the duration of each sequence is divided, if `over` is
+        "time". A frame belongs to the part that contains its middle. A sequence with fewer frames
+        than parts has no frame in some parts, and permuting these does not change it.
     scoring : str, callable or None, default=None
-        A scorer's name, or ``scorer(estimator, X, y)``. None takes the estimator's ``score``.
+        Name of a scorer, or ``scorer(estimator, X, y)``. If None, the estimator's ``score``.
     n_repeats : int, default=5
-        Number of permutations. All features or parts see the same ones.
+        Number of permutations. The same ones are used for all features or parts.
     n_jobs : int or None, default=None
-        Number of jobs of joblib; the result does not depend on it. Each needs memory for a copy of
-        `X`.
+        Number of parallel jobs of joblib. The result does not depend on it. Each job needs memory
+        for a copy of `X`.
     random_state : int, RandomState instance or None, default=None
-        Draws the permutations.
+        Determines the permutations. Pass an int for reproducible results.
     sample_weight : array-like of shape (n_sequences,), optional
-        Passed on to the scorer.
+        Weights that are passed to the scorer.
 
     Returns
     -------
     result : :class:`sklearn.utils.Bunch`
-        With the attributes
+        Results, with the attributes
 
         importances : ndarray of shape (n_importances, n_repeats)
-            Score of `X` minus that of the permuted one, for each feature, group or part.
+            Score of `X` minus the score of the permuted `X`, for each feature, group or part.
         importances_mean, importances_std : ndarray of shape (n_importances,)
-            Over the repetitions.
+            Mean and standard deviation over the permutations.
 
     Raises
     ------
     InvalidParameterError
-        If a parameter is outside of its range (a ValueError).
+        If a parameter is out of range (a ValueError).
     TypeError, ValueError
-        If `X` cannot be read as sequences, lengths differ, or `groups` is not as described; the
-        message says where.
+        If `X` cannot be read as sequences, `y` or `sample_weight` have another length than `X`, or
+        an item of `groups` is not a sequence of feature indices; the message names it.
 
     See Also
     --------
@@ -128,7 +127,7 @@ def permutation_importance(
 
     Examples
     --------
-    Sequences rise in the second half of the first of two features, or they do not:
+    In one of two classes, the first of two features is raised in the second half of the sequence:
 
     >>> import numpy as np
     >>> from skdejavid import DejaVidClassifier
@@ -161,7 +160,7 @@ def permutation_importance(
         return scorer(estimator, permuted, y, **weights)
 
     scores = Parallel(n_jobs=n_jobs)(
-        delayed(_scores_without)(score, sequences, target, permutations) for target in targets
+        delayed(_permuted_scores)(score, sequences, target, permutations) for target in targets
     )
     importances = score(sequences) - np.array(scores)
     return Bunch(
@@ -177,7 +176,7 @@ def _targets(
     features = np.arange(n_features)
     if over == "time":
         if groups is not None:
-            raise ValueError("groups are of features: over must be 'features', got 'time'")
+            raise ValueError("groups needs over='features', got over='time'")
         return [_Target(features, part, n_parts) for part in range(n_parts)]
     if groups is None:
         return [_Target(features[i : i + 1], 0, 1) for i in range(n_features)]
@@ -187,30 +186,30 @@ def _targets(
 def _check_group(group: Sequence[int], number: int, n_features: int) -> NDArray[np.intp]:
     features = np.asarray(group)
     if features.ndim != 1 or features.size == 0 or features.dtype.kind not in "iu":
-        raise ValueError(f"groups[{number}] must be a sequence of feature numbers, got {group!r}")
+        raise ValueError(f"groups[{number}] must be a sequence of feature indices, got {group!r}")
     if features.min() < 0 or features.max() >= n_features:
         raise ValueError(
-            f"groups[{number}] must be of features 0 to {n_features - 1}, got {group!r}"
+            f"groups[{number}] must have indices from 0 to {n_features - 1}, got {group!r}"
         )
     return features.astype(np.intp)
 
 
-def _scores_without(
+def _permuted_scores(
     score: Callable[[TSEArray], float],
     sequences: TSEArray,
     target: _Target,
     permutations: list[NDArray[np.intp]],
 ) -> list[float]:
-    """The score when each permutation takes away what the target says."""
-    return [score(_exchanged(sequences, donors, target)) for donors in permutations]
+    """Return the scores of the sequences in which the target is permuted, one per permutation."""
+    return [score(_permuted(sequences, donors, target)) for donors in permutations]
 
 
-def _exchanged(sequences: TSEArray, donors: NDArray[np.intp], target: _Target) -> TSEArray:
-    """Sequences that have the target's values from sequence ``donors[i]`` instead of ``i``."""
+def _permuted(sequences: TSEArray, donors: NDArray[np.intp], target: _Target) -> TSEArray:
+    """Return copies in which sequence ``i`` has the target's values of sequence ``donors[i]``."""
     packed = sequences.packed()
     offsets, lengths = packed.offsets, packed.lengths
-    # Moments are counted in halves of a frame: whole numbers, so that no frame is missed by
-    # rounding. The middle of frame j of n is (2 j + 1) / 2 n of its sequence.
+    # Times are counted in half frames: with integers, rounding cannot assign a frame to a wrong
+    # part. The middle of frame j of n is at (2 j + 1) / 2 n of its sequence.
     middle = 2 * (np.arange(packed.total_frames) - np.repeat(offsets[:-1], lengths)) + 1
     duration = np.repeat(2 * lengths, lengths)
     rows = np.flatnonzero(middle * target.n_parts // duration == target.part)

@@ -1,9 +1,7 @@
-"""Files of others: Arrow, and arrays that were extracted elsewhere. Nothing is unpickled."""
+"""Arrow files, and import of arrays that were extracted elsewhere. No file can execute code."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from os import PathLike, fspath
@@ -15,19 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from skdejavid.compat.optional import import_optional
 from skdejavid.files.atomic import replace_file
-from skdejavid.files.torch_archive import read_tensors
+from skdejavid.files.foreign_arrays import SUFFIXES, read_array
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.columnar import rows_of_arrow, rows_to_arrow
 from skdejavid.store import TSEStore
 
 __all__ = ["import_sequences", "read_arrow", "write_arrow"]
 
-_SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 _BYTES_PER_BATCH = 2**26
-_UNREADABLE = (
-    *(ArithmeticError, EOFError, MemoryError, OSError, RuntimeError, TypeError, ValueError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 
 
 def write_arrow(
@@ -38,16 +31,16 @@ def write_arrow(
 ) -> None:
     """Write sequences to an Arrow IPC file, which pyarrow, polars, DuckDB and others read.
 
-    It has the columns "sequence" (lists of frames, each of `n_features` numbers), "id", "label" and
-    "spans" (lists of pairs: begin and end of what each frame stands for, in seconds), the last
-    three as far as they are known. A file that is there is replaced, once the new one is whole.
+    The file has the columns "sequence" (lists of frames, each a list of `n_features` numbers) and,
+    where available, "id", "label" and "spans" (lists of pairs: begin and end of each frame in
+    seconds). An existing file is replaced atomically.
 
     Parameters
     ----------
     X : TSEArray or sequences
-        What to write. A memory map is not read into memory.
+        The sequences. A memory map is not read into memory.
     path : str or path
-        Of the file.
+        The file to write.
     ids : sequence of str, optional
         A name for each sequence.
     labels : array of shape (n_sequences,), optional
@@ -58,23 +51,11 @@ def write_arrow(
     ImportError
         If pyarrow is not installed.
     ValueError
-        If there are not as many ids or labels as sequences, or of other types.
+        If `ids` or `labels` have another length than `X`, or an unsupported type.
     """
     arrow = import_optional("pyarrow", "arrow", "Writing Arrow files")
     X = TSEArray(X)
-    columns: dict[str, Any] = {}
-    if ids is not None:
-        if isinstance(ids, str) or not all(isinstance(id, str) for id in ids):
-            raise ValueError("ids must be strings, one for each sequence")
-        columns["id"] = arrow.array(list(ids), arrow.string())
-    if labels is not None:
-        items = np.asarray(labels).tolist()
-        if not all(isinstance(x, str) for x in items) and not all(type(x) is int for x in items):
-            raise ValueError("labels must all be strings or all be integers")
-        columns["label"] = arrow.array(items)
-    for name, column in columns.items():
-        if len(column) != len(X):
-            raise ValueError(f"{name}s has {len(column)} items, but there are {len(X)} sequences")
+    columns = _checked_columns(arrow, len(X), ids, labels)
 
     def batch(part: slice) -> Any:
         sequences = X[part]
@@ -85,12 +66,12 @@ def write_arrow(
         return arrow.record_batch(arrays)
 
     def write(file: BinaryIO) -> None:
-        # By its name: pyarrow's own files take memory as it lies, Python's files only copies.
+        # Opened again by its name: pyarrow writes to its own files without copying arrays.
         with (
             arrow.OSFile(file.name, "wb") as sink,
             arrow.ipc.new_file(sink, batch(slice(0, 0)).schema) as writer,
         ):
-            for part in _parts(X):
+            for part in _batches(X):
                 writer.write_batch(batch(part))
 
     replace_file(Path(path), write)
@@ -104,47 +85,40 @@ def read_arrow(
     Parameters
     ----------
     path : str or path
-        A file as `write_arrow` writes it: with a column "sequence" of lists (of any kind) of
-        frames, which are lists of `n_features` numbers, and possibly "id", "label" and "spans".
+        A file as written by `write_arrow`: with a column "sequence" of lists (of any Arrow list
+        type) of frames, which are lists of `n_features` numbers, and optionally the columns "id",
+        "label" and "spans".
 
     Returns
     -------
     X : TSEArray
-        A view of a memory map of the file, if it holds all sequences in one batch, float32 or
-        float64 and not compressed; else a copy.
+        A view of a memory map of the file if all sequences are in one batch, float32 or float64 and
+        not compressed; otherwise a copy.
     ids : list of str, or None
-        None if there is no column "id".
+        None if the file has no column "id".
     labels : ndarray of shape (n_sequences,), or None
-        None if there is no column "label".
+        None if the file has no column "label".
 
     Raises
     ------
     ImportError
         If pyarrow is not installed.
     ValueError
-        If it is no such file, or a sequence is missing or empty; the message names the file.
+        If the file is not such a file, or a sequence is missing or empty. The message names the
+        file.
     """
     arrow = import_optional("pyarrow", "arrow", "Reading Arrow files")
     name = fspath(path)
-    try:
-        with arrow.memory_map(name) as source:
-            table = arrow.ipc.open_file(source).read_all()
-            table.validate(full=True)
-            source.seek(0)
-            mapped = source.read_buffer(source.size())
-    except FileNotFoundError:
-        raise
-    except (arrow.ArrowException, OSError) as error:
-        raise ValueError(f"{name} is no Arrow IPC file, or damaged: {error}") from error
+    table, mapped = _map_table(arrow, name)
     if "sequence" not in table.column_names:
         raise ValueError(f"{name} has no column 'sequence', only {table.column_names}")
     values, offsets = rows_of_arrow(table.column("sequence"), f"{name}: column 'sequence'")
     spans = None
     if "spans" in table.column_names:
-        what = f"{name}: column 'spans'"
-        spans, offsets_of_spans = rows_of_arrow(table.column("spans"), what)
-        if not np.array_equal(offsets, offsets_of_spans):
-            raise ValueError(f"{what} has not one span for each frame")
+        field = f"{name}: column 'spans'"
+        spans, span_offsets = rows_of_arrow(table.column("spans"), field)
+        if not np.array_equal(offsets, span_offsets):
+            raise ValueError(f"{field} must have one span for each frame")
     try:
         X = TSEArray.from_packed(_as_memory_map(values, name, mapped), offsets, spans)
     except ValueError as error:
@@ -162,28 +136,28 @@ def import_sequences(
     key: str | None = None,
     dtype: str = "float32",
 ) -> TSEStore:
-    """Bring sequences that were extracted elsewhere into a store.
+    """Import sequences that were extracted elsewhere into a store.
 
-    What the store holds already is not read again, so after an interruption the same call goes on.
-    Nothing is unpickled: of files of ``torch.save`` the numbers are read, and whatever else such a
-    file asks for is refused.
+    Repeating the call after an interruption resumes the import: files that are already in the store
+    are not read again. No file can execute code: pickled objects are refused, and files of
+    ``torch.save`` are read with ``torch.load(weights_only=True)``.
 
     Parameters
     ----------
     folder : str or path
-        Holds one file per sequence, also in folders of its own: ``.npy``; ``.npz``; ``.pt`` or
-        ``.pth`` as ``torch.save`` writes them since version 1.6. Each holds an array
-        ``(n_frames, n_features)``. Other files are left alone.
+        A folder with one file per sequence, also in subfolders: ``.npy``, ``.npz``,
+        ``.safetensors``, or ``.pt`` and ``.pth`` as written by ``torch.save``. Each contains an
+        array ``(n_frames, n_features)``. Other files are ignored.
     store_path : str or path
-        Folder of the store, made if there is none. A sequence's id is the path of its file inside
-        `folder`, with slashes; the order is that of the sorted paths.
+        Folder of the store, created if it does not exist. A sequence's id is the path of its file
+        inside `folder`, with slashes; sequences are in the order of their sorted paths.
     labels : "folders" or mapping of ids, optional
-        "folders" labels a sequence with the first folder of its id.
+        "folders" labels each sequence with the first folder of its id.
     key : str, optional
-        Name of the array in files that hold several: in an ``.npz``, or in a dict that was saved as
-        ``.pt``. None takes files that hold one.
+        Name of the array in files with several arrays: in an ``.npz`` or ``.safetensors`` file, or
+        in a dict saved as ``.pt``. If None, each file must contain exactly one array.
     dtype : {"float32", "float64", "float16"}
-        Type of the numbers in the store.
+        Data type of the numbers in the store.
 
     Returns
     -------
@@ -192,44 +166,28 @@ def import_sequences(
     Raises
     ------
     FileNotFoundError
-        If there is no such folder.
+        If `folder` does not exist.
+    ImportError
+        If there are ``.pt`` files and torch is missing or older than 2.10.
     ValueError
-        If there is no file of sequences, or one cannot be read, holds not exactly one array, or no
-        finite sequence of as many features as the others; the message names it. What was read
-        before stays in the store.
+        If `folder` contains no such file; or if a file cannot be read, does not contain exactly one
+        array, or its array is not a finite sequence with as many features as the others. The
+        message names the file. Sequences read before it stay in the store.
     """
-    source = Path(folder)
-    if not source.is_dir():
-        raise FileNotFoundError(f"there is no folder {source}")
-    if isinstance(labels, str) and labels != "folders":
-        raise ValueError(f"labels must be 'folders' or a mapping of ids, got {labels!r}")
-    target = Path(store_path).resolve()
-    paths = {
-        path.relative_to(source).as_posix(): path
-        for path in sorted(source.rglob("*"))
-        if path.suffix.lower() in _SUFFIXES
-        and path.is_file()
-        and target not in path.resolve().parents
-    }
-    if not paths:
-        raise ValueError(f"no file in {source} is named {' '.join(_SUFFIXES)}")
+    source, target = Path(folder), Path(store_path).resolve()
+    paths = _find_arrays(source, target)
     label_of = _labels_of(list(paths), labels, source)
-    made_by = {"procedure": "import of arrays", "key": key}
-    store = TSEStore.create(store_path, dtype=dtype, fingerprint=made_by)
+    settings = {"procedure": "import of arrays", "key": key}
+    store = TSEStore.create(store_path, dtype=dtype, fingerprint=settings)
     with store.write() as writer:
         for position, (id, path) in enumerate(paths.items()):
             n_bytes = path.stat().st_size
             if id not in writer:
-                values = _read_array(path, key)
-                try:
-                    writer.append(id, values, n_bytes=n_bytes, position=position)
-                except ValueError as error:
-                    raise ValueError(f"{path}: {error}") from error
-                writer.commit()
+                _append(writer, id, path, key, n_bytes=n_bytes, position=position)
             elif writer.n_bytes(id) != n_bytes:
                 raise ValueError(
                     f"{path} has {n_bytes} bytes, but had {writer.n_bytes(id)} when it was "
-                    "imported: it was changed. Use another store."
+                    "imported. Import changed files into another store."
                 )
     store = TSEStore(store_path)
     if label_of is not None:
@@ -237,24 +195,76 @@ def import_sequences(
     return store
 
 
-def _parts(X: TSEArray) -> Iterator[slice]:
-    """Which sequences to write together: all that lie one after the other, else a few at a time."""
+def _checked_columns(
+    arrow: Any, n_sequences: int, ids: Sequence[str] | None, labels: ArrayLike | None
+) -> dict[str, Any]:
+    """Return the given columns "id" and "label" as arrays of Arrow."""
+    columns: dict[str, Any] = {}
+    if ids is not None:
+        if isinstance(ids, str) or not all(isinstance(id, str) for id in ids):
+            raise ValueError("ids must be strings, one for each sequence")
+        columns["id"] = arrow.array(list(ids), arrow.string())
+    if labels is not None:
+        items = np.asarray(labels).tolist()
+        if not all(isinstance(x, str) for x in items) and not all(type(x) is int for x in items):
+            raise ValueError("labels must all be strings or all be integers")
+        columns["label"] = arrow.array(items)
+    for name, column in columns.items():
+        if len(column) != n_sequences:
+            raise ValueError(
+                f"{name}s has {len(column)} items, but there are {n_sequences} sequences"
+            )
+    return columns
+
+
+def _batches(X: TSEArray) -> Iterator[slice]:
+    """Yield the sequences of each record batch: all if contiguous in memory, else a few."""
     if np.array_equal(X.view().starts, X.offsets[:-1]):  # neither writing nor reading copies
         yield slice(0, len(X))
         return
     row_size = X.n_features * X.frame_dtype.itemsize
-    part_of = (X.offsets[1:] * row_size) // _BYTES_PER_BATCH
-    limits = [0, *(np.flatnonzero(np.diff(part_of)) + 1).tolist(), len(X)]
+    batch_of = (X.offsets[1:] * row_size) // _BYTES_PER_BATCH
+    limits = [0, *(np.flatnonzero(np.diff(batch_of)) + 1).tolist(), len(X)]
     for begin, end in pairwise(limits):
         yield slice(begin, end)
 
 
+def _map_table(arrow: Any, name: str) -> tuple[Any, Any]:
+    """Return the table of a file, and the buffer of its memory map."""
+    try:
+        with arrow.memory_map(name) as source:
+            table = arrow.ipc.open_file(source).read_all()
+            table.validate(full=True)
+            source.seek(0)
+            return table, source.read_buffer(source.size())
+    except FileNotFoundError:
+        raise
+    except (arrow.ArrowException, OSError) as error:
+        raise ValueError(f"{name} is not an Arrow IPC file, or is damaged: {error}") from error
+
+
 def _as_memory_map(values: NDArray[Any], path: str, mapped: Any) -> NDArray[Any]:
-    """The same as NumPy's memory map, if they lie in the file: that is shared with processes."""
+    """Return values inside the file as NumPy's memory map, which processes share; else `values`."""
     offset = values.ctypes.data - mapped.address
     if not 0 <= offset <= mapped.size - values.nbytes:
         return values
     return np.memmap(path, dtype=values.dtype, mode="r", offset=offset, shape=values.shape)
+
+
+def _find_arrays(folder: Path, store: Path) -> dict[str, Path]:
+    """Return the files of arrays in a folder, without those of the store, by id."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder {folder} does not exist")
+    paths = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and store not in path.resolve().parents
+    }
+    if not paths:
+        raise ValueError(f"folder {folder} contains no file with suffix {' '.join(SUFFIXES)}")
+    return paths
 
 
 def _labels_of(
@@ -262,50 +272,26 @@ def _labels_of(
 ) -> dict[str, Any] | None:
     if labels is None:
         return None
-    for id in ids:
-        if isinstance(labels, str) and "/" not in id:
-            raise ValueError(f"{folder / id} is in no folder of {folder} that would be its label")
-        if not isinstance(labels, str) and id not in labels:
-            raise ValueError(f"labels has none for {id!r}")
     if isinstance(labels, str):
+        if labels != "folders":
+            raise ValueError(f"labels must be 'folders' or a mapping of ids, got {labels!r}")
+        for id in ids:
+            if "/" not in id:
+                raise ValueError(
+                    f"labels='folders' needs each file in a subfolder of {folder}, but "
+                    f"{folder / id} is not in one"
+                )
         return {id: id.partition("/")[0] for id in ids}
+    for id in ids:
+        if id not in labels:
+            raise ValueError(f"labels has no entry for {id!r}")
     return {id: labels[id] for id in ids}
 
 
-def _read_array(path: Path, key: str | None) -> NDArray[Any]:
-    """The one array of a file, whatever its name says it is."""
-    with path.open("rb") as file:
-        begin = file.read(6)
-    if begin == b"\x93NUMPY":
-        try:
-            with np.errstate(over="raise"):  # of the size that the file says it has
-                return np.load(path, mmap_mode="r", allow_pickle=False)
-        except _UNREADABLE as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
-    if begin[:4] != b"PK\x03\x04":
-        if begin[:1] == b"\x80":
-            raise ValueError(f"{path} is a pickle; nothing is unpickled")
-        raise ValueError(f"{path} is no file of NumPy or torch")
-    arrays = read_tensors(path) if _is_of_torch(path) else _read_npz(path)
-    if key is None and len(arrays) == 1:
-        return next(iter(arrays.values()))
-    if key is None or key not in arrays:
-        what = "holds several arrays, name one with key" if key is None else f"has no {key!r}"
-        raise ValueError(f"{path} {what}: {', '.join(map(str, arrays))}")
-    return arrays[key]
-
-
-def _is_of_torch(path: Path) -> bool:
+def _append(writer: Any, id: str, path: Path, key: str | None, **details: int) -> None:
+    values = read_array(path, key)
     try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("data.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except _UNREADABLE as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        writer.append(id, values, **details)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    writer.commit()

@@ -1,4 +1,4 @@
-"""Pictures of fitted models. matplotlib is imported when something is drawn, not before."""
+"""Plots of fitted models. matplotlib is imported only when one is drawn."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skdejavid.alignment import dtw_path
+from skdejavid.alignment import dtw_distances, dtw_path
 from skdejavid.compat.optional import import_optional
 from skdejavid.sequences import check_sequences
 from skdejavid.sequences.containers import without_torch
+from skdejavid.sequences.transforms import with_differences
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,28 +23,29 @@ __all__ = ["AlignmentDisplay"]
 
 
 class AlignmentDisplay:
-    """How one sequence is aligned with one centroid, and what weighs how much.
+    """Plot of the alignment of one sequence with one centroid, and of the weights.
 
-    It is recommended to use :meth:`from_estimator` to create one.
+    Use :meth:`from_estimator` to create it.
 
     Parameters
     ----------
     sequence : ndarray of shape (n_frames, n_features)
-        The sequence.
+        The sequence, with the differences over time that the centroid was fitted with.
     centroid : ndarray of shape (n_timesteps, n_features)
         The centroid.
     weights : ndarray of shape (n_timesteps, n_features)
-        Its weights.
+        The weights of the centroid.
     path : ndarray of shape (n_cells, 2)
-        As :func:`skdejavid.dtw_path` returns it.
+        Pairs (time step, frame), as returned by :func:`skdejavid.dtw_path`.
     label : object, optional
-        The centroid's class, for the title.
+        Class of the centroid, shown in the title.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
+        Set by :meth:`plot`.
     axes_ : dict of str to matplotlib Axes
-        "cost", "sequence", "centroid", "weights"; set by :meth:`plot`.
+        The keys are "cost", "sequence", "centroid" and "weights". Set by :meth:`plot`.
     """
 
     def __init__(
@@ -70,18 +72,18 @@ class AlignmentDisplay:
         label: Any = None,
         figure: Figure | None = None,
     ) -> Self:
-        """Align one sequence with the centroid of a class, and draw it.
+        """Align one sequence with the centroid of a class, and plot the alignment.
 
         Parameters
         ----------
         estimator : DejaVidClassifier
-            Fitted.
+            A fitted classifier.
         x : array of shape (n_frames, n_features)
             The sequence.
         label : object, optional
-            One of ``estimator.classes_``. None means the predicted one.
+            One of ``estimator.classes_``. If None, the predicted class.
         figure : matplotlib Figure, optional
-            Where to draw. None makes a new one.
+            The figure to draw into. If None, a new one is created.
 
         Returns
         -------
@@ -90,19 +92,23 @@ class AlignmentDisplay:
         Raises
         ------
         TypeError
-            If `estimator` holds a classifier instead of being one.
+            If `estimator` is not a DejaVidClassifier, such as a pipeline that ends with one.
+        NotFittedError
+            If `estimator` is not fitted.
         ValueError
             If `label` is not a class of the estimator, or `x` is not one sequence.
         """
         if not hasattr(estimator, "diagonal"):
             raise TypeError(
                 f"estimator must be a DejaVidClassifier, got a {type(estimator).__name__}: pass "
-                "the one inside of it, such as search.best_estimator_ or pipeline[-1]"
+                "the classifier inside it, such as search.best_estimator_ or pipeline[-1]"
             )
         check_is_fitted(estimator, "centroids_")
         x = without_torch(x)
         if isinstance(x, (list, tuple)) and len({np.shape(frame) for frame in x}) > 1:
-            raise ValueError("x must be one sequence (n_frames, n_features), its frames differ")
+            raise ValueError(
+                "x must be one sequence (n_frames, n_features), but its frames differ in shape"
+            )
         if np.ndim(x) != 2:
             raise ValueError(f"x must be one sequence (n_frames, n_features), got {np.ndim(x)}-D")
         if label is None:
@@ -113,17 +119,17 @@ class AlignmentDisplay:
         centroid = estimator.centroids_[matches[0]]
         weights = np.exp(estimator.log_weights_[matches[0]])
         sequences = check_sequences([x], estimator=estimator, reset=False)
-        sequence = estimator._with_differences(sequences)[0]
+        sequence = with_differences(sequences, estimator.lags_)[0]
         path = dtw_path(sequence, centroid, weights, diagonal=estimator.diagonal)
         return cls(sequence, centroid, weights, path, label=label).plot(figure=figure)
 
     def plot(self, *, figure: Figure | None = None) -> Self:
-        """Draw cost and path, and beside them sequence, centroid and weights.
+        """Draw the cost and the path, beside the sequence, the centroid and the weights.
 
         Parameters
         ----------
         figure : matplotlib Figure, optional
-            Where to draw. None makes a new one.
+            The figure to draw into. If None, a new one is created.
 
         Returns
         -------
@@ -144,7 +150,7 @@ class AlignmentDisplay:
         self._image(axes["centroid"], self.centroid, "centroid", "feature", "time step", **limits)
         self._image(
             axes["weights"],
-            np.maximum(self.weights, np.finfo(self.weights.dtype).tiny),  # its logarithm is drawn
+            np.maximum(self.weights, np.finfo(self.weights.dtype).tiny),  # the scale is logarithmic
             "weights",
             "feature",
             "time step",
@@ -167,8 +173,13 @@ class AlignmentDisplay:
         return self
 
     def _cost(self) -> NDArray[np.floating]:
-        differences = np.abs(self.centroid[:, None] - self.sequence[None])
-        return (self.weights[:, None] * differences).sum(axis=2)
+        """Return the cost of each cell, (n_timesteps, n_frames).
+
+        It is the distance of the frame, as a sequence, to the time step, as a centroid: so the
+        formula of the cost stays in the native core.
+        """
+        frames, timesteps = self.sequence[:, None], self.centroid[:, None]
+        return dtw_distances(frames, timesteps, self.weights[:, None]).T
 
     @staticmethod
     def _image(

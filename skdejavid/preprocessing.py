@@ -1,4 +1,4 @@
-"""Transformers of sequences into sequences, for steps of a Pipeline before the classifier."""
+"""Transformers of sequences, for use in a Pipeline before the classifier."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ __all__ = [
 
 
 class SequenceTransformer(TransformerMixin, BaseEstimator):
-    """What turns sequences into sequences; those are no table, so no output container applies.
+    """Base class of transformers that return sequences.
 
-    Only a table in which every row is a sequence of one frame stays a table, if it still is one.
+    The output is not a table, so `set_output` has no effect. A 2-D array, whose rows are sequences
+    of one frame, is transformed to a 2-D array if each result has one frame.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
 
     def set_output(self, *, transform: str | None = None) -> Self:
-        """Do nothing: sequences are no table, whatever the container of other steps.
+        """Do nothing: sequences are not a table, so no output container applies.
 
         Parameters
         ----------
@@ -54,12 +55,13 @@ class SequenceTransformer(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : object
-            This transformer.
+            The transformer itself.
         """
         return self
 
     @staticmethod
-    def _as_given(X: Any, transformed: TSEArray) -> TSEArray | NDArray[np.floating]:
+    def _in_form_of(X: Any, transformed: TSEArray) -> TSEArray | NDArray[np.floating]:
+        """Return the values as a 2-D array if `X` is one and each sequence has one frame."""
         is_table = transformed.lengths.max() == 1 and is_table_of_frames(X)
         return transformed.values if is_table else transformed
 
@@ -70,16 +72,17 @@ class SequenceTransformer(TransformerMixin, BaseEstimator):
 
 
 class TimeDifferences(SequenceTransformer):
-    """Append to each frame how its features change over time.
+    """Append the differences of features over time to each frame.
 
-    A matcher that compares values alone cannot tell rising from falling at the same value.
+    With values alone, a rising and a falling feature cannot be distinguished where their values are
+    the same.
 
     Parameters
     ----------
     lags : sequence of int or float, default=(1, 0.1)
-        Over how many frames changes are taken: an int is a number of frames, a float between 0 and
-        1 a fraction of each sequence's length, rounded to at least one frame. The frames lie on
-        both sides of the one that they describe, as far as the sequence reaches.
+        Numbers of frames over which differences are taken: an int is a number of frames, a float
+        between 0 and 1 is a fraction of the length of each sequence, rounded, at least one frame.
+        The interval is centered at the frame, and cut off at the ends of the sequence.
 
     Attributes
     ----------
@@ -107,12 +110,12 @@ class TimeDifferences(SequenceTransformer):
         self.lags = lags
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Only note the number and names of the features.
+        """Store the number and the names of the features; nothing is learned.
 
         Parameters
         ----------
         X : sequences
-            Anything that :class:`TSEArray` reads.
+            Anything that :class:`TSEArray` accepts.
         y : ignored
 
         Returns
@@ -135,20 +138,20 @@ class TimeDifferences(SequenceTransformer):
         Returns
         -------
         TSEArray
-            With ``n_features_in_ * (1 + len(lags))`` features: those of `X`, then the differences
-            of all of them for one lag after the other. A 2-D array, if `X` is one.
+            Sequences with ``n_features_in_ * (1 + len(lags))`` features: the features of `X`, then
+            for each lag their differences. A 2-D array if `X` is a 2-D array.
         """
         check_is_fitted(self, "n_features_in_")
         sequences = check_sequences(X, estimator=self, reset=False)
-        return self._as_given(X, with_differences(sequences, check_lags(self.lags, "lags")))
+        return self._in_form_of(X, with_differences(sequences, check_lags(self.lags, "lags")))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Names of the features, such as ``x0`` and ``x0_lag_0.1``.
+        """Return the names of the output features, such as ``x0`` and ``x0_lag_0.1``.
 
         Parameters
         ----------
         input_features : array-like of str, optional
-            Names of the features of `X`. None takes ``feature_names_in_``, or ``x0``, ``x1``, ...
+            Names of the features of `X`. If None, ``feature_names_in_`` or ``x0``, ``x1``, ...
 
         Returns
         -------
@@ -161,21 +164,21 @@ class TimeDifferences(SequenceTransformer):
 
 
 class Resample(OneToOneFeatureMixin, SequenceTransformer):
-    """Give all sequences the same number of frames, by linear interpolation over time.
+    """Resample all sequences to the same number of frames, by linear interpolation over time.
 
-    For models that need sequences of one length; alignment does not.
+    This is for models that need sequences of one length. :class:`DejaVidClassifier` does not.
 
     Parameters
     ----------
     n_timesteps : int or "median", default="median"
-        Number of frames of each result. "median" takes the median length of the training sequences,
-        rounded down.
-        The first and the last frame are kept; with one time step, the middle is taken.
+        Number of frames of each resampled sequence. "median" is the median length of the training
+        sequences, rounded down. The first and the last frame are kept; if `n_timesteps` is 1, the
+        result is the middle of the sequence.
 
     Attributes
     ----------
     n_timesteps_ : int
-        Number of frames of each result.
+        Number of frames of each resampled sequence.
 
     n_features_in_ : int
         Number of features of a frame.
@@ -200,12 +203,12 @@ class Resample(OneToOneFeatureMixin, SequenceTransformer):
         self.n_timesteps = n_timesteps
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Find the number of frames.
+        """Determine the number of frames.
 
         Parameters
         ----------
         X : sequences
-            Anything that :class:`TSEArray` reads.
+            Anything that :class:`TSEArray` accepts.
         y : ignored
 
         Returns
@@ -220,7 +223,7 @@ class Resample(OneToOneFeatureMixin, SequenceTransformer):
         return self
 
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
-        """Interpolate.
+        """Resample sequences.
 
         Parameters
         ----------
@@ -230,28 +233,28 @@ class Resample(OneToOneFeatureMixin, SequenceTransformer):
         Returns
         -------
         TSEArray
-            Of ``n_timesteps_`` frames each; ``np.stack`` makes it a 3-D array. A 2-D array, if `X`
-            is one and they are of one frame.
+            Sequences of ``n_timesteps_`` frames; ``np.stack`` turns them into a 3-D array. A 2-D
+            array if `X` is a 2-D array and ``n_timesteps_`` is 1.
         """
         check_is_fitted(self, "n_timesteps_")
         sequences = check_sequences(X, estimator=self, reset=False)
-        return self._as_given(X, TSEArray(resample(sequences.view(), self.n_timesteps_)))
+        return self._in_form_of(X, TSEArray(resample(sequences.view(), self.n_timesteps_)))
 
 
 class Framewise(SequenceTransformer):
-    """Apply a transformer of tables to the frames of all sequences.
+    """Apply a scikit-learn transformer to the frames of sequences.
 
-    It is fitted on all frames of all training sequences at once, as one table, and transforms each
-    frame on its own. So scikit-learn's preprocessing works on sequences, inside of a Pipeline and
-    without leaking from test folds. Folds that a transformer makes itself, such as
-    ``TargetEncoder``'s, are of frames and not of sequences.
+    The transformer is fitted to the frames of all training sequences as one table, and transforms
+    each frame separately. So scikit-learn's preprocessing can be used in a Pipeline without leaking
+    from test folds. If a transformer cross-validates internally, as ``TargetEncoder`` does, its
+    folds split frames and not sequences.
 
     Parameters
     ----------
     transformer : estimator
-        With ``fit`` and ``transform``, such as ``StandardScaler()``, ``PCA(64, whiten=True)`` or
-        ``LinearDiscriminantAnalysis()``. It is cloned; the clone is fitted. If it uses `y`, each
-        frame has its sequence's target.
+        An estimator with ``fit`` and ``transform``, such as ``StandardScaler()``, ``PCA(64,
+        whiten=True)`` or ``LinearDiscriminantAnalysis()``. A clone of it is fitted. If it uses `y`,
+        each frame has the target of its sequence.
 
     Attributes
     ----------
@@ -284,16 +287,16 @@ class Framewise(SequenceTransformer):
     def fit(
         self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Fit the transformer on all frames.
+        """Fit the transformer to all frames.
 
         Parameters
         ----------
         X : sequences
-            Anything that :class:`TSEArray` reads.
+            Anything that :class:`TSEArray` accepts.
         y : array-like of shape (n_sequences,) or (n_sequences, n_outputs), optional
             Targets, such as class labels.
         sample_weight : array-like of shape (n_sequences,), optional
-            How often each frame of a sequence counts, if the transformer takes weights.
+            Weight of each frame of a sequence, for transformers that support sample weights.
 
         Returns
         -------
@@ -302,7 +305,8 @@ class Framewise(SequenceTransformer):
         Raises
         ------
         ValueError
-            If `sample_weight` is given and the transformer takes none, or as the transformer.
+            If `sample_weight` is given and the transformer does not support it, or if the
+            transformer raises it.
         """
         sequences, per_frame = self._check_fit(X, y, sample_weight)
         self.transformer_ = clone(self.transformer).fit(sequences.values, **per_frame)
@@ -311,7 +315,7 @@ class Framewise(SequenceTransformer):
     def fit_transform(
         self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> TSEArray | NDArray[np.floating]:
-        """Fit and transform, by the transformer's own ``fit_transform`` if it has one.
+        """Fit and transform, with the ``fit_transform`` of the transformer if it has one.
 
         Parameters
         ----------
@@ -325,7 +329,7 @@ class Framewise(SequenceTransformer):
         Returns
         -------
         TSEArray
-            As :meth:`transform`.
+            As in :meth:`transform`.
         """
         if not hasattr(self.transformer, "fit_transform"):
             return self.fit(X, y, sample_weight).transform(X)
@@ -333,7 +337,7 @@ class Framewise(SequenceTransformer):
         transformer = clone(self.transformer)
         frames = transformer.fit_transform(sequences.values, **per_frame)
         self.transformer_ = transformer
-        return self._as_given(X, self._one_of_each(frames, sequences))
+        return self._in_form_of(X, self._replace_frames(frames, sequences))
 
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
         """Transform each frame.
@@ -346,20 +350,20 @@ class Framewise(SequenceTransformer):
         Returns
         -------
         TSEArray
-            Sequences of the same lengths, with the features that the transformer makes. A 2-D
-            array, if `X` is one.
+            Sequences of the same lengths, with the output features of the transformer. A 2-D array
+            if `X` is a 2-D array.
         """
         check_is_fitted(self, "transformer_")
         sequences = check_sequences(X, estimator=self, reset=False)
         frames = self.transformer_.transform(sequences.values)
-        return self._as_given(X, self._one_of_each(frames, sequences))
+        return self._in_form_of(X, self._replace_frames(frames, sequences))
 
     def _check_fit(
         self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
     ) -> tuple[TSEArray, dict[str, NDArray[Any]]]:
-        """The sequences, and for each of their frames what ``fit`` of the transformer takes beside.
+        """Return the sequences, and `y` and `sample_weight` repeated for each frame.
 
-        What a target may be is the transformer's to say.
+        The transformer checks the targets.
         """
         self._validate_params()
         sequences = check_sequences(X, estimator=self)
@@ -369,29 +373,31 @@ class Framewise(SequenceTransformer):
             per_frame["y"] = np.repeat(np.asarray(y), sequences.lengths, axis=0)
         if sample_weight is not None:
             if not has_fit_parameter(self.transformer, "sample_weight"):
-                raise ValueError(f"sample_weight was given, but {self.transformer!r} takes none")
+                raise ValueError(
+                    f"sample_weight was given, but {self.transformer!r} does not support it"
+                )
             weight = check_sample_weight(sample_weight, sequences.lengths, dtype=np.float64)
             per_frame["sample_weight"] = np.repeat(weight, sequences.lengths)
         return sequences, per_frame
 
-    def _one_of_each(self, transformed: Any, sequences: TSEArray) -> TSEArray:
-        """The sequences with these frames instead."""
+    def _replace_frames(self, transformed: Any, sequences: TSEArray) -> TSEArray:
+        """Return the sequences with their frames replaced by the transformed ones."""
         name = f"the result of {self.transformer_!r}"
         frames = check_array(transformed, input_name=name, dtype=accepted_dtypes(transformed))
         if len(frames) != sequences.total_frames:
             raise ValueError(
-                f"{self.transformer_!r} made {len(frames)} frames of {sequences.total_frames}, "
-                "expected one of each"
+                f"{self.transformer_!r} returned {len(frames)} rows for {sequences.total_frames} "
+                "frames, expected one for each"
             )
         return TSEArray.from_packed(frames, sequences.offsets, sequences.spans)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Names of the features as the transformer gives them.
+        """Return the names of the output features of the transformer.
 
         Parameters
         ----------
         input_features : array-like of str, optional
-            Names of the features of `X`. None takes ``feature_names_in_``, or ``x0``, ``x1``, ...
+            Names of the features of `X`. If None, ``feature_names_in_`` or ``x0``, ``x1``, ...
 
         Returns
         -------

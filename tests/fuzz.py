@@ -1,4 +1,4 @@
-"""Inputs that nobody means well with, by the ten thousand: each is taken or refused as documented.
+"""Fuzzing with malformed and hostile inputs: each must be accepted, or rejected as documented.
 
 python tests/fuzz.py --inputs 100000
 """
@@ -45,7 +45,7 @@ class HangError(Exception):
 
 @contextlib.contextmanager
 def limited():
-    """Ends what takes too long."""
+    """Raise HangError in a block that takes too long."""
 
     def end(*_):
         raise HangError
@@ -60,7 +60,7 @@ def limited():
 
 
 def mutated_bytes(rng, content):
-    """Some bytes changed, cut off, doubled or put in."""
+    """Return the content with some bytes changed, removed, repeated or inserted."""
     changed = bytearray(content)
     for _ in range(rng.choice([1, 1, 2, 5, 20])):
         at = rng.randrange(len(changed) + 1)
@@ -79,7 +79,7 @@ def mutated_bytes(rng, content):
 
 
 def places(tree, path=()):
-    """Where in nested dicts and lists something can be changed."""
+    """Yield the path of each item of nested dicts and lists."""
     if not isinstance(tree, (dict, list)):
         return
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
@@ -88,7 +88,7 @@ def places(tree, path=()):
 
 
 def mutated_tree(rng, tree):
-    """A JSON tree of which some values are others, gone, or under another name."""
+    """Return a copy of a JSON tree with some values replaced, removed or renamed."""
     tree = json.loads(json.dumps(tree))
     for _ in range(rng.choice([1, 1, 2, 4])):
         where = list(places(tree))
@@ -106,12 +106,12 @@ def mutated_tree(rng, tree):
         elif kind == 2 and isinstance(owner[key], (int, float)):
             owner[key] = owner[key] * rng.choice([-1, 2, 3]) + rng.choice([0, 1, -1, 2**40])
         else:
-            owner[key] = copy.deepcopy(rng.choice(VALUES))  # it may be changed itself later
+            owner[key] = copy.deepcopy(rng.choice(VALUES))  # a later mutation may change it
     return tree
 
 
 class Models:
-    """`DejaVidClassifier.load` of files with and without right checksums."""
+    """`DejaVidClassifier.load` of mutated files, with and without valid checksums."""
 
     refusals = REFUSALS_OF_FILES
 
@@ -136,7 +136,12 @@ class Models:
             body = mutated_bytes(rng, body)
         try:
             content = assembled(arrays, json.loads(json.dumps(description)), body)
-        except (KeyError, TypeError, AttributeError, ValueError):  # not even that can be built
+        except (
+            KeyError,
+            TypeError,
+            AttributeError,
+            ValueError,
+        ):  # cannot be assembled
             content = rng.randbytes(rng.randrange(300))
         self._path.write_bytes(content)
 
@@ -146,7 +151,7 @@ class Models:
 
 
 class Stores:
-    """`TSEStore` over a folder whose files are others than those that were written."""
+    """`TSEStore` of a folder with mutated files."""
 
     refusals = REFUSALS_OF_FILES
 
@@ -180,7 +185,7 @@ class Stores:
 
 
 class Hostile:
-    """An object that answers with nonsense when it is asked what it is."""
+    """An object with a nonsensical length, shape, dtype and content."""
 
     def __init__(self, rng):
         self._length = rng.choice([0, 1, -1, 2**70, "x"])
@@ -201,7 +206,7 @@ class Hostile:
 
 
 def anything(rng, depth=0):
-    """An object of any kind that could be given for sequences."""
+    """Return an object of any type, in place of sequences."""
     kind = rng.randrange(16 if depth < 3 else 6)
     if kind < 3:
         return copy.deepcopy(rng.choice(VALUES))
@@ -216,7 +221,7 @@ def anything(rng, depth=0):
         return array
     if kind < 12:
         size = rng.randrange(5)
-        if rng.random() < 0.5:  # alike, so that more of it is looked at
+        if rng.random() < 0.5:  # equal items, which pass more of the checks
             one = anything(rng, depth + 1)
             return [one] * size
         items = [anything(rng, depth + 1) for _ in range(size)]
@@ -234,7 +239,7 @@ def anything(rng, depth=0):
 
 
 class Sequences:
-    """`check_sequences` of objects of every kind."""
+    """`check_sequences` of objects of any type."""
 
     refusals = REFUSALS
 
@@ -255,7 +260,7 @@ TARGETS = {"load": Models, "manifest": Stores, "check_sequences": Sequences}
 
 
 def fuzz(name, n_inputs, seed):
-    """How many of so many inputs were refused; what is neither taken nor refused is raised."""
+    """Return how many of `n_inputs` inputs were rejected; raise any undocumented error."""
     n_refused = 0
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -276,7 +281,7 @@ def fuzz(name, n_inputs, seed):
 def main():
     """Fuzz all targets, or one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--inputs", type=int, default=100_000, help="of all targets together")
+    parser.add_argument("--inputs", type=int, default=100_000, help="total number for all targets")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", choices=TARGETS, action="append")
     arguments = parser.parse_args()

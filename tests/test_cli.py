@@ -1,14 +1,11 @@
 import csv
 import io
 import json
-import subprocess
+import pickle
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skdejavid import DejaVidClassifier, TSEExtractor, TSEStore
 from skdejavid.cli import skdejavid
@@ -30,6 +27,11 @@ class Colors(torch.nn.Module):
 
 def load(factor="1"):
     return Colors(float(factor))
+
+
+def load_function(factor="1"):
+    module = Colors(float(factor))
+    return lambda images: module(images)
 """
 
 
@@ -97,7 +99,7 @@ def table(folder):
 @pytest.fixture(scope="module")
 def model(folder, store, table):
     """A model of the training part."""
-    target = folder / "model"
+    target = folder / "model.safetensors"
     succeed("fit", store, "-o", target, *table("train"), "--set", "n_epochs=5")
     return target
 
@@ -168,19 +170,6 @@ def test_scores_are_those_of_the_library(folder, store, table, model):
     assert f"top-1 accuracy        {scores['top-1 accuracy']:.4f}" in printed
 
 
-def test_the_baseline_is_logistic_regression_on_the_mean(folder, store, table):
-    target = folder / "average"
-    succeed("fit", store, "-o", target, *table("train"), "--average")
-    scores = json.loads(succeed("evaluate", target, store, *table("train"), "--json").output)
-    rows = read(folder / "labels.csv")
-    pairs = [(row["path"], row["label"]) for row in rows if row["split"] == "train"]
-    X = TSEStore(store).sequences([id for id, _ in pairs])
-    means = np.stack([x.mean(axis=0) for x in X])
-    y = [label for _, label in pairs]
-    averaged = make_pipeline(StandardScaler(), LogisticRegression(max_iter=10_000)).fit(means, y)
-    assert scores["top-1 accuracy"] == averaged.score(means, y)
-
-
 def test_videos_are_predicted_as_their_sequences_in_a_store(folder, store, model, tmp_path):
     of_store = list(csv.DictReader(io.StringIO(succeed("predict", model, store).output)))
     assert [row["path"] for row in of_store] == TSEStore(store).ids
@@ -220,7 +209,7 @@ def test_broken_videos_are_named_and_the_rest_is_done(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["extract", "{videos}", "-o", "{new}"], "videos need --encoder"),
+        (["extract", "{videos}", "-o", "{new}"], "encoding videos needs --encoder"),
         (["extract", "{folder}/empty", "-o", "{new}", "--encoder", "x"], "no video in"),
         (["extract", "{videos}", "-o", "{new}", "--encoder", "{folder}/no.py:load"], "no file"),
         (
@@ -252,12 +241,12 @@ def test_broken_videos_are_named_and_the_rest_is_done(folder, tmp_path):
         (["fit", "{store}", "-o", "{new}", "--labels", "{table}", "--where", "split=no"], "no row"),
         (["fit", "{store}", "-o", "{new}", "--set", "colour=1"], "Invalid parameter 'colour'"),
         (["fit", "{videos}", "-o", "{new}"], "manifest.json"),
-        (["evaluate", "{table}", "{store}"], "is no model of skdejavid"),
-        (["evaluate", "{model}", "{store}"], "knows nothing of the labels"),
-        (["predict", "{model}", "{videos}"], "videos need --encoder"),
+        (["evaluate", "{table}", "{store}"], "is not a skdejavid classifier"),
+        (["evaluate", "{model}", "{store}"], "was not fitted with the labels"),
+        (["predict", "{model}", "{videos}"], "encoding videos needs --encoder"),
         (
             ["predict", "{model}", "{videos}", "--encoder", "{folder}/encoder.py:load"],
-            "another than that of the model's training data",
+            "--encoder is not the encoder of the training data of",
         ),
     ],
 )
@@ -277,24 +266,93 @@ def test_mistakes_are_explained_in_one_line(arguments, message, folder, store, m
     assert result.stderr.count("\n") <= 3
 
 
-def test_a_model_file_runs_nothing(tmp_path, store):
-    """A pickle, and a file of skops with a type that no model has."""
-    import pickle
+def test_a_model_is_a_file_of_the_classifier(folder, store, table, model):
+    loaded = DejaVidClassifier.load(model)
+    assert loaded.get_params()["n_epochs"] == 5
+    assert loaded.metadata_ == {"extraction": TSEStore(store).fingerprint}
+    ids = [row["path"] for row in read(folder / "labels.csv") if row["split"] == "train"]
+    X, y = TSEStore(store).sequences(ids), [f"class-{id[6]}" for id in ids]
+    clf = DejaVidClassifier(random_state=0, n_epochs=5).fit(X, y)
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
 
-    import skops.io
 
+def test_a_classifier_saved_anywhere_is_evaluated_and_predicts(store, model, tmp_path):
+    path = tmp_path / "plain.safetensors"
+    clf = DejaVidClassifier.load(model)
+    del clf.metadata_
+    clf.save(path)
+    assert json.loads(
+        succeed("evaluate", path, store, "--labels", store.parent / "labels.csv", "--json").output
+    )
+    predicted = succeed("predict", path, store).output
+    assert predicted == succeed("predict", model, store).output
+
+
+def test_an_encoder_that_is_not_a_module_is_identified_by_a_name(folder, store, model, tmp_path):
+    videos = folder / "videos" / "order 3"
+    encoder = ["--encoder", f"{folder / 'encoder.py'}:load_function", "--encoder-argument", 2]
+    target = tmp_path / "store"
+    succeed("extract", videos, "-o", target, *encoder, "--encoder-id", "colors", *WINDOWS)
+    assert TSEStore(target).fingerprint["encoder"] == "colors"
+    clf = DejaVidClassifier.load(model)
+    clf.save(tmp_path / "model", metadata={"extraction": TSEStore(target).fingerprint})
+    succeed("predict", tmp_path / "model", videos, *encoder, "--encoder-id", "colors")
+    result = run("predict", tmp_path / "model", videos, *encoder, "--encoder-id", "other")
+    assert "--encoder is not the encoder of the training data" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"extraction": None},
+        {"extraction": {"procedure": "import of arrays", "key": None}},
+        {"extraction": {"encoder": "x", "width": 4}},
+    ],
+)
+def test_videos_need_the_settings_of_the_training_data(metadata, folder, model, tmp_path):
+    path = tmp_path / "model"
+    DejaVidClassifier.load(model).save(path, metadata=metadata)
+    result = run("predict", path, folder / "videos", *encoding(folder))
+    assert result.exit_code == 1
+    assert "does not contain the settings to encode videos with" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_model_file_sets_nothing_but_the_settings_of_clips(folder, model, tmp_path):
+    clf = DejaVidClassifier.load(model)
+    settings = clf.metadata_["extraction"] | {"store": str(tmp_path / "store"), "verbose": 7}
+    clf.save(tmp_path / "model", metadata={"extraction": settings})
+    video = next((folder / "videos").rglob("*.mp4"))
+    succeed("predict", tmp_path / "model", video, *encoding(folder))
+    assert not (tmp_path / "store").exists()
+
+
+def test_settings_of_a_model_file_are_checked(folder, model, tmp_path):
+    clf = DejaVidClassifier.load(model)
+    video = next((folder / "videos").rglob("*.mp4"))
+    for name, value in [
+        ("width", "far"),
+        ("frame_size", {"a": 1}),
+        ("frame_size", [1, 2, 3]),
+        ("layout", 3),
+    ]:
+        settings = clf.metadata_["extraction"] | {name: value}
+        clf.save(tmp_path / "model", metadata={"extraction": settings})
+        result = run("predict", tmp_path / "model", video, *encoding(folder))
+        assert result.exit_code == 1
+        assert name in result.stderr
+
+
+def test_a_model_file_executes_nothing(tmp_path, store):
     class Harm:
         def __reduce__(self):
             return open, (str(tmp_path / "harmed"), "w")
 
     (tmp_path / "pickle").write_bytes(pickle.dumps(Harm()))
-    skops.io.dump(
-        {"format": 1, "classifier": np.random.default_rng, "x": subprocess.run}, tmp_path / "types"
-    )
-    for name in ("pickle", "types"):
-        result = run("evaluate", tmp_path / name, store)
-        assert result.exit_code == 1
-        assert "is no model of skdejavid" in result.stderr
+    result = run("evaluate", tmp_path / "pickle", store)
+    assert result.exit_code == 1
+    assert "is not a skdejavid classifier" in result.stderr
     assert not (tmp_path / "harmed").exists()
 
 
@@ -303,6 +361,11 @@ def test_help_is_there_for_every_command(command):
     printed = succeed(*command, "--help").output
     assert "Usage: " in printed
     assert all(len(line) <= 100 for line in printed.splitlines())
+
+
+def test_the_commands_are_listed_on_lines_of_their_own():
+    lines = [line.strip() for line in succeed("--help").output.splitlines()]
+    assert "skdejavid fit store -o model.safetensors" in lines
 
 
 def test_wrong_usage_has_an_exit_code_of_its_own():

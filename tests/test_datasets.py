@@ -95,5 +95,5 @@ def test_what_is_no_video_is_not_written(frames, message, tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"path: folder .*nowhere does not exist"):
         write_video(tmp_path / "nowhere" / "a.mp4", np.zeros((1, 8, 8, 3), np.uint8))

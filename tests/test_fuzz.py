@@ -1,4 +1,4 @@
-"""A few of the inputs of fuzz.py each time; `make fuzz` makes many."""
+"""A few inputs of fuzz.py; `make fuzz` runs many."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""What the importances say of data in which it is known what matters."""
+"""Permutation importances of data whose informative features and times are known."""
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def test_the_score_is_the_one_asked_for_with_its_weights(fitted, bump):
 
 
 class Recording:
-    """An estimator that keeps what it is asked to score, and scores nothing."""
+    """An estimator that records the sequences that it scores."""
 
     def __init__(self):
         self.asked = []
@@ -103,7 +103,7 @@ class Recording:
 
 
 def exchanged(X, **settings):
-    """What the estimator sees: permuted sequences, one after the other, and at last the data."""
+    """Return the sequences that the estimator scores: each permutation, and last the data."""
     recording = Recording()
     permutation_importance(recording, X, None, n_repeats=1, **settings)
     *permuted, plain = recording.asked
@@ -116,7 +116,7 @@ RAGGED = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 
 @given(lengths=RAGGED, seed=st.integers(0, 99))
 def test_a_course_is_taken_from_the_moments_of_another_sequence(lengths, seed):
-    """Every value says where it comes from; nothing else of a sequence changes."""
+    """Each value encodes its source; nothing else of a sequence changes."""
     X = TSEArray(
         [
             np.stack([np.full(n, 100.0 * i), 100.0 * i + np.arange(n)], axis=1)
@@ -169,12 +169,15 @@ def test_spans_stay_with_their_sequences_and_data_are_left_as_they_were(rng):
         ({"n_parts": 0}, "The 'n_parts' parameter"),
         ({"n_repeats": 0}, "The 'n_repeats' parameter"),
         ({"scoring": "best"}, "The 'scoring' parameter"),
-        ({"groups": [[0], [1, 3]]}, r"groups\[1\] must be of features 0 to 2, got \[1, 3\]"),
-        ({"groups": [[-1]]}, r"groups\[0\] must be of features 0 to 2"),
-        ({"groups": [[0.5]]}, r"groups\[0\] must be a sequence of feature numbers"),
-        ({"groups": [[0], []]}, r"groups\[1\] must be a sequence of feature numbers"),
-        ({"groups": [0, 1]}, r"groups\[0\] must be a sequence of feature numbers"),
-        ({"groups": [[0]], "over": "time"}, "over must be 'features', got 'time'"),
+        (
+            {"groups": [[0], [1, 3]]},
+            r"groups\[1\] must have indices from 0 to 2, got \[1, 3\]",
+        ),
+        ({"groups": [[-1]]}, r"groups\[0\] must have indices from 0 to 2"),
+        ({"groups": [[0.5]]}, r"groups\[0\] must be a sequence of feature indices"),
+        ({"groups": [[0], []]}, r"groups\[1\] must be a sequence of feature indices"),
+        ({"groups": [0, 1]}, r"groups\[0\] must be a sequence of feature indices"),
+        ({"groups": [[0]], "over": "time"}, "groups needs over='features', got over='time'"),
         ({"sample_weight": np.ones(3)}, r"sample_weight.shape == \(3,\), expected \(60,\)"),
     ],
 )

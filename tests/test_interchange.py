@@ -1,4 +1,4 @@
-"""Files of others: Arrow, and folders of arrays."""
+"""Arrow files, and import of folders of arrays."""
 
 import os
 import pickle
@@ -13,6 +13,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file as save_numpy
+from safetensors.torch import save_file
 
 from skdejavid import TSEArray, TSEStore, interchange
 from skdejavid.interchange import import_sequences, read_arrow, write_arrow
@@ -182,7 +184,7 @@ def test_files_that_others_wrote_are_read(column, dtype, compression, tmp_path):
                 "sequence": lists([[[1, 2]]], pa.float32()),
                 "spans": lists([[[1, 2], [3, 4]]], pa.float64()),
             },
-            "column 'spans' has not one span for each frame",
+            "column 'spans' must have one span for each frame",
         ),
     ],
 )
@@ -197,7 +199,7 @@ def test_files_that_are_no_arrow_are_refused_and_named(tmp_path):
     whole = (tmp_path / "whole.arrow").read_bytes()
     for content in (b"", b"text", whole[:-1], whole[: len(whole) // 2], whole[100:]):
         (tmp_path / "x.arrow").write_bytes(content)
-        with pytest.raises(ValueError, match=r"x\.arrow is no Arrow IPC file, or damaged"):
+        with pytest.raises(ValueError, match=r"x\.arrow is not an Arrow IPC file, or is damaged"):
             read_arrow(tmp_path / "x.arrow")
     with pytest.raises(FileNotFoundError, match="none"):
         read_arrow(tmp_path / "none")
@@ -271,13 +273,22 @@ def folder(tmp_path):
     torch.save(torch.from_numpy(arrays(4)).T.contiguous().T, source / "walk" / "d.pt")
     torch.save(torch.from_numpy(arrays(5)).half(), source / "walk" / "D.PTH")
     torch.save({"x": torch.from_numpy(arrays(6)).bfloat16()}, source / "run" / "deep" / "e.pt")
+    save_file({"x": torch.from_numpy(arrays(7)).bfloat16()}, source / "walk" / "f.safetensors")
     (source / "readme.txt").write_text("not a sequence")
     (source / "walk" / "x.npy.part").write_bytes(b"")
     return source
 
 
-NAMES = ["run/a.npz", "run/b.npy", "run/deep/e.pt", "walk/D.PTH", "walk/c.npz", "walk/d.pt"]
-LENGTHS = [2, 1, 6, 5, 3, 4]
+NAMES = [
+    "run/a.npz",
+    "run/b.npy",
+    "run/deep/e.pt",
+    "walk/D.PTH",
+    "walk/c.npz",
+    "walk/d.pt",
+    "walk/f.safetensors",
+]
+LENGTHS = [2, 1, 6, 5, 3, 4, 7]
 
 
 def test_a_folder_of_arrays_becomes_a_store(folder, tmp_path):
@@ -303,7 +314,7 @@ def test_numbers_keep_the_precision_that_is_asked_for(tmp_path):
 def test_labels_may_be_given(folder, tmp_path):
     labels = {name: i for i, name in enumerate(NAMES)}
     store = import_sequences(folder, tmp_path / "store", labels=labels | {"other": 7})
-    assert store.labels.tolist() == list(range(6))
+    assert store.labels.tolist() == list(range(7))
     assert import_sequences(folder, tmp_path / "plain").labels is None
 
 
@@ -315,9 +326,9 @@ def test_importing_goes_on_where_it_stopped(folder, tmp_path):
         import_sequences(folder, tmp_path / "store")
     assert not TSEStore(tmp_path / "store").is_complete
     broken.write_bytes(whole)
-    with mock.patch.object(interchange, "_read_array", wraps=interchange._read_array) as read:
+    with mock.patch.object(interchange, "read_array", wraps=interchange.read_array) as read:
         store = import_sequences(folder, tmp_path / "store")
-    assert [call.args[0].name for call in read.call_args_list] == ["c.npz", "d.pt"]
+    assert [call.args[0].name for call in read.call_args_list] == ["c.npz", "d.pt", "f.safetensors"]
     whole = import_sequences(folder, tmp_path / "undisturbed")
     assert store.ids == whole.ids
     np.testing.assert_array_equal(store.sequences().values, whole.sequences().values)
@@ -326,7 +337,7 @@ def test_importing_goes_on_where_it_stopped(folder, tmp_path):
 def test_importing_again_reads_what_is_new(folder, tmp_path):
     import_sequences(folder, folder / "store")  # inside, and no source of it
     np.save(folder / "new.npy", arrays())
-    with mock.patch.object(interchange, "_read_array", wraps=interchange._read_array) as read:
+    with mock.patch.object(interchange, "read_array", wraps=interchange.read_array) as read:
         store = import_sequences(folder, folder / "store")
     assert [call.args[0].name for call in read.call_args_list] == ["new.npy"]
     assert store.ids == [*NAMES, "new.npy"]
@@ -347,11 +358,12 @@ def test_an_array_among_several_is_chosen_by_key(tmp_path):
         {name: torch.from_numpy(array) for name, array in several.items()},
         tmp_path / "features" / "b.pt",
     )
+    save_numpy(several, tmp_path / "features" / "c.safetensors")
     store = import_sequences(tmp_path / "features", tmp_path / "store", key="y")
-    assert store.sequences().lengths.tolist() == [3, 3]
-    with pytest.raises(ValueError, match=r"a\.npz holds several arrays, name one with key: x, y"):
+    assert store.sequences().lengths.tolist() == [3, 3, 3]
+    with pytest.raises(ValueError, match=r"a\.npz contains several arrays, .* key: x, y"):
         import_sequences(tmp_path / "features", tmp_path / "other")
-    with pytest.raises(ValueError, match=r"a\.npz has no 'z': x, y"):
+    with pytest.raises(ValueError, match=r"a\.npz contains no array 'z', only x, y"):
         import_sequences(tmp_path / "features", tmp_path / "another", key="z")
     with pytest.raises(ValueError, match=r"fingerprint\['key'\] is 'y' there and 'x' here"):
         import_sequences(tmp_path / "features", tmp_path / "store", key="x")
@@ -390,16 +402,16 @@ def save_with_old_torch(path, victim):
     torch.save(Evil(victim), path, _use_new_zipfile_serialization=False)
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt", ".pth"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt", ".pth", ".safetensors"])
 @pytest.mark.parametrize(
     ("save", "message"),
     [
         (save_objects, "cannot be read: Array can't be memory-mapped: Python objects in dtype"),
         (save_npz_of_objects, "cannot be read: Object arrays cannot be loaded"),
-        (save_pickle, "is a pickle; nothing is unpickled"),
-        (save_old_pickle, "is no file of NumPy or torch"),
-        (save_with_torch, r"asks for posix\.mkdir, which is not executed"),
-        (save_with_old_torch, "is a pickle; nothing is unpickled"),
+        (save_pickle, "is a pickle, or was written by torch"),
+        (save_old_pickle, "is not a file of NumPy, torch or safetensors"),
+        (save_with_torch, r"it refers to posix\.mkdir, and only|header too large"),  # by the suffix
+        (save_with_old_torch, "is a pickle, or was written by torch"),
     ],
 )
 def test_nothing_is_unpickled_whatever_a_file_is_named(save, message, suffix, tmp_path):
@@ -420,7 +432,7 @@ def test_nothing_is_unpickled_whatever_a_file_is_named(save, message, suffix, tm
         (np.array([["a", "b"]]), "values must be numbers .*, got <U1"),
         (np.array([[1.0, 1.0], [np.nan, 1.0]]), r"'x\.npy' holds NaN, .* first in row 1"),
         (np.ones((2, 5)), r"x\.npy: 'x\.npy' has 5 features, but .* have 2"),
-        (b"", "is no file of NumPy or torch"),
+        (b"", "is not a file of NumPy, torch or safetensors"),
         (b"\x93NUMPY", r"x\.npy cannot be read"),
         (b"\x93NUMPY\x01\x00v\x00" + b"x" * 118, r"x\.npy cannot be read"),
         (b"PK\x03\x04", r"x\.npy is damaged"),
@@ -450,16 +462,19 @@ def test_an_array_that_says_to_be_huge_is_refused(tmp_path):
 
 
 def test_folders_that_are_none_are_refused(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*none"):
+    with pytest.raises(FileNotFoundError, match=r"folder .*none does not exist"):
         import_sequences(tmp_path / "none", tmp_path / "store")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"no file in .*empty is named \.npy \.npz \.pt \.pth"):
+    with pytest.raises(
+        ValueError,
+        match=r"folder .*empty contains no file with suffix \.npy \.npz \.pt \.pth \.saf",
+    ):
         import_sequences(tmp_path / "empty", tmp_path / "store")
     np.save(folder / "top.npy", arrays())
     for labels, message in [
         ("files", "labels must be 'folders' or a mapping of ids, got 'files'"),
-        ("folders", r"top\.npy is in no folder of"),
-        ({"top.npy": 1}, r"labels has none for 'run/a\.npz'"),
+        ("folders", r"top\.npy is not in one"),
+        ({"top.npy": 1}, r"labels has no entry for 'run/a\.npz'"),
     ]:
         with pytest.raises(ValueError, match=message):
             import_sequences(folder, tmp_path / "store", labels=labels)

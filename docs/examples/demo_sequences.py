@@ -26,14 +26,14 @@ with warnings.catch_warnings():
 
 
 def accuracy_of_means(X_train, y_train, X_test, y_test):
-    """Logistic regression on the mean over time."""
+    """Return the accuracy of logistic regression on the mean over time."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     train, test = (np.stack([x.mean(axis=0) for x in X]) for X in (X_train, X_test))
     return model.fit(train, y_train).score(test, y_test)
 
 
 def accuracy_of_nearest_neighbor(X_train, y_train, X_test, y_test):
-    """1-nearest-neighbor under tslearn's DTW on standardized features."""
+    """Return the accuracy of 1-nearest-neighbor with tslearn's DTW on standardized features."""
     scaler = StandardScaler().fit(X_train.values)
     train, test = (
         to_time_series_dataset([scaler.transform(x) for x in X]) for X in (X_train, X_test)

@@ -1,8 +1,8 @@
 """Classify short clips in which only the order of events tells the classes apart.
 
-Every clip shows a disc, a square and a cross, one after the other; its class is their order. An
-encoder learns from single frames what is on screen, and is then frozen. Averaged over time, its
-embeddings are all but blind to the classes; as sequences they are not.
+Each clip shows a disc, a square and a cross, one after the other; its class is their order. An
+encoder is trained on single frames to recognize the shapes, and is then frozen. Its embeddings
+averaged over time contain almost no information on the classes; as sequences they do.
 """
 
 import argparse
@@ -32,13 +32,13 @@ class FrameEncoder(torch.nn.Module):
         self.head = torch.nn.Linear(64, len(EVENTS))
 
     def forward(self, images):
-        """Embeddings (n, 64) and logits (n, 4) of images (n, 3, height, width) in [0, 1]."""
+        """Return embeddings (n, 64) and logits (n, 4) of images (n, 3, height, width) in [0, 1]."""
         embeddings = self.body(images)
         return embeddings, self.head(embeddings)
 
 
 def train_encoder(n_epochs=10):
-    """Teach the encoder to name what a single frame shows."""
+    """Train the encoder to classify what a single frame shows."""
     torch.manual_seed(0)
     frames, y = make_event_frames(2000, random_state=0)
     images, labels = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255, torch.from_numpy(y)

@@ -1,4 +1,4 @@
-"""Packages that only some users need."""
+"""Import of packages that only some features need."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ __all__ = ["import_optional"]
 
 
 def import_optional(module: str, extra: str, purpose: str) -> ModuleType:
-    """Import a module of an optional package, or say which extra brings it.
+    """Import a module of an optional package, or name the extra that installs it.
 
     Parameters
     ----------
     module : str
-        Its full name.
+        Full name of the module.
     extra : str
-        The extra of this package that installs it.
+        Extra of this package that installs it.
     purpose : str
-        What it is needed for, the subject of the error's sentence.
+        What the module is needed for: the subject of the error message, such as "Reading Arrow
+        files".
 
     Raises
     ------
     ImportError
-        If it is not installed.
+        If the package is not installed.
     """
     try:
         return importlib.import_module(module)
