@@ -1,4 +1,4 @@
-"""What the docstrings and the README say is run."""
+"""Run the examples of docstrings and README; check that documentation names what exists."""
 
 import doctest
 import importlib
@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = [
-    "alignment",
-    "classifier",
-    "conversions",
-    "inspection",
-    "nn",
-    "preprocessing",
-    "sequences",
-    "store",
-    "versions",
-    "video.extractor",
-]
+PACKAGE = ROOT / "skdejavid"
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if ">>> " in path.read_text()
+)
 README = (ROOT / "README.md").read_text()
+PAGES = {
+    str(path.relative_to(ROOT)): path
+    for path in [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+}
+# Paths in backticks, as the developer guide names them: from the root, with {a,b} and *; or the end of
+# a path, as in `cost.hpp`.
+ROOTED = re.compile(r"`((?:skdejavid|src_cuda|tests|benchmarks|docs|\.ci|\.github)/[\w./*{},-]*)`")
+NAMED = re.compile(r"`([\w/]+\.(?:py|pyi|hpp|cuh|inl|cpp|cu|toml))`")
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -32,14 +34,8 @@ def test_examples_in_docstrings(name):
     assert results.failed == 0
 
 
-def test_all_modules_with_examples_are_listed():
-    package = ROOT / "skdejavid"
-    with_examples = {
-        ".".join(path.relative_to(package).with_suffix("").parts)
-        for path in package.rglob("*.py")
-        if ">>> " in path.read_text()
-    }
-    assert with_examples == set(MODULES)
+def test_all_modules_with_examples_are_found():
+    assert {"alignment", "classifier", "nn", "sequences.array", "video.extractor"} <= set(MODULES)
 
 
 def python_blocks():
@@ -53,7 +49,7 @@ def test_the_readme_example_for_sequences(capsys):
 
 
 def test_the_readme_example_for_videos(tmp_path, monkeypatch, capsys):
-    """With the reader's own files, labels and encoder in place; clips it has seen are known."""
+    """The reader's files, labels and encoder are filled in; the test clips are training clips."""
     import torch
 
     from skdejavid.datasets import make_order_videos, write_video
@@ -79,9 +75,46 @@ def test_the_readme_example_for_videos(tmp_path, monkeypatch, capsys):
     assert float(capsys.readouterr().out.split()[0]) == 1.0
 
 
-def test_the_readme_names_the_commands_that_exist():
+def test_the_readme_names_demo_and_test():
+    assert {"demo", "test"} <= set(re.findall(r"make (\w+)", README))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_make_commands_that_are_named_exist(page):
     makefile = (ROOT / "Makefile").read_text()
-    commands = set(re.findall(r"make (\w+)", README))
-    assert {"demo", "test"} <= commands
-    for command in commands:
-        assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE)
+    for command in re.findall(r"(?:^|`)make (\w+)", PAGES[page].read_text(), flags=re.MULTILINE):
+        assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE), command
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_that_exist(page):
+    path = PAGES[page]
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def alternatives(pattern):
+    """Expand one {a,b} of a path."""
+    found = re.search(r"\{(.*?)\}", pattern)
+    if not found:
+        return [pattern]
+    return [pattern.replace(found[0], name) for name in found[1].split(",")]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/developer/")])
+def test_files_that_the_developer_guide_names_exist(page):
+    """Moving a file means correcting the guide."""
+    text = PAGES[page].read_text()
+    for pattern in ROOTED.findall(text):
+        for path in alternatives(pattern):
+            assert list(ROOT.glob(path.rstrip("/"))), path
+    files = [f"/{path.relative_to(ROOT)}" for path in source_files()]
+    for name in NAMED.findall(text):
+        assert any(path.endswith(f"/{name}") for path in files), name
+
+
+def source_files():
+    for folder in ("skdejavid", "src_cuda", "tests", "benchmarks"):
+        yield from (ROOT / folder).rglob("*")
+    yield from ROOT.glob("*")
