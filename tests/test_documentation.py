@@ -19,10 +19,11 @@ PAGES = {
     str(path.relative_to(ROOT)): path
     for path in [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
-# Paths in backticks, as the developer guide names them: from the root, with {a,b} and *; or the end of
-# a path, as in `cost.hpp`.
+# Paths in backticks, as the developer guide names them: from the root, with {a,b} and *; or the end
+# of a path, as in `cost.hpp`.
 ROOTED = re.compile(r"`((?:skdejavid|src_cuda|tests|benchmarks|docs|\.ci|\.github)/[\w./*{},-]*)`")
 NAMED = re.compile(r"`([\w/]+\.(?:py|pyi|hpp|cuh|inl|cpp|cu|toml))`")
+TEST = re.compile(r"`(test_\w+)`")
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -38,13 +39,35 @@ def test_all_modules_with_examples_are_found():
     assert {"alignment", "classifier", "nn", "sequences.array", "video.extractor"} <= set(MODULES)
 
 
-def python_blocks():
-    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def python_blocks(text):
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.fixture
+def namespace():
+    """The names of a reader's own data, which the pages use."""
+    from skdejavid.datasets import make_order_sequences
+
+    X, y = make_order_sequences(60, random_state=0)
+    return {"X": X, "y": y, "X_train": X, "y_train": y, "X_test": X[:12], "y_test": y[:12]}
+
+
+@pytest.mark.parametrize(
+    ("page", "end"), [("quickstart", "## Videos"), ("scikit_learn", "## Callbacks")]
+)
+def test_examples_of_pages(page, end, namespace, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text, found, _ = (ROOT / "docs" / f"{page}.md").read_text().partition(end)
+    blocks = python_blocks(text)
+    assert found
+    assert blocks
+    for block in blocks:
+        exec(block, namespace)
 
 
 def test_the_readme_example_for_sequences(capsys):
     namespace = {}
-    exec(python_blocks()[0], namespace)
+    exec(python_blocks(README)[0], namespace)
     assert float(capsys.readouterr().out.split()[0]) >= 0.97
 
 
@@ -71,7 +94,7 @@ def test_the_readme_example_for_videos(tmp_path, monkeypatch, capsys):
         "test_paths": paths[:6],
         "y_test": y[:6],
     }
-    exec(python_blocks()[1], namespace)
+    exec(python_blocks(README)[1], namespace)
     assert float(capsys.readouterr().out.split()[0]) == 1.0
 
 
@@ -103,8 +126,8 @@ def alternatives(pattern):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/developer/")])
-def test_files_that_the_developer_guide_names_exist(page):
-    """Moving a file means correcting the guide."""
+def test_files_and_tests_that_the_developer_guide_names_exist(page):
+    """Moving or renaming one means correcting the guide."""
     text = PAGES[page].read_text()
     for pattern in ROOTED.findall(text):
         for path in alternatives(pattern):
@@ -112,6 +135,9 @@ def test_files_that_the_developer_guide_names_exist(page):
     files = [f"/{path.relative_to(ROOT)}" for path in source_files()]
     for name in NAMED.findall(text):
         assert any(path.endswith(f"/{name}") for path in files), name
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for name in TEST.findall(text):
+        assert f"def {name}(" in tests, name
 
 
 def source_files():
