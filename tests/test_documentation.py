@@ -5,6 +5,7 @@ import importlib
 import re
 from pathlib import Path
 
+import joblib
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -56,13 +57,18 @@ def namespace():
     ("page", "end"), [("quickstart", "## Videos"), ("scikit_learn", "## Callbacks")]
 )
 def test_examples_of_pages(page, end, namespace, tmp_path, monkeypatch):
+    from skdejavid import DejaVidClassifier
+
     monkeypatch.chdir(tmp_path)
+    # Two epochs show that the examples run; their accuracy is of no interest here.
+    monkeypatch.setitem(DejaVidClassifier.__init__.__kwdefaults__, "n_epochs", 2)
     text, found, _ = (ROOT / "docs" / f"{page}.md").read_text().partition(end)
     blocks = python_blocks(text)
     assert found
     assert blocks
-    for block in blocks:
-        exec(block, namespace)
+    with joblib.parallel_config(backend="threading"):
+        for block in blocks:
+            exec(block, namespace)
 
 
 def test_the_readme_example_for_sequences(capsys):
