@@ -1,4 +1,4 @@
-"""Run what `make demo` runs, with one seed and fewer videos."""
+"""The demonstrations of `make demo`, with one seed and fewer videos."""
 
 import importlib.util
 import re
