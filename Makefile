@@ -1,11 +1,11 @@
-# Everything runs in a virtual environment of its own; nothing has to be installed by hand but
-# Python >= 3.11 and GCC or Clang.
+# Everything runs in a virtual environment of its own. Only Python >= 3.11 and GCC or Clang have to be
+# installed beforehand.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 
-# The tested versions, for the package and for what builds it.
+# The tested versions of the package's dependencies and of the build tools.
 export PIP_CONSTRAINT = $(CURDIR)/.ci/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -19,13 +19,13 @@ help:
 	@echo "make demo    set up, classify real sequences and generated videos, print and plot"
 	@echo "make quick   install in place, and run the tests that take no longer than a moment"
 	@echo "make test    set up and run the whole test suite (PYTEST_ARGS=... goes to pytest)"
-	@echo "make fuzz    100,000 inputs that nobody means well with, each taken or refused"
-	@echo "make bench   measure the native core and what fit costs (some minutes)"
+	@echo "make fuzz    100,000 malformed and hostile inputs; each must be accepted or rejected cleanly"
+	@echo "make bench   measure the native core and the time and memory of fit (some minutes)"
 	@echo "make sanitize  run the native tests under address, undefined-behavior and thread sanitizers"
 	@echo "make lint    ruff, mypy, clang-format"
-	@echo "make format  let ruff and clang-format rewrite the sources"
+	@echo "make format  rewrite the sources with ruff and clang-format"
 	@echo "make docs    build the documentation into build/docs"
-	@echo "make clean   remove everything that was built or installed here"
+	@echo "make clean   remove everything that make built or installed"
 
 demo: $(VENV)/.demo
 	$(BIN)/python docs/examples/demo_sequences.py
@@ -43,7 +43,7 @@ fuzz: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py
 
-# One build of the native core for each sanitizer, outside of the environment that users have.
+# One build of the native core per sanitizer, outside the virtual environment.
 sanitize: $(VENV)/.test
 	.ci/sanitize $(BIN)/python address
 	.ci/sanitize $(BIN)/python thread
@@ -65,7 +65,7 @@ docs: $(VENV)/.docs
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp per extra: installs the package as a user would, compiled for this machine.
+# One stamp file per extra: install the package as users do, compiled on this machine.
 $(VENV)/.%: $(BIN)/python $(SOURCES)
 	$(BIN)/pip install --quiet ".[$*]"
 	rm -f $(VENV)/.editable

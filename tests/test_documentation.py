@@ -1,59 +1,88 @@
-"""What the docstrings and the README say is run."""
+"""Run the examples of docstrings and README; check that documentation names what exists."""
 
 import doctest
 import importlib
 import re
 from pathlib import Path
 
+import joblib
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = [
-    "alignment",
-    "classifier",
-    "conversions",
-    "inspection",
-    "nn",
-    "preprocessing",
-    "sequences",
-    "store",
-    "versions",
-    "video.extractor",
-]
+PACKAGE = ROOT / "skdejavid"
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if ">>> " in path.read_text()
+)
 README = (ROOT / "README.md").read_text()
+PAGES = {
+    str(path.relative_to(ROOT)): path
+    for path in [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+}
+# Paths in backticks, as the developer guide names them: from the root, with {a,b} and *; or the end
+# of a path, as in `cost.hpp`.
+ROOTED = re.compile(r"`((?:skdejavid|src_cuda|tests|benchmarks|docs|\.ci|\.github)/[\w./*{},-]*)`")
+NAMED = re.compile(r"`([\w/]+\.(?:py|pyi|hpp|cuh|inl|cpp|cu|toml))`")
+TEST = re.compile(r"`(test_\w+)`")
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name):
-    module = importlib.import_module(f"skdejavid.{name}")
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    results = doctest.testmod(module, optionflags=flags)
+    full_name = f"skdejavid.{name}"
+    results = doctest.testmod(importlib.import_module(full_name), optionflags=flags)
+    if results.attempted == 0:
+        # doctest looks for a class where its __module__ says, which may be the package.
+        package = importlib.import_module(full_name.rpartition(".")[0])
+        results = doctest.testmod(package, optionflags=flags)
     assert results.attempted > 0
     assert results.failed == 0
 
 
-def test_all_modules_with_examples_are_listed():
-    package = ROOT / "skdejavid"
-    with_examples = {
-        ".".join(path.relative_to(package).with_suffix("").parts)
-        for path in package.rglob("*.py")
-        if ">>> " in path.read_text()
-    }
-    assert with_examples == set(MODULES)
+def test_all_modules_with_examples_are_found():
+    assert {"alignment", "classifier", "nn", "sequences.array", "video.extractor"} <= set(MODULES)
 
 
-def python_blocks():
-    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def python_blocks(text):
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.fixture
+def namespace():
+    """The names of a reader's own data, which the pages use."""
+    from skdejavid.datasets import make_order_sequences
+
+    X, y = make_order_sequences(60, random_state=0)
+    return {"X": X, "y": y, "X_train": X, "y_train": y, "X_test": X[:12], "y_test": y[:12]}
+
+
+@pytest.mark.parametrize(
+    ("page", "end"), [("quickstart", "## Videos"), ("scikit_learn", "## Callbacks")]
+)
+def test_examples_of_pages(page, end, namespace, tmp_path, monkeypatch):
+    from skdejavid import DejaVidClassifier
+
+    monkeypatch.chdir(tmp_path)
+    # Two epochs show that the examples run; their accuracy is of no interest here.
+    monkeypatch.setitem(DejaVidClassifier.__init__.__kwdefaults__, "n_epochs", 2)
+    text, found, _ = (ROOT / "docs" / f"{page}.md").read_text().partition(end)
+    blocks = python_blocks(text)
+    assert found
+    assert blocks
+    with joblib.parallel_config(backend="threading"):
+        for block in blocks:
+            exec(block, namespace)
 
 
 def test_the_readme_example_for_sequences(capsys):
     namespace = {}
-    exec(python_blocks()[0], namespace)
+    exec(python_blocks(README)[0], namespace)
     assert float(capsys.readouterr().out.split()[0]) >= 0.97
 
 
 def test_the_readme_example_for_videos(tmp_path, monkeypatch, capsys):
-    """With the reader's own files, labels and encoder in place; clips it has seen are known."""
+    """The reader's files, labels and encoder are filled in; the test clips are training clips."""
     import torch
 
     from skdejavid.datasets import make_order_videos, write_video
@@ -75,13 +104,53 @@ def test_the_readme_example_for_videos(tmp_path, monkeypatch, capsys):
         "test_paths": paths[:6],
         "y_test": y[:6],
     }
-    exec(python_blocks()[1], namespace)
+    exec(python_blocks(README)[1], namespace)
     assert float(capsys.readouterr().out.split()[0]) == 1.0
 
 
-def test_the_readme_names_the_commands_that_exist():
+def test_the_readme_names_demo_and_test():
+    assert {"demo", "test"} <= set(re.findall(r"make (\w+)", README))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_make_commands_that_are_named_exist(page):
     makefile = (ROOT / "Makefile").read_text()
-    commands = set(re.findall(r"make (\w+)", README))
-    assert {"demo", "test"} <= commands
-    for command in commands:
-        assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE)
+    for command in re.findall(r"(?:^|`)make (\w+)", PAGES[page].read_text(), flags=re.MULTILINE):
+        assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE), command
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_that_exist(page):
+    path = PAGES[page]
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def alternatives(pattern):
+    """Expand one {a,b} of a path."""
+    found = re.search(r"\{(.*?)\}", pattern)
+    if not found:
+        return [pattern]
+    return [pattern.replace(found[0], name) for name in found[1].split(",")]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/developer/")])
+def test_files_and_tests_that_the_developer_guide_names_exist(page):
+    """Moving or renaming one means correcting the guide."""
+    text = PAGES[page].read_text()
+    for pattern in ROOTED.findall(text):
+        for path in alternatives(pattern):
+            assert list(ROOT.glob(path.rstrip("/"))), path
+    files = [f"/{path.relative_to(ROOT)}" for path in source_files()]
+    for name in NAMED.findall(text):
+        assert any(path.endswith(f"/{name}") for path in files), name
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for name in TEST.findall(text):
+        assert f"def {name}(" in tests, name
+
+
+def source_files():
+    for folder in ("skdejavid", "src_cuda", "tests", "benchmarks"):
+        yield from (ROOT / folder).rglob("*")
+    yield from ROOT.glob("*")

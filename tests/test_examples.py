@@ -1,4 +1,4 @@
-"""What `make demo` runs, one seed of it and fewer videos."""
+"""The demonstrations of `make demo`, with one seed and fewer videos."""
 
 import importlib.util
 import re
@@ -17,7 +17,7 @@ def load(name):
 
 
 def accuracies(printed):
-    """The accuracies that a demonstration printed, by name."""
+    """Return the accuracies that a demonstration printed, by name."""
     lines = re.findall(r"^  ([01]\.\d{4})  (.+)$", printed, flags=re.MULTILINE)
     return {name: float(accuracy) for accuracy, name in lines}
 
