@@ -2,25 +2,12 @@
 // must not differ between host and device.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
-#include "recurrence.hpp"
+#include "arithmetic.hpp"
 
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
-
-#if defined(__CUDA_ARCH__)
-SKDEJAVID_INLINE float square_root(float x) { return ::sqrtf(x); }
-SKDEJAVID_INLINE double square_root(double x) { return ::sqrt(x); }
-SKDEJAVID_INLINE float exponential(float x) { return ::expf(x); }
-SKDEJAVID_INLINE double exponential(double x) { return ::exp(x); }
-#else
-SKDEJAVID_INLINE float square_root(float x) { return __builtin_sqrtf(x); }
-SKDEJAVID_INLINE double square_root(double x) { return __builtin_sqrt(x); }
-SKDEJAVID_INLINE float exponential(float x) { return __builtin_expf(x); }
-SKDEJAVID_INLINE double exponential(double x) { return __builtin_exp(x); }
-#endif
 
 /// What corrects the moments for their start at 0.
 template <typename Real>

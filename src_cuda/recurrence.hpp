@@ -4,20 +4,10 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define SKDEJAVID_INLINE __host__ __device__ __forceinline__
-#else
-#define SKDEJAVID_INLINE inline __attribute__((always_inline))
-#endif
+#include "arithmetic.hpp"
 
 namespace skdejavid {
-namespace SKDEJAVID_ISA {  // one copy per instruction set, so that the linker cannot mix them
-
-/// The derivative of |x|; 0 at 0, as torch has it.
-template <typename Real>
-SKDEJAVID_INLINE Real sign(Real x) {
-    return Real(x > Real(0)) - Real(x < Real(0));
-}
+namespace SKDEJAVID_ISA {
 
 /// The smaller of two totals; the second one among equals. Numbers, or registers of them.
 ///

@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "../align.hpp"
+#include "../cost_term.hpp"
 #include "../recurrence.hpp"
 #include "adam.hpp"
 #include "along.hpp"
@@ -381,8 +382,8 @@ void sequence_gradients(const Problem<Real>& problem, const Run* runs, const dou
                     const Real* frame = sequences.frames(s) + j * n_features;
                     double* frame_sums = sums.data() + j * n_features;
                     for (std::int64_t f = 0; f < n_features; ++f) {
-                        frame_sums[f] +=
-                            grad_distances[pair] * weight[f] * sign(frame[f] - centroid_frame[f]);
+                        frame_sums[f] += derivative_by_frame(grad_distances[pair] * weight[f],
+                                                             centroid_frame[f], frame[f]);
                     }
                 }
             }

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "../align.hpp"
+#include "../cost_term.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
 #include "scratch.hpp"
@@ -152,7 +153,7 @@ double strip_distance(const Lanes<Real>* rows, Walk<kWidth, Real> walk, std::int
         for (std::int64_t cell = begin; cell < end; ++cell) {
 #pragma GCC unroll 8
             for (int v = 0; v < kWidth; ++v) {
-                sums[v] += rows[kWidth + v] * magnitude<Real>(rows[v] - walk.frame[v]);
+                sums[v] = add_cost(sums[v], rows[kWidth + v], rows[v], walk.frame[v]);
             }
             rows += walk.advance() * 2 * kWidth;
         }
@@ -180,7 +181,7 @@ double narrow_strip_distance(const Lanes<Real>* rows, const Visit<Real>* visits,
     for (std::int64_t i = 0; i < n_timesteps; ++i, rows += 2 * kWidth) {
         for (const Lanes<Real>* frame = visits[i].first; frame <= visits[i].last; frame += kWidth) {
             for (int v = 0; v < kWidth; ++v) {
-                sums[v] += rows[kWidth + v] * magnitude<Real>(rows[v] - frame[v]);
+                sums[v] = add_cost(sums[v], rows[kWidth + v], rows[v], frame[v]);
             }
             if (++n_terms == kTermsPerDistance<kWidth>) add_up();
         }
@@ -334,8 +335,8 @@ void for_each_run(const Problem<Real>& problem, const Run* runs, const double* c
 /// and the magnitude of centroid - frame. Long sums go on in double.
 template <int kWidth, typename Real>
 struct StripGradients {
-    Lanes<Real> signs[kWidth];
-    Lanes<Real> magnitudes[kWidth];
+    Lanes<Real> slopes[kWidth];
+    Lanes<Real> deviations[kWidth];
 
     void sum(const Lanes<Real>* centroid, Walk<kWidth, Real> walk, std::int64_t n_cells) {
         add_cells(centroid, walk, std::min(n_cells, kTermsPerGradient));
@@ -350,8 +351,8 @@ struct StripGradients {
         alignas(kRegisterBytes) Real numbers[2][kSize];
         for (int k = 0; k < kSize; ++k) numbers[0][k] = static_cast<Real>(totals[0][k]);
         for (int k = 0; k < kSize; ++k) numbers[1][k] = static_cast<Real>(totals[1][k]);
-        std::memcpy(signs, numbers[0], sizeof signs);
-        std::memcpy(magnitudes, numbers[1], sizeof magnitudes);
+        std::memcpy(slopes, numbers[0], sizeof slopes);
+        std::memcpy(deviations, numbers[1], sizeof deviations);
     }
 
  private:
@@ -363,22 +364,18 @@ struct StripGradients {
             const Lanes<Real> grad = walk.visit->coefficient - Lanes<Real>{};
 #pragma GCC unroll 8
             for (int v = 0; v < kWidth; ++v) {
-                const Lanes<Real> difference = values[v] - walk.frame[v];
-                const Lanes<Real> signed_grad = flipped_where_negative<Real>(grad, difference);
-                sums[1][v] += signed_grad * difference;
-                // The derivative of the magnitude is 0 at 0.
-                sums[0][v] = added_where_not_zero<Real>(sums[0][v], signed_grad, difference);
+                add_derivatives(grad, values[v], walk.frame[v], sums[0][v], sums[1][v]);
             }
             walk.advance();
         }
-        std::memcpy(signs, sums[0], sizeof signs);
-        std::memcpy(magnitudes, sums[1], sizeof magnitudes);
+        std::memcpy(slopes, sums[0], sizeof slopes);
+        std::memcpy(deviations, sums[1], sizeof deviations);
     }
 
     void add_to(double (*totals)[kWidth * kLanes<Real>]) const {
         alignas(kRegisterBytes) Real numbers[2][kWidth * kLanes<Real>];
-        std::memcpy(numbers[0], signs, sizeof signs);
-        std::memcpy(numbers[1], magnitudes, sizeof magnitudes);
+        std::memcpy(numbers[0], slopes, sizeof slopes);
+        std::memcpy(numbers[1], deviations, sizeof deviations);
         for (int k = 0; k < kWidth * kLanes<Real>; ++k) totals[0][k] += numbers[0][k];
         for (int k = 0; k < kWidth * kLanes<Real>; ++k) totals[1][k] += numbers[1][k];
     }
@@ -460,9 +457,9 @@ class ParameterGradients {
         read_row<kWidth>(centroids_.weights + offset, n, weights);
         StripGradients<kWidth, Real> gradients;
         gradients.sum(centroid, Walk<kWidth, Real>(visits), n_cells);
-        for (int v = 0; v < kWidth; ++v) gradients.signs[v] *= weights[v];
-        add_to_row<kWidth>(gradients.signs, n, is_first, grad_centroids_ + offset);
-        add_to_row<kWidth>(gradients.magnitudes, n, is_first, grad_weights_ + offset);
+        for (int v = 0; v < kWidth; ++v) gradients.slopes[v] *= weights[v];
+        add_to_row<kWidth>(gradients.slopes, n, is_first, grad_centroids_ + offset);
+        add_to_row<kWidth>(gradients.deviations, n, is_first, grad_weights_ + offset);
     }
 
     template <int kWidth>

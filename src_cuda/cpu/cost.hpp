@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../cost_term.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
 #include "scratch.hpp"
@@ -51,7 +52,7 @@ SKDEJAVID_INLINE void add_costs(const Tile<Real>& tile, std::int64_t v, const Lo
         const Lanes<Real> weight = load_row(tile.weights[r] + v * kLanes<Real>);
 #pragma GCC unroll 6
         for (int j = 0; j < kFrames; ++j) {
-            sums[j][r] += weight * magnitude<Real>(centroid - frames[j]);
+            sums[j][r] = add_cost(sums[j][r], weight, centroid, frames[j]);
         }
     }
 }

@@ -10,7 +10,7 @@
 #include <immintrin.h>
 #endif
 
-#include "../recurrence.hpp"
+#include "../arithmetic.hpp"
 
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
@@ -37,12 +37,10 @@ struct LanesOf;
 template <>
 struct LanesOf<float> {
     typedef float type __attribute__((vector_size(kRegisterBytes)));
-    typedef std::int32_t bits __attribute__((vector_size(kRegisterBytes)));
 };
 template <>
 struct LanesOf<double> {
     typedef double type __attribute__((vector_size(kRegisterBytes)));
-    typedef std::int64_t bits __attribute__((vector_size(kRegisterBytes)));
 };
 
 template <typename Real>
@@ -96,46 +94,6 @@ SKDEJAVID_INLINE void pack(const Real* source, std::int64_t n, Lanes<Real>* targ
     }
     const int rest = static_cast<int>(n % kLanes<Real>);
     if (rest > 0) target[n_whole * stride] = load_first(source + n_whole * kLanes<Real>, rest);
-}
-
-template <typename Real>
-SKDEJAVID_INLINE Lanes<Real> magnitude(Lanes<Real> lanes) {
-    using Bits = typename LanesOf<Real>::bits;
-    const Bits all_but_sign = ~(Bits)(-Lanes<Real>{});  // -0.0 has no bit but the sign
-    return (Lanes<Real>)((Bits)lanes & all_but_sign);
-}
-
-/// `lanes`, with the other sign where `sign` is negative.
-template <typename Real>
-SKDEJAVID_INLINE Lanes<Real> flipped_where_negative(Lanes<Real> lanes, Lanes<Real> sign) {
-    using Bits = typename LanesOf<Real>::bits;
-    const Bits sign_bit = (Bits)(-Lanes<Real>{});
-#if defined(__AVX512F__)
-    constexpr int kFirstAndSecondXorThird = 0x6a;
-    return (Lanes<Real>)_mm512_ternarylogic_epi64((__m512i)sign, (__m512i)sign_bit, (__m512i)lanes,
-                                                  kFirstAndSecondXorThird);
-#else
-    return (Lanes<Real>)(((Bits)sign & sign_bit) ^ (Bits)lanes);
-#endif
-}
-
-/// `sums` + `terms`, but `sums` where `test` is 0.
-template <typename Real>
-SKDEJAVID_INLINE Lanes<Real> added_where_not_zero(Lanes<Real> sums, Lanes<Real> terms,
-                                                  Lanes<Real> test) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(Real) == 4) {
-        const __mmask16 wanted = _mm512_cmp_ps_mask((__m512)test, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-        return (Lanes<Real>)_mm512_mask_add_ps((__m512)sums, wanted, (__m512)sums, (__m512)terms);
-    } else {
-        const __mmask8 wanted = _mm512_cmp_pd_mask((__m512d)test, _mm512_setzero_pd(), _CMP_NEQ_UQ);
-        return (Lanes<Real>)_mm512_mask_add_pd((__m512d)sums, wanted, (__m512d)sums,
-                                               (__m512d)terms);
-    }
-#else
-    using Bits = typename LanesOf<Real>::bits;
-    return sums + (Lanes<Real>)((Bits)terms & (Bits)(test != Lanes<Real>{}));
-#endif
 }
 
 /// Stores the numbers of any vector as doubles.

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "../cost_term.hpp"
 #include "cost.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
@@ -57,7 +58,7 @@ class NarrowPanels {
             const Lanes<Real> weight = block[2 * f + 1];
 #pragma GCC unroll 6
             for (int j = 0; j < kFrames; ++j) {
-                sums[j] += weight * magnitude<Real>(centroid - frames[j][f]);
+                sums[j] = add_cost(sums[j], weight, centroid, frames[j][f]);
             }
         }
 #pragma GCC unroll 6

@@ -115,8 +115,8 @@ class ValueVisitor {
             const auto frame = frames(j);
 #pragma unroll
             for (int v = 0; v < kPackSize<Real>; ++v) {
-                const Real difference = centroid_[r].numbers[v] - to_real(frame.numbers[v]);
-                sums[v] = fused(weight_[r].numbers[v], magnitude(difference), sums[v]);
+                sums[v] = add_cost(sums[v], weight_[r].numbers[v], centroid_[r].numbers[v],
+                                   to_real(frame.numbers[v]));
             }
         }
 #pragma unroll
@@ -175,21 +175,20 @@ class GradientVisitor {
 
     template <typename Frames>
     __device__ __forceinline__ void visit(int r, const Frames& frames, int begin, int end) {
-        Real signs[kPackSize<Real>] = {};
-        Real magnitudes[kPackSize<Real>] = {};
+        Real slopes[kPackSize<Real>] = {};
+        Real deviations[kPackSize<Real>] = {};
         for (int j = begin; j <= end; ++j) {
             const auto frame = frames(j);
 #pragma unroll
             for (int v = 0; v < kPackSize<Real>; ++v) {
-                const Real difference = centroid_[r].numbers[v] - to_real(frame.numbers[v]);
-                magnitudes[v] += magnitude(difference);
-                signs[v] += sign(difference);
+                add_derivatives(centroid_[r].numbers[v], to_real(frame.numbers[v]), slopes[v],
+                                deviations[v]);
             }
         }
 #pragma unroll
         for (int v = 0; v < kPackSize<Real>; ++v) {
-            signs_[r].numbers[v] = fused(grad_, signs[v], signs_[r].numbers[v]);
-            magnitudes_[r].numbers[v] = fused(grad_, magnitudes[v], magnitudes_[r].numbers[v]);
+            slopes_[r].numbers[v] = multiply_add(grad_, slopes[v], slopes_[r].numbers[v]);
+            deviations_[r].numbers[v] = multiply_add(grad_, deviations[v], deviations_[r].numbers[v]);
         }
     }
 
@@ -213,13 +212,13 @@ class GradientVisitor {
                     load_row(arguments_.problem.weights, unit_, arguments_.problem, r);
 #pragma unroll
                 for (int v = 0; v < kPackSize<Real>; ++v) {
-                    signs_[r].numbers[v] *= weight.numbers[v];
+                    slopes_[r].numbers[v] *= weight.numbers[v];
                 }
-                add(arguments_.first_target + offset, signs_[r]);
-                add(arguments_.second_target + offset, magnitudes_[r]);
+                add(arguments_.first_target + offset, slopes_[r]);
+                add(arguments_.second_target + offset, deviations_[r]);
             }
-            signs_[r] = {};
-            magnitudes_[r] = {};
+            slopes_[r] = {};
+            deviations_[r] = {};
         }
         adds_ = true;
     }
@@ -239,8 +238,8 @@ class GradientVisitor {
     bool adds_;
     Real grad_ = Real(0);
     Pack<Real, kPackSize<Real>> centroid_[kUnitRows];
-    Pack<Real, kPackSize<Real>> signs_[kUnitRows] = {};
-    Pack<Real, kPackSize<Real>> magnitudes_[kUnitRows] = {};
+    Pack<Real, kPackSize<Real>> slopes_[kUnitRows] = {};
+    Pack<Real, kPackSize<Real>> deviations_[kUnitRows] = {};
 };
 
 /// Means of the frames that are matched to a unit's rows, as offsets from the centroid: a frame

@@ -191,8 +191,9 @@ class CostBlock {
                 for (int r = 0; r < Tile::kThreadRows; ++r) {
 #pragma unroll
                     for (int v = 0; v < Tile::kPack; ++v) {
-                        const Real difference = centroid[r].numbers[v] - to_real(frame.numbers[v]);
-                        sums[r][n] = fused(weight[r].numbers[v], magnitude(difference), sums[r][n]);
+                        sums[r][n] =
+                            add_cost(sums[r][n], weight[r].numbers[v], centroid[r].numbers[v],
+                                     to_real(frame.numbers[v]));
                     }
                 }
             }

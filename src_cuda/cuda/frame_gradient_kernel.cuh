@@ -59,8 +59,9 @@ __global__ void __launch_bounds__(kFrameGradientWarps* kWarp, 4)
             const auto weight = load_pack<Real, kPack>(problem.weights + offset);
 #pragma unroll
             for (int v = 0; v < kPack; ++v) {
-                const Real difference = to_real(numbers.numbers[v]) - centroid.numbers[v];
-                sums[v] += grad * static_cast<double>(weight.numbers[v] * sign(difference));
+                const Real derivative = derivative_by_frame(
+                    weight.numbers[v], centroid.numbers[v], to_real(numbers.numbers[v]));
+                sums[v] += grad * static_cast<double>(derivative);
             }
         }
     }

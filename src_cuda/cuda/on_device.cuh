@@ -16,6 +16,7 @@
 #include <string>
 
 #define SKDEJAVID_ISA device
+#include "../cost_term.hpp"
 #include "../optimizer.hpp"
 #include "../recurrence.hpp"
 #include "contract.hpp"
@@ -51,12 +52,6 @@ __device__ __forceinline__ Pack<T, kSize> load_pack(const void* source) {
 __device__ __forceinline__ float to_real(float x) { return x; }
 __device__ __forceinline__ double to_real(double x) { return x; }
 __device__ __forceinline__ float to_real(Half x) { return __half2float(__ushort_as_half(x.bits)); }
-
-__device__ __forceinline__ float magnitude(float x) { return fabsf(x); }
-__device__ __forceinline__ double magnitude(double x) { return fabs(x); }
-
-__device__ __forceinline__ float fused(float a, float b, float c) { return fmaf(a, b, c); }
-__device__ __forceinline__ double fused(double a, double b, double c) { return fma(a, b, c); }
 
 /// Copies 16 bytes to shared memory without waiting, or fills them with zeros; `source` is read
 /// neither way before `wait_for_copies`.
