@@ -259,11 +259,11 @@ def test_adam_refuses_arrays_that_do_not_fit():
     scale = np.ones(4)
     with pytest.raises(ValueError, match="parameters must be 3-D"):
         _core.adam_step(np.ones(4), *arrays[1:], scale, 0.1, 1, 1)
-    with pytest.raises(ValueError, match="gradients has not the shape"):
+    with pytest.raises(ValueError, match="gradients must have shape"):
         _core.adam_step(arrays[0], np.ones((2, 3, 5)), *arrays[2:], scale, 0.1, 1, 1)
-    with pytest.raises(ValueError, match="second_moments has not the shape"):
+    with pytest.raises(ValueError, match="second_moments must have shape"):
         _core.adam_step(*arrays[:3], np.ones((1, 3, 4)), scale, 0.1, 1, 1)
-    with pytest.raises(ValueError, match="scale has not the shape"):
+    with pytest.raises(ValueError, match="scale must have shape"):
         _core.adam_step(*arrays, np.ones(3), 0.1, 1, 1)
     with pytest.raises(ValueError, match="n_steps must be at least 1"):
         _core.adam_step(*arrays, scale, 0.1, 0, 1)
@@ -514,17 +514,17 @@ def arguments(**changes):
     [
         ({"values": np.zeros(6)}, "values must be 2-D"),
         ({"values": np.zeros((6, 0))}, "n_features >= 1"),
-        ({"values": np.zeros((6, 3))}, "centroids has not the shape"),
+        ({"values": np.zeros((6, 3))}, "centroids must have shape"),
         ({"starts": np.array([[0], [4]])}, "starts must be 1-D"),
-        ({"starts": np.array([0, 5])}, "sequence 1 lies outside of values"),
-        ({"starts": np.array([-1, 4])}, "sequence 0 lies outside of values"),
-        ({"starts": np.array([0, 2**63 - 1])}, "sequence 1 lies outside of values"),
-        ({"lengths": np.array([4, 0])}, "sequence 1 lies outside of values"),
-        ({"lengths": np.array([4, 2**63 - 1])}, "sequence 1 lies outside of values"),
-        ({"lengths": np.array([4])}, "lengths has not the shape"),
+        ({"starts": np.array([0, 5])}, "sequence 1 is not inside values"),
+        ({"starts": np.array([-1, 4])}, "sequence 0 is not inside values"),
+        ({"starts": np.array([0, 2**63 - 1])}, "sequence 1 is not inside values"),
+        ({"lengths": np.array([4, 0])}, "sequence 1 is not inside values"),
+        ({"lengths": np.array([4, 2**63 - 1])}, "sequence 1 is not inside values"),
+        ({"lengths": np.array([4])}, "lengths must have shape"),
         ({"centroids": np.zeros((3, 0, 2))}, "n_timesteps >= 1"),
         ({"centroids": np.zeros((3, 2))}, "centroids must be 3-D"),
-        ({"weights": np.zeros((3, 2, 1))}, "weights has not the shape"),
+        ({"weights": np.zeros((3, 2, 1))}, "weights must have shape"),
         ({"n_threads": 0}, "n_threads must be at least 1"),
     ],
 )
@@ -551,17 +551,17 @@ def test_nothing_is_converted_at_the_border(values, problem):
 def test_misaligned_arrays_are_refused():
     buffer = np.zeros(6 * 2 * 8 + 1, dtype=np.uint8)
     misaligned = buffer[1:].view(np.float64).reshape(6, 2)
-    with pytest.raises(ValueError, match="values is not aligned"):
+    with pytest.raises(ValueError, match="values must be aligned"):
         _core.ProblemFloat64(**arguments(values=misaligned))
 
 
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        (np.zeros((2, 3, 2, 1), np.int32), "runs has not the shape"),
-        (np.full((2, 3, 2, 2), 2, np.int32), "runs of sequence 1 lie outside"),
-        (np.full((2, 3, 2, 2), -1, np.int32), "runs of sequence 0 lie outside"),
-        (np.tile(np.array([1, 0], np.int32), (2, 3, 2, 1)), "runs of sequence 0 lie outside"),
+        (np.zeros((2, 3, 2, 1), np.int32), "runs must have shape"),
+        (np.full((2, 3, 2, 2), 2, np.int32), "runs of sequence 1 must satisfy"),
+        (np.full((2, 3, 2, 2), -1, np.int32), "runs of sequence 0 must satisfy"),
+        (np.tile(np.array([1, 0], np.int32), (2, 3, 2, 1)), "runs of sequence 0 must satisfy"),
     ],
 )
 def test_runs_outside_of_their_sequences_are_refused(runs, message):
@@ -580,9 +580,9 @@ def test_runs_outside_of_their_sequences_are_refused(runs, message):
 def test_arrays_for_gradients_that_do_not_fit_are_refused():
     problem = _core.ProblemFloat64(**arguments())
     runs, pairs, good = np.zeros((2, 3, 2, 2), np.int32), np.zeros((2, 3)), np.zeros((3, 2, 2))
-    with pytest.raises(ValueError, match=r"out\[0\] has not the shape"):
+    with pytest.raises(ValueError, match=r"out\[0\] must have shape"):
         problem.parameter_gradients(runs, pairs, out=(np.zeros((3, 2)), good))
-    with pytest.raises(ValueError, match=r"out\[1\] has not the shape"):
+    with pytest.raises(ValueError, match=r"out\[1\] must have shape"):
         problem.parameter_gradients(runs, pairs, out=(good, np.zeros((3, 2, 3))))
     with pytest.raises(TypeError):  # a copy of another type would be filled in and lost
         problem.parameter_gradients(runs, pairs, out=(good, good.astype(np.float32)))
@@ -670,4 +670,4 @@ def test_every_instruction_set_gives_the_reference_at_odd_sizes(instruction_set,
 def test_an_instruction_set_that_is_not_there_is_refused(tmp_path):
     done = align_odd_sizes("mmx", [], tmp_path)
     assert done.returncode != 0
-    assert b"SKDEJAVID_INSTRUCTION_SET=mmx is not one that this build" in done.stderr
+    assert b"SKDEJAVID_INSTRUCTION_SET=mmx is not supported by this build" in done.stderr

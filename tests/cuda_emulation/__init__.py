@@ -158,7 +158,7 @@ def emulated_core():
         cuda_adam_step_float32=functools.partial(_adam_step, "float32"),
         cuda_adam_step_float64=functools.partial(_adam_step, "float64"),
         cuda_devices=lambda: ([("emulation", 9, 0, 2**30)], ""),
-        cuda_obstacle=lambda device: "",
+        cuda_unusable_reason=lambda device: "",
         cuda_device_count=lambda: 1,
         cuda_driver_version=lambda: 0,
         cuda_runtime_version=lambda: 0,
