@@ -123,8 +123,10 @@ def test_errors_stay_within_twice_those_of_numpy(dtype, n_frames, n_features):
     assert np.mean(errors_along) <= 2 * np.mean(numpy_errors)
 
 
-def assert_gradients_of_the_reference(gradients, arrays, runs, grad, roundings):
-    """Gradients by centroids, weights and frames, up to so many roundings of the summed terms."""
+def assert_gradients_of_the_reference(
+    gradients, arrays, runs, grad, roundings, cost_term=reference.ABSOLUTE
+):
+    """Compare gradients by centroids, weights and frames, up to relative errors of their terms."""
     values, starts, lengths, centroids, weights = arrays
     expected_c, expected_u = np.zeros(centroids.shape), np.zeros(weights.shape)
     size_c, size_u = np.zeros(centroids.shape), np.zeros(weights.shape)
@@ -134,7 +136,7 @@ def assert_gradients_of_the_reference(gradients, arrays, runs, grad, roundings):
         size_x.append(np.zeros(x.shape))
         for k, (c, u) in enumerate(zip(centroids, weights, strict=True)):
             path = cells(runs[s, k])
-            dc, du, dx = reference.gradients_along(x, c, u, path)
+            dc, du, dx = reference.gradients_along(x, c, u, path, cost_term)
             expected_c[k] += grad[s, k] * dc
             expected_u[k] += grad[s, k] * du
             expected_x[-1] += grad[s, k] * dx

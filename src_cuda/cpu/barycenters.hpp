@@ -35,7 +35,7 @@ void barycenters(const Problem<Real>& problem, const Run* runs, const double* sa
     parallel_for(problem.centroids.n_centroids * n_timesteps, n_threads, [&](Worker& worker) {
         Scratch<double> shift(n_features);
         for (std::int64_t row; worker.next(row);) {
-            const Real* centroid_frame = problem.centroids.values + row * n_features;
+            const Real* centroid = problem.centroids.values + row * n_features;
             shift.fill(0, n_features, 0.0);
             double n_matched = 0.0;
             for_each_run(
@@ -46,14 +46,13 @@ void barycenters(const Problem<Real>& problem, const Run* runs, const double* sa
                         const Real* frame = frames + j * n_features;
                         for (std::int64_t f = 0; f < n_features; ++f) {
                             shift[f] +=
-                                sample_weight * (static_cast<double>(frame[f]) - centroid_frame[f]);
+                                sample_weight * (static_cast<double>(frame[f]) - centroid[f]);
                         }
                         n_matched += sample_weight;
                     }
                 });
             for (std::int64_t f = 0; f < n_features; ++f) {
-                means[row * n_features + f] =
-                    static_cast<Real>(centroid_frame[f] + shift[f] / n_matched);
+                means[row * n_features + f] = static_cast<Real>(centroid[f] + shift[f] / n_matched);
             }
         }
     });

@@ -35,14 +35,14 @@ void sequence_gradients(const Problem<Real>& problem, const Run* runs, const dou
                 const std::int64_t pair = s * centroids.n_centroids + row / centroids.n_timesteps;
                 const Run run = runs[s * centroids.n_centroids * centroids.n_timesteps + row];
                 const Real* weight = centroids.weights + row * n_features;
-                const Real* centroid_frame = centroids.values + row * n_features;
+                const Real* centroid = centroids.values + row * n_features;
                 worker.checkpoint(static_cast<double>((run.last - run.first + 1) * n_features));
                 for (std::int64_t j = run.first; j <= run.last; ++j) {
                     const Real* frame = sequences.frames(s) + j * n_features;
                     double* frame_sums = sums.data() + j * n_features;
                     for (std::int64_t f = 0; f < n_features; ++f) {
                         frame_sums[f] += derivative_by_frame(grad_distances[pair] * weight[f],
-                                                             centroid_frame[f], frame[f]);
+                                                             centroid[f], frame[f]);
                     }
                 }
             }
