@@ -42,7 +42,6 @@ def adam_step(
 ) -> None:
     """Perform one in-place step of Adam. The arrays must not share memory."""
 
-
 class _Problem:
     """Sequences and the centroids to which they are compared.
 
@@ -92,7 +91,6 @@ class _Problem:
         self, runs: NDArray[np.int32], sample_weights: NDArray[np.float64]
     ) -> NDArray[np.floating[Any]]:
         """Return weighted means of the frames matched to each time step, shaped as centroids."""
-
 
 class ProblemFloat32(_Problem): ...
 class ProblemFloat64(_Problem): ...

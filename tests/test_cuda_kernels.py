@@ -287,7 +287,7 @@ def test_gradients_are_those_of_the_reference(kind, diagonal, shapes, seed, inte
     for one, two in zip(gradients, twice, strict=True):
         np.testing.assert_array_equal(2 * one, two)
 
-    # Runs of 4 sequences of 65 frames, or 17 centroids of 17 time steps, add up to one number.
+    # Each result sums runs of 4 sequences of 65 frames or 17 centroids of 17 time steps.
     roundings = 0 if integers else 2 * 17 * 17 * np.finfo(PROBLEMS[kind][0]).eps
     by_parameters = (gradient[..., : device.n_features] for gradient in gradients)
     assert_gradients_of_the_reference((*by_parameters, by_frames), arrays, runs, grad, roundings)

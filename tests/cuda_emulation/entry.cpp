@@ -1,4 +1,4 @@
-// The CUDA backend's entry points for ctypes: each returns null, or what went wrong.
+// Entry points of the CUDA backend for ctypes. Each returns null or an error message.
 #include <exception>
 #include <string>
 
