@@ -6,9 +6,9 @@
 //     by frame     -weight * slope(difference)
 //
 // Here deviation is the absolute value, and slope its derivative. All native code, on hosts and
-// devices, computes costs and gradients with the functions of this file; another cost is another
-// version of this file. `Value` is a floating-point number, or a register of numbers (one of GCC's
-// vector types), for which the functions compute lane by lane.
+// devices, computes costs and gradients with `add_cost`, `add_derivatives` and
+// `derivative_by_frame`; for another cost, change these functions. `Real` is a floating-point
+// number, `Register` a register of numbers (one of GCC's vector types) and `Value` either of them.
 #pragma once
 
 #if defined(__AVX512F__)
@@ -20,10 +20,11 @@
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
 
+/// Returns the absolute value.
 SKDEJAVID_INLINE float deviation(float difference) { return ::fabsf(difference); }
 SKDEJAVID_INLINE double deviation(double difference) { return ::fabs(difference); }
 
-/// The derivative of the deviation of a number; 0 at 0, as in PyTorch.
+/// Returns the sign: the derivative of the deviation, 0 at 0 as in PyTorch.
 template <typename Real>
 SKDEJAVID_INLINE Real slope(Real difference) {
     return Real(difference > Real(0)) - Real(difference < Real(0));
@@ -33,12 +34,13 @@ SKDEJAVID_INLINE Real slope(Real difference) {
 template <typename Register>
 using BitsOf = decltype(Register{} < Register{});
 
-/// The sign bit of each lane: -0.0 has no other bit.
+/// Returns a register with only the sign bit of each lane set, which are the bits of -0.0.
 template <typename Register>
 SKDEJAVID_INLINE BitsOf<Register> sign_bits() {
     return (BitsOf<Register>)(-Register{});
 }
 
+/// Returns the absolute value of each lane.
 template <typename Register>
 SKDEJAVID_INLINE Register deviation(Register difference) {
     return (Register)((BitsOf<Register>)difference & ~sign_bits<Register>());
@@ -74,8 +76,8 @@ SKDEJAVID_INLINE Register add_where_not_zero(Register sum, Register value, Regis
 #endif
 }
 
-/// Adds `coefficient` times slope and deviation to two sums: products with the coefficient's sign
-/// flipped where the difference is negative, which takes fewer instructions than both factors.
+/// Adds `coefficient` times slope and deviation to two sums. Both are computed from the coefficient
+/// with its sign flipped where the difference is negative, without an absolute value or a sign.
 template <typename Register>
 SKDEJAVID_INLINE void add_derivatives(Register coefficient, Register centroid, Register frame,
                                       Register& slopes, Register& deviations) {
