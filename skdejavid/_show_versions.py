@@ -90,7 +90,7 @@ def _cuda() -> dict[str, str]:
     if not devices:
         rows["devices"] = f"none: {reason}" if reason else "none"
     for number, (name, major, minor, n_bytes) in enumerate(devices):
-        obstacle = _core.cuda_obstacle(number)
+        obstacle = _core.cuda_unusable_reason(number)
         state = f"not usable: {obstacle}" if obstacle else "usable"
         size = f"{n_bytes / 2**30:.1f} GiB"
         rows[f"cuda:{number}"] = f"{name}, sm_{major}{minor}, {size}, {state}"

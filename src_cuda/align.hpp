@@ -1,8 +1,9 @@
-// The contract between the binding (module.cpp) and the backends (cpu/, later cuda/).
+// The interface between the binding (module.cpp) and the CPU backend. cuda/align_cuda.hpp is its
+// counterpart for arrays on CUDA devices, and uses Run.
 //
-// A *sequence* is (n_frames, n_features), a *centroid* (n_timesteps, n_features) with a weight of
-// its own shape; all arrays are C-contiguous. Nothing here owns memory, and no function ever builds
-// an array of size n_sequences x n_centroids x n_timesteps x n_features.
+// A *sequence* has shape (n_frames, n_features); a *centroid* has shape (n_timesteps, n_features),
+// and so do its weights. All arrays are C-contiguous. The structures own no memory, and no function
+// creates an array of size n_sequences x n_centroids x n_timesteps x n_features.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +11,8 @@
 
 namespace skdejavid {
 
-/// Sequences of differing length inside one packed array: sequence `s` covers the rows
-/// `starts[s] .. starts[s] + lengths[s] - 1` of `values`. Any subset in any order is a view.
+/// Sequences of different lengths in one packed array: sequence `s` is the rows `starts[s]` to
+/// `starts[s] + lengths[s] - 1` of `values`. Sequences may be in any order, overlap or repeat.
 template <typename Real>
 struct SequenceView {
     const Real* values;           // (n_rows, n_features)
@@ -25,7 +26,7 @@ struct SequenceView {
     }
 };
 
-/// All centroids, and the weight of each of their time steps and features.
+/// All centroids and their weights.
 template <typename Real>
 struct CentroidView {
     const Real* values;   // (n_centroids, n_timesteps, n_features)
@@ -39,31 +40,33 @@ struct CentroidView {
     }
 };
 
+/// Sequences and the centroids to which they are compared.
 template <typename Real>
 struct Problem {
     SequenceView<Real> sequences;
     CentroidView<Real> centroids;
-    int n_threads;  // an upper bound; no result depends on it
+    int n_threads;  // maximum number of threads; results do not depend on it
 
     std::int64_t n_pairs() const { return sequences.n_sequences * centroids.n_centroids; }
 };
 
-/// The frames `first .. last` (inclusive) that a path matches to one centroid frame.
+/// The frames `first` to `last` (inclusive) that a path matches to one time step.
 struct Run {
     std::int32_t first;
     std::int32_t last;
 };
-static_assert(sizeof(Run) == 2 * sizeof(std::int32_t), "runs cross the border as (..., 2) int32");
+static_assert(sizeof(Run) == 2 * sizeof(std::int32_t),
+              "the binding converts runs to (..., 2) int32 arrays");
 
-/// One step of Adam (betas 0.9 and 0.999, epsilon 1e-8) for rows of parameters, in place.
+/// One in-place step of Adam (betas 0.9 and 0.999, epsilon 1e-8) for rows of parameters.
 ///
-/// Parameters are learned in the unit of their feature: gradient and step are those of
-/// `parameter / scale`. Or, if `is_relative`, their logarithms are learned: the gradient is
-/// multiplied by the parameter, which is then multiplied by the exponential of the step.
+/// The optimizer's variable is `parameter / scale` or, if `is_relative`, the logarithm of the
+/// parameter: the gradient is then multiplied by the parameter, and the parameter by the
+/// exponential of the step.
 template <typename Real>
 struct AdamStep {
-    Real* parameters;       // (n_rows, n_features), as all but `scale`
-    const Real* gradients;  // by the parameters
+    Real* parameters;       // (n_rows, n_features), as all arrays except `scale`
+    const Real* gradients;  // with respect to the parameters
     Real* first_moments;
     Real* second_moments;
     const Real* scale;  // (n_features,), not read if `is_relative`
@@ -71,48 +74,51 @@ struct AdamStep {
     std::int64_t n_features;
     bool is_relative;
     double learning_rate;
-    std::int64_t n_steps;  // with this one
+    std::int64_t n_steps;  // including this one
     int n_threads;
 };
 
-/// The backends' entry points, one table per backend and floating type. Pairs are stored
+/// The entry points, one table per instruction set and floating type. Pairs are stored
 /// sequence-major: `[sequence * n_centroids + centroid]`.
 template <typename Real>
 struct Backend {
-    /// Cost, recurrence and backtrack: `distances` (n_pairs,) and, unless null, `runs`
-    /// (n_pairs, n_timesteps).
+    /// Computes the costs, the recurrence and the backtrack: `distances` (n_pairs,) and, unless it
+    /// is null, `runs` (n_pairs, n_timesteps).
     void (*align)(const Problem<Real>&, bool diagonal, double* distances, Run* runs);
 
-    /// Sum of cost along given runs: `distances` (n_pairs,).
+    /// Computes sums of costs along given runs: `distances` (n_pairs,).
     void (*distances_along)(const Problem<Real>&, const Run* runs, double* distances);
 
-    /// Derivatives of `sum(grad_distances * distances_along(...))` by weights and centroids, each
-    /// (n_centroids, n_timesteps, n_features); at `centroid == frame` the derivative is 0.
+    /// Computes the derivatives of `sum(grad_distances * distances_along(...))` with respect to
+    /// centroids and weights, each (n_centroids, n_timesteps, n_features); see cost_term.hpp.
     void (*parameter_gradients)(const Problem<Real>&, const Run* runs, const double* grad_distances,
                                 Real* grad_centroids, Real* grad_weights);
 
-    /// The same derivative by the frames, packed in the order of the view: (sum of lengths,
-    /// n_features).
+    /// Computes the derivative of the same sum with respect to the frames, packed in the order of
+    /// the view: (sum of lengths, n_features).
     void (*sequence_gradients)(const Problem<Real>&, const Run* runs, const double* grad_distances,
                                Real* grad_frames);
 
-    /// Each centroid frame becomes the mean of the frames matched to it, a frame counted
-    /// `sample_weights[pair]` times. Every centroid needs a pair of positive weight.
+    /// Computes the mean of the frames matched to each time step, weighted by
+    /// `sample_weights[pair]`. Every centroid needs a pair with a positive weight.
     void (*barycenters)(const Problem<Real>&, const Run* runs, const double* sample_weights,
                         Real* means);
 
+    /// Performs one step of Adam.
     void (*adam)(const AdamStep<Real>&);
 };
 
+/// Returns the table for the instruction set that `cpu_instruction_set` names.
 template <typename Real>
 const Backend<Real>& cpu_backend();
 
-/// The instruction set that it uses: "baseline", "avx2" or "avx512". Chosen at the first call;
-/// throws std::invalid_argument if the environment asks for one that is not there.
+/// Returns "baseline", "avx2" or "avx512": the best one of this machine, or the value of the
+/// environment variable SKDEJAVID_INSTRUCTION_SET at the first call. Throws std::invalid_argument
+/// if that one is not supported.
 const char* cpu_instruction_set();
 
-/// `check` is called every now and then by threads that have called a backend, and may throw what
-/// ends the call: how the interpreter lets its user interrupt.
+/// Sets a function that threads call from time to time while a backend computes for them. It may
+/// throw, which ends the call: the interpreter uses it to handle signals such as Ctrl-C.
 void set_interrupt_check(void (*check)());
 
 }  // namespace skdejavid

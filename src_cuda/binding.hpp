@@ -1,4 +1,4 @@
-// What the files of the binding share.
+// Declarations shared by the files of the Python binding.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -7,8 +7,8 @@
 
 namespace skdejavid {
 
-/// Raises ValueError unless a condition holds. The message is put together only if it is needed:
-/// this stands in loops over all runs.
+/// Raises ValueError with the concatenation of `parts` unless a condition holds. The message is
+/// built only on failure, because loops over all runs call this.
 template <typename... Parts>
 void require(bool condition, const Parts&... parts) {
     if (condition) return;
@@ -17,7 +17,8 @@ void require(bool condition, const Parts&... parts) {
     throw pybind11::value_error(message.str());
 }
 
-/// Adds what computes on CUDA devices; in a build without CUDA the same names, which say so.
+/// Adds the CUDA backend to the module. In a build without CUDA the same names exist, and computing
+/// raises RuntimeError.
 void register_cuda(pybind11::module_& module);
 
 }  // namespace skdejavid

@@ -1,6 +1,6 @@
-// The Python face of the native code: arrays become views, everything that could lead out of bounds
-// is refused, and the work runs without the GIL. module_cuda.cpp is the rest of it, for devices; no
-// other file knows pybind11.
+// The Python binding of the CPU backend. It views NumPy arrays without copies, rejects arguments
+// that would lead out of bounds, and releases the GIL while the backend computes. module_cuda.cpp
+// binds the CUDA backend; no other file uses pybind11.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -9,6 +9,7 @@
 #include <limits>
 #include <numeric>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -25,16 +26,22 @@ using Array = py::array_t<T, py::array::c_style>;
 
 using Shape = std::vector<py::ssize_t>;
 
-template <typename T>
-void require_shape(const Array<T>& array, const Shape& shape, const char* name) {
-    const bool same = Shape(array.shape(), array.shape() + array.ndim()) == shape;
-    require(same, name, " has not the shape that the problem demands");
-    require(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0, name,
-            " is not aligned to its item size");
+std::string text_of(const Shape& shape) {
+    return py::str(py::tuple(py::cast(shape))).cast<std::string>();
 }
 
-/// Python handles signals in its main thread only: others need not wait for the GIL in between, and
-/// must not when the interpreter ends.
+template <typename T>
+void require_shape(const Array<T>& array, const Shape& shape, const char* name) {
+    const Shape actual(array.shape(), array.shape() + array.ndim());
+    if (actual != shape) {
+        require(false, name, " must have shape ", text_of(shape), ", got ", text_of(actual));
+    }
+    require(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0, name,
+            " must be aligned to its item size; pass a copy");
+}
+
+/// Whether this thread runs Python's signal handlers, which only the main thread does. Other
+/// threads need not acquire the GIL, and must not do so while the interpreter shuts down.
 thread_local bool handles_signals = false;
 
 bool is_main_thread() {
@@ -42,7 +49,8 @@ bool is_main_thread() {
     return main_thread.attr("ident").cast<unsigned long>() == PyThread_get_thread_ident();
 }
 
-/// Runs the signal handlers of Python; what they raise, as Ctrl-C does, ends the native call.
+/// Runs Python's signal handlers. An exception that they raise, such as KeyboardInterrupt, ends the
+/// native call.
 void check_signals() {
     if (!handles_signals) return;
     const py::gil_scoped_acquire acquired;
@@ -54,9 +62,9 @@ std::vector<T> copy_of(const Array<T>& array) {
     return std::vector<T>(array.data(), array.data() + array.size());
 }
 
-/// A Problem that owns references to the floating arrays it views, so that they live as long; they
-/// are not copied, and their values may change between calls. Where the sequences lie is checked
-/// once and copied, so that nothing can lead out of bounds later.
+/// A Problem with references to the floating-point arrays that it views. These are not copied, and
+/// their values may change between calls. The starts and lengths of sequences are checked and
+/// copied, so that later changes of the arrays cannot lead out of bounds.
 template <typename Real>
 class PyProblem {
  public:
@@ -102,23 +110,25 @@ class PyProblem {
     }
 
     Array<double> distances_along(const Array<std::int32_t>& runs) const {
-        const Run* source_runs = checked(runs);
+        const Run* source_runs = checked_runs(runs);
         return compute_pairs(
             [&](double* target) { backend().distances_along(problem_, source_runs, target); });
     }
 
-    /// Into the two arrays of `out`, which must not share memory with any other, or into new ones.
+    /// Writes to the two arrays of `out`, which must not share memory with any other array, or to
+    /// new arrays.
     std::pair<Array<Real>, Array<Real>> parameter_gradients(
         const Array<std::int32_t>& runs, const Array<double>& grad_distances,
         const std::optional<std::pair<Array<Real>, Array<Real>>>& out) const {
         require_shape(grad_distances, pairs_shape(), "grad_distances");
-        const Run* source_runs = checked(runs);
+        const Run* source_runs = checked_runs(runs);
         auto [grad_centroids, grad_weights] =
             out ? *out : std::pair(Array<Real>(centroids_shape()), Array<Real>(centroids_shape()));
         require_shape(grad_centroids, centroids_shape(), "out[0]");
         require_shape(grad_weights, centroids_shape(), "out[1]");
-        unlocked([&, source = grad_distances.data(), to_centroids = grad_centroids.mutable_data(),
-                  to_weights = grad_weights.mutable_data()] {
+        without_gil([&, source = grad_distances.data(),
+                     to_centroids = grad_centroids.mutable_data(),
+                     to_weights = grad_weights.mutable_data()] {
             backend().parameter_gradients(problem_, source_runs, source, to_centroids, to_weights);
         });
         return {grad_centroids, grad_weights};
@@ -127,11 +137,11 @@ class PyProblem {
     Array<Real> sequence_gradients(const Array<std::int32_t>& runs,
                                    const Array<double>& grad_distances) const {
         require_shape(grad_distances, pairs_shape(), "grad_distances");
-        const Run* source_runs = checked(runs);
+        const Run* source_runs = checked_runs(runs);
         const std::int64_t n_frames =
             std::accumulate(lengths_.begin(), lengths_.end(), std::int64_t{0});
         Array<Real> grad_frames(Shape{n_frames, values_.shape(1)});
-        unlocked([&, source = grad_distances.data(), target = grad_frames.mutable_data()] {
+        without_gil([&, source = grad_distances.data(), target = grad_frames.mutable_data()] {
             backend().sequence_gradients(problem_, source_runs, source, target);
         });
         return grad_frames;
@@ -140,9 +150,9 @@ class PyProblem {
     Array<Real> barycenters(const Array<std::int32_t>& runs,
                             const Array<double>& sample_weights) const {
         require_shape(sample_weights, pairs_shape(), "sample_weights");
-        const Run* source_runs = checked(runs);
+        const Run* source_runs = checked_runs(runs);
         Array<Real> means(centroids_shape());
-        unlocked([&, source = sample_weights.data(), target = means.mutable_data()] {
+        without_gil([&, source = sample_weights.data(), target = means.mutable_data()] {
             backend().barycenters(problem_, source_runs, source, target);
         });
         return means;
@@ -165,13 +175,14 @@ class PyProblem {
         for (std::size_t s = 0; s < starts_.size(); ++s) {
             require(starts_[s] >= 0 && lengths_[s] >= 1 && lengths_[s] <= n_rows &&
                         starts_[s] <= n_rows - lengths_[s],
-                    "sequence ", s, " lies outside of values");
+                    "sequence ", s, " is not inside values: starts[", s, "] is ", starts_[s],
+                    " and lengths[", s, "] is ", lengths_[s]);
             require(lengths_[s] <= std::numeric_limits<std::int32_t>::max(), "sequence ", s,
-                    " has more than 2**31 - 1 frames");
+                    " has more than 2**31 - 1 frames; split it");
         }
     }
 
-    const Run* checked(const Array<std::int32_t>& runs) const {
+    const Run* checked_runs(const Array<std::int32_t>& runs) const {
         require_shape(runs, runs_shape(), "runs");
         const Run* first = reinterpret_cast<const Run*>(runs.data());
         const Run* run = first;
@@ -179,14 +190,14 @@ class PyProblem {
         for (std::size_t s = 0; s < lengths_.size(); ++s) {
             for (py::ssize_t k = 0; k < per_sequence; ++k, ++run) {
                 require(0 <= run->first && run->first <= run->last && run->last < lengths_[s],
-                        "runs of sequence ", s, " lie outside of it");
+                        "runs of sequence ", s, " must satisfy 0 <= first <= last < ", lengths_[s]);
             }
         }
         return first;
     }
 
     template <typename Work>
-    static void unlocked(const Work& work) {
+    static void without_gil(const Work& work) {
         handles_signals = is_main_thread();
         const py::gil_scoped_release released;
         work();
@@ -195,7 +206,7 @@ class PyProblem {
     template <typename Work>
     Array<double> compute_pairs(const Work& work) const {
         Array<double> pairs(pairs_shape());
-        unlocked([&, target = pairs.mutable_data()] { work(target); });
+        without_gil([&, target = pairs.mutable_data()] { work(target); });
         return pairs;
     }
 
@@ -207,7 +218,7 @@ class PyProblem {
     Problem<Real> problem_{};
 };
 
-/// The arrays of a step must not share memory.
+/// Performs one step of Adam. The arrays must not share memory.
 template <typename Real>
 void adam_step(Array<Real> parameters, const Array<Real>& gradients, Array<Real> first_moments,
                Array<Real> second_moments, const std::optional<Array<Real>>& scale,
@@ -267,7 +278,7 @@ void register_problem(py::module_& module, const char* name) {
 }  // namespace skdejavid
 
 PYBIND11_MODULE(_core, module) {
-    module.doc() = "Native core of skdejavid; skdejavid.alignment is its only caller.";
+    module.doc() = "Native core of skdejavid, called by skdejavid.backends.";
     skdejavid::register_problem<float>(module, "ProblemFloat32");
     skdejavid::register_problem<double>(module, "ProblemFloat64");
     skdejavid::set_interrupt_check(&skdejavid::check_signals);

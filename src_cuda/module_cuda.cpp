@@ -1,6 +1,7 @@
-// The Python face of the CUDA backend. Arrays are addresses in the memory of a device, because they
-// are torch's: what can be checked of an address and of sizes is checked here, and the rest is the
-// responsibility of skdejavid.cuda, the only caller.
+// The Python binding of the CUDA backend. Arrays are addresses in the memory of a device, because
+// they belong to PyTorch's tensors. The binding checks sizes and the alignment of addresses;
+// everything else (types, devices, contents) is the responsibility of the caller,
+// skdejavid.backends.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -12,7 +13,7 @@
 #include <vector>
 
 #include "binding.hpp"
-#include "cuda/contract.hpp"
+#include "cuda/align_cuda.hpp"
 
 namespace py = pybind11;
 
@@ -31,7 +32,7 @@ T* pointer(Address address, const char* name, std::size_t alignment = alignof(T)
     return reinterpret_cast<T*>(address);
 }
 
-/// The first of rows.
+/// Returns the pointer to the first row of an array with a pitch.
 template <typename T>
 T* rows(Address address, const char* name) {
     return pointer<T>(address, name, kRowAlignment);
@@ -44,22 +45,22 @@ void require_positive(std::int64_t size, const char* name) {
 template <typename T>
 void require_pitch(std::int64_t pitch, std::int64_t n_features, const char* name) {
     require(pitch >= n_features && pitch * sizeof(T) % kRowAlignment == 0, name,
-            " must be at least n_features and make rows of a multiple of ", kRowAlignment,
-            " bytes, got ", pitch);
+            " must be at least n_features, and rows must be a multiple of ", kRowAlignment,
+            " bytes long, got ", pitch);
 }
 
 Queue queue_of(int device, Address stream) { return {device, reinterpret_cast<void*>(stream)}; }
 
 template <typename Real, typename Stored>
-class PyDeviceProblem {
-    using Backend = DeviceBackend<Real, Stored>;
+class PyCudaProblem {
+    using Backend = CudaBackend<Real, Stored>;
 
  public:
-    PyDeviceProblem(int device, Address stream, Address values, std::int64_t value_pitch,
-                    Address starts, Address lengths, Address offsets, std::int64_t n_sequences,
-                    std::int64_t n_frames, std::int64_t longest, Address centroids, Address weights,
-                    std::int64_t parameter_pitch, std::int64_t n_centroids,
-                    std::int64_t n_timesteps, std::int64_t n_features)
+    PyCudaProblem(int device, Address stream, Address values, std::int64_t value_pitch,
+                  Address starts, Address lengths, Address offsets, std::int64_t n_sequences,
+                  std::int64_t n_frames, std::int64_t longest, Address centroids, Address weights,
+                  std::int64_t parameter_pitch, std::int64_t n_centroids, std::int64_t n_timesteps,
+                  std::int64_t n_features)
         : queue_(queue_of(device, stream)) {
         require_positive(n_sequences, "n_sequences");
         require_positive(n_centroids, "n_centroids");
@@ -129,7 +130,7 @@ class PyDeviceProblem {
 
  private:
     Queue queue_;
-    DeviceProblem<Real, Stored> problem_{};
+    CudaProblem<Real, Stored> problem_{};
 };
 
 template <typename Real>
@@ -141,25 +142,25 @@ void adam_step(int device, Address stream, Address parameters, Address gradients
     require_positive(n_features, "n_features");
     require_positive(n_steps, "n_steps");
     require_pitch<Real>(pitch, n_features, "pitch");
-    const DeviceAdamStep<Real> step = {rows<Real>(parameters, "parameters"),
-                                       rows<const Real>(gradients, "gradients"),
-                                       rows<Real>(first_moments, "first_moments"),
-                                       rows<Real>(second_moments, "second_moments"),
-                                       scale == 0 ? nullptr : rows<const Real>(scale, "scale"),
-                                       n_rows,
-                                       pitch,
-                                       n_features,
-                                       learning_rate,
-                                       n_steps};
-    device_adam(step, queue_of(device, stream));
+    const CudaAdamStep<Real> step = {rows<Real>(parameters, "parameters"),
+                                     rows<const Real>(gradients, "gradients"),
+                                     rows<Real>(first_moments, "first_moments"),
+                                     rows<Real>(second_moments, "second_moments"),
+                                     scale == 0 ? nullptr : rows<const Real>(scale, "scale"),
+                                     n_rows,
+                                     pitch,
+                                     n_features,
+                                     learning_rate,
+                                     n_steps};
+    cuda_adam(step, queue_of(device, stream));
 }
 
-/// Queueing a kernel can take long, as its code is loaded when it is used first.
-using Unlocked = py::call_guard<py::gil_scoped_release>;
+/// Releases the GIL: the first launch of a kernel loads its code, which takes long.
+using WithoutGil = py::call_guard<py::gil_scoped_release>;
 
 template <typename Real, typename Stored>
-void register_device_problem(py::module_& module, const char* name) {
-    using P = PyDeviceProblem<Real, Stored>;
+void register_cuda_problem(py::module_& module, const char* name) {
+    using P = PyCudaProblem<Real, Stored>;
     const auto arg = [](const char* argument) { return py::arg(argument); };
     py::class_<P>(module, name)
         .def(py::init<int, Address, Address, std::int64_t, Address, Address, Address, std::int64_t,
@@ -171,25 +172,25 @@ void register_device_problem(py::module_& module, const char* name) {
              arg("n_centroids"), arg("n_timesteps"), arg("n_features"))
         .def("align_bytes", &P::align_bytes, arg("with_runs"))
         .def("align", &P::align, arg("diagonal"), arg("distances"), arg("runs"), arg("workspace"),
-             Unlocked())
+             WithoutGil())
         .def("along_bytes", &P::along_bytes)
         .def("distances_along", &P::distances_along, arg("runs"), arg("distances"),
-             arg("workspace"), Unlocked())
+             arg("workspace"), WithoutGil())
         .def("parameter_gradients", &P::parameter_gradients, arg("runs"), arg("grad_distances"),
-             arg("adds"), arg("grad_centroids"), arg("grad_weights"), Unlocked())
+             arg("adds"), arg("grad_centroids"), arg("grad_weights"), WithoutGil())
         .def("sequence_gradients", &P::sequence_gradients, arg("runs"), arg("grad_distances"),
-             arg("grad_frames"), Unlocked())
+             arg("grad_frames"), WithoutGil())
         .def("barycenters", &P::barycenters, arg("runs"), arg("sample_weights"), arg("means"),
-             Unlocked());
+             WithoutGil());
 }
 
 template <typename Real>
-void register_device_adam(py::module_& module, const char* name) {
+void register_cuda_adam(py::module_& module, const char* name) {
     const auto arg = [](const char* argument) { return py::arg(argument); };
     module.def(name, &adam_step<Real>, py::kw_only(), arg("device"), arg("stream"),
                arg("parameters"), arg("gradients"), arg("first_moments"), arg("second_moments"),
                arg("scale"), arg("n_rows"), arg("pitch"), arg("n_features"), arg("learning_rate"),
-               arg("n_steps"), Unlocked());
+               arg("n_steps"), WithoutGil());
 }
 
 using DeviceRow = std::tuple<std::string, int, int, std::int64_t>;
@@ -213,14 +214,14 @@ int count_devices() {
 void register_cuda(py::module_& module) {
     module.attr("built_with_cuda") = built_with_cuda();
     module.attr("cuda_architectures") = cuda_architectures();
-    register_device_problem<float, float>(module, "CudaProblemFloat32");
-    register_device_problem<float, Half>(module, "CudaProblemFloat16");
-    register_device_problem<double, double>(module, "CudaProblemFloat64");
-    register_device_adam<float>(module, "cuda_adam_step_float32");
-    register_device_adam<double>(module, "cuda_adam_step_float64");
-    module.def("cuda_devices", &describe_devices, Unlocked());
-    module.def("cuda_device_count", &count_devices, Unlocked());
-    module.def("cuda_obstacle", &find_obstacle, py::arg("device"), Unlocked());
+    register_cuda_problem<float, float>(module, "CudaProblemFloat32");
+    register_cuda_problem<float, Half>(module, "CudaProblemFloat16");
+    register_cuda_problem<double, double>(module, "CudaProblemFloat64");
+    register_cuda_adam<float>(module, "cuda_adam_step_float32");
+    register_cuda_adam<double>(module, "cuda_adam_step_float64");
+    module.def("cuda_devices", &describe_devices, WithoutGil());
+    module.def("cuda_device_count", &count_devices, WithoutGil());
+    module.def("cuda_unusable_reason", &cuda_unusable_reason, py::arg("device"), WithoutGil());
     module.def("cuda_driver_version", &cuda_driver_version);
     module.def("cuda_runtime_version", &cuda_runtime_version);
 }

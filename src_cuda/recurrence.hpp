@@ -1,51 +1,42 @@
-// Rules of the time-weighted alignment that must not differ between host and device.
-// The paper's symbols in the words used here: docs/method.md.
+// The recurrence and its tie rule, shared by CPU and CUDA. docs/method.md relates the names used
+// here to the paper's symbols.
 #pragma once
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define SKDEJAVID_INLINE __host__ __device__ __forceinline__
-#else
-#define SKDEJAVID_INLINE inline __attribute__((always_inline))
-#endif
+#include "arithmetic.hpp"
 
 namespace skdejavid {
-namespace SKDEJAVID_ISA {  // one copy per instruction set, so that the linker cannot mix them
+namespace SKDEJAVID_ISA {
 
-/// The derivative of |x|; 0 at 0, as torch has it.
-template <typename Real>
-SKDEJAVID_INLINE Real sign(Real x) {
-    return Real(x > Real(0)) - Real(x < Real(0));
-}
-
-/// The smaller of two totals; the second one among equals. Numbers, or registers of them.
+/// Returns the smaller of two totals (numbers, or registers of them), the second one if they are
+/// equal.
 ///
-/// The one tie rule: a cell (i, j) is reached from the diagonal (i - 1, j - 1), where that is
-/// allowed, if it is no worse than the others; from (i - 1, j), along the centroid, only if that is
-/// strictly the smallest; else along the sequence, from (i, j - 1).
+/// The tie rule: a path reaches cell (i, j) from (i - 1, j - 1), where diagonal moves are allowed,
+/// if that total is at most the others; from (i - 1, j), along the centroid, only if that total is
+/// strictly the smallest; and otherwise from (i, j - 1), along the sequence.
 template <typename Total>
 SKDEJAVID_INLINE Total cheaper(Total strictly, Total otherwise) {
     return strictly < otherwise ? strictly : otherwise;
 }
 
-/// The totals of the cells from which cell (i, j) can be reached; infinity outside of the grid.
+/// Totals of the cells from which a path can reach cell (i, j); infinity outside of the grid.
 template <typename Total>
-struct Before {
+struct Predecessors {
     Total along_centroid;  // at (i - 1, j)
     Total along_sequence;  // at (i, j - 1)
     Total corner;          // at (i - 1, j - 1)
-    bool diagonal;         // whether that way is allowed
+    bool diagonal;         // whether diagonal moves are allowed
 
-    /// The paper's Algorithm 1, line 5. A chain of cells waits for `along_centroid` alone, so that
-    /// comes last.
+    /// Returns the smallest total (the paper's Algorithm 1, line 5). Only `along_centroid` depends
+    /// on the cell computed just before, so it is compared last.
     SKDEJAVID_INLINE Total cheapest() const {
         const Total others = diagonal ? cheaper(along_sequence, corner) : along_sequence;
         return cheaper(along_centroid, others);
     }
 
-    /// Whether the path comes along the centroid, unless it comes diagonally. `less` compares
-    /// numbers, or registers of them lane by lane, and gives a bit for each.
+    /// Returns whether the path moves along the centroid, unless it moves diagonally. `less`
+    /// compares numbers, or registers lane by lane, and returns one bit for each.
     template <typename Less>
     SKDEJAVID_INLINE unsigned comes_along_centroid(const Less& less) const {
         return less(along_centroid, along_sequence);
@@ -57,13 +48,14 @@ struct Before {
     }
 };
 
-/// Walks from the last cell back to the first, and hands over the first and the last frame of each
-/// time step: `write(i, first, last)`.
+/// Follows a path from the last cell back to the first and calls `write(i, first, last)` with the
+/// first and the last frame of each time step.
 ///
-/// Every cell of row 0 is reached along the sequence and every cell of column 0 along the centroid,
-/// whatever move a cost that overflowed to infinity has left there: a path never leaves the grid.
-/// `entry(i, j)` is the last frame up to j at which row i > 0 is not reached along the sequence, or
-/// 0; `is_diagonal(i, j)` tells how it is reached there.
+/// `entry(i, j)` must return the last frame up to j at which the move into time step i > 0 is not
+/// along the sequence, or 0; `is_diagonal(i, j)` whether that move is diagonal. In time step 0 all
+/// moves are along the sequence, and at frame 0 all are along the centroid. Stored moves are not
+/// read there: costs that overflow to infinity make them arbitrary, and the path must stay on the
+/// grid.
 template <typename Entry, typename IsDiagonal, typename Write>
 SKDEJAVID_INLINE void backtrack(std::int64_t n_timesteps, std::int64_t n_frames, const Entry& entry,
                                 const IsDiagonal& is_diagonal, const Write& write) {

@@ -56,7 +56,7 @@ def gun_point():
 def usable_devices():
     """Devices that results are compared on: those of this machine."""
     if _core.built_with_cuda and any(
-        not _core.cuda_obstacle(number) for number in range(_core.cuda_device_count())
+        not _core.cuda_unusable_reason(number) for number in range(_core.cuda_device_count())
     ):
         return ["cpu", "cuda"]
     return ["cpu"]

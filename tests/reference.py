@@ -1,26 +1,39 @@
-"""The method stated as plainly as possible, in float64 and without regard to speed.
+"""The method in plain NumPy: float64, as simple as possible, without regard to speed.
 
-The gold standard of the tests. Symbols as in docs/method.md: ``x`` a sequence (n_frames,
-n_features), ``c`` a centroid and ``u`` its weights, both (n_timesteps, n_features).
+Tests compare everything else with it. Symbols are those of docs/method.md: ``x`` is a sequence
+(n_frames, n_features), ``c`` a centroid and ``u`` its weights, both (n_timesteps, n_features).
 """
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 
-def cost_matrix(x, c, u):
-    """cost[i, j] = sum_f u[i, f] * |c[i, f] - x[j, f]|"""
+class Cost(NamedTuple):
+    """A cost: a function of the difference of a centroid and a frame, and its derivative."""
+
+    deviation: Callable[[np.ndarray], np.ndarray]
+    slope: Callable[[np.ndarray], np.ndarray]
+
+
+ABSOLUTE = Cost(np.abs, np.sign)
+SQUARED = Cost(np.square, lambda difference: 2 * difference)
+
+
+def cost_matrix(x, c, u, cost_term=ABSOLUTE):
+    """cost[i, j] = sum_f u[i, f] * deviation(c[i, f] - x[j, f])"""
     x, c, u = (np.asarray(array, dtype=np.float64) for array in (x, c, u))
     cost = np.zeros((len(c), len(x)))
     for i in range(len(c)):
         for j in range(len(x)):
-            cost[i, j] = (u[i] * np.abs(c[i] - x[j])).sum()
+            cost[i, j] = (u[i] * cost_term.deviation(c[i] - x[j])).sum()
     return cost
 
 
 def totals(cost, diagonal=False):
-    """Cost of the cheapest path from (0, 0) to each cell (the paper's Algorithm 1)."""
+    """Compute the cost of the cheapest path to each cell (the paper's Algorithm 1)."""
     total = np.full(cost.shape, math.inf)
     for i in range(cost.shape[0]):
         for j in range(cost.shape[1]):
@@ -36,10 +49,10 @@ def totals(cost, diagonal=False):
 
 
 def walk_back(total, diagonal=False):
-    """Cells of the cheapest path from the first to the last, under the tie rule.
+    """List the cells of the cheapest path from the first to the last, under the tie rule.
 
-    Walking back from the end, a diagonal step is taken where it is allowed and no worse than the
-    others; a step to (i - 1, j) only if that is strictly smaller than (i, j - 1).
+    Backtracking from the end, a diagonal step is taken where it is allowed and its total is at most
+    the others; a step to (i - 1, j) only if that total is strictly smaller than (i, j - 1).
     """
     i, j = total.shape[0] - 1, total.shape[1] - 1
     cells = [(i, j)]
@@ -70,14 +83,15 @@ def distance_along(x, c, u, path):
     return sum(cost[i, j] for i, j in path)
 
 
-def gradients_along(x, c, u, path):
-    """Derivatives of the distance along a path by c, u and x; 0 where c and x are equal."""
+def gradients_along(x, c, u, path, cost_term=ABSOLUTE):
+    """Compute the derivatives of the distance along a path with respect to c, u and x."""
     x, c, u = (np.asarray(array, dtype=np.float64) for array in (x, c, u))
     by_c, by_u, by_x = np.zeros_like(c), np.zeros_like(u), np.zeros_like(x)
     for i, j in path:
-        by_c[i] += u[i] * np.sign(c[i] - x[j])
-        by_u[i] += np.abs(c[i] - x[j])
-        by_x[j] -= u[i] * np.sign(c[i] - x[j])
+        difference = c[i] - x[j]
+        by_c[i] += u[i] * cost_term.slope(difference)
+        by_u[i] += cost_term.deviation(difference)
+        by_x[j] -= u[i] * cost_term.slope(difference)
     return by_c, by_u, by_x
 
 

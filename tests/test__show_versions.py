@@ -32,7 +32,7 @@ def test_devices_are_told_and_whether_they_can_be_used(capsys, monkeypatch, n_de
     monkeypatch.setattr(_core, "built_with_cuda", True)
     monkeypatch.setattr(_core, "cuda_architectures", "75-real 90")
     monkeypatch.setattr(_core, "cuda_devices", lambda: (devices, "" if devices else "no driver"))
-    monkeypatch.setattr(_core, "cuda_obstacle", lambda number: "too old" * number)
+    monkeypatch.setattr(_core, "cuda_unusable_reason", lambda number: "too old" * number)
     monkeypatch.setattr(_core, "cuda_driver_version", lambda: 12080 if devices else 0)
     monkeypatch.setattr(_core, "cuda_runtime_version", lambda: 13000)
     told = lines(capsys)

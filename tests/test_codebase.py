@@ -138,7 +138,13 @@ def test_native_backends_do_not_know_each_other():
     for room, other in (("cpu", "cuda"), ("cuda", "cpu")):
         for path in (NATIVE / room).iterdir():
             assert not any(name.removeprefix("../").startswith(other) for name in includes(path))
-    for header in ("align.hpp", "optimizer.hpp", "recurrence.hpp"):
+    for header in (
+        "align.hpp",
+        "arithmetic.hpp",
+        "cost_term.hpp",
+        "optimizer.hpp",
+        "recurrence.hpp",
+    ):
         assert not any("/" in name for name in includes(NATIVE / header))
 
 

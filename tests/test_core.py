@@ -1,4 +1,4 @@
-"""The raw binding against the reference, without the Python in between."""
+"""The native binding, called directly, against the reference."""
 
 import os
 import pickle
@@ -33,14 +33,14 @@ SMALLEST = ([1], 1, 1, 1)
 
 
 def draw(shapes, seed, dtype, integers):
-    """Packed sequences with rows between them that belong to none, centroids and weights."""
+    """Draw packed sequences separated by unused rows, centroids and weights."""
     n_frames, n_centroids, n_timesteps, n_features = shapes
     rng = np.random.default_rng(seed)
     lengths = np.array(n_frames, dtype=np.int64)
     starts = np.cumsum(lengths + 1) - lengths
     shape = (n_centroids, n_timesteps, n_features)
     n_rows = int(lengths.sum()) + len(lengths)
-    if integers:  # few different values, so that many paths tie
+    if integers:  # few distinct values, so that many paths tie
         values = rng.integers(-2, 3, size=(n_rows, n_features))
         centroids, weights = rng.integers(-2, 3, size=shape), rng.integers(0, 4, size=shape)
     else:
@@ -59,7 +59,7 @@ def cells(runs):
 
 
 def distance_in(dtype, x, c, u, path):
-    """The distance along a path as plain NumPy computes it in one floating type."""
+    """Compute the distance along a path with NumPy in one floating-point dtype."""
     x, c, u = (array.astype(dtype) for array in (x, c, u))
     return (u[path[:, 0]] * np.abs(c[path[:, 0]] - x[path[:, 1]])).sum(axis=1).sum()
 
@@ -87,7 +87,8 @@ def test_real_numbers_are_exact_but_for_rounding(dtype, diagonal, shapes, seed):
     values, starts, lengths, centroids, weights = draw(shapes, seed, dtype, integers=False)
     problem = PROBLEMS[dtype](values, starts, lengths, centroids, weights, 1)
     distances, runs = problem.paths(diagonal)
-    # Each term is rounded twice, and its lane, all lanes, blocks and cells are fewer than 94 sums.
+    # Each term is rounded twice, and then takes part in fewer than 94 additions: of its lane, of
+    # all lanes, of blocks and of cells.
     roundings = 96 * np.finfo(dtype).eps / 2
     along = problem.distances_along(runs)
     np.testing.assert_allclose(along, distances, rtol=2 * roundings)
@@ -96,12 +97,12 @@ def test_real_numbers_are_exact_but_for_rounding(dtype, diagonal, shapes, seed):
             path = cells(runs[s, k])
             exact = distance_in(np.longdouble, x, c, u, path)
             assert abs(distances[s, k] - exact) <= roundings * exact
-            # The path is a cheapest one, though rounding may choose among nearly equal ones.
+            # The path is a cheapest one, up to rounding errors of nearly equal ones.
             best = reference.dtw_distance(x, c, u, diagonal)
             assert exact <= best * (1 + 2 * roundings)
 
 
-# Along a long path double is no wider than float64: its cells are added up one after the other.
+# No long paths in float64: their cells are summed sequentially in double, which is no wider.
 @pytest.mark.parametrize(
     ("dtype", "n_frames"), [(np.float32, 33), (np.float32, 3), (np.float64, 3)]
 )
@@ -123,8 +124,10 @@ def test_errors_stay_within_twice_those_of_numpy(dtype, n_frames, n_features):
     assert np.mean(errors_along) <= 2 * np.mean(numpy_errors)
 
 
-def assert_gradients_of_the_reference(gradients, arrays, runs, grad, roundings):
-    """Gradients by centroids, weights and frames, up to so many roundings of the summed terms."""
+def assert_gradients_of_the_reference(
+    gradients, arrays, runs, grad, roundings, cost_term=reference.ABSOLUTE
+):
+    """Compare gradients by centroids, weights and frames, up to relative errors of their terms."""
     values, starts, lengths, centroids, weights = arrays
     expected_c, expected_u = np.zeros(centroids.shape), np.zeros(weights.shape)
     size_c, size_u = np.zeros(centroids.shape), np.zeros(weights.shape)
@@ -134,7 +137,7 @@ def assert_gradients_of_the_reference(gradients, arrays, runs, grad, roundings):
         size_x.append(np.zeros(x.shape))
         for k, (c, u) in enumerate(zip(centroids, weights, strict=True)):
             path = cells(runs[s, k])
-            dc, du, dx = reference.gradients_along(x, c, u, path)
+            dc, du, dx = reference.gradients_along(x, c, u, path, cost_term)
             expected_c[k] += grad[s, k] * dc
             expected_u[k] += grad[s, k] * du
             expected_x[-1] += grad[s, k] * dx
@@ -165,8 +168,8 @@ def test_gradients_are_those_of_the_reference(dtype, diagonal, shapes, seed, int
     assert given[0] is out[0]
     assert given[1] is out[1]
     np.testing.assert_array_equal(given, (by_centroids, by_weights))
-    # At most 4 sequences of 9 frames, or 9 centroids of 6 time steps, add up to one number, and the
-    # reference rounds as well.
+    # Each result sums at most 4 sequences of 9 frames or 9 centroids of 6 time steps, and the
+    # reference is rounded as well.
     roundings = 0 if integers else 2 * 9 * 6 * np.finfo(dtype).eps
     assert_gradients_of_the_reference(
         (by_centroids, by_weights, by_frames), arrays, runs, grad, roundings
@@ -187,7 +190,7 @@ def test_barycenters_are_weighted_means_of_matched_frames(dtype, diagonal, shape
     pool = sequences_of(values, starts, lengths)
     for k, (c, u) in enumerate(zip(centroids, weights, strict=True)):
         expected = reference.barycenter(pool, c, u, sample_weights[:, k], diagonal)
-        # Values up to 2, offset from centroid values up to 2: rounded twice at that size.
+        # Values up to 2 and their offsets from centroids are rounded twice.
         np.testing.assert_allclose(means[k], expected, rtol=0, atol=8 * np.finfo(dtype).eps)
 
 
@@ -201,8 +204,8 @@ def test_frames_equal_to_the_centroid_leave_it_exactly_where_it_is(rng):
     np.testing.assert_array_equal(means[0], frame)
 
 
-# Along the paths alone some 25 million weighted differences: enough work for 16 threads, each of
-# which is only started for a million.
+# Along the paths alone about 25 million terms of costs: enough work for 16 threads, of which each
+# needs a million.
 LARGE = ([25] * 48, 8, 8, 2000)
 
 
@@ -249,7 +252,7 @@ def test_adam_is_that_of_torch(dtype, is_relative, rng):
         _core.adam_step(parameters, gradients, *moments, scale, learning_rate, n_steps, 2)
         learned = tensor.detach().numpy()
         expected = np.exp(learned) if is_relative else learned * scale
-        # Numbers up to 2 that are rounded a few times in every step.
+        # Numbers up to 2, rounded a few times per step.
         atol = 40 * n_steps * np.finfo(dtype).eps
         np.testing.assert_allclose(parameters, expected, rtol=0, atol=atol)
 
@@ -259,11 +262,11 @@ def test_adam_refuses_arrays_that_do_not_fit():
     scale = np.ones(4)
     with pytest.raises(ValueError, match="parameters must be 3-D"):
         _core.adam_step(np.ones(4), *arrays[1:], scale, 0.1, 1, 1)
-    with pytest.raises(ValueError, match="gradients has not the shape"):
+    with pytest.raises(ValueError, match="gradients must have shape"):
         _core.adam_step(arrays[0], np.ones((2, 3, 5)), *arrays[2:], scale, 0.1, 1, 1)
-    with pytest.raises(ValueError, match="second_moments has not the shape"):
+    with pytest.raises(ValueError, match="second_moments must have shape"):
         _core.adam_step(*arrays[:3], np.ones((1, 3, 4)), scale, 0.1, 1, 1)
-    with pytest.raises(ValueError, match="scale has not the shape"):
+    with pytest.raises(ValueError, match="scale must have shape"):
         _core.adam_step(*arrays, np.ones(3), 0.1, 1, 1)
     with pytest.raises(ValueError, match="n_steps must be at least 1"):
         _core.adam_step(*arrays, scale, 0.1, 0, 1)
@@ -276,7 +279,7 @@ def test_adam_refuses_arrays_that_do_not_fit():
         _core.adam_step(*arrays, scale, 0.1, 1, 1)
 
 
-# A program starts with a problem of as many threads as it likes.
+# The beginning of programs that tests run in a subprocess.
 PRELUDE = """
 import os, pickle, signal, sys, threading, time
 from skdejavid import _core
@@ -326,7 +329,7 @@ print(len(helpers), all(seconds(helper) > 0.001 for helper in helpers))
 @pytest.mark.fault(52)
 @LINUX
 def test_calls_from_several_threads_share_the_machine(tmp_path):
-    """Two callers are as many threads as each of them asks for: no helper joins them."""
+    """Two callers use as many threads as each of them requests, so no helper joins them."""
     program = """
 before = threads()
 problem(2).distances(False)
@@ -349,13 +352,13 @@ for caller in callers:
 print(share)
 """
     (share,) = printed_by(program, tmp_path)
-    assert float(share) < 0.25  # it may fill the gaps between calls
+    assert float(share) < 0.25  # it may compute between the calls
 
 
 @pytest.mark.fault(50)
 @LINUX
 def test_a_child_computes_after_a_fork(tmp_path):
-    """It has none of its parent's threads, and gets its own."""
+    """The child inherits no threads and starts its own."""
     program = """
 expected = problem(3).distances(False)
 child = os.fork()
@@ -382,7 +385,7 @@ LONG_CALLS = {
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("name", LONG_CALLS)
 def test_an_interrupt_ends_a_call(name, n_threads, tmp_path):
-    """Signals are handled while it runs, as often as they come, and what a handler raises ends it.
+    """Signals are handled during the call, and an exception of a handler ends it.
 
     A call that handles none lets them wait: its caller sees a single one.
     """
@@ -408,7 +411,7 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 @pytest.mark.fault(42)
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no interval timer")
 def test_an_interrupt_ends_a_call_that_waits_for_its_helper(tmp_path):
-    """The caller has nothing left to do after the first of two sequences."""
+    """The caller is idle after the first of two sequences."""
     program = """
 import numpy as np
 values, starts, lengths, centroids, weights = arrays
@@ -437,7 +440,7 @@ NATIVE_CALLS = {
 
 @pytest.mark.parametrize("name", NATIVE_CALLS)
 def test_other_python_threads_run_meanwhile(name):
-    """Python itself makes no thread wait less than 1000 s here: only native code can let one in."""
+    """Python switches threads only after 1000 s here, so native code must release the GIL."""
     problem = _core.ProblemFloat32(*draw(LARGE, 0, np.float32, integers=False), 1)
     _, runs = problem.paths(False)
     pairs = np.ones(runs.shape[:2])
@@ -453,7 +456,7 @@ def test_other_python_threads_run_meanwhile(name):
     sys.setswitchinterval(1000)
     try:
         begin.set()
-        for _ in range(1000):  # until the system has given the other thread a turn
+        for _ in range(1000):  # until the system schedules the other thread
             NATIVE_CALLS[name](problem, runs, pairs)
             if visits:
                 break
@@ -514,17 +517,17 @@ def arguments(**changes):
     [
         ({"values": np.zeros(6)}, "values must be 2-D"),
         ({"values": np.zeros((6, 0))}, "n_features >= 1"),
-        ({"values": np.zeros((6, 3))}, "centroids has not the shape"),
+        ({"values": np.zeros((6, 3))}, "centroids must have shape"),
         ({"starts": np.array([[0], [4]])}, "starts must be 1-D"),
-        ({"starts": np.array([0, 5])}, "sequence 1 lies outside of values"),
-        ({"starts": np.array([-1, 4])}, "sequence 0 lies outside of values"),
-        ({"starts": np.array([0, 2**63 - 1])}, "sequence 1 lies outside of values"),
-        ({"lengths": np.array([4, 0])}, "sequence 1 lies outside of values"),
-        ({"lengths": np.array([4, 2**63 - 1])}, "sequence 1 lies outside of values"),
-        ({"lengths": np.array([4])}, "lengths has not the shape"),
+        ({"starts": np.array([0, 5])}, "sequence 1 is not inside values"),
+        ({"starts": np.array([-1, 4])}, "sequence 0 is not inside values"),
+        ({"starts": np.array([0, 2**63 - 1])}, "sequence 1 is not inside values"),
+        ({"lengths": np.array([4, 0])}, "sequence 1 is not inside values"),
+        ({"lengths": np.array([4, 2**63 - 1])}, "sequence 1 is not inside values"),
+        ({"lengths": np.array([4])}, "lengths must have shape"),
         ({"centroids": np.zeros((3, 0, 2))}, "n_timesteps >= 1"),
         ({"centroids": np.zeros((3, 2))}, "centroids must be 3-D"),
-        ({"weights": np.zeros((3, 2, 1))}, "weights has not the shape"),
+        ({"weights": np.zeros((3, 2, 1))}, "weights must have shape"),
         ({"n_threads": 0}, "n_threads must be at least 1"),
     ],
 )
@@ -551,17 +554,17 @@ def test_nothing_is_converted_at_the_border(values, problem):
 def test_misaligned_arrays_are_refused():
     buffer = np.zeros(6 * 2 * 8 + 1, dtype=np.uint8)
     misaligned = buffer[1:].view(np.float64).reshape(6, 2)
-    with pytest.raises(ValueError, match="values is not aligned"):
+    with pytest.raises(ValueError, match="values must be aligned"):
         _core.ProblemFloat64(**arguments(values=misaligned))
 
 
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        (np.zeros((2, 3, 2, 1), np.int32), "runs has not the shape"),
-        (np.full((2, 3, 2, 2), 2, np.int32), "runs of sequence 1 lie outside"),
-        (np.full((2, 3, 2, 2), -1, np.int32), "runs of sequence 0 lie outside"),
-        (np.tile(np.array([1, 0], np.int32), (2, 3, 2, 1)), "runs of sequence 0 lie outside"),
+        (np.zeros((2, 3, 2, 1), np.int32), "runs must have shape"),
+        (np.full((2, 3, 2, 2), 2, np.int32), "runs of sequence 1 must satisfy"),
+        (np.full((2, 3, 2, 2), -1, np.int32), "runs of sequence 0 must satisfy"),
+        (np.tile(np.array([1, 0], np.int32), (2, 3, 2, 1)), "runs of sequence 0 must satisfy"),
     ],
 )
 def test_runs_outside_of_their_sequences_are_refused(runs, message):
@@ -580,18 +583,18 @@ def test_runs_outside_of_their_sequences_are_refused(runs, message):
 def test_arrays_for_gradients_that_do_not_fit_are_refused():
     problem = _core.ProblemFloat64(**arguments())
     runs, pairs, good = np.zeros((2, 3, 2, 2), np.int32), np.zeros((2, 3)), np.zeros((3, 2, 2))
-    with pytest.raises(ValueError, match=r"out\[0\] has not the shape"):
+    with pytest.raises(ValueError, match=r"out\[0\] must have shape"):
         problem.parameter_gradients(runs, pairs, out=(np.zeros((3, 2)), good))
-    with pytest.raises(ValueError, match=r"out\[1\] has not the shape"):
+    with pytest.raises(ValueError, match=r"out\[1\] must have shape"):
         problem.parameter_gradients(runs, pairs, out=(good, np.zeros((3, 2, 3))))
-    with pytest.raises(TypeError):  # a copy of another type would be filled in and lost
+    with pytest.raises(TypeError):  # the results in a converted copy would be lost
         problem.parameter_gradients(runs, pairs, out=(good, good.astype(np.float32)))
     good.flags.writeable = False
     with pytest.raises(ValueError, match="not writeable"):
         problem.parameter_gradients(runs, pairs, out=(np.zeros((3, 2, 2)), good))
 
 
-INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]  # each machine has those up to its best
+INSTRUCTION_SETS = ["baseline", "avx2", "avx512"]  # a machine supports all up to its best
 ODD_SIZES = [
     ([1], 1, 1, 1),
     ([7, 1, 95, 97, 3], 9, 5, 3),
@@ -652,7 +655,7 @@ def test_every_instruction_set_gives_the_reference_at_odd_sizes(instruction_set,
                 distances, runs, along = results.pop(0)
                 np.testing.assert_array_equal(along, distances)
                 pairs = np.arange(distances.size).reshape(distances.shape) % 5 - 2.0
-                problem = PROBLEMS[dtype](*arrays, 1)  # held to the reference in other tests
+                problem = PROBLEMS[dtype](*arrays, 1)  # compared with the reference in other tests
                 mine = (
                     *problem.parameter_gradients(runs, pairs),
                     problem.sequence_gradients(runs, pairs),
@@ -670,4 +673,4 @@ def test_every_instruction_set_gives_the_reference_at_odd_sizes(instruction_set,
 def test_an_instruction_set_that_is_not_there_is_refused(tmp_path):
     done = align_odd_sizes("mmx", [], tmp_path)
     assert done.returncode != 0
-    assert b"SKDEJAVID_INSTRUCTION_SET=mmx is not one that this build" in done.stderr
+    assert b"SKDEJAVID_INSTRUCTION_SET=mmx is not supported by this build" in done.stderr

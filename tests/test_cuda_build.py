@@ -1,4 +1,4 @@
-"""What the compiler makes of the CUDA kernels."""
+"""Registers and spills of the compiled CUDA kernels."""
 
 import re
 import shutil
@@ -13,8 +13,8 @@ NVCC = shutil.which("nvcc")
 ARCHITECTURES = [75, 80, 86, 89, 90]  # compute capabilities
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="no CUDA compiler")
 
-# Threads of a block times registers must fit into the 65,536 registers that all cards have, so
-# often as blocks have to run side by side.
+# Threads per block, and number of blocks that must run concurrently on one multiprocessor: all of
+# their threads' registers must fit into its 65,536.
 BLOCKS = {
     "cost_kernel": (128, 3),
     "path_kernel": (128, 4),
@@ -28,7 +28,7 @@ BLOCKS = {
 
 
 def resources(unit, folder):
-    """Of each kernel of a file, for each architecture: registers, and bytes of stack and spills."""
+    """Return registers and bytes of stack and spills of each kernel for each architecture."""
     command = [NVCC, "-std=c++17", "-fatbin", "-Xptxas", "-v", "-Werror", "all-warnings"]
     command += [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
     command += ["-o", str(folder / "kernels.fatbin"), str(SOURCES / unit)]
@@ -53,7 +53,7 @@ def test_no_kernel_spills_registers(unit, tmp_path):
         assert spilled == [0, 0, 0], (name, architecture)
         n_threads, n_blocks = BLOCKS[name]
         assert registers * n_threads * n_blocks <= 65536, (name, architecture)
-    # Adam knows nothing of how sequences are stored.
+    # Adam does not depend on the dtype of sequences, and is compiled with float32.
     kernels = set(BLOCKS) - ({"adam_kernel"} if "half" in unit else set())
     assert set(report) == {(name, a) for name in kernels for a in ARCHITECTURES}
 

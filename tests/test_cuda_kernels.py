@@ -1,4 +1,4 @@
-"""The CUDA kernels against the reference: emulated on the host, and on a card if there is one."""
+"""The CUDA kernels against the reference: emulated on the host, and on a device if there is one."""
 
 import cuda_emulation
 import numpy as np
@@ -16,7 +16,7 @@ from test_core import (
 
 from skdejavid import _core
 
-# The type that is computed in, and the one that sequences are stored in.
+# The dtype of the arithmetic, and the dtype in which sequences are stored.
 PROBLEMS = {
     "float32": (np.float32, np.float32),
     "float16": (np.float32, np.float16),
@@ -37,7 +37,7 @@ SMALLEST = ([1], 1, 1, 1)
 
 
 def aligned(array, pitch):
-    """A copy whose rows begin at multiples of 16 bytes, filled up with zeros."""
+    """Copy an array to rows that begin at multiples of 16 bytes and are padded with zeros."""
     rows = array.reshape(-1, array.shape[-1])
     buffer = np.zeros((len(rows) * pitch * array.itemsize + 64,), np.uint8)
     begin = -buffer.ctypes.data % 64
@@ -57,13 +57,16 @@ class Emulation:
 
     set_order = staticmethod(cuda_emulation.set_order)
 
+    def __init__(self, sources=cuda_emulation.SOURCES):
+        self.sources = sources
+
     @property
     def core(self):
-        return cuda_emulation.emulated_core()
+        return cuda_emulation.emulated_core(self.sources)
 
     @staticmethod
     def put(array):
-        """What `get` and `pointer` know the array by on the device."""
+        """Return the array's copy on the device, an argument of `get` and `pointer`."""
         return array
 
     @staticmethod
@@ -82,7 +85,7 @@ class Card:
 
     @staticmethod
     def set_order(order):
-        """A card has its own, another one each time."""
+        """Do nothing: the order on a device is arbitrary."""
 
     @staticmethod
     def put(array):
@@ -105,7 +108,7 @@ backend = BACKENDS["cpu"]
 
 @pytest.fixture(scope="module", autouse=True)
 def choose_backend(device):
-    """All tests run on both."""
+    """Run all tests on both backends."""
     global backend
     backend = BACKENDS[device]
     yield
@@ -113,9 +116,10 @@ def choose_backend(device):
 
 
 class Device:
-    """A problem in the memory of the device, and results as arrays; unset results are NaN."""
+    """A problem in the memory of the device, with results as arrays, initially NaN."""
 
-    def __init__(self, kind, values, starts, lengths, centroids, weights, spare=0):
+    def __init__(self, kind, values, starts, lengths, centroids, weights, spare=0, on=None):
+        self.backend = on or backend
         self.real, stored = PROBLEMS[kind]
         n_features = centroids.shape[2]
         self.pitch = pitch_of(n_features, self.real) + spare
@@ -128,14 +132,14 @@ class Device:
             "centroids": aligned(centroids.astype(self.real), self.pitch),
             "weights": aligned(weights.astype(self.real), self.pitch),
         }
-        self.kept = {name: backend.put(array) for name, array in arrays.items()}
+        self.kept = {name: self.backend.put(array) for name, array in arrays.items()}
         self.pairs = (len(lengths), len(centroids))
         self.shape = centroids.shape
         self.n_frames = int(lengths.sum())
-        self.problem = getattr(backend.core, f"CudaProblem{kind.capitalize()}")(
+        self.problem = getattr(self.backend.core, f"CudaProblem{kind.capitalize()}")(
             device=0,
             stream=0,
-            **{name: backend.pointer(array) for name, array in self.kept.items()},
+            **{name: self.backend.pointer(array) for name, array in self.kept.items()},
             value_pitch=self.kept["values"].shape[-1],
             n_sequences=len(lengths),
             n_frames=self.n_frames,
@@ -150,20 +154,20 @@ class Device:
         return aligned(np.full((*shape, self.pitch), np.nan, self.real), self.pitch)
 
     def _call(self, function, *arguments):
-        """Arrays are copied to the device and back; all else is handed over."""
-        placed = [
-            backend.put(argument) if isinstance(argument, np.ndarray) else argument
+        """Call a method with arrays copied to the device and back."""
+        copies = [
+            self.backend.put(argument) if isinstance(argument, np.ndarray) else argument
             for argument in arguments
         ]
         getattr(self.problem, function)(
             *(
-                backend.pointer(there) if isinstance(argument, np.ndarray) else argument
-                for there, argument in zip(placed, arguments, strict=True)
+                self.backend.pointer(copy) if isinstance(argument, np.ndarray) else argument
+                for copy, argument in zip(copies, arguments, strict=True)
             )
         )
-        for there, argument in zip(placed, arguments, strict=True):
+        for copy, argument in zip(copies, arguments, strict=True):
             if isinstance(argument, np.ndarray):
-                argument[...] = backend.get(there)
+                argument[...] = self.backend.get(copy)
 
     def paths(self, diagonal, with_runs=True):
         distances = np.full(self.pairs, np.nan)
@@ -197,7 +201,7 @@ class Device:
 
 
 def draw_for(kind, shapes, seed, integers):
-    """As `draw`, but float16 sequences are what they are after rounding."""
+    """Draw as `draw` does, with sequences rounded to float16 if they are stored so."""
     real, stored = PROBLEMS[kind]
     values, *others = draw(shapes, seed, real, integers)
     return values.astype(stored).astype(real), *others
@@ -227,14 +231,14 @@ def test_integers_give_exactly_the_reference_distances_and_paths(kind, diagonal,
     np.testing.assert_array_equal(device.distances_along(runs), distances)
 
 
-# Against the CPU's core, which is held to the reference at sizes that it can be computed for.
+# Compared with the CPU backend, because the reference is too slow for these sizes.
 LARGE = [
     ([2000, 1, 257], 2, 64, 3),
-    ([257, 40, 300], 3, 8, 5),  # moves that have no room in shared memory
+    ([257, 40, 300], 3, 8, 5),  # moves that do not fit into shared memory
     ([70, 3], 2, 33, 12),  # two strips, the second of one lane
     ([31, 400], 1, 300, 2),
     ([3, 600], 2, 512, 1),
-    ([5] * 130, 2, 3, 4),  # sums over sequences are interrupted twice
+    ([5] * 130, 2, 3, 4),  # sums over sequences are added to the targets three times
     ([7, 33], 3, 8, 6328),
     ([1, 2], 17, 1, 1459),
 ]
@@ -277,13 +281,13 @@ def test_gradients_are_those_of_the_reference(kind, diagonal, shapes, seed, inte
     grad = np.random.default_rng(seed).integers(-3, 4, size=runs.shape[:2]).astype(float)
     gradients = device.parameter_gradients(runs, grad)
     by_frames = device.sequence_gradients(runs, grad)
-    for gradient in gradients:  # what is behind the features stays nothing
+    for gradient in gradients:  # the padding stays 0
         assert (gradient[..., device.n_features :] == 0).all()
     twice = device.parameter_gradients(runs, grad, out=[array.copy() for array in gradients])
     for one, two in zip(gradients, twice, strict=True):
         np.testing.assert_array_equal(2 * one, two)
 
-    # Runs of 4 sequences of 65 frames, or 17 centroids of 17 time steps, add up to one number.
+    # Each result sums runs of 4 sequences of 65 frames or 17 centroids of 17 time steps.
     roundings = 0 if integers else 2 * 17 * 17 * np.finfo(PROBLEMS[kind][0]).eps
     by_parameters = (gradient[..., : device.n_features] for gradient in gradients)
     assert_gradients_of_the_reference((*by_parameters, by_frames), arrays, runs, grad, roundings)
@@ -337,7 +341,7 @@ def test_barycenters_are_weighted_means_of_matched_frames(kind, diagonal, shapes
 
 @KINDS
 def test_the_order_of_threads_changes_no_bit(kind):
-    """A barrier that is missing would."""
+    """A missing barrier would change results."""
     arrays = draw_for(kind, ([33, 1, 70, 260, 64], 5, 9, 140), 3, integers=False)
     grad = np.random.default_rng(0).standard_normal((5, 5))
     long_arrays = draw_for(kind, ([70, 40], 2, 70, 9), 4, integers=False)

@@ -81,7 +81,7 @@ def require_device(device: str) -> int:
             f"{wanted} there are only {len(devices)} device(s), 'cuda:0' to "
             f"'cuda:{len(devices) - 1}'"
         )
-    obstacle = _core.cuda_obstacle(number)
+    obstacle = _core.cuda_unusable_reason(number)
     if obstacle:
         name, major, minor, _ = devices[number]
         raise RuntimeError(f"{wanted} {name} (sm_{major}{minor}) cannot be used: {obstacle}")

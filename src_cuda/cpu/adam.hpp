@@ -1,4 +1,4 @@
-// Adam in one pass over parameters and moments.
+// Adam's update on the CPU, in one pass over parameters and moments.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,8 @@
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
 
-/// One step for row `row` of the parameters.
+/// Updates row `row` of the parameters and its moments. Blocks of changes stay in the L1 cache;
+/// both loops over a block are vectorized.
 template <typename Real>
 void adam_step(const AdamStep<Real>& step, const AdamCorrections<Real>& corrections,
                std::int64_t row) {

@@ -1,4 +1,4 @@
-// The CPU backend's choice of instruction set, made once.
+// Choice of the CPU backend's instruction set, at the first call.
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -23,7 +23,7 @@ namespace {
 
 enum class InstructionSet { baseline, avx2, avx512 };
 
-InstructionSet best_of_this_machine() {
+InstructionSet best_instruction_set() {
 #if defined(SKDEJAVID_X86)
     __builtin_cpu_init();
     const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -38,16 +38,17 @@ InstructionSet best_of_this_machine() {
 
 constexpr const char* kNames[] = {"baseline", "avx2", "avx512"};
 
-/// The best one, or what the environment variable asks for, so that tests reach all of them.
+/// Returns the best instruction set of this machine, or the one that the environment variable
+/// names: tests run all of them.
 InstructionSet choose() {
-    const InstructionSet best = best_of_this_machine();
+    const InstructionSet best = best_instruction_set();
     const char* wanted = std::getenv("SKDEJAVID_INSTRUCTION_SET");
     if (wanted == nullptr || *wanted == '\0') return best;
     for (int isa = 0; isa <= static_cast<int>(best); ++isa) {
         if (std::string(wanted) == kNames[isa]) return static_cast<InstructionSet>(isa);
     }
     throw std::invalid_argument("SKDEJAVID_INSTRUCTION_SET=" + std::string(wanted) +
-                                " is not one that this build and this machine have; the best is " +
+                                " is not supported by this build on this machine; the best is " +
                                 kNames[static_cast<int>(best)]);
 }
 

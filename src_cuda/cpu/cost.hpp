@@ -1,11 +1,13 @@
-// The cost of many centroid frames against many sequence frames: the part of the work that grows
-// with the product of all sizes, in register tiles over packed panels.
+// Costs of all time steps and all frames, in register tiles over packed frames: the part of the
+// work that grows with the product of all sizes. A row is a time step of a centroid with its
+// weights.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 
+#include "../cost_term.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
 #include "scratch.hpp"
@@ -13,23 +15,24 @@
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
 
-// A tile of centroid frames ("rows") by sequence frames keeps all its sums in registers, and so
-// reads each number once for several differences.
+// A tile of rows by frames keeps all its sums in registers and reads each number once for several
+// differences.
 constexpr int kTileRows = kRegisters == 32 ? 4 : 2;
 constexpr int kTileFrames = 6;
 
-// Registers of features per block, at most. A lane adds up no more terms than that before all lanes
-// are added up and the sum goes on in double, which keeps float32 about as accurate as NumPy's
-// pairwise sums; and the rows of a tile stay in the L1 cache. The more, the fewer sums of lanes.
+// Maximum number of registers of features in a block. It is the number of terms that a lane sums
+// before the lanes are added and the sum continues in double: few enough for float32 to be about as
+// accurate as NumPy's pairwise sums and for the rows of a tile to stay in the L1 cache, and many
+// enough to add lanes rarely.
 constexpr std::int64_t kBlockRegisters = 64;
 
-// At most so many frames are packed at once: rows are read from memory once for all of them, and
-// the frames themselves stay in the L2 cache.
+// Maximum number of frames that are packed at once: rows are read from memory once for all of them,
+// and the packed frames stay in the L2 cache.
 constexpr std::int64_t kChunk = 40 * kTileFrames;
 
-/// What a tile reads: `n_registers` whole registers of features of each row and, if `rest` > 0, one
-/// of so many more features. Frames are packed, rows are not: they come from memory once and from
-/// the L1 cache for all other tiles.
+/// Input of a tile: `n_registers` whole registers of features of each row and, if `rest` > 0, a
+/// last one with `rest` features. Frames are packed. Rows are not: they are read from memory once,
+/// and from the L1 cache for all other tiles.
 template <typename Real>
 struct Tile {
     const Real* centroids[kTileRows];
@@ -37,7 +40,7 @@ struct Tile {
     const Lanes<Real>* frames;  // (registers, frames of the tile)
     std::int64_t n_registers;
     int rest;
-    const Real* ahead;  // a row that is read soon, which may be far away
+    const Real* ahead;  // a row to prefetch: the next tiles read it, and it may be in main memory
 };
 
 /// Adds the costs of one register of features, of each row and frame, to the sums.
@@ -51,13 +54,13 @@ SKDEJAVID_INLINE void add_costs(const Tile<Real>& tile, std::int64_t v, const Lo
         const Lanes<Real> weight = load_row(tile.weights[r] + v * kLanes<Real>);
 #pragma GCC unroll 6
         for (int j = 0; j < kFrames; ++j) {
-            sums[j][r] += weight * magnitude<Real>(centroid - frames[j]);
+            sums[j][r] = add_cost(sums[j][r], weight, centroid, frames[j]);
         }
     }
 }
 
-/// Writes to `costs` (frames, rows) the cost of row r and frame j. Whatever the size of the tile,
-/// the sum of each of its cells has the same terms in the same order.
+/// Writes the costs (kFrames, kTileRows) of a tile. The terms of each sum and their order do not
+/// depend on the size of the tile.
 template <int kFrames, typename Real>
 __attribute__((noinline)) void tile_costs(const Tile<Real>& tile, double* costs) {
     Lanes<Real> sums[kFrames][kTileRows] = {};
@@ -98,21 +101,21 @@ void tile_costs(int n_frames, const Tile<Real>& tile, double* costs) {
     }
 }
 
-/// Centroid frames and their weights, wherever they lie.
+/// Rows at arbitrary offsets in the arrays of centroids and weights.
 template <typename Real>
 struct RowView {
     const Real* centroids;
     const Real* weights;
-    const std::int64_t* offsets;  // (n_rows,) of each row in both
-    std::int64_t n_rows;          // filled up to a whole tile: the last one may stand there again
+    const std::int64_t* offsets;  // (n_rows,): of each row in both arrays
+    std::int64_t n_rows;          // whole tiles: the last row is repeated to fill the last one
     std::int64_t n_features;
 };
 
-/// Computes costs of up to kChunk frames; holds what is packed.
+/// Computes costs of up to kChunk frames; owns the packed frames.
 template <typename Real>
 class CostPanels {
  public:
-    /// Fills in `costs` (n_frames, n_rows).
+    /// Writes `costs` (n_frames, n_rows).
     void compute(const RowView<Real>& rows, const Real* const* frames, std::int64_t n_frames,
                  double* costs, Worker& worker) {
         n_tiles_ = (n_frames + kTileFrames - 1) / kTileFrames;
@@ -180,9 +183,10 @@ class CostPanels {
         }
     }
 
-    // Tiles are of nearly equal size: one of a single frame would wait for its own sums.
+    // Tiles have nearly equal sizes: a tile of one frame has too few independent sums to hide the
+    // latency of additions.
     std::int64_t n_tiles_ = 0;
-    int begins_[kChunk / kTileFrames + 1];  // of the frames of each tile
+    int begins_[kChunk / kTileFrames + 1];  // first frame of each tile
     Scratch<Lanes<Real>> frames_;           // for each tile (registers, frames of the tile)
 };
 

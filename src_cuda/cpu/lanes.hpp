@@ -1,6 +1,6 @@
-// One register of numbers, as wide as the instruction set at hand has them. GCC's vector types
-// (which Clang has too) make the arithmetic the same text for all; what they cannot say stands here
-// once per instruction set.
+// Registers of numbers, as wide as the instruction set provides. Arithmetic is written with GCC's
+// vector types (which Clang has too), once for all instruction sets; operations that they lack are
+// implemented here for each.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 #include <immintrin.h>
 #endif
 
-#include "../recurrence.hpp"
+#include "../arithmetic.hpp"
 
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
@@ -37,12 +37,10 @@ struct LanesOf;
 template <>
 struct LanesOf<float> {
     typedef float type __attribute__((vector_size(kRegisterBytes)));
-    typedef std::int32_t bits __attribute__((vector_size(kRegisterBytes)));
 };
 template <>
 struct LanesOf<double> {
     typedef double type __attribute__((vector_size(kRegisterBytes)));
-    typedef std::int64_t bits __attribute__((vector_size(kRegisterBytes)));
 };
 
 template <typename Real>
@@ -55,7 +53,7 @@ SKDEJAVID_INLINE Lanes<Real> load(const Real* source) {
     return lanes;
 }
 
-/// The first `count` < kLanes numbers and zeros; nothing behind them is read.
+/// Loads `count` < kLanes numbers, followed by zeros; reads no memory after them.
 SKDEJAVID_INLINE Lanes<float> load_first(const float* source, int count) {
 #if defined(__AVX512F__)
     return (Lanes<float>)_mm512_maskz_loadu_ps((1u << count) - 1u, source);
@@ -84,8 +82,8 @@ SKDEJAVID_INLINE Lanes<double> load_first(const double* source, int count) {
 #endif
 }
 
-/// Copies `n` features to every `stride`-th register from `target` on, filled up with zeros. What
-/// is to be copied soon, from `next` on, is asked for meanwhile: it may be far away.
+/// Copies `n` features to every `stride`-th register from `target` on, padded with zeros.
+/// Prefetches from `next`, which a later call copies and which may be in main memory.
 template <typename Real>
 SKDEJAVID_INLINE void pack(const Real* source, std::int64_t n, Lanes<Real>* target, int stride,
                            const Real* next) {
@@ -98,51 +96,11 @@ SKDEJAVID_INLINE void pack(const Real* source, std::int64_t n, Lanes<Real>* targ
     if (rest > 0) target[n_whole * stride] = load_first(source + n_whole * kLanes<Real>, rest);
 }
 
-template <typename Real>
-SKDEJAVID_INLINE Lanes<Real> magnitude(Lanes<Real> lanes) {
-    using Bits = typename LanesOf<Real>::bits;
-    const Bits all_but_sign = ~(Bits)(-Lanes<Real>{});  // -0.0 has no bit but the sign
-    return (Lanes<Real>)((Bits)lanes & all_but_sign);
-}
-
-/// `lanes`, with the other sign where `sign` is negative.
-template <typename Real>
-SKDEJAVID_INLINE Lanes<Real> flipped_where_negative(Lanes<Real> lanes, Lanes<Real> sign) {
-    using Bits = typename LanesOf<Real>::bits;
-    const Bits sign_bit = (Bits)(-Lanes<Real>{});
-#if defined(__AVX512F__)
-    constexpr int kFirstAndSecondXorThird = 0x6a;
-    return (Lanes<Real>)_mm512_ternarylogic_epi64((__m512i)sign, (__m512i)sign_bit, (__m512i)lanes,
-                                                  kFirstAndSecondXorThird);
-#else
-    return (Lanes<Real>)(((Bits)sign & sign_bit) ^ (Bits)lanes);
-#endif
-}
-
-/// `sums` + `terms`, but `sums` where `test` is 0.
-template <typename Real>
-SKDEJAVID_INLINE Lanes<Real> added_where_not_zero(Lanes<Real> sums, Lanes<Real> terms,
-                                                  Lanes<Real> test) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(Real) == 4) {
-        const __mmask16 wanted = _mm512_cmp_ps_mask((__m512)test, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-        return (Lanes<Real>)_mm512_mask_add_ps((__m512)sums, wanted, (__m512)sums, (__m512)terms);
-    } else {
-        const __mmask8 wanted = _mm512_cmp_pd_mask((__m512d)test, _mm512_setzero_pd(), _CMP_NEQ_UQ);
-        return (Lanes<Real>)_mm512_mask_add_pd((__m512d)sums, wanted, (__m512d)sums,
-                                               (__m512d)terms);
-    }
-#else
-    using Bits = typename LanesOf<Real>::bits;
-    return sums + (Lanes<Real>)((Bits)terms & (Bits)(test != Lanes<Real>{}));
-#endif
-}
-
 /// Stores the numbers of any vector as doubles.
 template <typename Vector>
 SKDEJAVID_INLINE void store_doubles(Vector v, double* target) {
     constexpr int n = sizeof v / sizeof v[0];
-    if constexpr (n == 16) {  // more doubles than a register holds
+    if constexpr (n == 16) {  // twice as many doubles as fit into a register
         store_doubles(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), target);
         store_doubles(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15), target + 8);
     } else {
@@ -152,7 +110,7 @@ SKDEJAVID_INLINE void store_doubles(Vector v, double* target) {
     }
 }
 
-/// The sum of all lanes, by halves.
+/// Returns the sum of all lanes, added by halves.
 template <typename Vector>
 SKDEJAVID_INLINE auto sum(Vector v) {
     constexpr int n = sizeof v / sizeof v[0];
@@ -169,11 +127,11 @@ SKDEJAVID_INLINE auto sum(Vector v) {
     }
 }
 
-/// The sums of four registers, each the same bits as `sum`, at about the cost of two of them.
+/// Writes the sums of four registers, each with the same bits as `sum`, in about the time of two.
 template <typename Real>
 SKDEJAVID_INLINE void sum_four(const Lanes<Real>& a, const Lanes<Real>& b, const Lanes<Real>& c,
                                const Lanes<Real>& d, double* sums) {
-    // Each step adds halves of what is left of two registers and puts the results side by side.
+    // Each step adds the two halves of each of two registers and stores both results in one.
     if constexpr (kLanes<Real> == 16) {
         const auto halves = [](auto x, auto y) {
             return __builtin_shufflevector(x, y, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22,
@@ -221,7 +179,7 @@ SKDEJAVID_INLINE void sum_four(const Lanes<Real>& a, const Lanes<Real>& b, const
     }
 }
 
-/// Bit k is set where a[k] < b[k].
+/// Returns an integer whose bit k is set where a[k] < b[k].
 SKDEJAVID_INLINE unsigned less(Lanes<double> a, Lanes<double> b) {
 #if defined(__AVX512F__)
     return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ);

@@ -1,3 +1,4 @@
+// The pool of threads, and interrupts of native calls.
 #include "parallel.hpp"
 
 #include <algorithm>
@@ -21,9 +22,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A helper only joins for this many weighted differences or more. Computing them takes several
-// times as long as waking it up, and little is lost where the machine is too busy to run it at
-// once.
+// Minimum number of terms of costs per thread. Computing them takes several times as long as waking
+// up a helper, and little time is lost if a busy machine does not run the helper at once.
 constexpr double kMinimumWorkPerThread = 1e6;
 
 constexpr std::chrono::milliseconds kBetweenInterruptChecks{50};
@@ -35,14 +35,14 @@ void check_for_interrupt() {
     if (check != nullptr) check();
 }
 
-/// Ends the tasks of one thread where another has failed.
+/// Exception that ends the tasks of a thread after another thread of the call has failed.
 struct Canceled {};
 
 }  // namespace
 
 struct Call {
-    Call(const Job& its_job, std::int64_t its_n_tasks, int its_n_threads)
-        : job(its_job), n_tasks(its_n_tasks), n_threads(its_n_threads) {}
+    Call(const Job& job, std::int64_t n_tasks, int n_threads)
+        : job(job), n_tasks(n_tasks), n_threads(n_threads) {}
 
     bool has_tasks() const { return next_task.load() < n_tasks; }
 
@@ -51,7 +51,7 @@ struct Call {
     const int n_threads;
     std::atomic<std::int64_t> next_task{0};
     std::atomic<bool> is_canceled{false};
-    Clock::time_point last_interrupt_check = Clock::now();  // the caller's thread only
+    Clock::time_point last_interrupt_check = Clock::now();  // used by the calling thread only
 
     // Guarded by the mutex of the pool.
     int n_helpers = 0;
@@ -84,7 +84,8 @@ class Pool {
     }
 
     void leave(Call& call) {
-        if (this != current()) return;  // in a child, forked by a signal handler: nobody helps here
+        // A signal handler forked during the call: the child process has no helpers.
+        if (this != current()) return;
         std::unique_lock<std::mutex> lock(mutex_);
         calls_.remove(&call);
         while (!call.helpers_left.wait_for(lock, kBetweenInterruptChecks,
@@ -98,10 +99,11 @@ class Pool {
             lock.lock();
         }
         --n_busy_;
-        if (!calls_.empty()) idle_.notify_all();  // there is room for helpers again
+        if (!calls_.empty()) idle_.notify_all();  // a helper may join another call now
     }
 
-    /// False where there is no thread or memory left for it: those that run do all the tasks.
+    /// Starts a thread. Returns false if the system has no thread or memory left for it; the
+    /// running threads then do all the tasks.
     bool start_helper() {
         try {
             std::thread([this] { help(); }).detach();
@@ -143,7 +145,7 @@ class Pool {
         }
     }
 
-    /// Ends the call with the exception at hand, if it is the first one.
+    /// Cancels the call and stores the current exception if it is the first one.
     void fail(Call& call) {
         call.is_canceled.store(true);
         call.next_task.store(call.n_tasks);
@@ -154,30 +156,30 @@ class Pool {
     static Pool* current();
 
     std::mutex mutex_;
-    std::condition_variable idle_;  // helpers wait here
-    std::list<Call*> calls_;        // that want helpers
-    std::atomic<int> n_busy_{0};    // threads that compute now
+    std::condition_variable idle_;  // idle helpers wait for it
+    std::list<Call*> calls_;        // calls that helpers may join
+    std::atomic<int> n_busy_{0};    // number of threads that are computing
     int n_helpers_ = 0;
 };
 
-// Never destroyed: helpers sleep in it until the process ends.
+// Never destroyed: idle helpers wait in it until the process ends.
 Pool* the_pool = nullptr;
 
-void make_pool() { the_pool = new Pool; }
+void create_pool() { the_pool = new Pool; }
 
 Pool* Pool::current() { return the_pool; }
 
-/// The pool of this process. A fork copies no threads, and perhaps a locked mutex, so that the
-/// child starts with a new one.
+/// Returns the pool of this process. A fork copies no threads and possibly a locked mutex, so a
+/// child process creates a new pool.
 Pool& pool() {
-    static const bool is_made = [] {
-        make_pool();
+    static const bool is_created = [] {
+        create_pool();
 #if defined(__unix__) || defined(__APPLE__)
-        pthread_atfork(nullptr, nullptr, make_pool);
+        pthread_atfork(nullptr, nullptr, create_pool);
 #endif
         return true;
     }();
-    static_cast<void>(is_made);
+    static_cast<void>(is_created);
     return *the_pool;
 }
 

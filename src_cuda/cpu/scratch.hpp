@@ -10,7 +10,7 @@
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
 
-/// An array of scratch memory; its numbers are not initialized.
+/// An array of uninitialized scratch memory.
 template <typename T>
 class Scratch {
  public:
@@ -19,7 +19,7 @@ class Scratch {
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
 
-    /// Forgets what was in it if it has to grow.
+    /// Makes room for `size` elements. The contents are lost if the array grows.
     void resize(std::int64_t size) {
         if (size <= capacity_) return;
         T* const larger = static_cast<T*>(::operator new(static_cast<std::size_t>(size) * sizeof(T),

@@ -1,7 +1,7 @@
-// The CUDA backend of a build without CUDA: the same names, which say that it is not there.
+// The CUDA backend of a build without CUDA: the same functions, which throw.
 #include <stdexcept>
 
-#include "contract.hpp"
+#include "align_cuda.hpp"
 
 namespace skdejavid {
 namespace {
@@ -13,56 +13,55 @@ namespace {
 }  // namespace
 
 template <typename Real, typename Stored>
-std::size_t DeviceBackend<Real, Stored>::align_bytes(const DeviceProblem<Real, Stored>&, bool) {
+std::size_t CudaBackend<Real, Stored>::align_bytes(const CudaProblem<Real, Stored>&, bool) {
     refuse();
 }
 
 template <typename Real, typename Stored>
-void DeviceBackend<Real, Stored>::align(const DeviceProblem<Real, Stored>&, Queue, bool, double*,
-                                        Run*, void*) {
+void CudaBackend<Real, Stored>::align(const CudaProblem<Real, Stored>&, Queue, bool, double*, Run*,
+                                      void*) {
     refuse();
 }
 
 template <typename Real, typename Stored>
-std::size_t DeviceBackend<Real, Stored>::along_bytes(const DeviceProblem<Real, Stored>&) {
+std::size_t CudaBackend<Real, Stored>::along_bytes(const CudaProblem<Real, Stored>&) {
     refuse();
 }
 
 template <typename Real, typename Stored>
-void DeviceBackend<Real, Stored>::distances_along(const DeviceProblem<Real, Stored>&, Queue,
-                                                  const Run*, double*, void*) {
+void CudaBackend<Real, Stored>::distances_along(const CudaProblem<Real, Stored>&, Queue, const Run*,
+                                                double*, void*) {
     refuse();
 }
 
 template <typename Real, typename Stored>
-void DeviceBackend<Real, Stored>::parameter_gradients(const DeviceProblem<Real, Stored>&, Queue,
-                                                      const Run*, const double*, bool, Real*,
-                                                      Real*) {
+void CudaBackend<Real, Stored>::parameter_gradients(const CudaProblem<Real, Stored>&, Queue,
+                                                    const Run*, const double*, bool, Real*, Real*) {
     refuse();
 }
 
 template <typename Real, typename Stored>
-void DeviceBackend<Real, Stored>::sequence_gradients(const DeviceProblem<Real, Stored>&, Queue,
-                                                     const Run*, const double*, Real*) {
+void CudaBackend<Real, Stored>::sequence_gradients(const CudaProblem<Real, Stored>&, Queue,
+                                                   const Run*, const double*, Real*) {
     refuse();
 }
 
 template <typename Real, typename Stored>
-void DeviceBackend<Real, Stored>::barycenters(const DeviceProblem<Real, Stored>&, Queue, const Run*,
-                                              const double*, Real*) {
+void CudaBackend<Real, Stored>::barycenters(const CudaProblem<Real, Stored>&, Queue, const Run*,
+                                            const double*, Real*) {
     refuse();
 }
 
 template <typename Real>
-void device_adam(const DeviceAdamStep<Real>&, Queue) {
+void cuda_adam(const CudaAdamStep<Real>&, Queue) {
     refuse();
 }
 
-template struct DeviceBackend<float, float>;
-template struct DeviceBackend<float, Half>;
-template struct DeviceBackend<double, double>;
-template void device_adam<float>(const DeviceAdamStep<float>&, Queue);
-template void device_adam<double>(const DeviceAdamStep<double>&, Queue);
+template struct CudaBackend<float, float>;
+template struct CudaBackend<float, Half>;
+template struct CudaBackend<double, double>;
+template void cuda_adam<float>(const CudaAdamStep<float>&, Queue);
+template void cuda_adam<double>(const CudaAdamStep<double>&, Queue);
 
 bool built_with_cuda() { return false; }
 
@@ -73,7 +72,7 @@ std::vector<DeviceInfo> list_devices(std::string& reason) {
     return {};
 }
 
-std::string find_obstacle(int) { return "this build of skdejavid has no CUDA backend"; }
+std::string cuda_unusable_reason(int) { return "this build of skdejavid has no CUDA backend"; }
 
 int cuda_driver_version() { return 0; }
 

@@ -1,4 +1,4 @@
-// The optimizer's step on a device.
+// Adam's update on a device.
 #pragma once
 
 #include "on_device.cuh"
@@ -10,15 +10,15 @@ constexpr int kAdamThreads = 256;
 
 template <typename Real>
 struct AdamArguments {
-    DeviceAdamStep<Real> step;
+    CudaAdamStep<Real> step;
     AdamCorrections<Real> corrections;
 };
 
-/// A thread moves one parameter.
+/// Each thread updates one parameter and its moments.
 template <typename Real>
 __global__ void __launch_bounds__(kAdamThreads)
     adam_kernel(const __grid_constant__ AdamArguments<Real> arguments) {
-    const DeviceAdamStep<Real>& step = arguments.step;
+    const CudaAdamStep<Real>& step = arguments.step;
     const std::int64_t k = std::int64_t{blockIdx.x} * kAdamThreads + threadIdx.x;
     if (k >= step.n_rows * step.n_features) return;
     const std::int64_t feature = k % step.n_features;
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kAdamThreads)
 }
 
 template <typename Real>
-void start_adam(const DeviceAdamStep<Real>& step, Queue queue) {
+void start_adam(const CudaAdamStep<Real>& step, Queue queue) {
     const AdamArguments<Real> arguments = {step,
                                            AdamCorrections<Real>(step.learning_rate, step.n_steps)};
     start(&adam_kernel<Real>, {ceil_div(step.n_rows * step.n_features, kAdamThreads), 1},

@@ -1,5 +1,5 @@
 #include "align_cuda_body.cuh"
 
-template struct skdejavid::DeviceBackend<double, double>;
-template void skdejavid::device_adam<double>(const skdejavid::DeviceAdamStep<double>&,
-                                             skdejavid::Queue);
+template struct skdejavid::CudaBackend<double, double>;
+template void skdejavid::cuda_adam<double>(const skdejavid::CudaAdamStep<double>&,
+                                           skdejavid::Queue);

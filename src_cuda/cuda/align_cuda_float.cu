@@ -1,5 +1,4 @@
 #include "align_cuda_body.cuh"
 
-template struct skdejavid::DeviceBackend<float, float>;
-template void skdejavid::device_adam<float>(const skdejavid::DeviceAdamStep<float>&,
-                                            skdejavid::Queue);
+template struct skdejavid::CudaBackend<float, float>;
+template void skdejavid::cuda_adam<float>(const skdejavid::CudaAdamStep<float>&, skdejavid::Queue);

@@ -1,3 +1,3 @@
 #include "align_cuda_body.cuh"
 
-template struct skdejavid::DeviceBackend<float, skdejavid::Half>;
+template struct skdejavid::CudaBackend<float, skdejavid::Half>;

@@ -1,11 +1,11 @@
-// Costs of all rows of centroids against all frames of sequences, computed like a matrix product:
-// the part of the work that grows with the product of all sizes.
+// Costs of all rows (time steps of centroids) and all frames, computed like a matrix product: the
+// part of the work that grows with the product of all sizes.
 //
-// A block computes a tile of rows x frames. Features come in stages, two of which are in shared
-// memory: while one is computed with, the next is copied. A thread holds the sums of its cells in
-// registers; per weighted difference it issues a subtraction and a fused multiply-add (whose
-// operand has an absolute-value modifier) and little else: for 64 cells and 4 features those are
-// 512 instructions, and 24 loads of 16 bytes.
+// A block computes a tile of rows x frames. Features are divided into stages, two of which are in
+// shared memory: one is computed with while the next is copied. A thread keeps the sums of its
+// cells in registers. For each term it issues a subtraction and a fused multiply-add (whose operand
+// has an absolute-value modifier) and little else: for 64 cells and 4 features these are 512
+// instructions and 24 loads of 16 bytes.
 #pragma once
 
 #include "on_device.cuh"
@@ -15,17 +15,17 @@ namespace device {
 
 template <typename Real, typename Stored>
 struct CostTile {
-    // Cells of a thread: a square of as many as its registers hold.
+    // Cells of a thread: the largest square whose sums fit into its registers.
     static constexpr int kThreadRows = sizeof(Real) == 4 ? 8 : 4;
     static constexpr int kThreadFrames = kThreadRows;
-    // Threads of a block: rows of them times columns of them.
+    // Threads of a block, arranged in a rectangle.
     static constexpr int kDown = 8;
     static constexpr int kAcross = 16;
     static constexpr int kThreads = kDown * kAcross;
     static constexpr int kRows = kDown * kThreadRows;
     static constexpr int kFrames = kAcross * kThreadFrames;
 
-    // Features of a stage: a row of it has four packs.
+    // Features of a stage: four packs of each row and frame.
     static constexpr int kPack = kPackSize<Real>;
     static constexpr int kPacks = 4;
     static constexpr int kDepth = kPacks * kPack;
@@ -36,9 +36,9 @@ struct CostTile {
     static constexpr int kTotalBytes = kRows * kFrames * static_cast<int>(sizeof(Real));
 };
 
-/// Sums of so many terms are kept in registers; then they are added to a total. Chosen so that
-/// neither has many more terms than the other, because the error grows with the root of the number:
-/// it stays below twice that of NumPy's pairwise sums.
+/// Returns the number of terms that are summed in registers before the sum is added to a total.
+/// Sums and total then have about the same number of terms. The error grows with the root of that
+/// number and stays below twice that of NumPy's pairwise sums.
 inline std::int64_t terms_per_sum(std::int64_t n_features) {
     constexpr std::int64_t kLeast = 64;
     std::int64_t n = kLeast;
@@ -48,13 +48,13 @@ inline std::int64_t terms_per_sum(std::int64_t n_features) {
 
 template <typename Real, typename Stored>
 struct CostArguments {
-    DeviceProblem<Real, Stored> problem;
+    CudaProblem<Real, Stored> problem;
     std::int64_t n_rows;
     std::int64_t stages_per_sum;
     Real* costs;  // (n_frames, n_rows)
 };
 
-/// One block's tile; holds what a thread has to remember of its part in it.
+/// One thread's part of a block's tile.
 template <typename Real, typename Stored>
 class CostBlock {
     using Tile = CostTile<Real, Stored>;
@@ -67,8 +67,8 @@ class CostBlock {
           memory_(shared_memory()),
           first_row_(first_row),
           first_frame_(first_frame) {
-        // Neighboring lanes share a row or a frame in turn (of the bits of a lane's number, those
-        // of rows and of frames alternate): so loads of both are merged across lanes.
+        // The bits of a lane's number alternate between row and frame: neighboring lanes share rows
+        // or frames, and loads of both are merged across lanes.
         const int thread = static_cast<int>(threadIdx.x);
         const int lane = thread % kWarp;
         const int warp = thread / kWarp;
@@ -85,7 +85,7 @@ class CostBlock {
         end_copies();
         for (std::int64_t stage = 0; stage < n_stages; ++stage) {
             wait_for_copies();
-            // All copies are there, and nobody reads the stage before this one any more.
+            // Copies of all threads have arrived, and no thread reads the previous stage any more.
             __syncthreads();
             if (stage + 1 < n_stages) copy_stage(stage + 1);
             end_copies();
@@ -100,7 +100,7 @@ class CostBlock {
     }
 
  private:
-    /// Which frames this thread copies: the same ones in every stage.
+    /// Finds the rows of `values` that this thread copies, the same ones in every stage.
     __device__ __forceinline__ void find_frames() {
 #pragma unroll
         for (int k = 0; k < kFramesCopied; ++k) {
@@ -118,21 +118,22 @@ class CostBlock {
     static constexpr std::uint32_t kNoRow = 0xffffffffu;
     static constexpr int kFramesCopied = Tile::kFrames * Tile::kFrameCopies / Tile::kThreads;
     static constexpr int kRowsCopied = Tile::kRows * Tile::kPacks / Tile::kThreads;
-    static constexpr int kPacksCopied = Tile::kPacks / Tile::kFrameCopies;  // by one copy
+    static constexpr int kPacksCopied = Tile::kPacks / Tile::kFrameCopies;  // per copy
 
     __device__ __forceinline__ int copied_frame(int k) const {
         return (static_cast<int>(threadIdx.x) + k * Tile::kThreads) / Tile::kFrameCopies;
     }
 
-    /// Where pack `pack` of a row of four packs lies: turned, so that lanes that read the same pack
-    /// of neighboring rows meet different banks.
-    __device__ __forceinline__ static int place(int row, int pack) {
+    /// Returns the position of a pack in shared memory. The four packs of a row are permuted, so
+    /// that lanes that read the same pack of neighboring rows use different banks.
+    __device__ __forceinline__ static int row_position(int row, int pack) {
         return row * (Tile::kPacks * kPackBytes) + ((pack ^ ((row >> 1) & 3)) * kPackBytes);
     }
 
-    /// The same for a row of frames, where a pack may have fewer bytes.
-    __device__ __forceinline__ static int frame_place(int frame, int pack) {
-        if constexpr (sizeof(Stored) == sizeof(Real)) return place(frame, pack);
+    /// Returns the same for a frame, whose packs have fewer bytes if it is stored in half
+    /// precision.
+    __device__ __forceinline__ static int frame_position(int frame, int pack) {
+        if constexpr (sizeof(Stored) == sizeof(Real)) return row_position(frame, pack);
         return frame * Tile::kFrameBytes + pack * Tile::kPack * static_cast<int>(sizeof(Stored));
     }
 
@@ -145,13 +146,13 @@ class CostBlock {
             const int row = (thread + k * Tile::kThreads) / Tile::kPacks;
             const int pack = thread % Tile::kPacks;
             const std::int64_t feature = begin + pack * Tile::kPack;
-            const bool is_there =
+            const bool exists =
                 first_row_ + row < arguments_.n_rows && feature < problem_.parameter_pitch;
             const std::int64_t source =
-                is_there ? (first_row_ + row) * problem_.parameter_pitch + feature : 0;
-            copy_later(target + place(row, pack), problem_.centroids + source, is_there);
-            copy_later(target + Tile::kRows * Tile::kRowBytes + place(row, pack),
-                       problem_.weights + source, is_there);
+                exists ? (first_row_ + row) * problem_.parameter_pitch + feature : 0;
+            copy_async(target + row_position(row, pack), problem_.centroids + source, exists);
+            copy_async(target + Tile::kRows * Tile::kRowBytes + row_position(row, pack),
+                       problem_.weights + source, exists);
         }
         target += 2 * Tile::kRows * Tile::kRowBytes;
 #pragma unroll
@@ -159,11 +160,11 @@ class CostBlock {
             const int copy = thread % Tile::kFrameCopies;
             const std::int64_t feature =
                 begin + copy * (kPackBytes / static_cast<int>(sizeof(Stored)));
-            const bool is_there = rows_[k] != kNoRow && feature < problem_.value_pitch;
+            const bool exists = rows_[k] != kNoRow && feature < problem_.value_pitch;
             const std::int64_t source =
-                is_there ? std::int64_t{rows_[k]} * problem_.value_pitch + feature : 0;
-            copy_later(target + frame_place(copied_frame(k), copy * kPacksCopied),
-                       problem_.values + source, is_there);
+                exists ? std::int64_t{rows_[k]} * problem_.value_pitch + feature : 0;
+            copy_async(target + frame_position(copied_frame(k), copy * kPacksCopied),
+                       problem_.values + source, exists);
         }
     }
 
@@ -174,9 +175,10 @@ class CostBlock {
 #pragma unroll 1
         for (int pack = 0; pack < Tile::kPacks; ++pack) {
             Pack<Real, Tile::kPack> centroid[Tile::kThreadRows], weight[Tile::kThreadRows];
-            // Rows of a thread, and frames, are multiples of 8 apart, so they are turned alike.
-            const int first_row = place(down_, pack);
-            const int first_frame = frame_place(across_, pack);
+            // A thread's rows, and its frames, are multiples of 8 apart: their packs are permuted
+            // alike.
+            const int first_row = row_position(down_, pack);
+            const int first_frame = frame_position(across_, pack);
 #pragma unroll
             for (int r = 0; r < Tile::kThreadRows; ++r) {
                 const int at = first_row + r * Tile::kDown * Tile::kRowBytes;
@@ -191,15 +193,15 @@ class CostBlock {
                 for (int r = 0; r < Tile::kThreadRows; ++r) {
 #pragma unroll
                     for (int v = 0; v < Tile::kPack; ++v) {
-                        const Real difference = centroid[r].numbers[v] - to_real(frame.numbers[v]);
-                        sums[r][n] = fused(weight[r].numbers[v], magnitude(difference), sums[r][n]);
+                        sums[r][n] = add_cost(sums[r][n], weight[r].numbers[v],
+                                              centroid[r].numbers[v], to_real(frame.numbers[v]));
                     }
                 }
             }
         }
     }
 
-    /// Each thread's totals lie apart from those of all others: only it reads and writes them.
+    /// Returns this thread's totals, which no other thread reads or writes.
     __device__ __forceinline__ Real* totals() const {
         return reinterpret_cast<Real*>(memory_ + 2 * Tile::kStageBytes) + threadIdx.x;
     }
@@ -246,13 +248,13 @@ class CostBlock {
     }
 
     const CostArguments<Real, Stored>& arguments_;
-    const DeviceProblem<Real, Stored>& problem_;
+    const CudaProblem<Real, Stored>& problem_;
     unsigned char* const memory_;  // two stages (centroids, weights, frames), then totals
     const std::int64_t first_row_;
     const std::int64_t first_frame_;
-    int across_;  // this thread's column and row among those of its block
+    int across_;  // this thread's column and row in its block
     int down_;
-    std::uint32_t rows_[kFramesCopied];  // of values: four registers fewer than 64 bits would take
+    std::uint32_t rows_[kFramesCopied];  // rows of `values`; 64 bits would take four more registers
 };
 
 template <typename Real, typename Stored>
@@ -265,7 +267,7 @@ __global__ void __launch_bounds__(CostTile<Real, Stored>::kThreads, 3)
 }
 
 template <typename Real, typename Stored>
-void start_costs(const DeviceProblem<Real, Stored>& problem, Queue queue, Real* costs) {
+void start_costs(const CudaProblem<Real, Stored>& problem, Queue queue, Real* costs) {
     using Tile = CostTile<Real, Stored>;
     const CostArguments<Real, Stored> arguments = {
         problem, problem.n_rows(), terms_per_sum(problem.n_features) / Tile::kDepth, costs};

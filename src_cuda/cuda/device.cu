@@ -1,4 +1,4 @@
-// Which devices there are, and whether this build can compute on them.
+// CUDA devices of the machine, and whether this build can compute on them.
 #include <cuda_runtime.h>
 
 #include "on_device.cuh"
@@ -6,7 +6,7 @@
 namespace skdejavid {
 namespace {
 
-/// Has been compiled for the same devices as all kernels.
+/// A kernel that is compiled for the same architectures as all others.
 __global__ void probe_kernel() {}
 
 std::string name_of(cudaError_t status) {
@@ -22,7 +22,7 @@ const char* cuda_architectures() { return SKDEJAVID_CUDA_ARCHITECTURES; }
 std::vector<DeviceInfo> list_devices(std::string& reason) {
     int n_devices = 0;
     const cudaError_t status = cudaGetDeviceCount(&n_devices);
-    cudaGetLastError();  // an error that is told here is none of the next call's
+    cudaGetLastError();  // resets the error, which the next call would report again
     if (status != cudaSuccess) {
         reason = name_of(status);
         return {};
@@ -31,14 +31,14 @@ std::vector<DeviceInfo> list_devices(std::string& reason) {
     for (int device = 0; device < n_devices; ++device) {
         cudaDeviceProp properties;
         device::require_success(cudaGetDeviceProperties(&properties, device),
-                                "asking for the properties of a CUDA device");
+                                "getting the properties of a CUDA device");
         devices.push_back({properties.name, properties.major, properties.minor,
                            static_cast<std::int64_t>(properties.totalGlobalMem)});
     }
     return devices;
 }
 
-std::string find_obstacle(int device) {
+std::string cuda_unusable_reason(int device) {
     try {
         const device::CurrentDevice current(device);
         cudaFuncAttributes attributes;
@@ -47,7 +47,7 @@ std::string find_obstacle(int device) {
         if (status == cudaSuccess) return "";
         if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction ||
             status == cudaErrorUnsupportedPtxVersion) {
-            return std::string("its kernels were compiled for ") + cuda_architectures();
+            return std::string("this build's kernels were compiled for ") + cuda_architectures();
         }
         return name_of(status);
     } catch (const std::runtime_error& error) {

@@ -1,5 +1,5 @@
-// The derivative of distances along given paths by the frames of the sequences, for encoders that
-// are trained together with the matcher.
+// Derivatives of distances along given paths by the frames of the sequences, with which encoders
+// are trained together with centroids and weights.
 #pragma once
 
 #include "on_device.cuh"
@@ -7,23 +7,40 @@
 namespace skdejavid {
 namespace device {
 
-constexpr int kFrameGradientWarps = 8;  // of a block, each with one frame
+constexpr int kFrameGradientWarps = 8;  // per block, one frame each
 
 template <typename Real, typename Stored>
 struct FrameGradientArguments {
-    DeviceProblem<Real, Stored> problem;
+    CudaProblem<Real, Stored> problem;
     const Run* runs;
     const double* grad_distances;
     Real* grad_frames;  // (n_frames, parameter_pitch)
 };
 
-/// A warp has one frame's strip of features, a pack in each lane, and looks for the rows of all
-/// centroids that are matched to it, 32 of them at once.
+/// Adds to `sums` what the time step at `offset` contributes to the gradient of a pack of a frame.
+template <typename Real, typename Stored>
+__device__ __forceinline__ void add_row_gradient(const CudaProblem<Real, Stored>& problem,
+                                                 std::int64_t offset, double grad,
+                                                 const Pack<Stored, kPackSize<Real>>& frame,
+                                                 double (&sums)[kPackSize<Real>]) {
+    constexpr int kPack = kPackSize<Real>;
+    const auto centroid = load_pack<Real, kPack>(problem.centroids + offset);
+    const auto weight = load_pack<Real, kPack>(problem.weights + offset);
+#pragma unroll
+    for (int v = 0; v < kPack; ++v) {
+        const Real derivative =
+            derivative_by_frame(weight.numbers[v], centroid.numbers[v], to_real(frame.numbers[v]));
+        sums[v] += grad * static_cast<double>(derivative);
+    }
+}
+
+/// A warp computes one strip of features of one frame, a pack in each lane. It searches the rows of
+/// all centroids, 32 at once, for those that are matched to the frame.
 template <typename Real, typename Stored>
 __global__ void __launch_bounds__(kFrameGradientWarps* kWarp, 4)
     frame_gradient_kernel(const __grid_constant__ FrameGradientArguments<Real, Stored> arguments) {
     constexpr int kPack = kPackSize<Real>;
-    const DeviceProblem<Real, Stored>& problem = arguments.problem;
+    const CudaProblem<Real, Stored>& problem = arguments.problem;
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     const std::int64_t frame =
         std::int64_t{blockIdx.x} * kFrameGradientWarps + static_cast<int>(threadIdx.x) / kWarp;
@@ -55,13 +72,7 @@ __global__ void __launch_bounds__(kFrameGradientWarps* kWarp, 4)
             const double grad = grads[row / problem.n_timesteps];
             if (grad == 0.0 || !has_features) continue;
             const std::int64_t offset = row * problem.parameter_pitch + feature;
-            const auto centroid = load_pack<Real, kPack>(problem.centroids + offset);
-            const auto weight = load_pack<Real, kPack>(problem.weights + offset);
-#pragma unroll
-            for (int v = 0; v < kPack; ++v) {
-                const Real difference = to_real(numbers.numbers[v]) - centroid.numbers[v];
-                sums[v] += grad * static_cast<double>(weight.numbers[v] * sign(difference));
-            }
+            add_row_gradient(problem, offset, grad, numbers, sums);
         }
     }
     if (!has_features) return;
@@ -73,7 +84,7 @@ __global__ void __launch_bounds__(kFrameGradientWarps* kWarp, 4)
 }
 
 template <typename Real, typename Stored>
-void start_frame_gradients(const DeviceProblem<Real, Stored>& problem, Queue queue, const Run* runs,
+void start_frame_gradients(const CudaProblem<Real, Stored>& problem, Queue queue, const Run* runs,
                            const double* grad_distances, Real* grad_frames) {
     const FrameGradientArguments<Real, Stored> arguments = {problem, runs, grad_distances,
                                                             grad_frames};

@@ -1,5 +1,5 @@
-// What kernels are written with, and how they are started. The same kernels compile as plain C++
-// for the tests, which put a header of their own in the place of CUDA's.
+// Tools that kernels are written with, and their launch. Tests compile the same kernels as plain
+// C++ with cuda_emulation.hpp in place of CUDA's headers.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -16,9 +16,10 @@
 #include <string>
 
 #define SKDEJAVID_ISA device
+#include "../cost_term.hpp"
 #include "../optimizer.hpp"
 #include "../recurrence.hpp"
-#include "contract.hpp"
+#include "align_cuda.hpp"
 
 namespace skdejavid {
 namespace device {
@@ -27,16 +28,16 @@ constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Numbers that are read or written at once.
+/// Numbers that one instruction reads or writes.
 template <typename T, int kSize>
 struct alignas(kSize * sizeof(T)) Pack {
     T numbers[kSize];
 };
 
-/// Bytes of an access that the memory is best at.
+/// Number of bytes in the widest access to memory.
 constexpr int kPackBytes = 16;
 
-/// So many numbers of the arithmetic's type make such an access.
+/// Number of values of the arithmetic's type in such an access.
 template <typename Real>
 constexpr int kPackSize = kPackBytes / static_cast<int>(sizeof(Real));
 
@@ -52,25 +53,19 @@ __device__ __forceinline__ float to_real(float x) { return x; }
 __device__ __forceinline__ double to_real(double x) { return x; }
 __device__ __forceinline__ float to_real(Half x) { return __half2float(__ushort_as_half(x.bits)); }
 
-__device__ __forceinline__ float magnitude(float x) { return fabsf(x); }
-__device__ __forceinline__ double magnitude(double x) { return fabs(x); }
-
-__device__ __forceinline__ float fused(float a, float b, float c) { return fmaf(a, b, c); }
-__device__ __forceinline__ double fused(double a, double b, double c) { return fma(a, b, c); }
-
-/// Copies 16 bytes to shared memory without waiting, or fills them with zeros; `source` is read
-/// neither way before `wait_for_copies`.
-__device__ __forceinline__ void copy_later(void* target, const void* source, bool is_there) {
-    __pipeline_memcpy_async(target, source, kPackBytes, is_there ? 0 : kPackBytes);
+/// Starts a copy of 16 bytes to shared memory, or of zeros if `exists` is false. The target must
+/// not be read before `wait_for_copies`.
+__device__ __forceinline__ void copy_async(void* target, const void* source, bool exists) {
+    __pipeline_memcpy_async(target, source, kPackBytes, exists ? 0 : kPackBytes);
 }
 
 /// Ends a group of copies.
 __device__ __forceinline__ void end_copies() { __pipeline_commit(); }
 
-/// Waits for all groups of this thread; for those of others, meet them at a barrier afterwards.
+/// Waits for all copies of this thread; a barrier afterwards waits for those of other threads.
 __device__ __forceinline__ void wait_for_copies() { __pipeline_wait_prior(0); }
 
-/// The memory that the threads of a block share, as large as the kernel was started with.
+/// Returns the shared memory of the block; the launch sets its size.
 __device__ __forceinline__ unsigned char* shared_memory() {
 #if defined(__CUDACC__)
     extern __shared__ __align__(16) unsigned char skdejavid_shared_memory[];
@@ -80,18 +75,19 @@ __device__ __forceinline__ unsigned char* shared_memory() {
 #endif
 }
 
-/// The sequence that frame `frame` of all of them belongs to, at or behind `from`.
+/// Returns the sequence, `from` or a later one, that contains frame `frame` of the concatenation of
+/// all sequences.
 __device__ __forceinline__ std::int64_t find_sequence(const std::int64_t* offsets,
                                                       std::int64_t n_sequences, std::int64_t frame,
                                                       std::int64_t from = 0) {
     std::int64_t first = from;
-    std::int64_t behind = n_sequences;
-    while (behind - first > 1) {  // it is in [first, behind)
-        const std::int64_t middle = first + (behind - first) / 2;
+    std::int64_t end = n_sequences;
+    while (end - first > 1) {  // the result is in [first, end)
+        const std::int64_t middle = first + (end - first) / 2;
         if (offsets[middle] <= frame) {
             first = middle;
         } else {
-            behind = middle;
+            end = middle;
         }
     }
     return first;
@@ -99,18 +95,18 @@ __device__ __forceinline__ std::int64_t find_sequence(const std::int64_t* offset
 
 inline void require_success(cudaError_t status, const char* what) {
     if (status == cudaSuccess) return;
-    cudaGetLastError();  // what is told here is no error of the next call
+    cudaGetLastError();  // resets the error, which the next call would report again
     throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status) + " (" +
                              cudaGetErrorName(status) + ")");
 }
 
-/// Makes a device the current one as long as it lives.
+/// Makes a device the current one during the lifetime of the object.
 class CurrentDevice {
  public:
     explicit CurrentDevice(int device) {
-        require_success(cudaGetDevice(&before_), "asking for the current CUDA device");
+        require_success(cudaGetDevice(&before_), "getting the current CUDA device");
         is_other_ = device != before_;
-        if (is_other_) require_success(cudaSetDevice(device), "choosing a CUDA device");
+        if (is_other_) require_success(cudaSetDevice(device), "setting the current CUDA device");
     }
     ~CurrentDevice() {
         if (is_other_) cudaSetDevice(before_);
@@ -125,23 +121,26 @@ class CurrentDevice {
 
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-/// A grid of blocks: any number in the first direction, at most 65535 in the second.
+/// Numbers of blocks in a grid; y must be at most 65535.
 struct Grid {
     std::int64_t x;
     std::int64_t y;
 };
 
-/// Queues a kernel for blocks of `n_threads` threads that share `n_bytes` of memory.
+/// Launches a kernel on a stream, with `n_threads` threads and `n_bytes` of shared memory per
+/// block.
 template <typename... Parameters, typename... Arguments>
 void start(void (*kernel)(Parameters...), Grid grid, int n_threads, std::size_t n_bytes,
            Queue queue, const char* what, const Arguments&... arguments) {
     if (grid.x == 0 || grid.y == 0) return;
     if (grid.x > std::numeric_limits<std::int32_t>::max() || grid.y > 65535) {
-        throw std::runtime_error(std::string(what) + " needs more blocks than a CUDA grid has");
+        throw std::runtime_error(std::string(what) +
+                                 " needs more blocks than a CUDA grid can have; use fewer "
+                                 "sequences or centroids at once");
     }
     const CurrentDevice current(queue.device);
-    constexpr std::size_t kWithoutAsking = 48 * 1024;
-    if (n_bytes > kWithoutAsking) {
+    constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
+    if (n_bytes > kDefaultSharedBytes) {
         require_success(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                              cudaFuncAttributeMaxDynamicSharedMemorySize,
                                              static_cast<int>(n_bytes)),

@@ -1,14 +1,14 @@
-// Cheapest paths from costs: the paper's Algorithm 1 along antidiagonals, and the walk back.
+// Cheapest paths from costs: the paper's Algorithm 1 along antidiagonals, and the backtrack.
 //
-// A warp aligns one sequence with as many centroids as have room in it, one time step per lane. In
-// step t a lane is at frame t - i, so what it needs from the lane above was computed in the step
-// before. Frames arrive for all lanes at once (costs of neighboring rows lie side by side), and
-// each lane lets its own wait in shared memory until it gets there. Centroids of more time steps
-// than a warp has lanes go through it in strips, which hand the totals of their last row to the
-// next.
+// A warp aligns one sequence with as many centroids as fit into it, one time step per lane. In step
+// t, the lane of time step i is at frame t - i, so that the previous step has computed the total
+// that it needs from the lane of time step i - 1. The costs of a frame are adjacent in memory and
+// loaded for all lanes at once; each lane stores its cost in shared memory until it reaches the
+// frame. Centroids with more time steps than a warp has lanes are processed in strips of time
+// steps; a strip passes the totals of its last time step to the next strip.
 //
-// Totals, moves and the walk stay on the chip: what goes to memory are distances and runs.
-// (Only moves of long sequences or centroids, two bits per cell, need a workspace.)
+// Totals and moves stay on the chip, and only distances and runs are written to memory. (Moves of
+// long sequences or centroids, two bits per cell, need a workspace.)
 #pragma once
 
 #include "on_device.cuh"
@@ -16,7 +16,7 @@
 namespace skdejavid {
 namespace device {
 
-/// Moves into 32 cells of one row, a bit for each frame.
+/// Moves into 32 consecutive cells of one time step, one bit per frame.
 struct Moves {
     std::uint32_t along_centroid;
     std::uint32_t diagonal;
@@ -30,33 +30,34 @@ struct PathArguments {
     std::int64_t n_sequences;
     std::int64_t n_centroids;
     std::int64_t n_timesteps;
-    int lanes;  // of a centroid, a power of 2
+    int lanes;  // per centroid, a power of 2
     bool diagonal;
     double* distances;
-    Run* runs;     // null: not wanted
-    Moves* moves;  // workspace; null: there is room in shared memory
-    double*
-        above;  // (n_centroids, n_frames) workspace: totals of a strip's last row; null: one strip
+    Run* runs;     // null if not wanted
+    Moves* moves;  // workspace; null if moves fit into shared memory
+    // Workspace (n_centroids, n_frames) for the totals of a strip's last time step; null if there
+    // is only one strip.
+    double* above;
 };
 
-constexpr int kPathWarps = 4;  // of a block
+constexpr int kPathWarps = 4;  // per block
 
-// Costs are on their way for so many steps.
+// Number of steps between the load of a cost and its use.
 constexpr int kStepsAhead = 8;
 
-// Moves of so many frames, in words of 32, have room in shared memory.
+// Maximum length of sequences, in words of 32 frames, whose moves fit into shared memory.
 constexpr std::int64_t kSharedWords = 8;
 
 inline std::int64_t count_strips(std::int64_t n_timesteps) { return ceil_div(n_timesteps, kWarp); }
 
-/// Lanes of a centroid: time steps, up to a power of 2.
+/// Returns the number of lanes of a centroid: its time steps, rounded up to a power of 2.
 inline int lanes_of_centroid(std::int64_t n_timesteps) {
     int lanes = 1;
     while (lanes < n_timesteps && lanes < kWarp) lanes *= 2;
     return lanes;
 }
 
-/// Warps that a sequence needs for all centroids.
+/// Returns the number of warps that align a sequence with all centroids.
 inline std::int64_t warps_of_sequence(std::int64_t n_centroids, int lanes) {
     return ceil_div(n_centroids, kWarp / lanes);
 }
@@ -83,7 +84,7 @@ class PathWarp {
             const std::int64_t n_strips = (arguments.n_timesteps + kWarp - 1) / kWarp;
             const std::int64_t per_sequence = kWarp / arguments.lanes;
             const std::int64_t n_groups = (arguments.n_centroids + per_sequence - 1) / per_sequence;
-            // All sequences before this one have no more words than these.
+            // An upper bound for the number of words of all previous sequences.
             const std::int64_t words_before = first_frame_ / 32 + s;
             moves_ =
                 arguments.moves + (words_before * n_groups + group * n_words_) * n_strips * kWarp;
@@ -94,7 +95,7 @@ class PathWarp {
         double total = 0.0;
         for (std::int64_t strip = 0; strip * kWarp < arguments_.n_timesteps; ++strip) {
             total = align_strip(strip);
-            // What lanes wrote is there for the others.
+            // Other lanes read the moves and totals that each lane has written.
             __syncwarp();
         }
         if (!has_centroid()) return;
@@ -112,12 +113,12 @@ class PathWarp {
         return centroid_ < arguments_.n_centroids;
     }
 
-    /// Returns this lane's total at the last frame.
+    /// Computes one strip of time steps and returns this lane's total at the last frame.
     __device__ __forceinline__ double align_strip(std::int64_t strip) {
         const std::int64_t n_rows = arguments_.n_centroids * arguments_.n_timesteps;
         const std::int64_t timestep = strip * kWarp + timestep_in_strip_;
         const bool is_row = has_centroid() && timestep < arguments_.n_timesteps;
-        // Lanes without a row have no frames, and read whatever is there.
+        // Lanes without a time step have no frames; the costs that they load are not used.
         const int n_frames = static_cast<int>(n_frames_);
         const int my_frames = is_row ? n_frames : 0;
         const Real* costs = arguments_.costs + first_frame_ * n_rows +
@@ -141,7 +142,7 @@ class PathWarp {
         double total = kInfinity;
         double corner = kInfinity;
         Moves moves = {0, 0};
-        // In a last turn there may be steps without a frame for any lane.
+        // The last steps of the last turn may be beyond the last frame of all lanes.
         const int n_turns = (n_frames + arguments_.lanes - 2) / kStepsAhead + 1;
         for (int turn = 0; turn < n_turns; ++turn) {
 #pragma unroll
@@ -155,12 +156,12 @@ class PathWarp {
                 const int j = t - timestep_in_strip_;
                 if (j >= 0 && j < my_frames) {
                     const double along_sequence = j == 0 ? kInfinity : total;
-                    const Before<double> before{along_centroid, along_sequence, corner,
-                                                arguments_.diagonal};
-                    total = timestep == 0 && j == 0 ? 0.0 : before.cheapest();
+                    const Predecessors<double> predecessors{along_centroid, along_sequence, corner,
+                                                            arguments_.diagonal};
+                    total = timestep == 0 && j == 0 ? 0.0 : predecessors.cheapest();
                     total += static_cast<double>(waiting_[j % kWarp * kWarp]);
                     if (writes_above) above[j] = total;
-                    note(before, j, moves);
+                    record(predecessors, j, moves);
                     if (j % 32 == 31 || j == n_frames - 1) {
                         if (arguments_.runs != nullptr) words[j / 32 * kWarp] = moves;
                         moves = {0, 0};
@@ -172,20 +173,21 @@ class PathWarp {
         return total;
     }
 
-    __device__ __forceinline__ static void note(const Before<double>& before, int j, Moves& moves) {
+    __device__ __forceinline__ static void record(const Predecessors<double>& predecessors, int j,
+                                                  Moves& moves) {
         const auto less = [](double a, double b) { return static_cast<unsigned>(a < b); };
-        moves.along_centroid |= (before.comes_along_centroid(less) & 1u) << (j % 32);
-        moves.diagonal |= (before.comes_diagonally(less) & 1u) << (j % 32);
+        moves.along_centroid |= (predecessors.comes_along_centroid(less) & 1u) << (j % 32);
+        moves.diagonal |= (predecessors.comes_diagonally(less) & 1u) << (j % 32);
     }
 
     __device__ __forceinline__ Moves moves_of(std::int64_t timestep, std::int64_t word) const {
         return moves_[(timestep / kWarp * n_words_ + word) * kWarp + lane_ + timestep % kWarp];
     }
 
-    /// Called by the lane of a centroid's first time step.
+    /// Writes the runs of a path. The lane of the centroid's first time step calls it.
     __device__ __forceinline__ void walk_back(Run* runs) const {
         const auto entry = [this](std::int64_t i, std::int64_t j) {
-            // Bits behind j are cut off; after that whole words are searched.
+            // Bits after j are ignored in the first word; the others are searched whole.
             std::uint32_t wanted = kAllLanes >> (31 - j % 32);
             for (std::int64_t word = j / 32; word >= 0; --word) {
                 const Moves moves = moves_of(i, word);
@@ -217,7 +219,7 @@ class PathWarp {
     const std::int64_t n_frames_;
     const std::int64_t first_frame_;
     const std::int64_t n_words_;
-    Real* waiting_;  // (32 frames, 32 lanes) in shared memory; a lane touches its own alone
+    Real* waiting_;  // (32 frames, 32 lanes) in shared memory; each lane uses its own column only
     Moves* moves_;   // (n_strips, n_words, 32 lanes)
 };
 
@@ -232,7 +234,7 @@ __global__ void __launch_bounds__(kPathWarps* kWarp, 4)
     PathWarp<Real>(arguments, warp / per_sequence, warp % per_sequence).align();
 }
 
-/// What the recurrence keeps in memory, one thing behind the other.
+/// The workspace of the recurrence: costs, totals between strips and moves, in this order.
 template <typename Real>
 struct PathWorkspace {
     std::size_t costs_bytes;
@@ -240,18 +242,17 @@ struct PathWorkspace {
     std::size_t moves_bytes;
 
     template <typename Stored>
-    PathWorkspace(const DeviceProblem<Real, Stored>& problem, bool with_runs) {
+    PathWorkspace(const CudaProblem<Real, Stored>& problem, bool with_runs) {
         const std::int64_t n_strips = count_strips(problem.n_timesteps);
-        const bool has_room = n_strips == 1 && ceil_div(problem.longest, 32) <= kSharedWords;
+        const bool fits = n_strips == 1 && ceil_div(problem.longest, 32) <= kSharedWords;
         const std::int64_t n_words = problem.n_frames / 32 + problem.n_sequences;
         const std::int64_t n_warps =
             warps_of_sequence(problem.n_centroids, lanes_of_centroid(problem.n_timesteps));
         costs_bytes = rounded(problem.n_frames * problem.n_rows() * sizeof(Real));
         above_bytes =
             n_strips == 1 ? 0 : rounded(problem.n_frames * problem.n_centroids * sizeof(double));
-        moves_bytes = with_runs && !has_room
-                          ? rounded(n_words * n_warps * n_strips * kWarp * sizeof(Moves))
-                          : 0;
+        moves_bytes =
+            with_runs && !fits ? rounded(n_words * n_warps * n_strips * kWarp * sizeof(Moves)) : 0;
     }
 
     std::size_t n_bytes() const { return costs_bytes + above_bytes + moves_bytes; }
@@ -261,7 +262,7 @@ struct PathWorkspace {
 };
 
 template <typename Real, typename Stored>
-void start_paths(const DeviceProblem<Real, Stored>& problem, Queue queue, bool diagonal,
+void start_paths(const CudaProblem<Real, Stored>& problem, Queue queue, bool diagonal,
                  double* distances, Run* runs, unsigned char* memory,
                  const PathWorkspace<Real>& workspace) {
     const int lanes = lanes_of_centroid(problem.n_timesteps);

@@ -16,7 +16,7 @@ def card(monkeypatch):
     """A machine with two devices, as far as questions about it go."""
     monkeypatch.setattr(_core, "built_with_cuda", True)
     monkeypatch.setattr(_core, "cuda_devices", lambda: ([("A", 9, 0, 8), ("B", 5, 2, 8)], ""))
-    monkeypatch.setattr(_core, "cuda_obstacle", lambda number: "compiled for 75" * number)
+    monkeypatch.setattr(_core, "cuda_unusable_reason", lambda number: "compiled for 75" * number)
     monkeypatch.setattr(_core, "cuda_driver_version", lambda: 0)
     monkeypatch.setattr(_core, "cuda_runtime_version", lambda: 13020)
     monkeypatch.setattr(cuda, "_cuda_began", False)
@@ -89,7 +89,7 @@ def test_questions_about_devices_need_no_driver():
     assert bool(devices) != bool(reason)
     assert _core.built_with_cuda == bool(_core.cuda_architectures)
     if not devices:
-        assert _core.cuda_obstacle(0)
+        assert _core.cuda_unusable_reason(0)
 
 
 def test_rows_that_are_padded_already_are_not_copied(emulated_cuda):

@@ -1,7 +1,7 @@
-"""The CUDA backend on the host: its kernels, compiled as plain C++, behind the names of `_core`.
+"""The CUDA backend on the host: kernels compiled as plain C++, with the interface of `_core`.
 
-The memory of the "device" is that of the host; devices and streams do not matter. What is emulated,
-and which faults show here, stands in cuda_emulation.hpp.
+The memory of the "device" is that of the host; devices and streams are ignored. cuda_emulation.hpp
+lists what is emulated and which faults are detected.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 HERE = Path(__file__).parent
-SOURCES = HERE.parents[1] / "src_cuda" / "cuda"
+SOURCES = HERE.parents[1] / "src_cuda"
 FLAGS = [
     "-std=c++17",
     "-O2",
@@ -63,16 +63,16 @@ class _AdamStep(ctypes.Structure):
 
 
 @functools.cache
-def _library():
+def _library(sources):
     folder = Path(tempfile.mkdtemp(prefix="skdejavid-emulation-"))
     target = folder / "emulation.so"
     compiler = os.environ.get("CXX", "c++")
     flags = FLAGS + os.environ.get("SKDEJAVID_EMULATION_FLAGS", "").split()
-    sources = [HERE / "cuda_emulation.cpp", HERE / "entry.cpp"]
-    include = ["-I", str(HERE), "-I", str(SOURCES)]
-    objects = [folder / f"{source.stem}.o" for source in sources]
-    for source, made in zip(sources, objects, strict=True):
-        command = [compiler, *flags, "-fPIC", *include, "-c", str(source), "-o", str(made)]
+    units = [HERE / "cuda_emulation.cpp", HERE / "entry.cpp"]
+    include = ["-I", str(HERE), "-I", str(sources / "cuda")]
+    objects = [folder / f"{unit.stem}.o" for unit in units]
+    for unit, target_object in zip(units, objects, strict=True):
+        command = [compiler, *flags, "-fPIC", *include, "-c", str(unit), "-o", str(target_object)]
         subprocess.run(command, check=True)
     subprocess.run([compiler, *flags, "-shared", *map(str, objects), "-o", str(target)], check=True)
     library = ctypes.CDLL(str(target))
@@ -81,12 +81,12 @@ def _library():
 
 
 def set_order(order):
-    """In which order threads and blocks run: 0 as numbered, 1 backwards, else at random."""
-    _library().set_order(ctypes.c_uint(order))
+    """Set the order in which threads and blocks run: 0 as numbered, 1 backwards, else random."""
+    _library(SOURCES).set_order(ctypes.c_uint(order))
 
 
-def _call(name, *arguments, result=ctypes.c_char_p):
-    function = getattr(_library(), name)
+def _call(library, name, *arguments, result=ctypes.c_char_p):
+    function = getattr(library, name)
     function.restype = result
     message = function(*arguments)
     if result is not ctypes.c_char_p:
@@ -97,15 +97,16 @@ def _call(name, *arguments, result=ctypes.c_char_p):
 
 
 class _ProblemOf:
-    name: str
-
-    def __init__(self, *, device, stream, **fields):
+    def __init__(self, library, name, *, device, stream, **fields):
         assert set(fields) == {field for field, _ in _PROBLEM}
+        self._library, self._name = library, name
         self._problem = _Problem(**fields)
 
     def _run(self, function, *arguments, result=ctypes.c_char_p):
         values = [a if isinstance(a, bool) else ctypes.c_void_p(a) for a in arguments]
-        return _call(f"{function}_{self.name}", ctypes.byref(self._problem), *values, result=result)
+        problem = ctypes.byref(self._problem)
+        name = f"{function}_{self._name}"
+        return _call(self._library, name, problem, *values, result=result)
 
     def align_bytes(self, with_runs):
         return self._run("align_bytes", bool(with_runs), result=ctypes.c_size_t)
@@ -130,35 +131,23 @@ class _ProblemOf:
         self._run("barycenters", runs, sample_weights, means)
 
 
-class CudaProblemFloat32(_ProblemOf):
-    name = "float32"
-
-
-class CudaProblemFloat16(_ProblemOf):
-    name = "float16"
-
-
-class CudaProblemFloat64(_ProblemOf):
-    name = "float64"
-
-
-def _adam_step(name, *, device, stream, **fields):
+def _adam_step(library, name, *, device, stream, **fields):
     assert set(fields) == {field for field, _ in _ADAM_STEP}
-    _call(f"adam_step_{name}", ctypes.byref(_AdamStep(**fields)))
+    _call(library, f"adam_step_{name}", ctypes.byref(_AdamStep(**fields)))
 
 
 @functools.cache
-def emulated_core():
-    """What `_core` has for CUDA."""
-    _library()
+def emulated_core(sources=SOURCES):
+    """Return the CUDA part of `_core`, compiled from a folder with the native code."""
+    library = _library(sources)
     return SimpleNamespace(
-        CudaProblemFloat32=CudaProblemFloat32,
-        CudaProblemFloat16=CudaProblemFloat16,
-        CudaProblemFloat64=CudaProblemFloat64,
-        cuda_adam_step_float32=functools.partial(_adam_step, "float32"),
-        cuda_adam_step_float64=functools.partial(_adam_step, "float64"),
+        CudaProblemFloat32=functools.partial(_ProblemOf, library, "float32"),
+        CudaProblemFloat16=functools.partial(_ProblemOf, library, "float16"),
+        CudaProblemFloat64=functools.partial(_ProblemOf, library, "float64"),
+        cuda_adam_step_float32=functools.partial(_adam_step, library, "float32"),
+        cuda_adam_step_float64=functools.partial(_adam_step, library, "float64"),
         cuda_devices=lambda: ([("emulation", 9, 0, 2**30)], ""),
-        cuda_obstacle=lambda device: "",
+        cuda_unusable_reason=lambda device: "",
         cuda_device_count=lambda: 1,
         cuda_driver_version=lambda: 0,
         cuda_runtime_version=lambda: 0,

@@ -1,3 +1,4 @@
+// The scheduler of emulated blocks.
 #include "cuda_emulation.hpp"
 
 #include <setjmp.h>
@@ -32,7 +33,7 @@ struct Thread {
     bool has_begun = false;
     bool is_done = true;
     Meeting meeting = Meeting::none;
-    std::uint64_t values[2];  // brought to the last two meetings of the warp
+    std::uint64_t values[2];  // shared in the last two meetings of the warp
     unsigned n_meetings = 0;
     std::vector<Copy> copies;
 };
@@ -51,7 +52,7 @@ void leave() {
     if (_setjmp(threads[current]->here) == 0) _longjmp(scheduler, 1);
 }
 
-/// What a coroutine runs: one kernel after the other.
+/// The main function of a coroutine, which runs one kernel after another.
 void thread_main() {
     for (;;) {
         try {
@@ -93,7 +94,7 @@ bool is_warp_meeting(Meeting meeting) {
     return meeting != Meeting::none && meeting != Meeting::block;
 }
 
-/// Lets those go on who have all met; returns whether there were any.
+/// Resumes the threads of every complete meeting. Returns whether there were any.
 bool end_meetings() {
     bool has_ended = false;
     for (int first = 0; first < n_threads_of_block; first += kWarp) {
@@ -111,13 +112,13 @@ bool end_meetings() {
     }
     if (has_ended) return true;
     bool is_complete = true;
-    bool is_anyone = false;
+    bool any_thread_waits = false;
     for (int k = 0; k < n_threads_of_block; ++k) {
         if (threads[k]->is_done) continue;
-        is_anyone = true;
+        any_thread_waits = true;
         is_complete = is_complete && threads[k]->meeting == Meeting::block;
     }
-    if (!is_anyone || !is_complete) return false;
+    if (!any_thread_waits || !is_complete) return false;
     for (int k = 0; k < n_threads_of_block; ++k) threads[k]->meeting = Meeting::none;
     return true;
 }
@@ -139,8 +140,8 @@ void run_block(std::uint64_t seed) {
         }
     } while (end_meetings());
     for (int k = 0; k < n_threads_of_block; ++k) {
-        if (!threads[k]->is_done) fault = "threads wait for each other in vain";
-        if (!threads[k]->copies.empty()) fault = "a copy was not waited for";
+        if (!threads[k]->is_done) fault = "threads wait for each other forever";
+        if (!threads[k]->copies.empty()) fault = "a thread ended without waiting for its copies";
     }
 }
 
@@ -149,10 +150,10 @@ void run_block(std::uint64_t seed) {
 void meet(Meeting meeting, unsigned mask) { meet_with(meeting, mask, 0); }
 
 void meet_with(Meeting meeting, unsigned mask, std::uint64_t value) {
-    if (mask != ~0u) throw std::logic_error("not all lanes are meant");
+    if (mask != ~0u) throw std::logic_error("the mask does not include all lanes");
     Thread& thread = *threads[current];
     thread.meeting = meeting;
-    // Of two meetings in turn: a lane may bring the next value before all have read this one.
+    // Two slots in turn: a lane may share the next value before all lanes have read this one.
     if (meeting != Meeting::block) thread.values[thread.n_meetings & 1] = value;
     leave();
 }
@@ -197,7 +198,8 @@ void set_order(unsigned wanted) { order = wanted; }
 
 void run(const std::function<void()>& body, std::int64_t x, std::int64_t y, int n_threads,
          std::size_t n_bytes) {
-    if (n_threads % kWarp != 0 || n_threads > 1024) throw std::logic_error("an odd block");
+    if (n_threads % kWarp != 0 || n_threads > 1024)
+        throw std::logic_error("the block size is not a multiple of 32, at most 1024");
     while (static_cast<int>(threads.size()) < n_threads) {
         threads.push_back(std::make_unique<Thread>());
     }
@@ -210,7 +212,7 @@ void run(const std::function<void()>& body, std::int64_t x, std::int64_t y, int 
         blockIdx = {static_cast<unsigned>(block % x), static_cast<unsigned>(block / x)};
         run_block(static_cast<std::uint64_t>(block));
         if (!fault.empty()) {
-            // Threads that wait have to begin anew.
+            // Waiting coroutines cannot be reused.
             threads.clear();
             throw std::runtime_error("in an emulated kernel: " + fault);
         }

@@ -1,10 +1,10 @@
-// Runs CUDA kernels, compiled as plain C++, on the host: what they use of CUDA, for tests.
+// The parts of CUDA that kernels use, for tests that run them on the host, compiled as plain C++.
 //
 // The threads of a block are coroutines on one thread of the host, which run until they reach a
-// barrier. Faults that a device shows only now and then are made to show:
-// - in which order threads run between barriers is a parameter, so that a missing barrier changes
-//   results; shared memory is full of NaN at the start of each block and exactly as large as asked
-//   for; asynchronous copies are made when they are waited for, not before;
+// barrier. Faults that are rarely visible on a device are always detected:
+// - the order in which threads run between barriers is a parameter, so that a missing barrier
+//   changes results; shared memory is NaN at the start of each block and has exactly the requested
+//   size; asynchronous copies are made only when a thread waits for them;
 // - lanes of a warp that do not meet in the same warp-wide operation, misaligned accesses of 16
 //   bytes and more shared memory than every device has end the launch with an exception.
 #pragma once
@@ -34,17 +34,17 @@ enum class Meeting { none, block, warp_barrier, shuffle, shuffle_up, shuffle_xor
 /// Waits until all threads of the block, or of the warp, are in a meeting of this kind.
 void meet(Meeting meeting, unsigned mask);
 
-/// The same with a value; afterwards `value_of(lane)` is what lanes of this warp have brought.
+/// Does the same and shares a value: afterwards `value_of(lane)` is that of a lane of this warp.
 void meet_with(Meeting meeting, unsigned mask, std::uint64_t value);
 std::uint64_t value_of(int lane);
 
 int lane();
 
-/// Makes the copy later, in `make_copies`. No source: zeros.
+/// Queues a copy, or zeros if the source is null, which `make_copies` makes.
 void copy_later(void* target, const void* source, std::size_t n_bytes);
 void make_copies();
 
-/// Ends the launch with an exception if an access of so many bytes would not be aligned.
+/// Ends the launch with an exception if an address is not aligned to `n_bytes`.
 void require_aligned(const void* address, std::size_t n_bytes);
 
 unsigned char* shared_memory();
@@ -52,8 +52,8 @@ unsigned char* shared_memory();
 void run(const std::function<void()>& kernel, std::int64_t x, std::int64_t y, int n_threads,
          std::size_t n_bytes);
 
-/// In which order threads of a block, and blocks, run: 0 as they are numbered, 1 the other way
-/// round, else at random.
+/// Sets the order in which threads of a block, and blocks, run: 0 as numbered, 1 backwards, else
+/// random.
 void set_order(unsigned order);
 
 template <typename T>
@@ -90,9 +90,8 @@ T __shfl_up_sync(unsigned mask, T value, int distance, int width) {
     cuda_emulation::meet_with(cuda_emulation::Meeting::shuffle_up, mask,
                               cuda_emulation::bits_of(value));
     const int lane = cuda_emulation::lane();
-    const bool is_there = lane % width >= distance;
-    return cuda_emulation::from_bits<T>(
-        cuda_emulation::value_of(is_there ? lane - distance : lane));
+    const bool exists = lane % width >= distance;
+    return cuda_emulation::from_bits<T>(cuda_emulation::value_of(exists ? lane - distance : lane));
 }
 
 template <typename T>
@@ -145,7 +144,7 @@ inline cudaError_t cudaGetDevice(int* device) {
 }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 
-/// Every device since compute capability 7.5 has as much.
+/// The limit is that of all devices since compute capability 7.5.
 inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int n_bytes) {
     return n_bytes <= 64 * 1024 ? cudaSuccess : cudaErrorInvalidValue;
 }

@@ -1,4 +1,4 @@
-// The CUDA backend's entry points for ctypes: each returns null, or what went wrong.
+// Entry points of the CUDA backend for ctypes. Each returns null or an error message.
 #include <exception>
 #include <string>
 
@@ -9,9 +9,9 @@
 
 namespace {
 
-using skdejavid::DeviceAdamStep;
-using skdejavid::DeviceBackend;
-using skdejavid::DeviceProblem;
+using skdejavid::CudaAdamStep;
+using skdejavid::CudaBackend;
+using skdejavid::CudaProblem;
 using skdejavid::Queue;
 using skdejavid::Run;
 
@@ -35,50 +35,49 @@ const Queue kQueue = {0, nullptr};
 extern "C" void set_order(unsigned order) { cuda_emulation::set_order(order); }
 
 #define ENTRY_POINTS(name, Real, Stored)                                                           \
-    extern "C" std::size_t align_bytes_##name(const DeviceProblem<Real, Stored>* problem,          \
+    extern "C" std::size_t align_bytes_##name(const CudaProblem<Real, Stored>* problem,            \
                                               bool with_runs) {                                    \
-        return DeviceBackend<Real, Stored>::align_bytes(*problem, with_runs);                      \
+        return CudaBackend<Real, Stored>::align_bytes(*problem, with_runs);                        \
     }                                                                                              \
-    extern "C" const char* align_##name(const DeviceProblem<Real, Stored>* problem, bool diagonal, \
+    extern "C" const char* align_##name(const CudaProblem<Real, Stored>* problem, bool diagonal,   \
                                         double* distances, Run* runs, void* workspace) {           \
         return guarded([=] {                                                                       \
-            DeviceBackend<Real, Stored>::align(*problem, kQueue, diagonal, distances, runs,        \
-                                               workspace);                                         \
+            CudaBackend<Real, Stored>::align(*problem, kQueue, diagonal, distances, runs,          \
+                                             workspace);                                           \
         });                                                                                        \
     }                                                                                              \
-    extern "C" std::size_t along_bytes_##name(const DeviceProblem<Real, Stored>* problem) {        \
-        return DeviceBackend<Real, Stored>::along_bytes(*problem);                                 \
+    extern "C" std::size_t along_bytes_##name(const CudaProblem<Real, Stored>* problem) {          \
+        return CudaBackend<Real, Stored>::along_bytes(*problem);                                   \
     }                                                                                              \
-    extern "C" const char* distances_along_##name(const DeviceProblem<Real, Stored>* problem,      \
+    extern "C" const char* distances_along_##name(const CudaProblem<Real, Stored>* problem,        \
                                                   const Run* runs, double* distances,              \
                                                   void* workspace) {                               \
         return guarded([=] {                                                                       \
-            DeviceBackend<Real, Stored>::distances_along(*problem, kQueue, runs, distances,        \
-                                                         workspace);                               \
+            CudaBackend<Real, Stored>::distances_along(*problem, kQueue, runs, distances,          \
+                                                       workspace);                                 \
         });                                                                                        \
     }                                                                                              \
     extern "C" const char* parameter_gradients_##name(                                             \
-        const DeviceProblem<Real, Stored>* problem, const Run* runs, const double* grads,          \
-        bool adds, Real* by_centroids, Real* by_weights) {                                         \
+        const CudaProblem<Real, Stored>* problem, const Run* runs, const double* grads, bool adds, \
+        Real* by_centroids, Real* by_weights) {                                                    \
         return guarded([=] {                                                                       \
-            DeviceBackend<Real, Stored>::parameter_gradients(*problem, kQueue, runs, grads, adds,  \
-                                                             by_centroids, by_weights);            \
+            CudaBackend<Real, Stored>::parameter_gradients(*problem, kQueue, runs, grads, adds,    \
+                                                           by_centroids, by_weights);              \
         });                                                                                        \
     }                                                                                              \
-    extern "C" const char* sequence_gradients_##name(const DeviceProblem<Real, Stored>* problem,   \
+    extern "C" const char* sequence_gradients_##name(const CudaProblem<Real, Stored>* problem,     \
                                                      const Run* runs, const double* grads,         \
                                                      Real* by_frames) {                            \
         return guarded([=] {                                                                       \
-            DeviceBackend<Real, Stored>::sequence_gradients(*problem, kQueue, runs, grads,         \
-                                                            by_frames);                            \
+            CudaBackend<Real, Stored>::sequence_gradients(*problem, kQueue, runs, grads,           \
+                                                          by_frames);                              \
         });                                                                                        \
     }                                                                                              \
-    extern "C" const char* barycenters_##name(const DeviceProblem<Real, Stored>* problem,          \
+    extern "C" const char* barycenters_##name(const CudaProblem<Real, Stored>* problem,            \
                                               const Run* runs, const double* sample_weights,       \
                                               Real* means) {                                       \
         return guarded([=] {                                                                       \
-            DeviceBackend<Real, Stored>::barycenters(*problem, kQueue, runs, sample_weights,       \
-                                                     means);                                       \
+            CudaBackend<Real, Stored>::barycenters(*problem, kQueue, runs, sample_weights, means); \
         });                                                                                        \
     }
 
@@ -86,9 +85,9 @@ ENTRY_POINTS(float32, float, float)
 ENTRY_POINTS(float16, float, skdejavid::Half)
 ENTRY_POINTS(float64, double, double)
 
-#define ADAM(name, Real)                                                        \
-    extern "C" const char* adam_step_##name(const DeviceAdamStep<Real>* step) { \
-        return guarded([=] { skdejavid::device_adam<Real>(*step, kQueue); });   \
+#define ADAM(name, Real)                                                      \
+    extern "C" const char* adam_step_##name(const CudaAdamStep<Real>* step) { \
+        return guarded([=] { skdejavid::cuda_adam<Real>(*step, kQueue); });   \
     }
 
 ADAM(float32, float)

@@ -1,9 +1,10 @@
-// The cost of many centroid frames against many sequence frames when they have few features: the
-// tiles of cost.hpp would leave lanes empty there, and adding up lanes would take most of the time.
+// Costs of all time steps and all frames for few features. The tiles of cost.hpp would leave lanes
+// empty, and adding lanes would take most of the time: here a lane is a row.
 #pragma once
 
 #include <cstdint>
 
+#include "../cost_term.hpp"
 #include "cost.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
@@ -12,14 +13,14 @@
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
 
-// A lane adds up one term for each feature, and not more of them in float32 than in cost.hpp.
+// Maximum number of features: a lane sums one term for each, no more of them than in cost.hpp.
 constexpr std::int64_t kMostNarrowFeatures = kBlockRegisters;
 
-/// Computes costs with one centroid frame ("row") in each lane; holds the packed rows.
+/// Computes costs with one row in each lane; owns the packed rows.
 template <typename Real>
 class NarrowPanels {
  public:
-    /// Packs rows, whose number is a multiple of `kLanes<Real>`.
+    /// Packs rows; their number must be a multiple of `kLanes<Real>`.
     void pack(const RowView<Real>& rows) {
         n_features_ = rows.n_features;
         n_rows_ = rows.n_rows;
@@ -34,7 +35,7 @@ class NarrowPanels {
         }
     }
 
-    /// Fills in `costs` (n_frames, n_rows).
+    /// Writes `costs` (n_frames, n_rows).
     void compute(const Real* const* frames, std::int64_t n_frames, double* costs,
                  Worker& worker) const {
         for (std::int64_t row = 0; row < n_rows_; row += kLanes<Real>) {
@@ -57,7 +58,7 @@ class NarrowPanels {
             const Lanes<Real> weight = block[2 * f + 1];
 #pragma GCC unroll 6
             for (int j = 0; j < kFrames; ++j) {
-                sums[j] += weight * magnitude<Real>(centroid - frames[j][f]);
+                sums[j] = add_cost(sums[j], weight, centroid, frames[j][f]);
             }
         }
 #pragma GCC unroll 6
