@@ -1,4 +1,4 @@
-"""Functions of whole sequences: differences over time, and resampling to one length."""
+"""Functions of whole sequences: differences over time and resampling to one length."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.sequences.array import SequenceView, TSEArray
+from skdejavid.sequences.array import TSEArray
+from skdejavid.sequences.layout import SequenceView
 
 __all__ = ["Lag", "check_lags", "resample", "with_differences"]
 
 Lag = int | float
 
-
 _LONGEST = 2**31  # frames of a sequence
 
 
 def check_lags(lags: Any, name: str) -> tuple[Lag, ...]:
-    """Lags as a tuple, each at least 1 frame or a fraction of a sequence between 0 and 1."""
+    """Check lags and return them as a tuple of Python numbers.
+
+    Each is a number of frames, at least 1, or a fraction of a sequence between 0 and 1.
+    """
     if isinstance(lags, (str, bytes)) or not isinstance(lags, (Sequence, np.ndarray)):
         raise ValueError(f"{name} must be a sequence of numbers, got {lags!r}")
     for i, lag in enumerate(lags):
@@ -29,17 +32,17 @@ def check_lags(lags: Any, name: str) -> tuple[Lag, ...]:
         if not (is_frames or is_fraction):
             raise ValueError(
                 f"{name}[{i}] must be an int of at least 1 (frames) or a float between 0 and 1 "
-                f"(of the sequence's length), got {lag!r}"
+                f"(fraction of the sequence), got {lag!r}"
             )
     return tuple(lag.item() if isinstance(lag, np.generic) else lag for lag in lags)
 
 
 def with_differences(sequences: TSEArray, lags: Sequence[Lag]) -> TSEArray:
-    """Sequences whose frames hold their features and, for each lag, those features' differences.
+    """Append to the features of each frame, for each lag, the differences of all features.
 
     The difference of lag k at frame j is that between frames j + ceil(k / 2) and j - floor(k / 2),
-    or the last and the first where the sequence ends before. A fraction is rounded to whole frames,
-    at least one.
+    or between the last and the first frame where these are outside of the sequence. Fractions are
+    rounded to whole frames, at least one.
     """
     values, starts, lengths = sequences.view()
     n_features, n_rows = sequences.n_features, sequences.total_frames
@@ -60,7 +63,7 @@ def with_differences(sequences: TSEArray, lags: Sequence[Lag]) -> TSEArray:
 
 
 def _halves(lag: Lag, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many frames later and earlier, for sequences of these lengths (n_sequences,)."""
+    """Return how many frames later and earlier to look in each sequence, (n_sequences,) each."""
     if isinstance(lag, (int, np.integer)):
         n_frames = np.full(len(lengths), int(lag), dtype=np.int64)
     else:
@@ -70,15 +73,15 @@ def _halves(lag: Lag, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], ND
 
 
 def resample(sequences: SequenceView, n_timesteps: int) -> NDArray[np.floating]:
-    """Linear interpolation of each sequence to `n_timesteps` frames, end points kept.
+    """Interpolate each sequence linearly to `n_timesteps` frames, keeping both end points.
 
-    With one time step, the middle of the sequence is taken.
+    A single time step is the middle of the sequence.
 
     Returns
     -------
     ndarray of shape (n_sequences, n_timesteps, n_features)
     """
-    # Positions are exact fractions: a frame that needs no interpolation is copied bit by bit.
+    # Positions are exact fractions, so a frame that needs no interpolation is copied bit by bit.
     numerators, denominator = np.arange(n_timesteps), n_timesteps - 1
     if n_timesteps == 1:
         numerators, denominator = np.array([1]), 2

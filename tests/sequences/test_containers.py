@@ -86,7 +86,7 @@ def fault(number, X, message):
         ),
         fault(11, [[1, 2, 3], [1, 2]], r"X\[1\] has 2 number\(s\), but X\[0\] has 3.*x\[:, None\]"),
         fault(14, [[1, 2], [3j, 4]], r"Complex data not supported: X\[1\]"),
-        fault(6, [GOOD, [[1, 2, 3], [4]]], r"X\[1\] is no array .* its frames differ in length"),
+        fault(6, [GOOD, [[1, 2, 3], [4]]], r"X\[1\] is not an array .* frames differ in length"),
         fault(1, np.full((2, 3), np.nan), r"Input X\[0\] contains NaN"),
         fault(14, [GOOD.astype(complex)], r"Complex data not supported: X\[0\]"),
         fault(14, np.zeros((2, 3), dtype=complex), "Complex data not supported"),

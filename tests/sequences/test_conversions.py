@@ -111,7 +111,10 @@ def test_the_layout_of_aeon_is_transposed(rng):
     [
         ([np.zeros(5)], r"X\[0\] must be 2-D \(n_channels, n_timepoints\), got 1-D .*x\[None, :\]"),
         ([np.zeros((3, 5)), np.zeros((2, 6))], r"X\[1\] has 2 channels, but X\[0\] has 3"),
-        ([np.zeros((5, 3)), np.zeros((6, 3))], r"X\[1\] has shape \(6, 3\).*time came first.*TSEA"),
+        (
+            [np.zeros((5, 3)), np.zeros((6, 3))],
+            r"X\[1\] has shape \(6, 3\).*time comes first.*TSE",
+        ),
         ([np.zeros((3, 5)), np.zeros((3, 0))], r"X\[1\] has 0 timestep"),
         (np.ma.masked_array(np.zeros((2, 3, 4))), "masked array"),
         ([], r"0 sample\(s\)"),
@@ -199,7 +202,7 @@ def test_what_has_no_padding_is_not_copied():
         (np.stack([np.zeros((3, 1)), np.full((3, 1), NAN)]), {}, r"X\[1\] has 0 timestep\(s\)"),
         (np.zeros((2, 3, 1)), {"lengths": [1]}, r"lengths must be 2 integers.*shape \(1,\)"),
         (np.zeros((2, 3, 1)), {"lengths": [1.0, 2.0]}, "lengths must be 2 integers.*float64"),
-        (np.zeros((2, 3, 1)), {"lengths": [3, 4]}, r"lengths\[1\] is 4, but .* 1 to 3 frames"),
+        (np.zeros((2, 3, 1)), {"lengths": [3, 4]}, r"lengths\[1\] is 4, expected 1 to 3 frames"),
         (np.zeros((2, 3, 1)), {"lengths": [0, 3]}, r"lengths\[0\] is 0"),
         (np.zeros((2, 3, 1)), {"mask": [True, True]}, r"mask must be boolean, of shape \(2, 3\)"),
         (np.zeros((2, 3, 1)), {"mask": np.ones((2, 3))}, "mask must be boolean.*float64"),
@@ -209,7 +212,7 @@ def test_what_has_no_padding_is_not_copied():
             r"mask\[1\] has padding before a frame, at 1",
         ),
         (np.zeros((2, 3, 1)), {"mask": np.zeros((2, 3), bool)}, r"X\[0\] has 0 timestep\(s\)"),
-        (np.zeros((1, 1, 1)), {"lengths": [1], "mask": [[True]]}, "pass one of them"),
+        (np.zeros((1, 1, 1)), {"lengths": [1], "mask": [[True]]}, "pass only one of them"),
     ],
 )
 def test_what_is_not_padded_as_said_is_named(X, options, message):
@@ -255,9 +258,9 @@ def table(*index):
     ("X", "message"),
     [
         (table((0, 0, 0), (0, 0, 1)), "the index of X has 3 levels, expected instance and time"),
-        (table((0, 0), (1, 0), (0, 1)), "rows of an instance of X must follow each other"),
-        (table((0, 0), (None, 0)), "and each have its name"),
-        (table((0, 0), (1, 1), (1, 0)), r"the times of X\[1\] are not in order"),
+        (table((0, 0), (1, 0), (0, 1)), "rows of each instance of X must be consecutive"),
+        (table((0, 0), (None, 0)), "and have the name of the instance"),
+        (table((0, 0), (1, 1), (1, 0)), r"the times of X\[1\] are not in ascending order"),
         ([pd.DataFrame([1.0]), pd.DataFrame([1.0, 2.0], index=[1, 0])], r"times of X\[1\] are not"),
         ([pd.DataFrame({"a": [1.0]}), pd.DataFrame({"b": [1.0]})], r"X\[1\] has the columns"),
         ([], r"0 sample\(s\)"),
