@@ -157,7 +157,7 @@ class TSEArray(Convertible):
             times = _as_rows(spans, "spans").astype(np.float64, copy=False)
             if times.shape != (len(frames), 2):
                 raise ValueError(
-                    f"spans must hold a begin and an end for each frame, ({len(frames)}, 2), "
+                    f"spans must contain a begin and an end for each frame, ({len(frames)}, 2), "
                     f"got shape {times.shape}"
                 )
         return cls._wrap(_packed_storage(frames, limits, times))
@@ -221,7 +221,18 @@ class TSEArray(Convertible):
         return self.total_frames * frame_size + (len(self) + 1) * 8
 
     def view(self, indices: NDArray[np.integer] | None = None) -> SequenceView:
-        """Return all sequences, or those of `indices` in that order, without copying frames."""
+        """Return all sequences, or some of them, without copying frames.
+
+        Parameters
+        ----------
+        indices : integer array of shape (n_selected,), optional
+            The sequences to return, in this order.
+
+        Returns
+        -------
+        SequenceView
+            The underlying array, and where each sequence begins in it.
+        """
         values, starts, lengths = self._storage.view
         if indices is not None:
             starts, lengths = starts[indices], lengths[indices]
@@ -231,6 +242,10 @@ class TSEArray(Convertible):
         """Return the same sequences one after the other in memory; copy them only if needed.
 
         A selection keeps the whole array that it was taken from in memory, a copy does not.
+
+        Returns
+        -------
+        TSEArray
         """
         return self if self._storage.is_packed else self._wrap(_packed(self._storage))
 

@@ -129,7 +129,7 @@ class Convertible:
         if lengths is not None and mask is not None:
             raise ValueError("lengths and mask were both given: pass only one of them")
         if lengths is not None:
-            counts = _checked_lengths(lengths, frames.shape)
+            counts = _check_lengths(lengths, frames.shape)
         elif mask is not None:
             counts = _lengths_of_mask(mask, frames.shape)
         else:
@@ -428,7 +428,7 @@ def _as_padded(X: Any) -> NDArray[np.floating]:
     return as_real(array, "X")
 
 
-def _checked_lengths(lengths: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _check_lengths(lengths: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
     counts = np.asarray(without_torch(lengths))
     if counts.shape != shape[:1] or counts.dtype.kind not in "iu":
         raise ValueError(

@@ -223,8 +223,8 @@ class TSEStore:
         Returns
         -------
         TSEArray
-            A view of a memory map if the store has one shard and is not float16, else a copy in
-            memory.
+            A view of a memory map if one shard contains all sequences and is not float16, else a
+            copy in memory.
 
         Raises
         ------

@@ -98,7 +98,7 @@ class StoreWriter:
         return self._partial_id, np.concatenate(self._partial_rows)
 
     def n_bytes(self, id: str) -> int | None:
-        """Return the size of the input of a sequence, as given to `append`."""
+        """Return the size in bytes of the input of a sequence, or None if it was not recorded."""
         states = (state for state in (self._state, *self._siblings) if id in state.entries)
         return next(states).entries[id].n_bytes
 
@@ -133,8 +133,8 @@ class StoreWriter:
             is appended then.
         """
         self._check_new(id)
-        rows = self._checked_rows(id, values)
-        times = None if spans is None else _checked_spans(id, spans, len(rows))
+        rows = self._check_rows(id, values)
+        times = None if spans is None else _check_spans(id, spans, len(rows))
         state = self._state
         if state.entries and (times is not None) != state.has_spans:
             raise ValueError(
@@ -407,7 +407,7 @@ class StoreWriter:
         if id in self:
             raise ValueError(f"the store already has a sequence {id!r}")
 
-    def _checked_rows(self, id: str, values: ArrayLike) -> NDArray[Any]:
+    def _check_rows(self, id: str, values: ArrayLike) -> NDArray[Any]:
         rows = np.asarray(values)
         if rows.ndim != 2 or 0 in rows.shape or rows.dtype.kind not in "fiub":
             raise ValueError(
@@ -439,7 +439,7 @@ def _append_array(file: BinaryIO, rows: NDArray[Any], checksum: int) -> int:
     return crc32(content, checksum)
 
 
-def _checked_spans(id: str, spans: ArrayLike, n_rows: int) -> NDArray[np.float64]:
+def _check_spans(id: str, spans: ArrayLike, n_rows: int) -> NDArray[np.float64]:
     times = np.ascontiguousarray(spans, dtype=np.float64)
     if times.shape != (n_rows, 2):
         raise ValueError(f"{id!r}: spans must have shape ({n_rows}, 2), got {times.shape}")

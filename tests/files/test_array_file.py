@@ -1,4 +1,4 @@
-"""Files of arrays and a description: read strictly, written whole."""
+"""Files of arrays with a description are read strictly and written atomically."""
 
 import json
 import struct

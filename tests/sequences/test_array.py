@@ -36,7 +36,7 @@ def as_objects(sequences):
 
 
 class SequenceLike:
-    """A collection with nothing but length and items, as torch's map-style datasets."""
+    """A collection with only a length and items, like a map-style data set of torch."""
 
     def __init__(self, items):
         self.items = items
@@ -123,7 +123,7 @@ def test_one_wide_sequence_widens_all():
 
 
 def keys(n):
-    """All that selects some of n sequences."""
+    """Draw any key that selects some of n sequences."""
     mask = st.lists(st.booleans(), min_size=n, max_size=n).map(lambda m: np.array(m, dtype=bool))
     if n == 0:
         return st.one_of(st.slices(0), mask)
@@ -236,7 +236,7 @@ def test_as_an_array_it_is_one_of_objects(ragged):
     with pytest.raises(ValueError, match="can only be converted to an array of dtype object"):
         np.asarray(X, dtype=float)
     with pytest.raises(ValueError, match="without a copy"):
-        X.__array__(copy=False)  # what np.asarray(X, copy=False) asks for since NumPy 2
+        X.__array__(copy=False)  # as np.asarray(X, copy=False) calls it since NumPy 2
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_a_shallow_copy_is_a_view_and_a_deep_one_is_not(ragged):
 
 @pytest.fixture
 def mapped(tmp_path, rng):
-    """600 sequences of 5 frames in a memory map, and the file's path."""
+    """Return 600 sequences of 5 frames in a memory map, and the path of its file."""
     path = tmp_path / "frames.npy"
     np.save(path, rng.standard_normal((3000, 4)))
     return TSEArray.from_packed(np.load(path, mmap_mode="r"), np.arange(0, 3001, 5)), path
@@ -313,7 +313,7 @@ def test_a_pickle_of_a_memory_map_needs_no_file(mapped):
 
 
 def test_parallel_workers_open_the_memory_map_or_share_one_that_is_written_once(mapped):
-    def look(X):  # inside of a function, so that it is sent to the workers itself
+    def look(X):  # a local function, so that it is sent to the workers by value
         values = X.view().values
         return getattr(values, "filename", None), float(values.sum())
 
@@ -329,7 +329,7 @@ def test_parallel_workers_open_the_memory_map_or_share_one_that_is_written_once(
 
 
 def with_spans(sequences):
-    """Sequences of two features whose frames stand for just these spans of time."""
+    """Return sequences of two features whose spans are equal to their values."""
     values = np.concatenate(sequences)
     offsets = np.cumsum([0, *map(len, sequences)])
     return TSEArray.from_packed(values, offsets, spans=values)
@@ -402,7 +402,7 @@ def test_learning_from_a_selection_is_learning_from_its_copy_without_making_one(
 
 @pytest.mark.fault(35)
 def test_learning_from_data_beyond_two_to_the_31_numbers(tmp_path, rng):
-    """A sparse file, of which only the beginning and the end are written and read."""
+    """The file is sparse: only its beginning and end are written and read."""
     n_rows, n_features = 2**20 + 64, 2048
     with (tmp_path / "frames").open("wb") as file:
         file.truncate(n_rows * n_features * 4)

@@ -112,7 +112,7 @@ ROWS = [[1.0, 2.0], [3.0, 4.0]]
 
 
 class MapStyle:
-    """A collection with nothing but length and items."""
+    """A collection with only a length and items."""
 
     def __len__(self):
         return 2

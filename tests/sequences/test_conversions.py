@@ -1,4 +1,4 @@
-"""To other libraries' containers and back: the same values, whatever is not kept is said."""
+"""Conversions to other libraries and back give the same values."""
 
 import sys
 
@@ -36,7 +36,7 @@ EVERY_ROUND_TRIP = pytest.mark.parametrize("round_trip", ROUND_TRIPS.values(), i
 
 @st.composite
 def ragged_data(draw):
-    """Any finite numbers in sequences of any lengths, and a selection of them."""
+    """Draw finite numbers in sequences of any lengths, and a selection of these."""
     n_features = draw(st.integers(1, 4))
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     numbers = st.floats(allow_nan=False, allow_infinity=False, width=np.dtype(dtype).itemsize * 8)
@@ -132,7 +132,7 @@ def test_tslearn_pads_as_we_do(ragged):
 
 
 def test_tslearn_reads_what_we_give_it(ragged):
-    """Its DTW is a root of squares; of one feature and one frame it is ours."""
+    """Tslearn sums squares and takes the root, which is our cost for one feature and one frame."""
     X = TSEArray(ragged[0])[:1]
     theirs = dtw(X.to_tslearn()[0], np.zeros((1, 3)))
     assert theirs == pytest.approx(np.linalg.norm(X[0]))

@@ -1,4 +1,4 @@
-"""Files of a shard that are not what a writer wrote."""
+"""Files of a shard that differ from those that a writer has written."""
 
 import json
 import os
@@ -30,14 +30,14 @@ def complete(tmp_path_factory):
 
 @pytest.fixture
 def files(complete, tmp_path):
-    """The shard of a complete store."""
+    """Return the shard of a complete store."""
     shutil.copytree(complete, tmp_path / "store")
     return ShardFiles(tmp_path / "store", 0, np.dtype(np.float32))
 
 
 @pytest.fixture
 def journal(tmp_path):
-    """The shard of a store with one commit, and the line of it."""
+    """Return the shard of a store with one commit, and the line of that commit."""
     path = tmp_path / "begun"
     writer = TSEStore.create(path).write()
     writer.__enter__()
@@ -85,7 +85,7 @@ def test_what_was_committed_is_read_without_the_writer(journal):
 
 
 def test_lines_of_a_journal_that_a_state_knows_are_not_followed_again(journal):
-    """As after a crash between replacing the state and removing the journal."""
+    """A crash between replacing the state and removing the journal leaves them."""
     files, _ = journal
     line = files.journal.read_bytes()
     with TSEStore(files.folder).write():

@@ -1,4 +1,4 @@
-"""The face of a store; what no crash takes back is in test_writer.py."""
+"""The public methods of a store; test_writer.py tests crashes."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def sharded(tmp_path):
-    """Seven sequences, each in the shard after that of the one before."""
+    """Return a store of seven sequences, dealt to three shards in turn."""
     store = TSEStore.create(tmp_path / "sharded", n_shards=3)
     for shard in (2, 0, 1):
         store = fill(store, shard, range(shard, 7, 3))
@@ -127,7 +127,7 @@ def test_several_shards_are_read_in_the_order_of_positions(sharded):
 
 
 def test_positions_may_have_gaps_and_be_the_same(tmp_path):
-    """As of a list of which some give no sequence, and of another that is encoded later."""
+    """Some inputs fail, which leaves gaps; a list that is encoded later starts again from 0."""
     store = TSEStore.create(tmp_path / "store", n_shards=2)
     for shard, items in [(1, [("b", 1), ("d", 5), ("y", 1)]), (0, [("a", 0), ("c", 4), ("x", 0)])]:
         with store.write(shard) as writer:
@@ -144,7 +144,7 @@ def test_without_positions_shards_are_taken_in_turn(tmp_path):
 
 
 def test_a_sequence_in_two_shards_counts_once(tmp_path):
-    """Ranks that work at the same time do not know of each other."""
+    """Two ranks that work at the same time may both write a sequence."""
     store = TSEStore.create(tmp_path / "store", n_shards=2)
     with store.write(0) as first, store.write(1) as second:
         for k, writer in enumerate((first, second)):
@@ -278,7 +278,7 @@ def test_a_folder_of_other_things_is_no_place_for_a_store(tmp_path):
 
 
 def test_many_may_create_a_store_at_once(tmp_path):
-    """All get the same one, whoever was first, also if it has begun to be written."""
+    """All get the same store, whichever was first, even if others already write to it."""
     path = tmp_path / "store"
     start = threading.Barrier(8)
     made = []
@@ -342,7 +342,7 @@ def test_a_manifest_that_is_none_is_refused_and_named(change, message, store):
 @pytest.mark.fault(60)
 @pytest.mark.parametrize("name", ["values-00000.npy", "spans-00000.npy"])
 def test_a_file_that_shrank_is_not_mapped(name, store):
-    """Reading beyond the end of a mapped file would end the process."""
+    """Reading a memory map beyond the end of its file would kill the process."""
     os.truncate(os.path.join(store.path, name), 150)
     with pytest.raises(ValueError, match=f"{name} is damaged: it has 150 bytes, expected"):
         TSEStore(store.path).sequences()
@@ -574,7 +574,7 @@ def contents(folder):
 
 @pytest.fixture
 def golden(tmp_path):
-    """A copy of the stores that the first version wrote."""
+    """Return a copy of the stores that the first version wrote."""
     shutil.copytree(GOLDEN, tmp_path / "golden")
     return tmp_path / "golden"
 

@@ -1,4 +1,4 @@
-"""What no crash takes back: every step at which a writer can die, and what damage may follow."""
+"""Crashes at every step of a writer, and the damage to files that they may leave."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def unfinished(id, n_rows, dtype=np.float64):
     return "write_partial", (id, RNG.normal(size=(n_rows, 2)).astype(dtype))
 
 
-# What is done between two commits, no two of which leave the same behind.
+# The actions before each commit; no two commits leave the store in the same state.
 COMMITS = [
     [append("a", 3, 77)],
     [append("b", 1), unfinished("c", 2)],
@@ -67,7 +67,7 @@ def left_behind(writer):
 
 
 def expected_states():
-    """By a model: what each commit leaves behind."""
+    """Return the state after each commit, computed by a simple model of the writer."""
     ids, failures, partial = [], {}, None
     states = [([], [], None)]
     for actions in COMMITS:
@@ -97,7 +97,7 @@ def n_commits_of(writer):
 
 
 def go_on(path):
-    """What remains to be done, in a store that a crash left; how many commits it had."""
+    """Resume a store after a crash, and return the number of commits that it had."""
     with TSEStore(path).write() as writer:
         n_done = n_commits_of(writer)
         for actions in COMMITS[n_done:]:
@@ -108,7 +108,7 @@ def go_on(path):
 
 @contextmanager
 def dying(path):
-    """A writer that ends as by an error."""
+    """Yield a writer that ends with an error."""
     writer = TSEStore(path).write()
     writer.__enter__()
     yield writer
@@ -116,7 +116,7 @@ def dying(path):
 
 
 def crash(path, commits, also=()):
-    """Write, and die before the end."""
+    """Write commits, and end with an error before the shard is complete."""
     with dying(path) as writer:
         for actions in commits:
             do(writer, actions)
@@ -125,16 +125,16 @@ def crash(path, commits, also=()):
 
 
 def contents(path):
-    """All that is in a store, to the byte."""
+    """Return the bytes of all files of a store."""
     files = {item.name: item.read_bytes() for item in sorted(path.iterdir())}
     state = json.loads(files.pop("shard-00000.json"))
-    del state["n_commits"]  # a resumed writer makes one of its own
+    del state["n_commits"]  # a writer that resumes adds a commit
     return files, state
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_waiting_for_disks():
-    """What a process leaves when it dies is the same, and tests take a tenth of the time."""
+    """Do not sync: the death of a process leaves the same files, and tests are ten times faster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
@@ -178,7 +178,7 @@ def test_a_finished_shard_leaves_nothing_but_its_files(undisturbed):
 
 
 class Recorder:
-    """Copies a store before each of a writer's steps, and in the middle of each piece it writes."""
+    """Copies a store before each step of a writer, and in the middle of each write."""
 
     def __init__(self, path, copies, patch):
         self.path, self.copies = path, copies
@@ -279,7 +279,7 @@ def line_ends(journal):
 
 @pytest.fixture(scope="module")
 def never_synced(tmp_path_factory):
-    """A store whose writer died, nothing of which was brought to the disk."""
+    """Return a store whose writer died before anything was synced."""
     path = tmp_path_factory.mktemp("crash") / "store"
     TSEStore.create(path)
     with pytest.MonkeyPatch.context() as patch:
@@ -290,7 +290,7 @@ def never_synced(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def damage(never_synced, tmp_path_factory, undisturbed):
-    """A copy of that store. After it was damaged, so many commits are left, and all goes on."""
+    """Yield a copy to damage; then check the number of commits left, and that writing resumes."""
 
     @contextmanager
     def damaged():
@@ -333,14 +333,14 @@ def test_rows_that_never_reached_the_disk_take_their_commits_with_them(
         if kind == "cut":
             content = content[:place]
         elif kind == "zeros":
-            while not content[place]:  # of the spans some bytes are
+            while not content[place]:  # some bytes of the spans are 0
                 place += 1
             n_good = int(np.searchsorted(n_rows, (place - 128) // row_size, side="right"))
             content[place:] = bytes(len(content) - place)
         else:
             content[place] ^= 1
         file.write_bytes(content)
-    # The file of partial rows that the last good commit names is whole.
+    # The file of partial rows of the last valid commit is whole.
     assert found == [n_good]
 
 
@@ -370,7 +370,7 @@ def test_partial_rows_that_never_reached_the_disk_take_their_commits_with_them(s
 
 @pytest.mark.parametrize("n_commits", [1, 2, 5])
 def test_dying_again_and_again_loses_no_commit(n_commits, path, undisturbed):
-    """Each time in the middle of things, with torn lines and rows that nobody committed."""
+    """Each time with uncommitted rows and a torn line of the journal."""
     for begin in range(0, len(COMMITS), n_commits):
         with dying(path) as writer:
             assert n_commits_of(writer) == begin
@@ -483,7 +483,7 @@ def test_killed_ten_times_at_random_a_store_ends_as_if_undisturbed(tmp_path):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=tmp_path,  # not the source tree, which has no native module
+        cwd=tmp_path,  # the source tree has no native module
     ) as server:
 
         def fill(path, seconds=None):
@@ -500,7 +500,7 @@ def test_killed_ten_times_at_random_a_store_ends_as_if_undisturbed(tmp_path):
         n_sequences = []
         while len(n_sequences) < 10:
             if fill(tmp_path / "killed", chance.uniform(0.002, 0.03)) == 0:
-                continue  # it was done before
+                continue  # it had finished before
             files = TSEStore(tmp_path / "killed")._shards[0]
             n_sequences.append(len(files.read_commits().state.entries))
             if files.is_complete:
@@ -547,7 +547,7 @@ class DiskFullError(OSError):
 
 
 def fill_disk(patch, n_bytes):
-    """From now on, let a disk have so much space left."""
+    """Simulate a disk with `n_bytes` of free space."""
     left = [n_bytes]
 
     def write(file, content):
