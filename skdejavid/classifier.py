@@ -36,9 +36,8 @@ from skdejavid.compat.threads import count_threads
 from skdejavid.files.model_file import Model, read_model, write_model
 from skdejavid.files.random_state import describe_generator, read_generator
 from skdejavid.sequences import TSEArray, check_sequences
+from skdejavid.sequences.checks import check_half_range, check_no_overflow
 from skdejavid.sequences.statistics import (
-    require_half,
-    require_no_overflow,
     standard_deviations,
     weighted_median,
 )
@@ -459,7 +458,7 @@ class DejaVidClassifier(
         resolve_device(self.device)
         goes_on = self.warm_start and hasattr(self, "centroids_")
         sequences = check_sequences(X, estimator=self, reset=not goes_on)
-        require_no_overflow(sequences)
+        check_no_overflow(sequences)
         targets = check_targets(y, sequences, type(self).__name__)
         # Of its second argument it takes no more than the number of samples.
         weight = check_sample_weight(
@@ -478,7 +477,7 @@ class DejaVidClassifier(
         lags = check_lags(self.lags_, "lags_") if goes_on else self._choose_lags(sequences)
         if lags:
             sequences = with_differences(sequences, lags)
-            require_no_overflow(sequences)
+            check_no_overflow(sequences)
         data = TrainingData(sequences, labels, weight)
 
         def attributes(result: TrainingResult) -> dict[str, Any]:
@@ -795,9 +794,9 @@ class DejaVidClassifier(
         n_timesteps = self.centroids_.shape[1] if goes_on else self._count_timesteps(data)
         device = self._choose_device(data, n_timesteps)
         if device != "cpu" and self.half_storage:
-            require_half(data.sequences)
+            check_half_range(data.sequences)
             if held_out is not None:
-                require_half(held_out.sequences)
+                check_half_range(held_out.sequences)
         if run.state is not None:
             shape = run.state.arrays["live.centroids"].shape
             centroids, log_weights = np.zeros((2, *shape), dtype=data.sequences.frame_dtype)

@@ -1,6 +1,6 @@
-"""Many threads that fit, predict, save and load at once: the same answers as one alone.
+"""Threads that fit, predict, save and load at the same time get the results of one thread.
 
-SKDEJAVID_STRESS_SECONDS says for how long; CI takes 120.
+SKDEJAVID_STRESS_SECONDS is the duration; CI uses 120.
 """
 
 import os
@@ -42,7 +42,7 @@ def test_threads_that_do_everything_at_once_get_the_answers_of_one_alone(tmp_pat
                 mine.save(own)
                 loaded = DejaVidClassifier.load(own)
                 np.testing.assert_array_equal(loaded.predict_proba(X), expected[seed])
-                alone[0].save(shared)  # all write and read one file
+                alone[0].save(shared)  # all threads write and read one file
                 np.testing.assert_array_equal(
                     DejaVidClassifier.load(shared).predict_proba(X), expected[0]
                 )

@@ -1,4 +1,4 @@
-"""A machine without memory: an error, and an interpreter that goes on."""
+"""Out of memory: an error is raised, and the interpreter continues."""
 
 import subprocess
 import sys

@@ -221,7 +221,7 @@ REASONS = "|".join(
         "inhomogeneous shape",  # of a list
         "Expected 2D array, got 1D array instead",  # of a 1-D array
         "setting an array element with a sequence",
-        "sequences of differing length only make an array of dtype object",  # our container's
+        "a TSEArray can only be converted to an array of dtype object",
         "all the input arrays must have same number of dimensions",  # when appending to features
         "tuple index out of range",  # shape[1]
     ]

@@ -1,6 +1,6 @@
-"""Private names of scikit-learn that the package uses: the only module that imports them.
+"""Private functions and classes of scikit-learn, which no other module imports directly.
 
-They may move in any release of scikit-learn; only this module has to follow.
+They may move in any release of scikit-learn; then only this module must change.
 """
 
 from __future__ import annotations

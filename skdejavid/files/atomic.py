@@ -1,6 +1,6 @@
-"""Files that no crash breaks: replaced as a whole, or appended to and cut off where they were good.
+"""Replace files atomically, and other operations on files that have to survive a crash.
 
-Nothing here follows a symbolic link, or reads a name out of a file.
+Files to be read must not be symbolic links: see `refuse_link`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,22 @@ __all__ = [
 
 
 def append_bytes(file: BinaryIO, content: bytes | memoryview) -> None:
-    """Write all of it to a file without a buffer, which may take less at a time."""
-    left = memoryview(content)
-    while len(left):
-        left = left[file.write(left) :]
+    """Write all bytes to an unbuffered file, whose ``write`` may write only a part of them."""
+    remaining = memoryview(content)
+    while len(remaining):
+        remaining = remaining[file.write(remaining) :]
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write a file so that at any moment either the old one or the new one is there, whole."""
+    """Replace a file atomically: a crash leaves either the old file or the whole new one.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which need not exist.
+    write : callable
+        Writes the content to the open file that it is given.
+    """
     temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:
@@ -46,9 +54,9 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def write_once(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all, unless there is one: then that one stays.
+    """Create a file atomically; if it already exists, keep it unchanged.
 
-    Where a file cannot have two names, others may see it before it is whole.
+    On a file system without hard links, other processes may see the file before it is complete.
     """
     temporary = _temporary(path)
     try:
@@ -71,13 +79,13 @@ def write_once(path: Path, content: bytes) -> None:
 
 
 def remove_temporaries(path: Path) -> None:
-    """Remove what `replace_file` left when the machine, or the process, died inside of it."""
+    """Remove temporary files of `replace_file` calls that a crash interrupted."""
     for temporary in path.parent.glob(f".{path.name}.*.tmp"):
         temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
-    """The content of a file, or an error that names it."""
+    """Read a JSON file; raise ValueError naming the file if it is not valid."""
     refuse_link(path)
     try:
         return json.loads(path.read_bytes())
@@ -86,13 +94,13 @@ def read_json(path: Path) -> Any:
 
 
 def refuse_link(path: Path) -> None:
-    """Raise ValueError if a file is a symbolic link: it could lead anywhere."""
+    """Check that a file is not a symbolic link, which could lead to any other file."""
     if path.is_symlink():
-        raise ValueError(f"{path} is a symbolic link, which no file of a store is")
+        raise ValueError(f"{path} is a symbolic link: replace it by the file that it refers to")
 
 
 def sync(path: Path) -> None:
-    """Bring a file to the disk; of a folder, which files it has."""
+    """Flush a file to the disk, or the list of its files if `path` is a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -101,5 +109,5 @@ def sync(path: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """A name that no other process or machine takes."""
+    """Return a name in the same folder that no other process or machine uses."""
     return path.with_name(f".{path.name}.{uuid4().hex}.tmp")

@@ -1,4 +1,4 @@
-"""Ragged sequences: the container ``TSEArray`` and ``check_sequences``, the one entrance for data.
+"""The container ``TSEArray``.
 
 A *sequence* (the paper's temporal sequence of embeddings, TSE) is an array
 ``(n_frames, n_features)``. The number of frames differs from sequence to sequence, the number of
@@ -8,44 +8,25 @@ features does not.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_array, validate_data
 
-from skdejavid.sequences.containers import (
-    Packed,
-    accepted_dtypes,
-    as_real,
-    named_frames,
-    read_collection,
-    without_torch,
-)
+from skdejavid.sequences.containers import as_real, read
 from skdejavid.sequences.conversions import Convertible
+from skdejavid.sequences.layout import SequenceView, offsets_of
 
-__all__ = ["SequenceView", "TSEArray", "check_sequences", "is_table_of_frames"]
+__all__ = ["TSEArray"]
 
-_NUMBERS_PER_CHUNK = 2**20  # bounds the memory of what is computed of all frames
-
-
-class SequenceView(NamedTuple):
-    """Sequences inside one array: number ``s`` is ``values[starts[s]:][:lengths[s]]``.
-
-    Any subset in any order is a view; nothing of the values is copied. Same name and fields as in
-    ``src_cuda/align.hpp``.
-    """
-
-    values: NDArray[np.floating]  # (n_rows, n_features)
-    starts: NDArray[np.int64]  # (n_sequences,)
-    lengths: NDArray[np.int64]  # (n_sequences,)
+_NUMBERS_PER_CHUNK = 2**20  # bounds the memory for results that are as long as the frames
 
 
-class _Rows(NamedTuple):
-    """What a `TSEArray` is of: one object, so that threads see either all of it change or nothing.
+class _Storage(NamedTuple):
+    """The contents of a `TSEArray`.
 
-    If packed, the sequences lie one after the other, and there are no other rows.
+    It is one object, so that a thread sees either the old contents or the new ones, never a mix.
+    If packed, the sequences lie one after the other and there are no other rows.
     """
 
     view: SequenceView
@@ -56,12 +37,12 @@ class _Rows(NamedTuple):
 class TSEArray(Convertible):
     """A 1-D container of sequences of differing length.
 
-    It slices as scikit-learn slices (integers, slices, integer arrays, boolean masks, and each of
-    them followed by ``...``), so it passes through ``Pipeline``, ``GridSearchCV`` and the
-    splitters. A slice is a view: it only says where its sequences lie in the one large array
-    underneath, which may be a memory map. That array makes it cheap to send to parallel workers. A
-    selection whose sequences do not lie one after the other is packed, once, when it is pickled,
-    so that it does not carry the rest.
+    It is indexed as scikit-learn indexes (integers, slices, integer arrays, boolean masks, each
+    also followed by ``...``), so it passes through ``Pipeline``, ``GridSearchCV`` and the
+    splitters. Selecting sequences copies no frames: the selection refers to the same underlying
+    array, which may be a memory map, and is therefore cheap to send to parallel workers. If the
+    selected sequences are not consecutive, they are packed, once, when the selection is pickled,
+    so that the pickle does not contain the others.
 
     Parameters
     ----------
@@ -74,29 +55,28 @@ class TSEArray(Convertible):
         - 2-D array ``(n_sequences, n_features)``: sequences of *one* frame each. (Other libraries
           read a 2-D array as univariate series; use ``x[:, :, None]`` for that.)
         - another ``TSEArray``, whose memory is shared;
-        - column of lists of lists: Series of pandas or polars, array of Arrow, awkward array;
-        - anything else with a length and integer items.
+        - column of lists of lists: pandas or polars Series, Arrow array, awkward array;
+        - any other object with a length and items by integer, such as a map-style data set.
 
     Attributes
     ----------
     values : ndarray of shape (total number of frames, n_features)
-        All frames, one sequence after the other, float32 or float64: float32 and narrower floats
-        become float32, everything else float64. The memory is shared if the sequences lie like that
-        in it; of any other selection this is a new copy each time, see :meth:`packed` and
-        :meth:`chunks`.
+        All frames, one sequence after the other, as float32 or float64: float32 and narrower floats
+        become float32, all other types float64. Memory is shared if the sequences are consecutive
+        in it; any other selection is copied at each access, see :meth:`packed` and :meth:`chunks`.
     offsets : ndarray of shape (n_sequences + 1,), int64
         Sequence ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
     spans : ndarray of shape (total number of frames, 2), float64, or None
-        Begin and end of what each frame stands for, in seconds, if they were given. Shared or
-        copied as `values`.
+        Begin and end, in seconds, of the time that each frame represents, if given. Shared or
+        copied like `values`.
 
     Raises
     ------
     TypeError
         If `X` is of a type that cannot be read as sequences.
     ValueError
-        If a sequence is not 2-D, has no frames or no features, or if the numbers of features
-        differ; the message names the sequence.
+        If there is no sequence, a sequence is not 2-D, has no frames or no features, or if the
+        numbers of features differ; the message names the sequence.
 
     Examples
     --------
@@ -109,24 +89,20 @@ class TSEArray(Convertible):
     TSEArray(n_sequences=1, n_frames=5, n_features=3, dtype=float64)
     """
 
-    ndim = 1
-    dtype = np.dtype(object)  # that of ``np.asarray(self)``; the frames' own is ``frame_dtype``
+    # Pickles name the class by this path, whichever file of the package defines it.
+    __module__ = "skdejavid.sequences"
 
-    _rows: _Rows
+    ndim = 1
+    dtype = np.dtype(object)  # of ``np.asarray(self)``; the dtype of the frames is ``frame_dtype``
+
+    _storage: _Storage
 
     def __init__(self, X: Any) -> None:
-        X = without_torch(X)
         if isinstance(X, TSEArray):
-            self._rows = X._rows
-            return
-        packed = read_collection(X)
-        if packed is None:
-            with _numbers_that_overflow_refused():
-                frames = check_array(
-                    X, dtype=accepted_dtypes(X), ensure_all_finite=False, input_name="X"
-                )
-            packed = _one_frame_each(frames)
-        self._rows = _packed_rows(*packed)
+            self._storage = X._storage
+        else:
+            packed = read(X)
+            self._storage = _packed_storage(packed.values, packed.offsets)
 
     @classmethod
     def from_packed(
@@ -137,11 +113,11 @@ class TSEArray(Convertible):
         Parameters
         ----------
         values : array of shape (total number of frames, n_features)
-            All sequences, one after the other. A memory map stays one.
+            All sequences, one after the other. A memory map stays a memory map.
         offsets : integer array of shape (n_sequences + 1,)
-            Where they begin and end; starts at 0, strictly increasing, ends at ``len(values)``.
+            Where the sequences begin and end: strictly increasing, from 0 to ``len(values)``.
         spans : array of shape (total number of frames, 2), optional
-            Begin and end of what each frame stands for, in seconds.
+            Begin and end, in seconds, of the time that each frame represents.
 
         Returns
         -------
@@ -150,8 +126,8 @@ class TSEArray(Convertible):
         Raises
         ------
         ValueError
-            If `values` is not a 2-D numeric array, `offsets` do not divide it, or `spans` are not
-            two numbers for each frame.
+            If `values` is not a 2-D numeric array, `offsets` do not divide it into sequences, or
+            `spans` is not a pair of numbers for each frame.
         """
         frames = _as_rows(values, "values")
         if frames.ndim != 2 or frames.shape[1] == 0:
@@ -181,31 +157,31 @@ class TSEArray(Convertible):
             times = _as_rows(spans, "spans").astype(np.float64, copy=False)
             if times.shape != (len(frames), 2):
                 raise ValueError(
-                    f"spans must hold a begin and an end for each frame, ({len(frames)}, 2), "
+                    f"spans must contain a begin and an end for each frame, ({len(frames)}, 2), "
                     f"got shape {times.shape}"
                 )
-        return cls._wrap(_packed_rows(frames, limits, times))
+        return cls._wrap(_packed_storage(frames, limits, times))
 
     @classmethod
-    def _wrap(cls, rows: _Rows) -> TSEArray:
+    def _wrap(cls, storage: _Storage) -> TSEArray:
         self = cls.__new__(cls)
-        self._rows = rows
+        self._storage = storage
         return self
 
     @property
     def values(self) -> NDArray[np.floating]:
-        return _packed(self._rows).view.values
+        return _packed(self._storage).view.values
 
     @property
     def offsets(self) -> NDArray[np.int64]:
-        return _offsets_of(self._rows.view.lengths)
+        return _read_only(offsets_of(self._storage.view.lengths))
 
     @property
     def spans(self) -> NDArray[np.float64] | None:
-        view, spans, is_packed = self._rows
+        view, spans, is_packed = self._storage
         if spans is None or is_packed:
             return spans
-        return spans[_all_rows(view)]
+        return spans[_rows_of(view)]
 
     @property
     def shape(self) -> tuple[int]:
@@ -217,65 +193,97 @@ class TSEArray(Convertible):
 
     @property
     def n_features(self) -> int:
-        return int(self._rows.view.values.shape[1])
+        return int(self._storage.view.values.shape[1])
 
     @property
     def frame_dtype(self) -> np.dtype[np.floating]:
-        """The floating type of the frames."""
-        return self._rows.view.values.dtype
+        """The dtype of the frames, float32 or float64."""
+        return self._storage.view.values.dtype
 
     @property
     def total_frames(self) -> int:
-        """Number of frames of all sequences together."""
-        return int(self._rows.view.lengths.sum())
+        """Total number of frames of all sequences."""
+        return int(self._storage.view.lengths.sum())
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Number of frames of each sequence, (n_sequences,)."""
-        return self._rows.view.lengths.copy()
+        return self._storage.view.lengths.copy()
 
     @property
     def nbytes(self) -> int:
-        """Size of values, offsets and spans; a view may refer to less memory, or to more."""
-        n_times = 0 if self._rows.spans is None else 2
+        """Size in bytes of values, offsets and spans.
+
+        A selection may refer to a larger array, or several times to the same sequence.
+        """
+        n_times = 0 if self._storage.spans is None else 2
         frame_size = self.n_features * self.frame_dtype.itemsize + n_times * 8
         return self.total_frames * frame_size + (len(self) + 1) * 8
 
     def view(self, indices: NDArray[np.integer] | None = None) -> SequenceView:
-        """The sequences, or those of `indices` in that order, without copying a frame."""
-        values, starts, lengths = self._rows.view
+        """Return all sequences, or some of them, without copying frames.
+
+        Parameters
+        ----------
+        indices : integer array of shape (n_selected,), optional
+            The sequences to return, in this order.
+
+        Returns
+        -------
+        SequenceView
+            The underlying array, and where each sequence begins in it.
+        """
+        values, starts, lengths = self._storage.view
         if indices is not None:
             starts, lengths = starts[indices], lengths[indices]
         return SequenceView(values, starts, lengths)
 
     def packed(self) -> TSEArray:
-        """The same sequences, one after the other in memory: these, or a copy if they are not.
+        """Return the same sequences one after the other in memory; copy them only if needed.
 
-        A view keeps all of the memory that it was taken from; a copy lets go of it.
+        A selection keeps the whole array that it was taken from in memory, a copy does not.
+
+        Returns
+        -------
+        TSEArray
         """
-        return self if self._rows.is_packed else self._wrap(_packed(self._rows))
+        return self if self._storage.is_packed else self._wrap(_packed(self._storage))
 
     def chunks(self) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-        """All frames, some at a time, in memory of a few megabytes whatever is selected.
+        """Iterate over all frames in blocks of a few megabytes.
 
         Yields
         ------
         rows : slice
-            Which rows of `values` they are.
-        frames : ndarray of shape (n_frames, n_features)
+            The rows of `values` in this block.
+        frames : ndarray of shape (n_rows, n_features)
             ``values[rows]``, possibly sharing memory.
         """
-        view, _, is_packed = self._rows
-        offsets = _offsets_of(view.lengths)
+        view, _, is_packed = self._storage
+        offsets = offsets_of(view.lengths)
         n_rows, n_features = int(offsets[-1]), view.values.shape[1]
         step = max(1, _NUMBERS_PER_CHUNK // n_features)
         for begin in range(0, n_rows, step):
             rows = slice(begin, min(begin + step, n_rows))
-            of_base = rows if is_packed else _rows_between(view, offsets, rows.start, rows.stop)
-            yield rows, view.values[of_base]
+            stored_rows = rows if is_packed else _rows_between(view, offsets, rows.start, rows.stop)
+            yield rows, view.values[stored_rows]
 
     def astype(self, dtype: Any) -> TSEArray:
-        """The same sequences as float32 or float64; shares memory if they already are."""
+        """Convert the frames to float32 or float64; share memory if nothing changes.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float64"} or dtype
+
+        Returns
+        -------
+        TSEArray
+
+        Raises
+        ------
+        ValueError
+            If `dtype` is another type.
+        """
         dtype = np.dtype(dtype)
         if dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64, got {dtype}")
@@ -284,10 +292,10 @@ class TSEArray(Convertible):
         converted = np.empty((self.total_frames, self.n_features), dtype=dtype)
         for rows, frames in self.chunks():
             converted[rows] = frames
-        return self._wrap(_packed_rows(converted, self.offsets, self.spans))
+        return self._wrap(_packed_storage(converted, self.offsets, self.spans))
 
     def __len__(self) -> int:
-        return len(self._rows.view.starts)
+        return len(self._storage.view.starts)
 
     def __iter__(self) -> Iterator[NDArray[np.floating]]:
         return (self[i] for i in range(len(self)))
@@ -300,39 +308,42 @@ class TSEArray(Convertible):
         key = _strip_ellipsis(key)
         if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
             index = range(len(self))[key]  # negative numbers, and IndexError out of range
-            values, starts, lengths = self._rows.view
+            values, starts, lengths = self._storage.view
             return values[starts[index] : starts[index] + lengths[index]]
         if isinstance(key, slice):
-            return self._wrap(_selected(self._rows, key))
+            return self._wrap(_selected(self._storage, key))
         indices = np.arange(len(self))[key]
         if indices.ndim == 0:
             return self[int(indices)]
         if indices.ndim != 1:
             raise IndexError(f"TSEArray is 1-D, it cannot be indexed with {key!r}")
-        return self._wrap(_selected(self._rows, indices))
+        return self._wrap(_selected(self._storage, indices))
 
     def __copy__(self) -> TSEArray:
-        return self._wrap(self._rows)
+        return self._wrap(self._storage)
 
     def __getstate__(self) -> dict[str, Any]:
-        # It stays packed, because joblib knows by its identity an array that it has already written
-        # for its workers.
-        self._rows = rows = _packed(self._rows)
+        # The packed array is kept: joblib recognizes by identity the arrays that it has already
+        # written for its workers.
+        self._storage = storage = _packed(self._storage)
         return {
-            # Of a memory map a pickle holds what is in it; joblib finds the file behind the array.
-            "values": np.asarray(rows.view.values),
-            "offsets": _offsets_of(rows.view.lengths),
-            "spans": None if rows.spans is None else np.asarray(rows.spans),
+            # A pickle contains the numbers of a memory map; joblib finds the file behind the array.
+            "values": np.asarray(storage.view.values),
+            "offsets": _read_only(offsets_of(storage.view.lengths)),
+            "spans": None if storage.spans is None else np.asarray(storage.spans),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._rows = _packed_rows(**state)
+        self._storage = _packed_storage(**state)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.object_]:
         if dtype is not None and np.dtype(dtype) != object:
-            raise ValueError("sequences of differing length only make an array of dtype object")
+            raise ValueError(
+                f"a TSEArray can only be converted to an array of dtype object, got {dtype!r}: use "
+                "its values, or to_padded()"
+            )
         if copy is False:
-            raise ValueError("a TSEArray cannot become an object array without a copy")
+            raise ValueError("a TSEArray cannot be converted to an object array without a copy")
         items = np.empty(len(self), dtype=object)
         for i, sequence in enumerate(self):
             items[i] = sequence
@@ -350,94 +361,10 @@ class TSEArray(Convertible):
         )
 
 
-def check_sequences(X: Any, *, estimator: Any = None, reset: bool = True) -> TSEArray:
-    """Turn anything that holds sequences into a checked ``TSEArray``.
-
-    Every estimator lets its data in through this function.
-
-    Parameters
-    ----------
-    X : sequences
-        See :class:`TSEArray`.
-    estimator : estimator instance, optional
-        Whose ``n_features_in_`` and ``feature_names_in_`` are set (`reset`) or compared.
-    reset : bool, default=True
-        True while fitting, False afterwards.
-
-    Returns
-    -------
-    TSEArray
-        Finite, with at least one sequence. `X` is never written to, and copied only where its
-        layout demands it.
-
-    Raises
-    ------
-    TypeError
-        If `X`, or an item of it, is of a type that cannot be read as a sequence.
-    ValueError
-        If there is no sequence, a sequence is empty, not 2-D, holds NaN or infinity, or if the
-        numbers of features differ inside of `X` or from those the estimator was fitted with.
-    """
-    X = without_torch(X)
-    if isinstance(X, TSEArray):
-        sequences = X
-    else:
-        packed = read_collection(X)
-        if packed is None:
-            return _check_table(X, estimator, reset)
-        sequences = TSEArray._wrap(_packed_rows(*packed))
-    if len(sequences) == 0:
-        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-    _require_finite(sequences)
-    if estimator is not None:
-        frames = named_frames(X)
-        if frames is None:
-            frames = sequences[0]
-        validate_data(estimator, frames, reset=reset, skip_check_array=True)
-    return sequences
-
-
-def is_table_of_frames(X: Any) -> bool:
-    """Whether `X`, already checked, is a 2-D array in which every row is a sequence."""
-    return not isinstance(X, TSEArray) and read_collection(without_torch(X)) is None
-
-
-def _check_table(X: Any, estimator: Any, reset: bool) -> TSEArray:
-    """What scikit-learn accepts as a table: sequences of one frame each."""
-    checks = {"dtype": accepted_dtypes(X), "ensure_all_finite": False}
-    with _numbers_that_overflow_refused():
-        if estimator is None:
-            frames = check_array(X, input_name="X", **checks)
-        else:
-            frames = validate_data(estimator, X, reset=reset, **checks)
-    sequences = TSEArray._wrap(_packed_rows(*_one_frame_each(frames)))
-    _require_finite(sequences)
-    return sequences
-
-
-@contextmanager
-def _numbers_that_overflow_refused() -> Iterator[None]:
-    """As of all else that is no number: scikit-learn leaves NumPy's OverflowError as it is."""
-    try:
-        yield
-    except OverflowError as error:
-        raise ValueError(f"X cannot be read as numbers: {error}") from error
-
-
-def _one_frame_each(frames: NDArray[np.floating]) -> Packed:
-    return Packed(as_real(frames, "X"), np.arange(len(frames) + 1, dtype=np.int64))
-
-
 def _as_rows(array: ArrayLike, name: str) -> NDArray[np.floating]:
-    """Real numbers as the native code takes them; a memory map that fits stays one."""
+    """Convert to the layout that native code reads; keep a memory map that already has it."""
     rows = as_real(np.asarray(array), name)
     return array if isinstance(array, np.memmap) and np.may_share_memory(rows, array) else rows
-
-
-def _offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return _read_only(offsets)
 
 
 def _read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -446,81 +373,68 @@ def _read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
     return array
 
 
-def _packed_rows(
+def _packed_storage(
     values: NDArray[np.floating],
     offsets: NDArray[np.int64],
     spans: NDArray[np.float64] | None = None,
-) -> _Rows:
+) -> _Storage:
     view = SequenceView(values, _read_only(offsets[:-1]), _read_only(np.diff(offsets)))
-    return _Rows(view, spans, is_packed=True)
+    return _Storage(view, spans, is_packed=True)
 
 
-def _selected(rows: _Rows, key: slice | NDArray[np.intp]) -> _Rows:
-    """Some sequences; if they lie one after the other, only that part of the memory."""
-    (values, starts, lengths), spans, _ = rows
+def _selected(storage: _Storage, key: slice | NDArray[np.intp]) -> _Storage:
+    """Select sequences without copying frames.
+
+    Consecutive sequences become packed again, as a part of the same memory: only packed storage
+    gives `values` without a copy and goes to workers as a memory map.
+    """
+    (values, starts, lengths), spans, _ = storage
     starts, lengths = _read_only(starts[key]), _read_only(lengths[key])
-    if not np.array_equal(starts[1:], starts[:-1] + lengths[:-1]):
-        return _Rows(SequenceView(values, starts, lengths), spans, is_packed=False)
-    offsets = _offsets_of(lengths)
+    is_consecutive = np.array_equal(starts[1:], starts[:-1] + lengths[:-1])
+    if not is_consecutive:
+        return _Storage(SequenceView(values, starts, lengths), spans, is_packed=False)
+    offsets = offsets_of(lengths)
     begin = starts[0] if len(starts) else 0
     part = slice(begin, begin + offsets[-1])
-    return _packed_rows(values[part], offsets, None if spans is None else spans[part])
+    return _packed_storage(values[part], offsets, None if spans is None else spans[part])
 
 
-def _packed(rows: _Rows) -> _Rows:
-    """The same, or a packed copy."""
-    view, spans, is_packed = rows
+def _packed(storage: _Storage) -> _Storage:
+    """Return the storage itself if it is packed, else a packed copy."""
+    view, spans, is_packed = storage
     if is_packed:
-        return rows
-    selected = _all_rows(view)
-    return _packed_rows(
-        view.values[selected],
-        _offsets_of(view.lengths),
-        None if spans is None else spans[selected],
+        return storage
+    rows = _rows_of(view)
+    return _packed_storage(
+        view.values[rows], offsets_of(view.lengths), None if spans is None else spans[rows]
     )
 
 
-def _all_rows(view: SequenceView) -> NDArray[np.int64]:
-    offsets = _offsets_of(view.lengths)
+def _rows_of(view: SequenceView) -> NDArray[np.int64]:
+    """Return the rows of the view's values that hold its sequences, in their order."""
+    offsets = offsets_of(view.lengths)
     return _rows_between(view, offsets, 0, offsets[-1])
 
 
 def _rows_between(
     view: SequenceView, offsets: NDArray[np.int64], begin: int, stop: int
 ) -> NDArray[np.int64]:
-    """Where in the view's values rows `begin` to `stop` of the packed values lie."""
+    """Return the rows of the view's values that hold packed rows `begin` to `stop`.
+
+    Rows of one sequence keep their distance to each other, so a packed row is found in the view's
+    values at a shift that depends on its sequence only: ``starts - offsets``. Only the sequences
+    that the range touches are looked at, and the first and last may be cut by it: indices for all
+    rows would take as much memory as the blocks are meant to save.
+    """
     first = np.searchsorted(offsets, begin, side="right") - 1
     last = np.searchsorted(offsets, stop, side="left")
-    n_frames = np.diff(np.clip(offsets[first : last + 1], begin, stop))
-    moved = view.starts[first:last] - offsets[first:last]
-    return np.repeat(moved, n_frames) + np.arange(begin, stop)
-
-
-def _require_finite(sequences: TSEArray) -> None:
-    for rows, frames in sequences.chunks():
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = frames.sum()
-        if np.isfinite(total):  # without a temporary array; a finite sum holds no NaN
-            continue
-        bad = np.argwhere(~np.isfinite(frames))
-        if len(bad):  # else finite values whose sum overflows
-            row, feature = bad[0]
-            _refuse_number(frames[row, feature], sequences.offsets, rows.start + row, feature)
-
-
-def _refuse_number(
-    value: np.floating, offsets: NDArray[np.int64], row: np.integer, feature: np.integer
-) -> None:
-    index = int(np.searchsorted(offsets, row, side="right")) - 1
-    what = "NaN" if np.isnan(value) else f"infinity or a value too large for dtype('{value.dtype}')"
-    raise ValueError(
-        f"Input X[{index}] contains {what}, first at frame {row - offsets[index]}, "
-        f"feature {feature}."
-    )
+    n_rows = np.diff(np.clip(offsets[first : last + 1], begin, stop))
+    shifts = view.starts[first:last] - offsets[first:last]
+    return np.repeat(shifts, n_rows) + np.arange(begin, stop)
 
 
 def _strip_ellipsis(key: Any) -> Any:
-    """scikit-learn slices with ``X[key, ...]``; in one dimension that is ``X[key]``."""
+    """Return `key` without an ellipsis: scikit-learn indexes with ``X[key, ...]``."""
     if not isinstance(key, tuple):
         return slice(None) if key is Ellipsis else key
     rest = [part for part in key if part is not Ellipsis]

@@ -1,7 +1,7 @@
-"""Columns of lists of lists of numbers, as Arrow and awkward keep them, to packed rows and back.
+"""Convert columns of lists of lists of numbers, of Arrow or awkward, to packed rows and back.
 
-*Packed rows* are an array (n_rows, n_features) and offsets: item ``i`` of the column is
-``values[offsets[i]:offsets[i + 1]]``. Offsets are of 64 bits everywhere.
+*Packed rows* are an array (n_rows, n_features) and int64 offsets: item ``i`` of the column is
+``values[offsets[i]:offsets[i + 1]]``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
+from skdejavid.sequences.layout import offsets_of
 
 __all__ = [
     "arrow_column",
     "is_awkward",
+    "is_pandas",
     "rows_of_arrow",
     "rows_of_awkward",
     "rows_to_arrow",
@@ -27,10 +29,12 @@ Rows: TypeAlias = tuple[NDArray[Any], NDArray[np.int64]]
 
 
 def arrow_column(X: Any) -> Any | None:
-    """`X` as a pyarrow column if it is one of lists of lists, of whatever library; else None."""
-    if hasattr(X, "iloc") or not (
-        hasattr(X, "__arrow_c_stream__") or hasattr(X, "__arrow_c_array__")
-    ):
+    """Return `X` as a pyarrow column if it holds lists of lists, else None.
+
+    Any library whose columns export Arrow's C interface is read, except pandas: its series hold
+    lists as Python objects.
+    """
+    if is_pandas(X) or not (hasattr(X, "__arrow_c_stream__") or hasattr(X, "__arrow_c_array__")):
         return None
     arrow = import_optional("pyarrow", "arrow", "Reading columns of Arrow")
     if isinstance(X, (arrow.Array, arrow.ChunkedArray)):
@@ -44,13 +48,15 @@ def arrow_column(X: Any) -> Any | None:
 
 
 def rows_of_arrow(column: Any, what: str) -> Rows:
-    """Packed rows of a pyarrow column of lists; they share its memory if it is in one piece.
+    """Return the packed rows of a pyarrow column of lists.
+
+    They share the memory of a column that is one chunk.
 
     Raises
     ------
     ValueError
-        If it is of another type, has missing values or no items, or if its rows differ in length;
-        the message begins with `what`.
+        If the column is of another type, has missing values or no items, or if its rows differ in
+        length; the message begins with `what`.
     """
     arrow = import_optional("pyarrow", "arrow", "Reading columns of Arrow")
     row_type = _item_type(arrow, column.type)
@@ -65,11 +71,11 @@ def rows_of_arrow(column: Any, what: str) -> Rows:
     numbers, widths, lengths = [], [], []
     n_before = 0
     for chunk in getattr(column, "chunks", [column]):
-        _require_valid(chunk, [], what, n_before)
+        _check_no_missing(chunk, [], what, n_before)
         row_counts, rows = _unpack(arrow, chunk)
-        _require_valid(rows, [row_counts], what, n_before)
+        _check_no_missing(rows, [row_counts], what, n_before)
         number_counts, items = _unpack(arrow, rows)
-        _require_valid(items, [number_counts, row_counts], what, n_before)
+        _check_no_missing(items, [number_counts, row_counts], what, n_before)
         numbers.append(items.to_numpy(zero_copy_only=True))
         widths.append(number_counts)
         lengths.append(row_counts)
@@ -77,30 +83,35 @@ def rows_of_arrow(column: Any, what: str) -> Rows:
     if n_before == 0:
         raise ValueError(f"{what} has no sequences")
     counts = _joined(lengths)
-    return _as_rows(_joined(numbers), _joined(widths), counts, what), _offsets_of(counts)
+    return _as_rows(_joined(numbers), _joined(widths), counts, what), offsets_of(counts)
 
 
 def rows_to_arrow(values: NDArray[Any], offsets: NDArray[np.int64]) -> Any:
-    """Packed rows as a column of type large_list<fixed_size_list>, sharing memory."""
-    arrow = import_optional("pyarrow", "arrow", "Making columns of Arrow")
+    """Return packed rows as a column of type large_list<fixed_size_list>, sharing memory."""
+    arrow = import_optional("pyarrow", "arrow", "Creating columns of Arrow")
     numbers = arrow.array(np.ascontiguousarray(values).reshape(-1))
     rows = arrow.FixedSizeListArray.from_arrays(numbers, values.shape[1])
     return arrow.LargeListArray.from_arrays(arrow.array(offsets), rows)
 
 
 def is_awkward(X: Any) -> bool:
-    """Whether `X` is an array of awkward, which is not imported for that."""
+    """Return whether `X` is an array of awkward, without importing that package."""
     awkward = sys.modules.get("awkward")
     return awkward is not None and isinstance(X, awkward.Array)
 
 
+def is_pandas(X: Any) -> bool:
+    """Return whether `X` is a data frame or series of pandas, without importing that package."""
+    return hasattr(X, "iloc")
+
+
 def rows_of_awkward(X: Any, what: str) -> Rows:
-    """Packed rows of an awkward array of three axes.
+    """Return the packed rows of an awkward array of three axes.
 
     Raises
     ------
     ValueError
-        As `rows_of_arrow`.
+        In the same cases as `rows_of_arrow`.
     """
     awkward = import_optional("awkward", "awkward", "Reading awkward arrays")
     if X.ndim != 3:
@@ -118,34 +129,41 @@ def rows_of_awkward(X: Any, what: str) -> Rows:
     rows = awkward.flatten(X, axis=1)
     widths = awkward.to_numpy(awkward.num(rows, axis=1)).astype(np.int64)
     numbers = awkward.to_numpy(awkward.flatten(rows, axis=1), allow_missing=False)
-    return _as_rows(numbers, widths, lengths, what), _offsets_of(lengths)
+    return _as_rows(numbers, widths, lengths, what), offsets_of(lengths)
 
 
 def rows_to_awkward(values: NDArray[Any], offsets: NDArray[np.int64]) -> Any:
-    """Packed rows as an awkward array of type n * var * n_features, sharing memory."""
-    awkward = import_optional("awkward", "awkward", "Making awkward arrays")
+    """Return packed rows as an awkward array of type n * var * n_features, sharing memory."""
+    awkward = import_optional("awkward", "awkward", "Creating awkward arrays")
     rows = awkward.contents.NumpyArray(np.asarray(values))
     return awkward.Array(awkward.contents.ListOffsetArray(awkward.index.Index64(offsets), rows))
 
 
 def _item_type(arrow: Any, kind: Any) -> Any | None:
-    """The type of the items of lists, or None if this is no type of lists."""
+    """Return the type of the items of a list type, or None for any other type."""
     types = arrow.types
     is_lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
     return kind.value_type if is_lists else None
 
 
 def _unpack(arrow: Any, lists: Any) -> tuple[NDArray[np.int64], Any]:
-    """The lengths of lists and all their items; both follow the array where it is a slice."""
+    """Return the lengths of lists, and all their items.
+
+    Both respect that the array may be a slice of a longer one, unlike its ``values`` attribute.
+    """
     if arrow.types.is_fixed_size_list(lists.type):
         return np.broadcast_to(np.int64(lists.type.list_size), len(lists)), lists.flatten()
     return np.diff(lists.offsets.to_numpy()).astype(np.int64), lists.flatten()
 
 
-def _require_valid(
+def _check_no_missing(
     items: Any, lengths_around: list[NDArray[np.int64]], what: str, n_before: int
 ) -> None:
-    """No item is missing; else which sequence holds it, given the lengths of lists from inside."""
+    """Raise ValueError naming the sequence of the first missing item.
+
+    `lengths_around` are the lengths of the lists around the items, the innermost first, and
+    `n_before` is the number of sequences in earlier chunks.
+    """
     if not items.null_count:
         return
     index = int(np.argmax(items.is_null().to_numpy(zero_copy_only=False)))
@@ -155,14 +173,14 @@ def _require_valid(
 
 
 def _list_with(lengths: NDArray[np.int64], item: int) -> int:
-    """Which of consecutive lists of these lengths holds an item."""
+    """Return which of consecutive lists of these lengths contains an item."""
     return int(np.searchsorted(np.cumsum(lengths), item, side="right"))
 
 
 def _as_rows(
     numbers: NDArray[Any], widths: NDArray[np.int64], lengths: NDArray[np.int64], what: str
 ) -> NDArray[Any]:
-    """All numbers as rows, which must have one width."""
+    """Return all numbers as rows, after a check that the rows have one width."""
     if len(widths) == 0:
         raise ValueError(f"{what}: sequence 0 has 0 frame(s), a minimum of 1 is required")
     if widths.min() != widths.max():
@@ -176,7 +194,3 @@ def _as_rows(
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

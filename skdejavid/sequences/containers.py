@@ -1,103 +1,165 @@
-"""Reading sequences out of whatever holds them: packed arrays, or an error that says what is wrong.
+"""Read sequences from lists, arrays, tensors, data frames and columns of other libraries.
 
-Knows the containers of others (lists, object arrays, tensors, ...), not our own.
+Everything becomes one packed array; what cannot be read raises an error that says why. Our own
+container is not known here.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from functools import partial
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_array
 
-from skdejavid.sequences.columnar import arrow_column, is_awkward, rows_of_arrow, rows_of_awkward
+from skdejavid.sequences.columnar import (
+    arrow_column,
+    is_awkward,
+    is_pandas,
+    rows_of_arrow,
+    rows_of_awkward,
+)
+from skdejavid.sequences.layout import Packed, offsets_of
 
 __all__ = [
-    "Packed",
     "accepted_dtypes",
     "as_real",
-    "checked_rows",
+    "check_not_masked",
+    "check_rows",
+    "is_table",
     "named_frames",
-    "read_collection",
-    "refuse_masked",
+    "read",
     "without_torch",
 ]
 
-
-class Packed(NamedTuple):
-    """All sequences in one array: number ``i`` is ``values[offsets[i]:offsets[i + 1]]``."""
-
-    values: NDArray[np.floating]  # (number of frames of all, n_features)
-    offsets: NDArray[np.int64]  # (n_sequences + 1,)
+_Items = Sequence[Any] | NDArray[Any]
+_check_array = partial(check_array, input_name="X")
 
 
-def read_collection(X: Any) -> Packed | None:
-    """`X` as sequences, or None if it is an array in which every row is a sequence of one frame."""
-    _refuse_other_types(X)
-    if isinstance(X, (list, tuple)):
-        _require_items(X)
-        if any(map(_looks_like_sequence, X)):
-            return _pack_items(X)
-        _require_rows(X)
-        return None
-    column = arrow_column(X)
+def read(X: Any, check_table: Callable[..., Any] = _check_array) -> Packed:
+    """Read any collection of sequences.
+
+    Parameters
+    ----------
+    X : sequences
+        See :class:`skdejavid.TSEArray`.
+    check_table : callable
+        scikit-learn's check of a 2-D array, in which each row is a sequence of one frame.
+
+    Returns
+    -------
+    Packed
+        float32 or float64, which share the memory of `X` where its layout allows it. NaN and
+        infinity are kept.
+
+    Raises
+    ------
+    TypeError
+        If `X`, or an item of it, is of a type that cannot be read as a sequence.
+    ValueError
+        If there is no sequence, a sequence is empty or not 2-D, or if the numbers of features
+        differ; the message names the sequence.
+    """
+    X = without_torch(X)
+    _check_type(X)
+    column = _read_column(X)
     if column is not None:
-        return checked_rows(*rows_of_arrow(column, "X"), "X")
-    if is_awkward(X) and X.ndim > 2:
-        return checked_rows(*rows_of_awkward(X, "X"), "X")
-    if is_awkward(X):
-        return read_collection(X.to_list())
-    if not hasattr(X, "__array__"):
-        return read_collection([X[i] for i in range(len(X))])
-    array = np.asarray(X)
-    if array.dtype == object and array.ndim == 1:
-        _require_items(array)
-    if array.dtype.kind in "OSU" and array.ndim == 1 and any(map(_looks_like_sequence, array)):
-        return _pack_items(array)
-    is_column = array.ndim == 2 and array.shape[1] == 1 and len(array) > 0
-    if is_column and _looks_like_sequence(array.flat[0]):
-        return _pack_items(array[:, 0])  # a data frame with one column of arrays
-    if array.ndim == 3:
-        return _pack_three_dimensional(array)
-    if array.ndim > 3:
-        raise ValueError(
-            f"Found array with dim {array.ndim}, while dim <= 3 is required: a 3-D array holds "
-            "sequences (n_sequences, n_frames, n_features). To turn videos into sequences, use "
-            "TSEExtractor."
-        )
-    return None
+        return column
+    collection = _as_list_or_array(X)
+    _check_not_empty(collection)
+    items = _items_that_are_sequences(collection)
+    if items is not None:
+        return _pack_items(items)
+    if isinstance(collection, np.ndarray) and collection.ndim > 2:
+        return _pack_three_dimensional(collection)
+    if isinstance(collection, (list, tuple)):
+        _check_rows_of_numbers(collection)
+    return _read_table(X, check_table)
 
 
-def named_frames(X: Any) -> Any:
-    """The first sequence of `X` if it is a data frame, whose columns name the features."""
+def is_table(X: Any) -> bool:
+    """Return whether `read` takes each row of `X` as a sequence of one frame; nothing is read."""
+    X = without_torch(X)
+    if arrow_column(X) is not None or (is_awkward(X) and X.ndim > 2):
+        return False
+    collection = _as_list_or_array(X)
+    return getattr(collection, "ndim", 2) == 2 and _items_that_are_sequences(collection) is None
+
+
+def named_frames(X: Any) -> Any | None:
+    """Return the first item of `X` if it is a data frame, whose columns name the features."""
     is_collection = isinstance(X, (list, tuple)) or getattr(X, "ndim", 0) == 1
     first = next(iter(X), None) if is_collection else None
     return first if hasattr(first, "columns") else None
 
 
-def _refuse_other_types(X: Any) -> None:
-    """Types that look like a collection but would be read wrongly, and those that are none."""
+def _read_column(X: Any) -> Packed | None:
+    """Read a column of lists of lists of Arrow or awkward; return None if `X` is not one."""
+    if isinstance(X, (list, tuple)):
+        return None
+    column = arrow_column(X)
+    if column is not None:
+        return check_rows(*rows_of_arrow(column, "X"), "X")
+    if is_awkward(X) and X.ndim > 2:
+        return check_rows(*rows_of_awkward(X, "X"), "X")
+    return None
+
+
+def _as_list_or_array(X: Any) -> _Items:
+    if isinstance(X, (list, tuple)):
+        return X
+    if is_awkward(X):
+        items: list[Any] = X.to_list()
+        return items
+    if not hasattr(X, "__array__"):
+        return [X[i] for i in range(len(X))]
+    return np.asarray(X)
+
+
+def _items_that_are_sequences(collection: _Items) -> _Items | None:
+    """Return the items to read one by one, or None if `collection` is a single array."""
+    if isinstance(collection, (list, tuple)):
+        return collection if any(map(_looks_like_sequence, collection)) else None
+    assert isinstance(collection, np.ndarray)
+    may_hold_objects = collection.ndim == 1 and collection.dtype.kind in "OSU"
+    if may_hold_objects and any(map(_looks_like_sequence, collection)):
+        return collection
+    is_column = collection.ndim == 2 and collection.shape[1] == 1 and len(collection) > 0
+    if is_column and _looks_like_sequence(collection.flat[0]):
+        return collection[:, 0]  # a data frame with one column of arrays
+    return None
+
+
+def _read_table(X: Any, check_table: Callable[..., Any]) -> Packed:
+    """Read a 2-D array, each row of which is a sequence of one frame."""
+    with _overflow_as_value_error():
+        frames = check_table(X, dtype=accepted_dtypes(X), ensure_all_finite=False)
+    offsets = np.arange(len(frames) + 1, dtype=np.int64)
+    return Packed(as_real(frames, "X"), offsets, is_table=True)
+
+
+@contextmanager
+def _overflow_as_value_error() -> Iterator[None]:
+    """Raise ValueError for integers too large for a float, as for all other unreadable values.
+
+    scikit-learn does not translate the OverflowError of NumPy.
+    """
+    try:
+        yield
+    except OverflowError as error:
+        raise ValueError(f"X cannot be read as numbers: {error}") from error
+
+
+def _check_type(X: Any) -> None:
+    """Refuse types that are not collections, and collections that would be read wrongly."""
+    _check_not_misread(X)
     name = type(X).__name__
-    if scipy.sparse.issparse(X):
-        raise TypeError("Sparse data was passed, but dense data is required for sequences.")
-    refuse_masked(X)
-    if isinstance(X, (str, bytes, PathLike)):
-        raise TypeError(f"X is a {name}, not sequences. To read videos, use TSEExtractor.")
-    if name == "PackedSequence":
-        raise TypeError(
-            "X is a PackedSequence, whose frames are interleaved. Pass a list of tensors: "
-            "torch.nn.utils.rnn.unpack_sequence(X)."
-        )
-    if isinstance(X, Mapping):
-        raise TypeError(f"X is a {name}, whose order is not that of y. Pass list(X.values()).")
-    if isinstance(X, (Iterator, Set)):
-        raise TypeError(
-            f"X is a {name}, which has no order or can be read only once: pass list(X)."
-        )
     is_collection = hasattr(X, "__len__") and hasattr(X, "__getitem__")
     if hasattr(X, "__iter__") and not is_collection and not hasattr(X, "__array__"):
         raise TypeError(f"X is a {name}, which can only be iterated over: pass list(X).")
@@ -114,19 +176,40 @@ def _refuse_other_types(X: Any) -> None:
         )
 
 
-def refuse_masked(X: Any) -> None:
-    """A masked array would lose its mask without a word."""
+def _check_not_misread(X: Any) -> None:
+    """Refuse types whose items, or their order, are not what they seem."""
+    name = type(X).__name__
+    if scipy.sparse.issparse(X):
+        raise TypeError("Sparse data was passed, but dense data is required for sequences.")
+    check_not_masked(X)
+    if isinstance(X, (str, bytes, PathLike)):
+        raise TypeError(f"X is a {name}, not sequences. To read videos, use TSEExtractor.")
+    if name == "PackedSequence":
+        raise TypeError(
+            "X is a PackedSequence, whose frames are interleaved. Pass a list of tensors: "
+            "torch.nn.utils.rnn.unpack_sequence(X)."
+        )
+    if isinstance(X, Mapping):
+        raise TypeError(f"X is a {name}, whose order is not that of y. Pass list(X.values()).")
+    if isinstance(X, (Iterator, Set)):
+        raise TypeError(
+            f"X is a {name}, which has no order or can be read only once: pass list(X)."
+        )
+
+
+def check_not_masked(X: Any) -> None:
+    """Refuse a masked array, whose mask would be ignored silently."""
     if isinstance(X, np.ma.MaskedArray):
         raise ValueError(
-            "X is a masked array, and a mask is not understood here. Fill it with X.filled(...), "
-            "or cut each sequence to its own length and pass a list."
+            "X is a masked array, and masks are not supported. Fill it with X.filled(...), or cut "
+            "each sequence to its own length and pass a list."
         )
 
 
 def _columns_with_objects(X: Any) -> list[str]:
-    """The columns of a table of Arrow, polars or Hugging Face, if it holds more than numbers."""
+    """Return the columns of a table of Arrow, polars or Hugging Face that are not all numeric."""
     columns = getattr(X, "column_names", None)
-    if hasattr(X, "__arrow_c_stream__") and not hasattr(X, "iloc"):  # and not of pandas
+    if hasattr(X, "__arrow_c_stream__") and not is_pandas(X):
         columns = columns or getattr(X, "columns", None)
     if columns is None or (hasattr(X, "__array__") and np.asarray(X).dtype != object):
         return []
@@ -134,22 +217,26 @@ def _columns_with_objects(X: Any) -> list[str]:
 
 
 def _looks_like_sequence(item: Any) -> bool:
-    """Whether a collection with this item is one of sequences, and not a row of numbers."""
+    """Return whether a collection with this item holds sequences, and is not a row of numbers."""
     if isinstance(item, (list, tuple)):
         return len(item) == 0 or getattr(item[0], "ndim", np.ndim(item[0])) > 0
     if item is None or isinstance(item, (str, bytes, PathLike, Mapping)):
-        return True  # refused with its index
+        return True  # so that `_read_sequence` refuses it, with its index
     is_arrow = hasattr(item, "as_py")
     return is_arrow or scipy.sparse.issparse(item) or getattr(item, "ndim", 0) > 0
 
 
-def _require_items(X: Sequence[Any] | NDArray[np.object_]) -> None:
-    if len(X) == 0:
+def _check_not_empty(collection: _Items) -> None:
+    if isinstance(collection, np.ndarray) and not (
+        collection.ndim == 1 and collection.dtype == object
+    ):
+        return  # scikit-learn's check names the shape
+    if len(collection) == 0:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
 
 
-def _require_rows(X: Sequence[Any]) -> None:
-    """Rows of numbers, each a sequence of one frame, must be real and equally long."""
+def _check_rows_of_numbers(X: Sequence[Any]) -> None:
+    """Check that lists of numbers, each a sequence of one frame, are real and equally long."""
     for i, row in enumerate(X):
         if not (isinstance(row, (list, tuple)) and isinstance(X[0], (list, tuple))):
             return
@@ -162,58 +249,52 @@ def _require_rows(X: Sequence[Any]) -> None:
             raise ValueError(f"Complex data not supported: X[{i}].")
 
 
-def _pack_items(items: Sequence[Any] | NDArray[np.object_]) -> Packed:
-    _require_same_columns(items)
+def _pack_items(items: _Items) -> Packed:
+    _check_same_columns(items)
     sequences = [_read_sequence(item, i) for i, item in enumerate(items)]
-    _require_same_features([sequence.shape for sequence in sequences])
-    offsets = np.concatenate([[0], np.cumsum([len(sequence) for sequence in sequences])])
+    _check_same_features([sequence.shape for sequence in sequences])
+    offsets = offsets_of([len(sequence) for sequence in sequences])
     dtype = np.result_type(*{_frame_dtype(sequence.dtype) for sequence in sequences})
     values = np.empty((offsets[-1], sequences[0].shape[1]), dtype=dtype)
     for sequence, start, stop in zip(sequences, offsets[:-1], offsets[1:], strict=True):
-        with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
+        with np.errstate(over="ignore"):  # too large a value becomes infinity, refused later
             values[start:stop] = sequence
-    return Packed(values, offsets.astype(np.int64))
+    return Packed(values, offsets)
 
 
 def _pack_three_dimensional(array: NDArray[Any]) -> Packed:
+    if array.ndim > 3:
+        raise ValueError(
+            f"Found array with dim {array.ndim}, while dim <= 3 is required: a 3-D array holds "
+            "sequences (n_sequences, n_frames, n_features). To turn videos into sequences, use "
+            "TSEExtractor."
+        )
     n_sequences, n_frames, n_features = array.shape
     if n_sequences == 0:
         raise ValueError(
             f"Found array with 0 sample(s) (shape={array.shape}) while a minimum of 1 is required."
         )
-    _require_frames_and_features(array.shape[1:], "X[0]")
+    _check_frames_and_features(array.shape[1:], "X[0]")
     values = as_real(array.reshape(-1, n_features), "X")
     return Packed(values, np.arange(n_sequences + 1, dtype=np.int64) * n_frames)
 
 
-def checked_rows(values: NDArray[Any], offsets: NDArray[np.int64], name: str) -> Packed:
-    """Packed rows of someone else's as our own, or an error that names the sequence."""
+def check_rows(values: NDArray[Any], offsets: NDArray[np.int64], name: str) -> Packed:
+    """Check packed rows of another library and convert them; errors name the sequence."""
     if len(offsets) < 2:
         raise ValueError(f"{name}: found 0 sample(s) while a minimum of 1 is required.")
     n_features = values.shape[1]
     empty = np.flatnonzero(np.diff(offsets) == 0)
     index = int(empty[0]) if empty.size else 0
     n_frames = int(offsets[index + 1] - offsets[index])
-    _require_frames_and_features((n_frames, n_features), f"{name}[{index}]")
+    _check_frames_and_features((n_frames, n_features), f"{name}[{index}]")
     return Packed(as_real(values, name), offsets)
 
 
 def _read_sequence(item: Any, index: int) -> NDArray[Any]:
-    """One item of a collection as a numeric 2-D array, not yet of the final type."""
+    """Read one item of a collection as a numeric 2-D array, not yet of the final dtype."""
     name = f"X[{index}]"
-    if isinstance(item, (str, bytes, PathLike)):
-        raise TypeError(
-            f"{name} is a {type(item).__name__}, expected an array (n_frames, n_features). "
-            "To read videos, use TSEExtractor."
-        )
-    if item is None or isinstance(item, Mapping):
-        raise TypeError(
-            f"{name} is a {type(item).__name__}, expected an array (n_frames, n_features)."
-        )
-    if isinstance(item, np.ma.MaskedArray):
-        raise ValueError(f"{name} is a masked array: cut it to its valid frames, or fill it.")
-    if scipy.sparse.issparse(item):
-        raise TypeError(f"{name} is sparse, but dense data is required.")
+    _check_item_type(item, name)
     if hasattr(item, "as_py"):  # a scalar of Arrow, which is a list
         item = item.as_py()
     try:
@@ -222,7 +303,7 @@ def _read_sequence(item: Any, index: int) -> NDArray[Any]:
             array = np.asarray(list(array))
     except ValueError as error:
         raise ValueError(
-            f"{name} is no array (n_frames, n_features): its frames differ in length"
+            f"{name} is not an array (n_frames, n_features): its frames differ in length"
         ) from error
     if array.ndim != 2:
         hints = {
@@ -233,14 +314,29 @@ def _read_sequence(item: Any, index: int) -> NDArray[Any]:
             f"{name}: expected 2-D (n_frames, n_features), got {array.ndim}-D with shape "
             f"{array.shape}.{hints.get(array.ndim, '')}"
         )
-    _require_frames_and_features(array.shape, name)
-    return _require_numeric(array, name)
+    _check_frames_and_features(array.shape, name)
+    return _as_numeric(array, name)
+
+
+def _check_item_type(item: Any, name: str) -> None:
+    kind = type(item).__name__
+    if isinstance(item, (str, bytes, PathLike)):
+        raise TypeError(
+            f"{name} is a {kind}, expected an array (n_frames, n_features). To read videos, use "
+            "TSEExtractor."
+        )
+    if item is None or isinstance(item, Mapping):
+        raise TypeError(f"{name} is a {kind}, expected an array (n_frames, n_features).")
+    if isinstance(item, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array: cut it to its valid frames, or fill it.")
+    if scipy.sparse.issparse(item):
+        raise TypeError(f"{name} is sparse, but dense data is required.")
 
 
 def as_real(array: NDArray[Any], name: str) -> NDArray[np.floating]:
-    """Contiguous, aligned, native float32 or float64; a copy only if it is not that already."""
-    array = _require_numeric(array, name)
-    with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused
+    """Convert to contiguous, aligned, native float32 or float64, with a copy only if needed."""
+    array = _as_numeric(array, name)
+    with np.errstate(over="ignore"):  # too large a value becomes infinity, refused later
         return np.require(array, _frame_dtype(array.dtype), ["C_CONTIGUOUS", "ALIGNED"])
 
 
@@ -250,14 +346,14 @@ def _frame_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def accepted_dtypes(X: Any) -> list[type]:
-    """What scikit-learn's checks may keep, and convert everything else to the first of."""
+    """Return the dtypes that scikit-learn's checks keep; others are converted to the first."""
     dtype = getattr(X, "dtype", None)
     if isinstance(dtype, np.dtype) and _frame_dtype(dtype) == np.float32:
         return [np.float32]
     return [np.float64, np.float32]
 
 
-def _require_numeric(array: NDArray[Any], name: str) -> NDArray[Any]:
+def _as_numeric(array: NDArray[Any], name: str) -> NDArray[Any]:
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}.")
     if array.dtype.kind in "mM":
@@ -272,7 +368,7 @@ def _require_numeric(array: NDArray[Any], name: str) -> NDArray[Any]:
         raise type(error)(f"{name} cannot be read as numbers: {error}") from error
 
 
-def _require_frames_and_features(shape: tuple[int, ...], name: str) -> None:
+def _check_frames_and_features(shape: tuple[int, ...], name: str) -> None:
     for size, what in zip(shape, ("timestep(s)", "feature(s)"), strict=True):
         if size == 0:
             raise ValueError(
@@ -280,8 +376,8 @@ def _require_frames_and_features(shape: tuple[int, ...], name: str) -> None:
             )
 
 
-def _require_same_columns(items: Sequence[Any] | NDArray[np.object_]) -> None:
-    """Among data frames the same columns in the same order, so that no feature is mistaken."""
+def _check_same_columns(items: _Items) -> None:
+    """Check that data frames have the same columns in the same order."""
     named = ((i, list(item.columns)) for i, item in enumerate(items) if hasattr(item, "columns"))
     first, expected = next(named, (0, []))
     for i, columns in named:
@@ -292,7 +388,7 @@ def _require_same_columns(items: Sequence[Any] | NDArray[np.object_]) -> None:
             )
 
 
-def _require_same_features(shapes: list[tuple[int, ...]]) -> None:
+def _check_same_features(shapes: list[tuple[int, ...]]) -> None:
     n_features = shapes[0][1]
     for i, shape in enumerate(shapes):
         if shape[1] == n_features:
@@ -310,7 +406,10 @@ def _require_same_features(shapes: list[tuple[int, ...]]) -> None:
 
 
 def without_torch(X: Any) -> Any:
-    """Tensors, or a list of them, as NumPy arrays; all else as it is. Torch is not imported."""
+    """Convert a tensor, or tensors in a list, to NumPy; return anything else as it is.
+
+    Torch is not imported: without it there are no tensors.
+    """
     torch = sys.modules.get("torch")
     if torch is None:
         return X
@@ -326,6 +425,6 @@ def without_torch(X: Any) -> Any:
     if X.is_nested:
         return list(X.unbind())
     tensor = X.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":  # NumPy has none
+    if str(tensor.dtype) == "torch.bfloat16":  # which NumPy does not have
         tensor = tensor.float()
     return tensor.numpy()

@@ -1,8 +1,8 @@
-"""Conversions from the containers of other libraries and to them.
+"""Conversions of ``TSEArray`` from and to the containers of other libraries.
 
-The axes are those of the other library: aeon and sktime's arrays have channels before time. Spans
-of time (:attr:`TSEArray.spans`) have no place in any of these containers and stay behind;
-``skdejavid.interchange.write_arrow`` and :class:`TSEStore` keep them.
+Axes follow the convention of the other library: arrays of aeon and sktime have channels before
+time. None of these containers can hold spans of time (:attr:`TSEArray.spans`), so conversions drop
+them; ``skdejavid.interchange.write_arrow`` and :class:`TSEStore` keep them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from skdejavid.compat.optional import import_optional
 from skdejavid.sequences.columnar import (
     arrow_column,
+    is_pandas,
     rows_of_arrow,
     rows_of_awkward,
     rows_to_arrow,
@@ -24,17 +25,18 @@ from skdejavid.sequences.columnar import (
 )
 from skdejavid.sequences.containers import (
     as_real,
-    checked_rows,
-    read_collection,
-    refuse_masked,
+    check_not_masked,
+    check_rows,
+    read,
     without_torch,
 )
+from skdejavid.sequences.layout import offsets_of
 
 __all__ = ["Convertible"]
 
 
 class Convertible:
-    """The conversions of :class:`TSEArray`, which has the values and the offsets."""
+    """Base class with the conversions of :class:`TSEArray`, which provides the attributes."""
 
     values: Any
     offsets: Any
@@ -48,12 +50,12 @@ class Convertible:
 
     @classmethod
     def from_aeon(cls, X: Any) -> Self:
-        """Convert aeon's layout, in which the channels come before time.
+        """Convert from aeon's layout, in which channels come before time.
 
         Parameters
         ----------
         X : list of arrays (n_channels, n_timepoints), or 3-D array
-            A collection as aeon's loaders return it.
+            A collection as returned by the loaders of aeon.
 
         Returns
         -------
@@ -72,9 +74,9 @@ class Convertible:
         >>> TSEArray.from_aeon([np.zeros((3, 50)), np.zeros((3, 40))])
         TSEArray(n_sequences=2, n_frames=40..50, n_features=3, dtype=float64)
         """
-        refuse_masked(X)
+        check_not_masked(X)
         series = [np.asarray(without_torch(x)) for x in X]
-        _require_channels(series)
+        _check_channels(series)
         return cls._from_items([x.T for x in series])
 
     def to_aeon(self) -> list[NDArray[np.floating]]:
@@ -83,8 +85,7 @@ class Convertible:
         Returns
         -------
         list of ndarray of shape (n_channels, n_timepoints)
-            Copies, also where all are of one length; ``np.stack`` makes one array of those. Spans
-            stay behind.
+            Copies, without spans. ``np.stack`` joins series of one length to a 3-D array.
         """
         return [np.array(x.T, order="C") for x in self._items()]
 
@@ -92,19 +93,19 @@ class Convertible:
     def from_padded(
         cls, X: Any, lengths: ArrayLike | None = None, mask: ArrayLike | None = None
     ) -> Self:
-        """Cut sequences that were padded to one length.
+        """Convert from sequences that are padded to one length.
 
         Parameters
         ----------
         X : array or tensor of shape (n_sequences, n_frames, n_features)
-            Each sequence, then its padding.
+            Sequences, each followed by its padding.
         lengths : integer array of shape (n_sequences,), optional
-            How many frames each sequence has.
+            Number of frames of each sequence.
         mask : boolean array of shape (n_sequences, n_frames), optional
-            True where there is a frame, False where there is padding.
+            True for frames, False for padding.
 
-            With neither `lengths` nor `mask`, padding is what is NaN in every feature at the end of
-            a sequence. NaN anywhere else stays, and is an error in whatever takes sequences.
+            Without `lengths` and `mask`, frames at the end of a sequence that are NaN in all
+            features are padding. NaN anywhere else is kept; estimators refuse it.
 
         Returns
         -------
@@ -113,8 +114,8 @@ class Convertible:
         Raises
         ------
         ValueError
-            If `X` is not 3-D, a sequence is all padding, or `lengths` or `mask` do not fit; the
-            message names the sequence.
+            If `X` is not 3-D, a sequence consists of padding only, or `lengths` or `mask` do not
+            match `X`; the message names the sequence.
 
         Examples
         --------
@@ -126,17 +127,16 @@ class Convertible:
         """
         frames = _as_padded(X)
         if lengths is not None and mask is not None:
-            raise ValueError("lengths and mask say the same: pass one of them")
+            raise ValueError("lengths and mask were both given: pass only one of them")
         if lengths is not None:
-            counts = _checked_lengths(lengths, frames.shape)
+            counts = _check_lengths(lengths, frames.shape)
         elif mask is not None:
             counts = _lengths_of_mask(mask, frames.shape)
         else:
             counts = np.array([_length_without_padding(x) for x in frames], dtype=np.int64)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
         is_frame = np.arange(frames.shape[1]) < counts[:, None]
         values = frames.reshape(-1, frames.shape[2]) if is_frame.all() else frames[is_frame]
-        return cls._from_rows(values, offsets)
+        return cls._from_rows(values, offsets_of(counts))
 
     def to_padded(self, fill_value: float = np.nan) -> NDArray[np.floating]:
         """Pad all sequences to the length of the longest.
@@ -144,12 +144,12 @@ class Convertible:
         Parameters
         ----------
         fill_value : float, default=NaN
-            What to put behind the end of a sequence. :attr:`lengths` says where that is.
+            Value of the padding. :attr:`lengths` has the number of frames before it.
 
         Returns
         -------
         ndarray of shape (n_sequences, longest n_frames, n_features)
-            A copy of the frames' own floating type. Spans stay behind.
+            A copy with the dtype of the frames, without spans.
         """
         lengths, values = self.lengths, self.values
         n_frames = int(lengths.max(initial=0))
@@ -159,23 +159,23 @@ class Convertible:
 
     @classmethod
     def from_tslearn(cls, X: Any) -> Self:
-        """Convert tslearn's data sets, which are padded with NaN.
+        """Convert from a data set of tslearn, which is padded with NaN.
 
         Parameters
         ----------
         X : array or tensor of shape (n_sequences, n_timestamps, n_features)
-            As ``tslearn.utils.to_time_series_dataset`` makes it; 2-D is univariate there.
+            As returned by ``tslearn.utils.to_time_series_dataset``. A 2-D array is univariate.
 
         Returns
         -------
         TSEArray
             Without the frames at the end of each sequence that are NaN in all features. NaN
-            anywhere else stays, and is an error in whatever takes sequences.
+            anywhere else is kept; estimators refuse it.
 
         Raises
         ------
         ValueError
-            If `X` is neither 3-D nor 2-D, or a sequence has no numbers.
+            If `X` is neither 3-D nor 2-D, or a sequence consists of NaN only.
         """
         array = _as_array(X)
         return cls.from_padded(array[:, :, None] if array.ndim == 2 else array)
@@ -186,43 +186,48 @@ class Convertible:
         Returns
         -------
         ndarray of shape (n_sequences, longest n_timestamps, n_features)
-            Padded with NaN, of the frames' own floating type. Spans stay behind.
+            Padded with NaN, with the dtype of the frames, without spans.
 
         Raises
         ------
         ValueError
-            If the last frame of a sequence is all NaN, which tslearn would take for padding.
+            If all features of the last frame of a sequence are NaN, which tslearn treats as
+            padding.
         """
         for i, x in enumerate(self._items()):
             if np.isnan(x[-1]).all():
-                raise ValueError(f"X[{i}] ends with a frame of NaN, which would be padding")
+                raise ValueError(
+                    f"X[{i}] ends with a frame of NaN, which tslearn treats as padding: remove it"
+                )
         return self.to_padded()
 
     @classmethod
     def from_sktime(cls, X: Any) -> Self:
-        """Convert the panels of sktime.
+        """Convert from a panel of sktime.
 
         Parameters
         ----------
-        X : one of
+        X : panel
+            Of one of these mtypes:
+
             - df-list: list of data frames (time, variables);
-            - pd-multiindex: data frame whose index has the levels instance and time;
-            - nested_univ: data frame of series, by sktime's own converter;
+            - pd-multiindex: data frame with the index levels instance and time;
+            - nested_univ: data frame of series, converted by sktime itself;
             - numpy3D: array (n_instances, n_variables, n_timepoints).
 
         Returns
         -------
         TSEArray
-            Values only: sequences have no time index and no names of variables.
+            Without the time index and the names of the variables.
 
         Raises
         ------
         ImportError
             If `X` is a data frame of series and sktime is not installed.
         TypeError
-            If `X` is none of these.
+            If `X` is not a panel of one of these mtypes.
         ValueError
-            If the frames differ in their columns, or their times are not in order.
+            If the columns of the data frames differ, or their times are not in order.
         """
         if _is_data_frame(X) and X.index.nlevels > 1:
             return cls._from_rows(*_rows_of_multiindex(X))
@@ -239,7 +244,7 @@ class Convertible:
                 "data frame with two levels of index or of series, or a 3-D array"
             )
         for i, frame in enumerate(X):
-            _require_order_of_time(frame.index, i)
+            _check_order_of_time(frame.index, i)
         return cls._from_items(X)
 
     def to_sktime(self, mtype: str = "df-list") -> Any:
@@ -248,24 +253,24 @@ class Convertible:
         Parameters
         ----------
         mtype : {"df-list", "pd-multiindex"}, default="df-list"
-            sktime's name of the container.
+            The type of container, by its name in sktime.
 
         Returns
         -------
         list of DataFrame, or DataFrame
-            The columns are "var_0", "var_1", ..., times are counted from 0; the instances of
-            "pd-multiindex" too. Spans stay behind.
+            Without spans. Columns are named "var_0", "var_1", ...; times, and the instances of
+            "pd-multiindex", are numbered from 0.
 
         Raises
         ------
         ImportError
             If pandas is not installed.
         ValueError
-            If `mtype` is none of the two.
+            If `mtype` is not one of these two.
         """
         if mtype not in ("df-list", "pd-multiindex"):
             raise ValueError(f"mtype must be 'df-list' or 'pd-multiindex', got {mtype!r}")
-        pandas = import_optional("pandas", "sktime", "Making data frames")
+        pandas = import_optional("pandas", "sktime", "Creating data frames")
         lengths, values = self.lengths, self.values
         columns = [f"var_{k}" for k in range(values.shape[1])]
         if mtype == "df-list":
@@ -279,46 +284,46 @@ class Convertible:
 
     @classmethod
     def from_arrow(cls, X: Any) -> Self:
-        """Convert a column of Arrow, polars, or whatever speaks Arrow's C interface.
+        """Convert from a column of Arrow, polars or any library that supports Arrow's C interface.
 
         Parameters
         ----------
         X : array, chunked array or series
-            Of lists of frames, which are lists of `n_features` numbers.
+            Each item is a list of frames, each frame a list of `n_features` numbers.
 
         Returns
         -------
         TSEArray
-            Sharing the memory of a float column in one piece.
+            It shares the memory of a floating column that is one chunk.
 
         Raises
         ------
         ImportError
             If pyarrow is not installed.
         TypeError
-            If `X` is no such column.
+            If `X` is not a column of lists of lists.
         ValueError
-            If something is missing, a sequence is empty, or the frames differ in length.
+            If a value is missing, a sequence is empty, or the frames differ in length.
         """
         import_optional("pyarrow", "arrow", "Reading columns of Arrow")
         column = arrow_column(X)
         if column is None:
             kind = f" of type {X.type}" if hasattr(X, "type") else ""
             raise TypeError(
-                f"X is a {type(X).__name__}{kind}, expected a column of Arrow that holds lists of "
-                "lists of numbers"
+                f"X is a {type(X).__name__}{kind}, expected a column of Arrow with lists of lists "
+                "of numbers"
             )
         return cls._from_rows(*rows_of_arrow(column, "X"))
 
     def to_arrow(self) -> Any:
-        """Convert to a column of Arrow.
+        """Convert to an Arrow column.
 
         Returns
         -------
         pyarrow.LargeListArray
-            Of type large_list<fixed_size_list<float or double>[n_features]>, which has offsets of
-            64 bits; it shares the memory of :attr:`values`. Spans stay behind;
-            ``skdejavid.interchange.write_arrow`` writes them to a file.
+            Of type large_list<fixed_size_list<float or double>[n_features]>, which has 64-bit
+            offsets. It shares the memory of :attr:`values` and has no spans;
+            ``skdejavid.interchange.write_arrow`` writes a file with both.
 
         Raises
         ------
@@ -329,12 +334,12 @@ class Convertible:
 
     @classmethod
     def from_awkward(cls, X: Any) -> Self:
-        """Convert an array of awkward.
+        """Convert from an awkward array.
 
         Parameters
         ----------
         X : awkward.Array
-            Of three axes: sequences, frames, features.
+            With three axes: sequences, frames, features.
 
         Returns
         -------
@@ -345,9 +350,9 @@ class Convertible:
         ImportError
             If awkward is not installed.
         TypeError
-            If `X` is no array of awkward.
+            If `X` is not an awkward array.
         ValueError
-            If something is missing, a sequence is empty, or the frames differ in length.
+            If a value is missing, a sequence is empty, or the frames differ in length.
         """
         awkward = import_optional("awkward", "awkward", "Reading awkward arrays")
         if not isinstance(X, awkward.Array):
@@ -355,13 +360,13 @@ class Convertible:
         return cls._from_rows(*rows_of_awkward(X, "X"))
 
     def to_awkward(self) -> Any:
-        """Convert to an array of awkward.
+        """Convert to an awkward array.
 
         Returns
         -------
         awkward.Array
-            Of type n_sequences * var * n_features * float; it shares the memory of :attr:`values`.
-            Spans stay behind.
+            Of type n_sequences * var * n_features * float. It shares the memory of :attr:`values`
+            and has no spans.
 
         Raises
         ------
@@ -372,20 +377,20 @@ class Convertible:
 
     @classmethod
     def _from_rows(cls, values: NDArray[Any], offsets: NDArray[np.int64]) -> Self:
-        return cls.from_packed(*checked_rows(values, offsets, "X"))
+        packed = check_rows(values, offsets, "X")
+        return cls.from_packed(packed.values, packed.offsets)
 
     @classmethod
     def _from_items(cls, items: Sequence[Any]) -> Self:
-        packed = read_collection(items)
-        assert packed is not None  # every item is 2-D
-        return cls.from_packed(*packed)
+        packed = read(items)
+        return cls.from_packed(packed.values, packed.offsets)
 
     def _items(self) -> list[NDArray[np.floating]]:
         return np.split(self.values, self.offsets[1:-1]) if len(self.offsets) > 1 else []
 
 
-def _require_channels(series: list[NDArray[Any]]) -> None:
-    """Every series is (channels, time), with as many channels as the first."""
+def _check_channels(series: list[NDArray[Any]]) -> None:
+    """Check that all series are (channels, time) with the same number of channels."""
     for i, x in enumerate(series):
         if x.ndim != 2:
             raise ValueError(
@@ -398,13 +403,13 @@ def _require_channels(series: list[NDArray[Any]]) -> None:
         if len({x.shape[1] for x in series}) == 1:
             raise ValueError(
                 f"X[0] has shape {series[0].shape} and X[{i}] has shape {x.shape}: the series look "
-                "as if time came first already. Use TSEArray(X)."
+                "as if time comes first already. Use TSEArray(X)."
             )
         raise ValueError(f"X[{i}] has {len(x)} channels, but X[0] has {len(series[0])}")
 
 
 def _as_array(X: Any) -> NDArray[Any]:
-    refuse_masked(X)
+    check_not_masked(X)
     try:
         return np.asarray(without_torch(X))
     except ValueError as error:
@@ -423,7 +428,7 @@ def _as_padded(X: Any) -> NDArray[np.floating]:
     return as_real(array, "X")
 
 
-def _checked_lengths(lengths: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _check_lengths(lengths: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
     counts = np.asarray(without_torch(lengths))
     if counts.shape != shape[:1] or counts.dtype.kind not in "iu":
         raise ValueError(
@@ -433,7 +438,7 @@ def _checked_lengths(lengths: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.i
     wrong = np.flatnonzero((counts < 1) | (counts > shape[1]))
     if wrong.size:
         raise ValueError(
-            f"lengths[{wrong[0]}] is {counts[wrong[0]]}, but a sequence has 1 to {shape[1]} frames"
+            f"lengths[{wrong[0]}] is {counts[wrong[0]]}, expected 1 to {shape[1]} frames"
         )
     return counts.astype(np.int64)
 
@@ -456,32 +461,34 @@ def _lengths_of_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int6
 
 
 def _length_without_padding(x: NDArray[np.floating]) -> int:
-    """How many frames are left without those at the end that are NaN in every feature."""
+    """Return the number of frames before those at the end that are NaN in all features."""
     has_numbers = ~np.isnan(x).all(axis=1)
     return len(x) - int(np.argmax(has_numbers[::-1])) if has_numbers.any() else 0
 
 
 def _is_data_frame(X: Any) -> bool:
-    return hasattr(X, "iloc") and hasattr(X, "columns")
+    return is_pandas(X) and hasattr(X, "columns")
 
 
 def _rows_of_multiindex(X: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Rows and offsets of a data frame with an index of instance and time."""
+    """Return the rows and offsets of a data frame with the index levels instance and time."""
     if X.index.nlevels != 2:
         raise ValueError(f"the index of X has {X.index.nlevels} levels, expected instance and time")
     instances = np.asarray(X.index.codes[0])
     begins = np.flatnonzero(np.diff(instances, prepend=-2))
     if len(np.unique(instances)) != len(begins) or (instances < 0).any():
         raise ValueError(
-            "the rows of an instance of X must follow each other, and each have its name"
+            "the rows of each instance of X must be consecutive and have the name of the instance"
         )
     offsets = np.append(begins, len(X))
     times = X.index.get_level_values(1)
     for i, (begin, end) in enumerate(pairwise(offsets)):
-        _require_order_of_time(times[begin:end], i)
+        _check_order_of_time(times[begin:end], i)
     return X.to_numpy(), offsets
 
 
-def _require_order_of_time(times: Any, index: int) -> None:
+def _check_order_of_time(times: Any, index: int) -> None:
     if not times.is_monotonic_increasing:
-        raise ValueError(f"the times of X[{index}] are not in order: sort each series by its index")
+        raise ValueError(
+            f"the times of X[{index}] are not in ascending order: sort each series by its index"
+        )

@@ -1,4 +1,4 @@
-"""Functions of whole sequences: differences over time, and resampling to one length."""
+"""Functions of whole sequences: differences over time and resampling to one length."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.sequences.array import SequenceView, TSEArray
+from skdejavid.sequences.array import TSEArray
+from skdejavid.sequences.layout import SequenceView
 
-__all__ = ["Lag", "check_lags", "resample", "with_differences"]
+__all__ = ["Lag", "check_lags", "lagged_frames", "resample", "with_differences"]
 
 Lag = int | float
 
@@ -19,7 +20,10 @@ _LONGEST = 2**31  # frames of a sequence
 
 
 def check_lags(lags: Any, name: str) -> tuple[Lag, ...]:
-    """Lags as a tuple, each at least 1 frame or a fraction of a sequence between 0 and 1."""
+    """Check lags and return them as a tuple of Python numbers.
+
+    Each is a number of frames, at least 1, or a fraction of a sequence between 0 and 1.
+    """
     if isinstance(lags, (str, bytes)) or not isinstance(lags, (Sequence, np.ndarray)):
         raise ValueError(f"{name} must be a sequence of numbers, got {lags!r}")
     for i, lag in enumerate(lags):
@@ -29,56 +33,61 @@ def check_lags(lags: Any, name: str) -> tuple[Lag, ...]:
         if not (is_frames or is_fraction):
             raise ValueError(
                 f"{name}[{i}] must be an int of at least 1 (frames) or a float between 0 and 1 "
-                f"(of the sequence's length), got {lag!r}"
+                f"(fraction of the sequence), got {lag!r}"
             )
     return tuple(lag.item() if isinstance(lag, np.generic) else lag for lag in lags)
 
 
 def with_differences(sequences: TSEArray, lags: Sequence[Lag]) -> TSEArray:
-    """Sequences whose frames hold their features and, for each lag, those features' differences.
+    """Append to the features of each frame, for each lag, the differences of all features.
 
     The difference of lag k at frame j is that between frames j + ceil(k / 2) and j - floor(k / 2),
-    or the last and the first where the sequence ends before. A fraction is rounded to whole frames,
-    at least one.
+    or between the last and the first frame where these are outside of the sequence. Fractions are
+    rounded to whole frames, at least one.
     """
     values, starts, lengths = sequences.view()
     n_features, n_rows = sequences.n_features, sequences.total_frames
     first = np.repeat(starts, lengths)
-    last = np.repeat(starts + lengths - 1, lengths)
     rows = np.arange(n_rows) + np.repeat(starts - sequences.offsets[:-1], lengths)
     expanded = np.empty((n_rows, n_features * (1 + len(lags))), dtype=values.dtype)
     expanded[:, :n_features] = values[rows]
     for i, lag in enumerate(lags, start=1):
-        later, earlier = (np.repeat(half, lengths) for half in _halves(lag, lengths))
+        later, earlier = lagged_frames(lengths, lag)
         target = expanded[:, i * n_features : (i + 1) * n_features]
-        np.subtract(
-            values[np.minimum(rows + later, last)],
-            values[np.maximum(rows - earlier, first)],
-            out=target,
-        )
+        np.subtract(values[first + later], values[first + earlier], out=target)
     return TSEArray.from_packed(expanded, sequences.offsets, sequences.spans)
 
 
-def _halves(lag: Lag, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many frames later and earlier, for sequences of these lengths (n_sequences,)."""
+def lagged_frames(
+    lengths: NDArray[np.int64], lag: Lag
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the later and the earlier frame of the difference of each frame.
+
+    Frames are counted from the first of their sequence; both arrays are (sum of lengths,).
+    """
     if isinstance(lag, (int, np.integer)):
         n_frames = np.full(len(lengths), int(lag), dtype=np.int64)
     else:
         n_frames = np.maximum(1, np.rint(lag * lengths).astype(np.int64))
     earlier = n_frames // 2
-    return n_frames - earlier, earlier
+    frames = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    last = np.repeat(lengths - 1, lengths)
+    return (
+        np.minimum(frames + np.repeat(n_frames - earlier, lengths), last),
+        np.maximum(frames - np.repeat(earlier, lengths), 0),
+    )
 
 
 def resample(sequences: SequenceView, n_timesteps: int) -> NDArray[np.floating]:
-    """Linear interpolation of each sequence to `n_timesteps` frames, end points kept.
+    """Interpolate each sequence linearly to `n_timesteps` frames, keeping both end points.
 
-    With one time step, the middle of the sequence is taken.
+    A single time step is the middle of the sequence.
 
     Returns
     -------
     ndarray of shape (n_sequences, n_timesteps, n_features)
     """
-    # Positions are exact fractions: a frame that needs no interpolation is copied bit by bit.
+    # Positions are exact fractions, so a frame that needs no interpolation is copied bit by bit.
     numerators, denominator = np.arange(n_timesteps), n_timesteps - 1
     if n_timesteps == 1:
         numerators, denominator = np.array([1]), 2

@@ -1,4 +1,4 @@
-"""Files of rows to which rows are appended, and checksums of parts of them."""
+"""Append-only ``.npy`` files of rows, and checksums of ranges of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skdejavid.files.atomic import append_bytes, refuse_link, replace_file
 
 __all__ = ["RowsFile", "checksum_of_file"]
 
-_HEADER_SIZE = 128  # of .npy files: inside one sector of a disk, so that it is replaced at once
+_HEADER_SIZE = 128  # of .npy files; within one sector of a disk, which is written atomically
 _BYTES_PER_READ = 2**24
 
 
@@ -24,8 +24,8 @@ _BYTES_PER_READ = 2**24
 class RowsFile:
     """An ``.npy`` file to which rows are appended.
 
-    Its header always has one size, and says how many rows there are once `write_header` was called
-    after the last of them; who knows the number needs no header.
+    The header has a fixed size. The number of rows in it is valid only after `write_header`; the
+    methods take the number as an argument and do not depend on the header.
     """
 
     path: Path
@@ -36,11 +36,11 @@ class RowsFile:
         return (n_rows,) if self.n_columns is None else (n_rows, self.n_columns)
 
     def size(self, n_rows: int) -> int:
-        """Size in bytes of a file of so many rows."""
+        """Return the size in bytes of a file of `n_rows` rows."""
         return _HEADER_SIZE + math.prod(self.shape(n_rows)) * self.dtype.itemsize
 
     def open(self) -> BinaryIO:
-        """The file, to append rows to; it is made if there is none."""
+        """Open the file to append rows; create it if it does not exist."""
         refuse_link(self.path)
         file = self.path.open("ab", buffering=0)
         try:
@@ -53,12 +53,12 @@ class RowsFile:
         return file
 
     def replace(self, rows: NDArray[Any]) -> None:
-        """Write all rows at once; at any moment either the old file or the new one is there."""
+        """Replace the file atomically by one with these rows."""
         content = self._header(len(rows)) + rows.astype(self.dtype).tobytes()
         replace_file(self.path, lambda file: file.write(content))
 
     def write_header(self, n_rows: int) -> None:
-        """Say in the file how many rows it has."""
+        """Write the number of rows into the header."""
         refuse_link(self.path)
         with self.path.open("r+b") as file:
             file.write(self._header(n_rows))
@@ -66,14 +66,14 @@ class RowsFile:
             os.fsync(file.fileno())
 
     def check(self, n_rows: int, *, is_finished: bool = False) -> None:
-        """Refuse a file of other numbers, or of less rows.
+        """Check that the file has the dtype and shape of this object and at least `n_rows` rows.
 
-        It may have more of them, somebody may be appending, unless it `is_finished`.
+        It may have more rows, which a writer is appending, unless it `is_finished`.
 
         Raises
         ------
         ValueError
-            Naming the file.
+            If it does not; the message names the file.
         """
         refuse_link(self.path)
         expected = self.size(n_rows)
@@ -81,30 +81,35 @@ class RowsFile:
         if size < expected or (is_finished and size > expected):
             raise ValueError(f"{self.path} is damaged: it has {size} bytes, expected {expected}")
         with self.path.open("rb") as file:
-            header = file.read(_HEADER_SIZE)
-        kind, wanted = header, self._header(n_rows)
-        if not is_finished:  # only what does not depend on the number of rows
-            kind, wanted = (text.partition(b"'shape'")[0] for text in (header, wanted))
-        if kind != wanted:
+            actual = file.read(_HEADER_SIZE)
+        expected_header = self._header(n_rows)
+        if not is_finished:  # compare only the part that does not depend on the number of rows
+            actual, expected_header = (
+                text.partition(b"'shape'")[0] for text in (actual, expected_header)
+            )
+        if actual != expected_header:
             raise ValueError(
                 f"{self.path} is damaged: its header is not that of {self.dtype} numbers of shape "
                 f"{self.shape(n_rows)}"
             )
 
     def map(self, n_rows: int) -> NDArray[Any]:
-        """The rows, as a read-only memory map."""
+        """Return the rows as a read-only memory map."""
         self.check(n_rows)
         shape = self.shape(n_rows)
         return np.memmap(self.path, dtype=self.dtype, mode="r", offset=_HEADER_SIZE, shape=shape)
 
     def cut(self, n_rows: int) -> None:
-        """Remove the rows from a number on."""
+        """Truncate the file to `n_rows` rows."""
         refuse_link(self.path)
         if self.path.stat().st_size != self.size(n_rows):
             os.truncate(self.path, self.size(n_rows))
 
     def checksum(self, begin: int, end: int, before: int = 0) -> int | None:
-        """CRC-32 of rows `begin` to `end`, continuing `before`; None if some are missing."""
+        """Return the CRC-32 of rows `begin` to `end`, or None if the file is too short.
+
+        `before` is the CRC-32 of all rows before `begin`.
+        """
         return checksum_of_file(self.path, self.size(begin), self.size(end), before)
 
     def _header(self, n_rows: int) -> bytes:
@@ -115,7 +120,10 @@ class RowsFile:
 
 
 def checksum_of_file(path: Path, begin: int, end: int, before: int = 0) -> int | None:
-    """CRC-32 of the bytes from `begin` to `end`, continuing `before`; None if some are missing."""
+    """Return the CRC-32 of the bytes from `begin` to `end`, or None if the file is too short.
+
+    `before` is the CRC-32 of all bytes before `begin`.
+    """
     if begin == end:
         return before
     refuse_link(path)
@@ -124,10 +132,10 @@ def checksum_of_file(path: Path, begin: int, end: int, before: int = 0) -> int |
     checksum = before
     with path.open("rb") as file:
         file.seek(begin)
-        for place in range(begin, end, _BYTES_PER_READ):
-            wanted = min(_BYTES_PER_READ, end - place)
-            content = file.read(wanted)
-            if len(content) < wanted:
+        for position in range(begin, end, _BYTES_PER_READ):
+            n_bytes = min(_BYTES_PER_READ, end - position)
+            content = file.read(n_bytes)
+            if len(content) < n_bytes:
                 return None
             checksum = crc32(content, checksum)
     return checksum

@@ -1,18 +1,21 @@
-"""One shard of a store: rows, what they are, and a journal of what was added last.
+"""One shard of a store: rows, their description, and a journal of the latest commits.
 
-Files of shard 0, all of them named by its number and none by another file's content::
+Files of shard 0. Their names follow from its number; none is read from the content of a file::
 
     values-00000.npy     rows (n_rows, n_features), append only
-    spans-00000.npy      (n_rows, 2) seconds, if they are known
+    spans-00000.npy      (n_rows, 2) seconds, if the sequences have spans
     offsets-00000.npy    (n_sequences + 1,) int64
-    shard-00000.json     what the shard holds; replaced as a whole, as the last of these
-    journal-00000.jsonl  one line per commit, as long as the shard is being written
-    held-00000-1.bin     rows of a sequence that is not finished
-    shard-00000.lock     locked by who writes
+    shard-00000.json     description of the shard; replaced atomically, after the files above
+    journal-00000.jsonl  one line per commit, while the shard is incomplete
+    held-00000-1.bin     rows of a partial sequence
+    shard-00000.lock     locked by the writer
 
-Rows are written before the journal's line that speaks of them, and a line has a checksum of its own
-and those of all rows. So after a crash the last line that is true can be found; what comes after it
-was not committed.
+Rows are written before the line of the journal that commits them. A line has a checksum of itself
+and checksums of all rows, so after a crash the last valid commit can be found; everything after it
+is discarded.
+
+The key "held" of a line and the file names "held-..." belong to the format of the store and must
+not change, although the code calls these rows partial.
 """
 
 from __future__ import annotations
@@ -27,33 +30,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.files.atomic import read_json, refuse_link, remove_temporaries
+from skdejavid.sequences.layout import offsets_of
 from skdejavid.store.rows_file import RowsFile, checksum_of_file
 
-__all__ = ["Commits", "Entry", "Failure", "Held", "ShardFiles", "ShardState", "journal_line"]
+__all__ = ["Commits", "Entry", "Failure", "Partial", "ShardFiles", "ShardState", "journal_line"]
 
 
 class Failure(NamedTuple):
-    """A video that gave no sequence."""
+    """An input, such as a video, for which no sequence could be produced."""
 
     id: str
-    frame: int | None  # how many frames could be read
+    frame: int | None  # number of frames that could be read
     cause: str
-    n_bytes: int | None  # size of the file, by which a changed one is noticed
+    n_bytes: int | None  # size of the input, to detect that it has changed since
 
 
 class Entry(NamedTuple):
     """A sequence of a shard."""
 
     n_rows: int
-    n_bytes: int | None  # size of what it was made of
+    n_bytes: int | None  # size of the input that it was produced from
     position: int | None  # among the sequences of all shards
 
 
-class Held(NamedTuple):
-    """Rows of a sequence that is not finished, and where they are."""
+class Partial(NamedTuple):
+    """The first rows of an unfinished sequence, and the file that stores them."""
 
     id: str
-    number: int  # of the file
+    number: int  # in the name of the file
     dtype: str
     n_rows: int
     n_features: int
@@ -66,9 +70,9 @@ class Held(NamedTuple):
 
 @dataclass
 class ShardState:
-    """What a shard holds."""
+    """The contents of a shard without the rows."""
 
-    n_commits: int = 0  # tells which lines of a journal are known already
+    n_commits: int = 0  # later lines of a journal are not part of this state yet
     n_features: int | None = None
     has_spans: bool = False
     n_rows: int = 0
@@ -79,24 +83,23 @@ class ShardState:
 
     @property
     def offsets(self) -> NDArray[np.int64]:
-        lengths = [entry.n_rows for entry in self.entries.values()]
-        return np.cumsum([0, *lengths], dtype=np.int64)
+        return offsets_of([entry.n_rows for entry in self.entries.values()])
 
     def summary(self) -> dict[str, Any]:
-        """All but what the single sequences are."""
+        """Return all fields but the sequences and failures."""
         return {name: getattr(self, name) for name in _SUMMARY}
 
     def as_json(self) -> dict[str, Any]:
         entries = [[id, *entry] for id, entry in self.entries.items()]
         return self.summary() | {"sequences": entries, "failures": list(self.failures.values())}
 
-    def follow(self, content: dict[str, Any]) -> None:
-        """Go on to the state after what a file says was added, every field of it checked.
+    def apply(self, content: dict[str, Any]) -> None:
+        """Check all fields of a commit, or of a description, and add it to the state.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If the file says no such thing.
+            If a field is missing or invalid.
         """
         for name in ("n_commits", "n_rows", "checksum", "spans_checksum"):
             setattr(self, name, _as_count(content[name], name))
@@ -104,7 +107,7 @@ class ShardState:
         self.has_spans = bool(content["has_spans"])
         for id, n_rows, n_bytes, position in content["sequences"]:
             if _as_id(id) in self.entries or not n_rows:
-                raise ValueError(f"sequence {id!r} is there twice, or has no rows")
+                raise ValueError(f"sequence {id!r} is repeated, or has no rows")
             self.entries[id] = Entry(
                 _as_count(n_rows, "n_rows"),
                 _as_count(n_bytes, "n_bytes", or_none=True),
@@ -114,24 +117,25 @@ class ShardState:
         for id, frame, cause, n_bytes in content["failures"]:
             self.failures[_as_id(id)] = Failure(id, frame, cause, n_bytes)
         if self.n_rows and not self.n_features:
-            raise ValueError("there are rows, but no features")
+            raise ValueError("the shard has rows, but no features")
 
-    def require_all_rows(self) -> None:
-        """Raise ValueError unless the sequences have as many rows as the shard."""
-        if sum(entry.n_rows for entry in self.entries.values()) != self.n_rows:
-            raise ValueError("its sequences have another number of rows")
+    def check_n_rows(self) -> None:
+        """Check that the sequences have as many rows in total as the shard."""
+        n_rows = sum(entry.n_rows for entry in self.entries.values())
+        if n_rows != self.n_rows:
+            raise ValueError(f"its sequences have {n_rows} rows in total, expected {self.n_rows}")
 
 
 _SUMMARY = ("n_commits", "n_features", "has_spans", "n_rows", "checksum", "spans_checksum")
 
 
 class Commits(NamedTuple):
-    """What was committed to a shard, as far as it is whole."""
+    """The valid commits of a shard."""
 
     state: ShardState
-    held: Held | None
-    journal_size: int  # of the lines that say so
-    next_number: int  # of a file of held rows that no line names
+    partial: Partial | None
+    journal_size: int  # in bytes, of the lines of these commits
+    next_number: int  # for a new file of partial rows: no line of the journal has it
 
 
 class ShardFiles:
@@ -140,11 +144,11 @@ class ShardFiles:
     Parameters
     ----------
     folder : Path
-        The store.
+        Folder of the store.
     number : int
-        Of the shard.
+        Number of the shard.
     dtype : dtype
-        Of the values.
+        Type of the values on disk.
     """
 
     def __init__(self, folder: Path, number: int, dtype: np.dtype[Any]) -> None:
@@ -165,48 +169,49 @@ class ShardFiles:
         return RowsFile(path, np.dtype(np.float64), 2)
 
     def rows(self, state: ShardState) -> list[RowsFile]:
-        """The files that have a row for each of the shard's."""
+        """Return the files that have one row for each row of the shard."""
         if not state.entries:
             return []
         return [self.values(state.n_features)] + [self.spans] * state.has_spans
 
-    def held(self, number: int) -> Path:
+    def partial(self, number: int) -> Path:
         return self.folder / f"held-{self.number:05}-{number}.bin"
 
     def all(self) -> list[Path]:
-        """All that there may be but the lock."""
+        """Return all files that may exist, except the lock."""
         paths = [self.state, self.journal, self.offsets.path, self.values(0).path, self.spans.path]
-        return paths + self.all_held()
+        return paths + self.all_partial()
 
-    def all_held(self) -> list[Path]:
+    def all_partial(self) -> list[Path]:
         return sorted(self.folder.glob(f"held-{self.number:05}-*.bin"))
 
     @property
     def is_complete(self) -> bool:
-        """Whether the shard was finished, and nobody has begun to write since."""
+        """Whether the shard was finished and no writer has started since."""
         return self.state.exists() and not self.journal.exists()
 
     def read_state(self) -> ShardState:
-        """What the shard held when it was complete last."""
+        """Return the state in which the shard was last complete."""
         state = ShardState()
         if self.state.exists() or self.state.is_symlink():
             content = read_json(self.state)
             try:
-                state.follow(content)
-                state.require_all_rows()
+                state.apply(content)
+                state.check_n_rows()
             except (KeyError, TypeError, ValueError) as error:
                 raise _damaged(self.state, error) from error
         return state
 
     def read_commits(self) -> Commits:
-        """What the shard holds together with what was committed since, up to the last whole commit.
+        """Return the state of the shard with all valid commits since it was last complete.
 
         Raises
         ------
         ValueError
-            If a file is damaged in a way that no crash explains.
+            If a file is damaged in a way that a crash cannot cause.
         """
-        # Before the state: should somebody finish the shard now, all lines are known to it.
+        # The journal is read before the state: if a writer finishes the shard in between, the state
+        # already contains all lines, and none is missed.
         content = _read_journal(self.journal)
         state = self.read_state()
         try:
@@ -216,24 +221,24 @@ class ShardFiles:
                 if line["n_commits"] > state.n_commits
             ]
             n_good = self._count_good(state, [line for _, line in lines])
-            held = None
+            partials = [_read_partial(line) for _, line in lines]
             for _, line in lines[:n_good]:
-                state.follow(line)
-                held = _read_held(line)
-            state.require_all_rows()
-            numbers = [named.number for _, line in lines if (named := _read_held(line)) is not None]
+                state.apply(line)
+            state.check_n_rows()
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(self.journal, error) from error
         size = lines[n_good - 1][0] if n_good else 0
-        return Commits(state, held, size, max(numbers, default=0) + 1)
+        numbers = [partial.number for partial in partials if partial is not None]
+        partial = partials[n_good - 1] if n_good else None
+        return Commits(state, partial, size, max(numbers, default=0) + 1)
 
     def verify(self) -> None:
-        """Compare the shard with its checksums, as it was when it was complete last.
+        """Compare the shard, as it was last complete, with its checksums.
 
         Raises
         ------
         ValueError
-            Naming the file that is not as it was written.
+            If a file has changed since it was written; the message names it.
         """
         state = self.read_state()
         is_finished = self.is_complete
@@ -241,7 +246,7 @@ class ShardFiles:
         for file, checksum in zip(self.rows(state), checksums, strict=False):
             file.check(state.n_rows, is_finished=is_finished)
             if file.checksum(0, state.n_rows) != checksum:
-                raise ValueError(f"{file.path} is damaged: its checksum was another when written")
+                raise ValueError(f"{file.path} is damaged: the checksum of its rows has changed")
         if self.state.exists():
             offsets = state.offsets
             self.offsets.check(len(offsets), is_finished=is_finished)
@@ -249,34 +254,42 @@ class ShardFiles:
                 raise _damaged(self.offsets.path, f"it disagrees with {self.state.name}")
 
     def remove(self) -> None:
-        """Delete all files of the shard but its lock."""
+        """Delete all files of the shard except its lock."""
         for path in self.all():
             path.unlink(missing_ok=True)
             remove_temporaries(path)
 
     def _count_good(self, state: ShardState, lines: list[dict[str, Any]]) -> int:
-        """How many lines are true. What was brought to the disk is, the rows of others are read."""
+        """Return how many lines of the journal are valid commits.
+
+        A line is written only after its rows, but the operating system may bring it to the disk
+        before them, so after a power loss a whole line does not prove that its rows are whole. A
+        synced line does: its rows, and those of all lines before, were on the disk when it was
+        written, and only their size is checked. Rows of later lines are compared with their
+        checksums, up to the first that differ. Partial rows are not part of the shard: if those of
+        the last line are damaged, earlier commits are still valid, down to the synced line.
+        """
         n_synced = max((i + 1 for i, line in enumerate(lines) if line["synced"]), default=0)
-        known = lines[n_synced - 1] if n_synced else state.summary()
-        self._require_size(known)
+        before = lines[n_synced - 1] if n_synced else state.summary()
+        self._check_size(before)
         n_good = n_synced
         for line in lines[n_synced:]:
-            if not self._has_rows(known, line):
+            if not self._has_rows(before, line):
                 break
-            known = line
+            before = line
             n_good += 1
-        while n_good > n_synced and not self._has_held(lines[n_good - 1]):
+        while n_good > n_synced and not self._has_partial(lines[n_good - 1]):
             n_good -= 1
         return n_good
 
-    def _require_size(self, summary: dict[str, Any]) -> None:
+    def _check_size(self, summary: dict[str, Any]) -> None:
         if summary["n_rows"]:
             self.values(summary["n_features"]).check(summary["n_rows"])
             if summary["has_spans"]:
                 self.spans.check(summary["n_rows"])
 
     def _has_rows(self, before: dict[str, Any], line: dict[str, Any]) -> bool:
-        """Whether the rows that a commit added are what was written."""
+        """Return whether the rows that a commit added are on the disk as they were written."""
         begin, end = before["n_rows"], line["n_rows"]
         if begin == end:
             return True
@@ -288,15 +301,16 @@ class ShardFiles:
         checksum = self.spans.checksum(begin, end, before["spans_checksum"])
         return checksum == line["spans_checksum"]
 
-    def _has_held(self, line: dict[str, Any]) -> bool:
-        held = _read_held(line)
-        if held is None:
+    def _has_partial(self, line: dict[str, Any]) -> bool:
+        partial = _read_partial(line)
+        if partial is None:
             return True
-        return checksum_of_file(self.held(held.number), 0, held.n_bytes) == held.checksum
+        path = self.partial(partial.number)
+        return checksum_of_file(path, 0, partial.n_bytes) == partial.checksum
 
 
 def journal_line(content: dict[str, Any]) -> bytes:
-    """A line of a journal, with its checksum."""
+    """Return a line of a journal, with its checksum."""
     text = json.dumps(content).encode()
     return text + f"\t{crc32(text):08x}\n".encode()
 
@@ -310,7 +324,7 @@ def _read_journal(path: Path) -> bytes:
 
 
 def _whole_lines(content: bytes) -> list[tuple[int, dict[str, Any]]]:
-    """Lines of a journal up to the first that is torn, with the places where they end."""
+    """Return the lines of a journal before the first incomplete one, with their end positions."""
     lines = []
     end = 0
     for raw in content.splitlines(keepends=True):
@@ -322,20 +336,20 @@ def _whole_lines(content: bytes) -> list[tuple[int, dict[str, Any]]]:
     return lines
 
 
-def _read_held(line: dict[str, Any]) -> Held | None:
+def _read_partial(line: dict[str, Any]) -> Partial | None:
     if line["held"] is None:
         return None
-    held = Held(*line["held"])
+    partial = Partial(*line["held"])
     for name in ("number", "n_rows", "n_features", "checksum"):
-        _as_count(getattr(held, name), name)
-    if np.dtype(held.dtype).kind != "f":
-        raise ValueError(f"held rows are {held.dtype!r}")
-    return held
+        _as_count(getattr(partial, name), name)
+    if np.dtype(partial.dtype).kind != "f":
+        raise ValueError(f"partial rows are {partial.dtype!r}, expected a floating type")
+    return partial
 
 
 def _as_id(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no id")
+        raise ValueError(f"{value!r} is not an id")
     return value
 
 
@@ -343,7 +357,7 @@ def _as_count(value: Any, name: str, *, or_none: bool = False) -> Any:
     if value is None and or_none:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{name} is {value!r}")
+        raise ValueError(f"{name} is {value!r}, expected an integer of at least 0")
     return value
 
 

@@ -1,6 +1,4 @@
-"""Sequences of embeddings on disk: written so that no crash loses or breaks anything, read as a
-memory map that parallel workers share.
-"""
+"""The store of sequences: written so that it survives crashes, read as a shared memory map."""
 
 from __future__ import annotations
 
@@ -24,6 +22,7 @@ from skdejavid.files.atomic import (
     write_once,
 )
 from skdejavid.sequences import TSEArray
+from skdejavid.sequences.layout import offsets_of
 from skdejavid.store.shards import Failure, ShardFiles, ShardState
 from skdejavid.store.writer import StoreWriter
 
@@ -35,40 +34,40 @@ _DTYPES = ("float32", "float64", "float16")
 
 
 class TSEStore:
-    """Sequences of embeddings in a folder.
+    """Store of sequences of embeddings in a folder.
 
     Parameters
     ----------
     path : str or path
-        The folder of a store that exists; `create` makes one.
+        Folder of an existing store; :meth:`create` makes a new one.
 
     Attributes
     ----------
     path : str
         The folder.
     dtype : str
-        Type of the numbers on disk: "float32", "float64", or "float16", which is read as float32.
+        Type of the values on disk: "float32", "float64", or "float16", which is read as float32.
     fingerprint : dict
-        What the sequences were made by.
+        Settings that produced the sequences.
     n_shards : int
-        Number of parts that may be written at the same time, also by different machines.
+        Number of shards: parts that can be written at the same time, also by different machines.
 
     Raises
     ------
     FileNotFoundError
-        If there is no store.
+        If there is no store in the folder.
     ValueError
-        If it is damaged or of another version; the message names the file and what is wrong.
+        If the store is damaged or of another version; the message names the file and the problem.
 
     Notes
     -----
-    A shard is one ``.npy`` file of rows to which sequences are appended, and a journal while that
-    is done. Names of files follow from the shards' numbers, none is read from a file, and nothing
-    is unpickled.
+    A shard is an append-only ``.npy`` file of frames, and a journal while it is being written. File
+    names follow from the numbers of the shards and are never read from a file. Nothing is
+    unpickled.
 
-    While a complete store is being appended to, or if that was interrupted, it is incomplete; what
-    it held before can still be read by ids. `ids`, `failures` and `len` tell of the state in which
-    each shard was complete last.
+    While sequences are being appended to a complete store, and after an interruption, it is
+    incomplete. Sequences that it contained before can still be read by their ids. `ids`,
+    `failures` and `len` describe the state in which each shard was last complete.
 
     Examples
     --------
@@ -100,18 +99,18 @@ class TSEStore:
         fingerprint: Mapping[str, Any] | None = None,
         n_shards: int = 1,
     ) -> TSEStore:
-        """Make a store, or open the one that is there if it was made in the same way.
+        """Create a store, or open an existing one that was created with the same settings.
 
         Parameters
         ----------
         path : str or path
-            The folder, which is made.
-        dtype : {"float32", "float64", "float16"}
-            Type of the numbers on disk.
+            Folder of the store, which is created if it does not exist.
+        dtype : {"float32", "float64", "float16"}, default="float32"
+            Type of the values on disk.
         fingerprint : mapping, optional
-            What the sequences are made by, as JSON has it.
+            Settings that produce the sequences, of types that JSON can represent.
         n_shards : int, default=1
-            Number of parts.
+            Number of shards.
 
         Returns
         -------
@@ -120,15 +119,15 @@ class TSEStore:
         Raises
         ------
         ValueError
-            If a store is there that was made otherwise; the message names each difference.
+            If an argument is invalid, or the folder has a store that was created with different
+            settings; the message lists the differences.
         FileExistsError
-            If a folder is there that is no store and not empty.
+            If the folder is neither empty nor a store.
         """
         if dtype not in _DTYPES:
             raise ValueError(f"dtype must be one of {_DTYPES}, got {dtype!r}")
         if n_shards < 1:
             raise ValueError(f"n_shards must be at least 1, got {n_shards}")
-        folder = Path(path)
         content = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -137,23 +136,28 @@ class TSEStore:
             "shards": list(range(n_shards)),
         }
         text = json.dumps(content, indent=1, allow_nan=False)
-        folder.mkdir(parents=True, exist_ok=True)
-        names = {item.name for item in folder.iterdir() if not item.name.startswith(".")}
-        if "manifest.json" not in names:
-            if names:
-                raise FileExistsError(f"{folder} is no store, and not empty")
-            write_once(folder / "manifest.json", text.encode())  # or another process does
+        folder = Path(path)
+        _create_manifest(folder, text)
         store = cls(folder)
-        found = _settings(store.dtype, store.n_shards, store.fingerprint)
-        wanted = _settings(dtype, n_shards, json.loads(text)["fingerprint"])
-        differing = [
-            f"{key} is {found.get(key)!r} there and {wanted.get(key)!r} here"
-            for key in sorted(found.keys() | wanted.keys())
-            if key not in found or key not in wanted or found[key] != wanted[key]
-        ]
-        if differing:
-            raise ValueError(f"the store {folder} was made otherwise: {'; '.join(differing)}")
+        store._check_settings(json.loads(text))
         return store
+
+    def _check_settings(self, requested: dict[str, Any]) -> None:
+        """Check that the store was created with the settings of a manifest."""
+        stored = _settings(
+            {"dtype": self.dtype, "shards": self._numbers, "fingerprint": self.fingerprint}
+        )
+        wanted = _settings(requested)
+        differences = [
+            f"{name} is {stored.get(name)!r} in the store, but {wanted.get(name)!r} was requested"
+            for name in sorted(stored.keys() | wanted.keys())
+            if name not in stored or name not in wanted or stored[name] != wanted[name]
+        ]
+        if differences:
+            raise ValueError(
+                f"the store {self.path} was created with different settings: "
+                f"{'; '.join(differences)}"
+            )
 
     @property
     def n_shards(self) -> int:
@@ -161,114 +165,126 @@ class TSEStore:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all shards were finished, and nobody is writing."""
+        """Whether all shards were finished, and none is being written."""
         return all(files.is_complete for files in self._shards)
 
     @property
     def n_features(self) -> int | None:
-        """Of all sequences, None if there is none."""
+        """Number of features of the sequences, or None if there are no sequences."""
         found = {state.n_features for state in self._states if state.entries}
         if len(found) > 1:
-            raise ValueError(f"shards of {self.path} have differing features: {found}")
+            raise ValueError(f"shards of {self.path} have differing numbers of features: {found}")
         return next(iter(found), None)
 
     @property
     def ids(self) -> list[str]:
-        """Names of the sequences, in their order."""
-        return list(self._places)
+        """Ids of the sequences, in their order."""
+        return list(self._locations)
 
     @property
     def failures(self) -> list[Failure]:
-        """What gave no sequence."""
+        """Inputs for which no sequence could be produced."""
         return [failure for state in self._states for failure in state.failures.values()]
 
     @property
     def labels(self) -> NDArray[Any] | None:
-        """Labels of the sequences, in their order, or None if none were set.
+        """Labels of the sequences, in their order, or None if no labels were set.
 
         Raises
         ------
         ValueError
-            If some sequences have labels and others have not.
+            If only some of the sequences have labels.
         """
-        known = self._read_labels()
-        if not known:
+        labels = self._read_labels()
+        if not labels:
             return None
-        for id in self._places:
-            if id not in known:
-                raise ValueError(f"{self.path} has labels, but none for {id!r}")
-        return np.array([known[id] for id in self._places])
+        for id in self._locations:
+            if id not in labels:
+                raise ValueError(f"{self.path} has labels, but none for {id!r}: set_labels adds it")
+        return np.array([labels[id] for id in self._locations])
 
     def n_bytes(self, id: str) -> int | None:
-        """The size that the source of a sequence had, None if that was not said."""
-        return self._states[self._places[id].shard].entries[id].n_bytes
+        """Return the size in bytes of the input of a sequence, or None if it was not recorded."""
+        return self._states[self._locations[id].shard].entries[id].n_bytes
 
     def sequences(
         self, ids: Sequence[str] | None = None, *, allow_incomplete: bool = False
     ) -> TSEArray:
-        """The sequences.
+        """Return all sequences, or those of some ids.
 
         Parameters
         ----------
         ids : sequence of str, optional
-            Which, in this order. None takes all.
+            Ids of the sequences to return, in this order. None returns all.
         allow_incomplete : bool, default=False
-            Whether to take what there is of a store that is being written, or was interrupted.
+            Whether to include what is committed to shards that are being written or whose writing
+            was interrupted.
 
         Returns
         -------
         TSEArray
-            With one shard, a view of a memory map of it; several shards, and float16, are read into
-            memory.
+            A view of a memory map if one shard contains all sequences and is not float16, else a
+            copy in memory.
 
         Raises
         ------
         ValueError
-            If the store is incomplete and all of it is asked for, if it is empty, has no sequence
-            of an id, or a file is shorter than it should be.
+            If all sequences of an incomplete store are requested, the store is empty or does not
+            have an id, or a file is shorter than expected.
         """
         if allow_incomplete:
             states = [files.read_commits().state for files in self._shards]
-            places = _places_of(states)
+            locations = _locations_of(states)
         else:
-            states, places = self._states, self._places
+            states, locations = self._states, self._locations
             if ids is None and not self.is_complete:
                 raise ValueError(
-                    f"the store {self.path} is incomplete: it is being written, or that was "
-                    "interrupted. Go on with it, or take what there is with allow_incomplete=True."
+                    f"the store {self.path} is incomplete: it is being written, or writing was "
+                    "interrupted. Complete it, or read what is committed with "
+                    "allow_incomplete=True."
                 )
-        wanted = list(places) if ids is None else list(ids)
-        for i, id in enumerate(wanted):
-            if id not in places:
-                raise ValueError(f"ids[{i}]: the store {self.path} has no sequence {id!r}")
-        if not wanted:
-            raise ValueError(f"the store {self.path} has no sequences")
+        requested = self._find(locations, ids)
         shards = self._map(states)
         if len(shards) > 1 or self.dtype == "float16":
-            return _copied(shards, [places[id] for id in wanted])
+            return _copied(shards, requested)
         (whole,) = shards.values()
         sequences = TSEArray.from_packed(whole.values, whole.offsets, whole.spans)
-        return sequences[np.array([places[id].number for id in wanted])]
+        return sequences[np.array([location.index_in_shard for location in requested])]
+
+    def _find(
+        self, locations: Mapping[str, _Location], ids: Sequence[str] | None
+    ) -> list[_Location]:
+        """Return the locations of some ids, or all if `ids` is None."""
+        requested = list(locations) if ids is None else list(ids)
+        for i, id in enumerate(requested):
+            if id not in locations:
+                raise ValueError(f"ids[{i}]: the store {self.path} has no sequence {id!r}")
+        if not requested:
+            raise ValueError(f"the store {self.path} has no sequences")
+        return [locations[id] for id in requested]
 
     def set_labels(self, labels: Mapping[str, Any] | ArrayLike) -> None:
-        """Set the labels of sequences; those that have some and are not named keep theirs.
+        """Set or change labels of sequences.
 
         Parameters
         ----------
-        labels : mapping of ids, or array of shape (n_sequences,)
-            Strings or integers.
+        labels : mapping of ids to labels, or array of shape (n_sequences,)
+            Strings or integers. Sequences that are not in a mapping keep their labels.
 
         Raises
         ------
         ValueError
-            If an id is not in the store, or labels are of other types.
+            If an id is not in the store, the number of labels is not that of the sequences, or
+            labels are not all strings or all integers.
         """
         if not isinstance(labels, Mapping):
             items = np.asarray(labels).tolist()
             if len(items) != len(self):
-                raise ValueError(f"labels has {len(items)} items, but there are {len(self)}")
-            labels = dict(zip(self._places, items, strict=True))
-        unknown = [id for id in labels if id not in self._places]
+                raise ValueError(
+                    f"labels has {len(items)} items, but the store has {len(self)} sequences"
+                )
+            labels = dict(zip(self._locations, items, strict=True))
+        unknown = [id for id in labels if id not in self._locations]
         if unknown:
             raise ValueError(f"labels: the store has no sequence {unknown[0]!r}")
         lock = self._folder / "labels.lock"
@@ -278,38 +294,45 @@ class TSEStore:
             replace_file(self._folder / "labels.json", lambda file: file.write(content))
 
     def write(self, shard: int = 0) -> StoreWriter:
-        """A writer of one shard, to be used in a ``with`` statement; it waits for others.
+        """Return a writer of one shard, to be used in a ``with`` statement.
+
+        Entering the statement waits until no other writer has the shard open.
 
         Parameters
         ----------
         shard : int, default=0
-            Which, of `n_shards`.
+            Index of the shard, less than `n_shards`.
+
+        Returns
+        -------
+        StoreWriter
         """
         if not 0 <= shard < self.n_shards:
             raise ValueError(f"shard must be from 0 to {self.n_shards - 1}, got {shard}")
         return StoreWriter(self._shards[shard], lambda: self._states_beside(shard))
 
     def verify(self) -> None:
-        """Read everything and compare it with the checksums.
+        """Read all files and compare them with their checksums.
 
         Raises
         ------
         ValueError
-            Naming the file that is damaged.
+            If a file is damaged; the message names it.
         """
         for files in self._shards:
             files.verify()
 
     def consolidate(self) -> None:
-        """Join several shards to one, which can be read as a memory map.
+        """Join all shards to one, which can be read as a memory map.
 
-        Whoever has sequences of the old shards keeps them. They are deleted in the end, so there
-        must be space for both; a crash leaves either the old ones or the new one.
+        Arrays already opened from the old shards remain valid. The old files are deleted at the
+        end, so the disk must have space for both. A crash leaves either the old shards or the new
+        one.
 
         Raises
         ------
         ValueError
-            If the store is incomplete, or its shards do not fit together.
+            If the store is incomplete, or its shards differ in their features or spans.
         """
         with ExitStack() as stack:
             for files in self._shards:
@@ -321,22 +344,23 @@ class TSEStore:
                     now._join()
                 remove_temporaries(self._folder / "manifest.json")
                 kept = TSEStore(self.path)._numbers
-                for number in set(range(max(kept))).difference(kept):  # also those a crash left
+                # Also the files of earlier consolidations that a crash interrupted.
+                for number in set(range(max(kept))).difference(kept):
                     ShardFiles(self._folder, number, np.dtype(self.dtype)).remove()
         self.__dict__ = TSEStore(self.path).__dict__
 
     def _join(self) -> None:
-        """Write a new shard that holds all, then let the manifest name it alone."""
+        """Write a new shard with all sequences, then replace the manifest by one that lists it."""
         if not self.is_complete:
             raise ValueError(f"the store {self.path} is incomplete, its shards cannot be joined")
         number = max(self._numbers) + 1
         joined = ShardFiles(self._folder, number, np.dtype(self.dtype))
-        joined.remove()  # what a crash left
+        joined.remove()  # files of a consolidation that a crash interrupted
         shards = self._map(self._states)
         with StoreWriter(joined, lambda: []) as writer:
             for failure in self.failures:
                 writer.fail(failure.id, failure.cause, failure.frame, failure.n_bytes)
-            for id, (number_of_shard, index) in self._places.items():
+            for id, (number_of_shard, index) in self._locations.items():
                 entry = self._states[number_of_shard].entries[id]
                 values, spans = shards[number_of_shard].sequence(index)
                 writer.append(id, values, spans, entry.n_bytes, entry.position)
@@ -345,10 +369,10 @@ class TSEStore:
         replace_file(self._folder / "manifest.json", lambda file: file.write(text))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._locations)
 
     def __contains__(self, id: object) -> bool:
-        return id in self._places
+        return id in self._locations
 
     def __repr__(self) -> str:
         state = "complete" if self.is_complete else "incomplete"
@@ -366,24 +390,26 @@ class TSEStore:
         return [files.read_state() for files in self._shards]
 
     @cached_property
-    def _places(self) -> dict[str, _Place]:
-        return _places_of(self._states)
+    def _locations(self) -> dict[str, _Location]:
+        return _locations_of(self._states)
 
     def _states_beside(self, shard: int) -> list[ShardState]:
-        """What the other shards hold now, for who has locked one of them."""
+        """Return the current states of the other shards, for a writer that has locked `shard`."""
         if _read_manifest(self._folder)["shards"] != self._numbers:
-            raise ValueError(f"the shards of {self.path} were joined meanwhile: open it again")
+            raise ValueError(
+                f"the shards of {self.path} were joined meanwhile: open the store again"
+            )
         return [files.read_state() for i, files in enumerate(self._shards) if i != shard]
 
     def _map(self, states: list[ShardState]) -> dict[int, _Mapped]:
-        """The shards that hold something."""
-        holding = [(i, state) for i, state in enumerate(states) if state.entries]
+        """Map the shards that have sequences, after a check that they fit together."""
+        filled = [(i, state) for i, state in enumerate(states) if state.entries]
         for what in ("n_features", "has_spans"):
-            found = [getattr(state, what) for _, state in holding]
+            found = [getattr(state, what) for _, state in filled]
             if len(set(found)) > 1:
                 raise ValueError(f"{what} differs among the shards of {self.path}: {found}")
         mapped = {}
-        for i, state in holding:
+        for i, state in filled:
             values, *spans = [file.map(state.n_rows) for file in self._shards[i].rows(state)]
             mapped[i] = _Mapped(values, spans[0] if spans else None, state.offsets)
         return mapped
@@ -392,28 +418,31 @@ class TSEStore:
         path = self._folder / "labels.json"
         if not path.exists():
             return {}
-        known = read_json(path)
+        labels = read_json(path)
         try:
-            if not isinstance(known, dict):
-                raise ValueError("it is no object of labels")
-            return _as_labels(known)
+            if not isinstance(labels, dict):
+                raise ValueError("it is not an object of labels by id")
+            return _as_labels(labels)
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from error
 
 
-class _Place(NamedTuple):
-    """Where a sequence is."""
+class _Location(NamedTuple):
+    """Where a sequence is stored."""
 
     shard: int
-    number: int  # among the sequences of the shard
+    index_in_shard: int
 
 
 class _Mapped(NamedTuple):
-    """Memory maps of a shard."""
+    """Memory maps of the files of a shard."""
 
     values: NDArray[Any]
     spans: NDArray[np.float64] | None
     offsets: NDArray[np.int64]
+
+    def length(self, index: int) -> int:
+        return int(self.offsets[index + 1] - self.offsets[index])
 
     def sequence(self, index: int) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
         rows = slice(self.offsets[index], self.offsets[index + 1])
@@ -423,13 +452,13 @@ class _Mapped(NamedTuple):
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not path.exists():
-        raise FileNotFoundError(f"there is no store at {folder}: {path} is missing")
+        raise FileNotFoundError(f"{folder} is not a store: {path} is missing")
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise ValueError(f"{path} is no manifest of a store")
+        raise ValueError(f"{path} is not the manifest of a store")
     if content.get("version") != _VERSION:
         raise ValueError(
-            f"{path}: version is {content.get('version')!r}, this package reads {_VERSION}"
+            f"{path}: version is {content.get('version')!r}, but this package reads {_VERSION}"
         )
     if content.get("dtype") not in _DTYPES:
         raise ValueError(f"{path}: dtype is {content.get('dtype')!r}, expected one of {_DTYPES}")
@@ -438,50 +467,67 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{path}: fingerprint is {content.get('fingerprint')!r}, expected an object"
         )
     shards = content.get("shards")
-    if (
-        not isinstance(shards, list)
-        or not shards
-        or not all(type(number) is int and number >= 0 for number in shards)
-        or len(set(shards)) < len(shards)
-    ):
-        raise ValueError(f"{path}: shards is {shards!r}, expected a list of differing numbers")
+    if not _are_shard_numbers(shards):
+        raise ValueError(f"{path}: shards is {shards!r}, expected a list of distinct numbers")
     return content
 
 
-def _settings(dtype: str, n_shards: int, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-    """By which stores are told apart, with names for messages."""
-    named = {f"fingerprint[{key!r}]": value for key, value in fingerprint.items()}
-    return {"dtype": dtype, "n_shards": n_shards, **named}
+def _are_shard_numbers(shards: Any) -> bool:
+    return (
+        isinstance(shards, list)
+        and len(shards) > 0
+        and all(type(number) is int and number >= 0 for number in shards)
+        and len(set(shards)) == len(shards)
+    )
 
 
-def _places_of(states: list[ShardState]) -> dict[str, _Place]:
-    """Where each sequence is: of one shard in its order, of several by their positions.
+def _create_manifest(folder: Path, text: str) -> None:
+    """Create the folder and the manifest, unless the folder already has one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {item.name for item in folder.iterdir() if not item.name.startswith(".")}
+    if "manifest.json" in names:
+        return
+    if names:
+        raise FileExistsError(f"{folder} is not a store, and not empty: choose another folder")
+    write_once(folder / "manifest.json", text.encode())  # keeps one that another process creates
 
-    Ranks that were given a video twice may both have it; the first counts.
+
+def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings in a manifest by the names that messages give them."""
+    named = {f"fingerprint[{key!r}]": value for key, value in manifest["fingerprint"].items()}
+    return {"dtype": manifest["dtype"], "n_shards": len(manifest["shards"]), **named}
+
+
+def _locations_of(states: list[ShardState]) -> dict[str, _Location]:
+    """Return where each sequence is stored, in the order of the sequences.
+
+    That is the order of a single shard, or the order of their positions. If the same video was
+    given to two ranks, both shards may have its sequence; the first is used.
     """
-    places = [
+    ordered = [
         (entry.position if entry.position is not None else index, shard, index, id)
         for shard, state in enumerate(states)
         for index, (id, entry) in enumerate(state.entries.items())
     ]
     if len(states) > 1:
-        places.sort()
-    result: dict[str, _Place] = {}
-    for _, shard, index, id in places:
-        result.setdefault(id, _Place(shard, index))
+        ordered.sort()
+    result: dict[str, _Location] = {}
+    for _, shard, index, id in ordered:
+        result.setdefault(id, _Location(shard, index))
     return result
 
 
-def _copied(shards: dict[int, _Mapped], places: list[_Place]) -> TSEArray:
-    """Sequences of several shards, in memory of their own."""
+def _copied(shards: dict[int, _Mapped], locations: list[_Location]) -> TSEArray:
+    """Copy sequences of several shards into one array in memory."""
     first = next(iter(shards.values()))
-    lengths = [int(np.diff(shards[p.shard].offsets[p.number :][:2])[0]) for p in places]
-    offsets = np.cumsum([0, *lengths], dtype=np.int64)
+    offsets = offsets_of(
+        [shards[location.shard].length(location.index_in_shard) for location in locations]
+    )
     dtype = np.promote_types(first.values.dtype, np.float32)
     values = np.empty((offsets[-1], first.values.shape[1]), dtype)
     spans = None if first.spans is None else np.empty((offsets[-1], 2))
-    for place, begin, end in zip(places, offsets[:-1], offsets[1:], strict=True):
-        rows, times = shards[place.shard].sequence(place.number)
+    for (shard, index), begin, end in zip(locations, offsets[:-1], offsets[1:], strict=True):
+        rows, times = shards[shard].sequence(index)
         values[begin:end] = rows
         if spans is not None:
             spans[begin:end] = times
@@ -489,7 +535,7 @@ def _copied(shards: dict[int, _Mapped], places: list[_Place]) -> TSEArray:
 
 
 def _as_labels(labels: Mapping[str, Any]) -> dict[str, str | int]:
-    """Labels as plain strings or integers, all of one kind."""
+    """Check labels and return them as Python strings or as Python integers."""
     result = {}
     for id, label in labels.items():
         if isinstance(label, np.generic):
@@ -497,7 +543,7 @@ def _as_labels(labels: Mapping[str, Any]) -> dict[str, str | int]:
         if isinstance(label, bool) or not isinstance(label, (str, int)):
             raise ValueError(f"the label of {id!r} must be a string or an integer, got {label!r}")
         if isinstance(label, int) and not -(2**63) <= label < 2**63:
-            raise ValueError(f"the label of {id!r} is too large: {label}")
+            raise ValueError(f"the label of {id!r} is too large for 64 bits: {label}")
         result[id] = label
     if len({type(label) for label in result.values()}) > 1:
         raise ValueError("labels must all be strings or all be integers")

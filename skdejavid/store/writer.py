@@ -1,4 +1,4 @@
-"""Adding sequences to one shard of a store, so that a crash takes back no commit."""
+"""Append sequences to one shard of a store, so that a crash never undoes a synced commit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from skdejavid.files.atomic import (
     sync,
 )
 from skdejavid.store.rows_file import RowsFile
-from skdejavid.store.shards import Entry, Failure, Held, ShardFiles, ShardState, journal_line
+from skdejavid.store.shards import Entry, Failure, Partial, ShardFiles, ShardState, journal_line
 
 __all__ = ["StoreWriter"]
 
@@ -30,22 +30,23 @@ _SECONDS_BETWEEN_SYNCS = 5.0
 
 
 class StoreWriter:
-    """Adds sequences to one shard; a context manager, made by :meth:`TSEStore.write`.
+    """Writer of one shard, a context manager returned by :meth:`TSEStore.write`.
 
-    What was added counts from the next `commit` on. Leaving the context normally commits, and makes
-    the shard complete. Leaving it by an error, or being killed, leaves the shard incomplete, and
-    the next writer goes on after the last commit. A commit is on the disk some seconds after it was
-    made: should the machine lose power before, what is left is an earlier commit, whole.
+    Sequences become part of the shard at the next `commit`. Leaving the context without an error
+    commits and completes the shard. If the context is left by an error, or the process is killed,
+    the shard stays incomplete and the next writer resumes after the last commit. Commits are
+    brought to the disk every few seconds: after a power loss, the shard is that of an earlier
+    commit.
 
-    After an error while writing, as of a full disk, nothing can be added any more: the next writer
-    goes on after the last commit.
+    If writing fails, for example because the disk is full, this writer cannot be used any more; the
+    next writer resumes after the last commit.
 
     Parameters
     ----------
     files : ShardFiles
-        Of the shard.
+        Files of the shard.
     siblings : callable
-        What the other shards hold; called once the shard is locked.
+        Returns the states of the other shards; called after the shard is locked.
     """
 
     def __init__(self, files: ShardFiles, siblings: Callable[[], Sequence[ShardState]]) -> None:
@@ -54,7 +55,7 @@ class StoreWriter:
         refuse_link(files.lock)
         self._lock = FileLock(files.lock)
         self._open_files: dict[str, BinaryIO] = {}
-        self._held_checksum = 0
+        self._partial_checksum = 0
         self._is_usable = False
 
     def __enter__(self) -> StoreWriter:
@@ -76,30 +77,30 @@ class StoreWriter:
             self._close()
 
     def __contains__(self, id: object) -> bool:
-        """Whether the store has a sequence of this id, in this shard or another."""
+        """Return whether the store has a sequence with this id, in this shard or another."""
         return id in self._state.entries or any(id in state.entries for state in self._siblings)
 
     @property
     def ids(self) -> list[str]:
-        """Of all sequences in the shard."""
+        """Ids of all sequences in the shard."""
         return list(self._state.entries)
 
     @property
     def failures(self) -> list[Failure]:
-        """Videos that gave no sequence."""
+        """Inputs for which no sequence could be produced."""
         return list(self._state.failures.values())
 
     @property
     def partial(self) -> tuple[str, NDArray[np.floating]] | None:
-        """The sequence that is not finished: its id, and its first rows."""
-        if self._held_id is None:
+        """Id and first rows of the unfinished sequence, or None if there is none."""
+        if self._partial_id is None:
             return None
-        return self._held_id, np.concatenate(self._held_rows)
+        return self._partial_id, np.concatenate(self._partial_rows)
 
     def n_bytes(self, id: str) -> int | None:
-        """The size that the source of a sequence of the store had, None if that was not said."""
-        holding = (state for state in (self._state, *self._siblings) if id in state.entries)
-        return next(holding).entries[id].n_bytes
+        """Return the size in bytes of the input of a sequence, or None if it was not recorded."""
+        states = (state for state in (self._state, *self._siblings) if id in state.entries)
+        return next(states).entries[id].n_bytes
 
     def append(
         self,
@@ -109,33 +110,37 @@ class StoreWriter:
         n_bytes: int | None = None,
         position: int | None = None,
     ) -> None:
-        """Add a sequence.
+        """Append a sequence.
 
         Parameters
         ----------
         id : str
-            Its name, which no other sequence of the store may have.
+            Id of the sequence, unique in the store.
         values : array of shape (n_frames, n_features)
-            Finite, also in the type of the store.
+            Frames, all finite after conversion to the dtype of the store.
         spans : array of shape (n_frames, 2), optional
-            Begin and end of what each frame stands for, in seconds; either all sequences have them
-            or none.
+            Begin and end, in seconds, of the time that each frame represents. Either all sequences
+            of a store have spans or none.
         n_bytes : int, optional
-            Size of what it was made of.
+            Size of the input that the sequence was produced from.
         position : int, optional
-            Where it belongs among the sequences of all shards.
+            Position of the sequence among those of all shards.
 
         Raises
         ------
         ValueError
-            If the id is taken, or rows are not as described; nothing is added then.
+            If the id is already in the store, or `values` or `spans` are not as described. Nothing
+            is appended then.
         """
-        self._require_new(id)
-        rows = self._checked_rows(id, values)
-        times = None if spans is None else _checked_spans(id, spans, len(rows))
+        self._check_new(id)
+        rows = self._check_rows(id, values)
+        times = None if spans is None else _check_spans(id, spans, len(rows))
         state = self._state
         if state.entries and (times is not None) != state.has_spans:
-            raise ValueError(f"{id!r}: either all sequences of a store have spans or none")
+            raise ValueError(
+                f"{id!r}: either all sequences of a store have spans or none, and those before "
+                f"{'have' if state.has_spans else 'do not'}"
+            )
         entry = Entry(len(rows), _as_int(n_bytes), _as_int(position))
         with self._writing():
             self._start_journal()
@@ -150,83 +155,93 @@ class StoreWriter:
             state.failures.pop(id, None)
             self._new_failures.pop(id, None)
             self._new_sequences.append([id, *entry])
-            self._let_go(id)
+            self._forget_partial(id)
 
     def fail(
         self, id: str, cause: str, frame: int | None = None, n_bytes: int | None = None
     ) -> None:
-        """Remember that there is no sequence of this id, and why.
+        """Record that no sequence could be produced for an id.
 
         Parameters
         ----------
         id : str
-            Of the video.
+            Id of the input, such as a video.
         cause : str
-            What is wrong with it.
+            Description of the error.
         frame : int, optional
-            How many frames could be read.
+            Number of frames that could be read.
         n_bytes : int, optional
-            Size of the file.
-        """
-        self._require_new(id)
-        failure = Failure(id, _as_int(frame), cause, _as_int(n_bytes))
-        with self._writing():
-            self._start_journal()
-            self._state.failures[id] = self._new_failures[id] = failure
-            self._let_go(id)
-
-    def write_partial(self, id: str, values: NDArray[np.floating]) -> None:
-        """Keep the next rows of a sequence that is not finished, in the type that they have.
-
-        `append` or `fail` of the same id lets go of them.
-
-        Parameters
-        ----------
-        id : str
-            Of the sequence.
-        values : array of shape (n_rows, n_features), floating
-            What comes after the rows that are held of it already.
+            Size of the input.
 
         Raises
         ------
         ValueError
-            If another sequence is held, or rows are not like those before.
+            If the id is already in the store.
         """
-        if self._held_id not in (None, id):
-            raise ValueError(f"{self._held_id!r} is held already, {id!r} cannot be")
-        self._require_new(id)
+        self._check_new(id)
+        failure = Failure(id, _as_int(frame), cause, _as_int(n_bytes))
+        with self._writing():
+            self._start_journal()
+            self._state.failures[id] = self._new_failures[id] = failure
+            self._forget_partial(id)
+
+    def write_partial(self, id: str, values: NDArray[np.floating]) -> None:
+        """Store the next rows of an unfinished sequence, keeping their dtype.
+
+        After an interruption they are returned by `partial` of the next writer. `append` or `fail`
+        with the same id discards them.
+
+        Parameters
+        ----------
+        id : str
+            Id of the sequence.
+        values : array of shape (n_rows, n_features), floating
+            Rows that follow the partial rows stored before.
+
+        Raises
+        ------
+        ValueError
+            If another sequence is partial, or the dtype or number of features differs from that of
+            the rows before.
+        """
+        if self._partial_id not in (None, id):
+            raise ValueError(
+                f"rows of {id!r} cannot be stored while {self._partial_id!r} is partial: append it "
+                "or discard it first"
+            )
+        self._check_new(id)
         rows = np.array(values, order="C")
         if rows.ndim != 2 or rows.dtype.kind != "f":
             raise ValueError(
-                f"{id!r}: rows to hold must be 2-D and floating, got {rows.dtype} of shape "
+                f"{id!r}: partial rows must be a 2-D floating array, got {rows.dtype} of shape "
                 f"{rows.shape}"
             )
-        if self._held_id is not None:
-            first = self._held_rows[0]
+        if self._partial_id is not None:
+            first = self._partial_rows[0]
             if rows.dtype != first.dtype or rows.shape[1] != first.shape[1]:
                 raise ValueError(
-                    f"{id!r}: rows to hold are {rows.dtype} of {rows.shape[1]} features, those "
-                    f"before {first.dtype} of {first.shape[1]}"
+                    f"{id!r}: partial rows are {rows.dtype} with {rows.shape[1]} features, but "
+                    f"those before are {first.dtype} with {first.shape[1]}"
                 )
         with self._writing():
             self._start_journal()
-            if self._held_id is None:
-                self._start_holding(id)
-            file = self._open_files["held"]
-            self._held_checksum = _append_array(file, rows, self._held_checksum)
-            self._held_rows.append(rows)
+            if self._partial_id is None:
+                self._start_partial(id)
+            file = self._open_files["partial"]
+            self._partial_checksum = _append_array(file, rows, self._partial_checksum)
+            self._partial_rows.append(rows)
             self._is_changed = True
 
     def discard_partial(self) -> None:
-        """Let go of what is held."""
-        if self._held_id is None:
+        """Discard the rows of the unfinished sequence, if there is one."""
+        if self._partial_id is None:
             return
         with self._writing():
             self._start_journal()
-            self._let_go(self._held_id)
+            self._forget_partial(self._partial_id)
 
     def commit(self) -> None:
-        """Make everything since the last commit, all together, what a crash leaves behind."""
+        """Atomically commit everything appended since the last commit."""
         with self._writing():
             if self._new_sequences or self._new_failures or self._is_changed:
                 is_due = time.monotonic() - self._last_sync > _SECONDS_BETWEEN_SYNCS
@@ -234,11 +249,11 @@ class StoreWriter:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """If something fails in here, files may hold a part of it: the writer ends."""
+        """Make the writer unusable if the body fails: files may then contain a part of the data."""
         if not self._is_usable:
             raise ValueError(
-                f"the writer of shard {self._files.number} of {self._files.folder} is closed, or "
-                "failed before: open another, which goes on after the last commit"
+                f"the writer of shard {self._files.number} of {self._files.folder} is closed or "
+                "has failed: open another writer, which resumes after the last commit"
             )
         self._is_usable = False
         yield
@@ -252,16 +267,16 @@ class StoreWriter:
         self._lock.release()
 
     def _open(self) -> None:
-        """Go back to the last commit, cutting off what comes after."""
+        """Restore the last commit and discard everything after it."""
         files = self._files
         commits = files.read_commits()
         self._state = commits.state
         self._new_sequences: list[Any] = []
         self._new_failures: dict[str, Failure] = {}
         self._is_changed = False
-        self._held_id: str | None = None
-        self._held_rows: list[NDArray[np.floating]] = []
-        self._held_number = 0
+        self._partial_id: str | None = None
+        self._partial_rows: list[NDArray[np.floating]] = []
+        self._partial_number = 0
         self._next_number = commits.next_number
         self._last_sync = time.monotonic()
         for path in (files.offsets.path, files.state):
@@ -272,50 +287,50 @@ class StoreWriter:
         for file in (files.values(0), files.spans):
             if file.path not in [kept.path for kept in rows]:
                 file.path.unlink(missing_ok=True)
-        if commits.held is not None:
-            self._take_up(commits.held)
+        if commits.partial is not None:
+            self._restore_partial(commits.partial)
         self._is_usable = True
         if files.journal.exists():
             os.truncate(files.journal, commits.journal_size)
             self._start_journal()
-            # Now all of it is on the disk, and no crash goes back to commits before.
+            # A synced commit: from now on no crash can restore an earlier one.
             self._write_commit(is_synced=True)
 
-    def _take_up(self, held: Held) -> None:
-        """Hold again what was held. If it is damaged, it has to be made again."""
-        path = self._files.held(held.number)
+    def _restore_partial(self, partial: Partial) -> None:
+        """Read the partial rows; without effect if they are damaged: they can be produced again."""
+        path = self._files.partial(partial.number)
         refuse_link(path)
-        content = path.read_bytes()[: held.n_bytes] if path.exists() else b""
-        if len(content) != held.n_bytes or crc32(content) != held.checksum:
+        content = path.read_bytes()[: partial.n_bytes] if path.exists() else b""
+        if len(content) != partial.n_bytes or crc32(content) != partial.checksum:
             return
-        os.truncate(path, held.n_bytes)
-        rows = np.frombuffer(content, held.dtype).reshape(held.n_rows, held.n_features)
-        self._held_id, self._held_number = held.id, held.number
-        self._held_rows = [rows]
-        self._held_checksum = held.checksum
-        self._open_files["held"] = path.open("ab", buffering=0)
+        os.truncate(path, partial.n_bytes)
+        rows = np.frombuffer(content, partial.dtype).reshape(partial.n_rows, partial.n_features)
+        self._partial_id, self._partial_number = partial.id, partial.number
+        self._partial_rows = [rows]
+        self._partial_checksum = partial.checksum
+        self._open_files["partial"] = path.open("ab", buffering=0)
 
     def _start_journal(self) -> None:
-        """Let the shard count as incomplete before anything in it changes."""
+        """Create the journal, which marks the shard as incomplete, before anything changes."""
         if "journal" not in self._open_files:
             refuse_link(self._files.journal)
             journal = self._files.journal.open("ab", buffering=0)
             self._open_files["journal"] = journal
             sync(self._files.folder)
 
-    def _start_holding(self, id: str) -> None:
-        if "held" in self._open_files:
-            self._open_files.pop("held").close()
-        self._held_id, self._held_rows, self._held_checksum = id, [], 0
-        self._held_number = self._next_number
+    def _start_partial(self, id: str) -> None:
+        if "partial" in self._open_files:
+            self._open_files.pop("partial").close()
+        self._partial_id, self._partial_rows, self._partial_checksum = id, [], 0
+        self._partial_number = self._next_number
         self._next_number += 1
-        path = self._files.held(self._held_number)
+        path = self._files.partial(self._partial_number)
         path.unlink(missing_ok=True)
-        self._open_files["held"] = path.open("xb", buffering=0)
+        self._open_files["partial"] = path.open("xb", buffering=0)
 
-    def _let_go(self, id: str) -> None:
-        if self._held_id == id:
-            self._held_id, self._held_rows = None, []
+    def _forget_partial(self, id: str) -> None:
+        if self._partial_id == id:
+            self._partial_id, self._partial_rows = None, []
             self._is_changed = True
 
     def _append_rows(self, file: RowsFile, rows: NDArray[Any], checksum: int) -> int:
@@ -331,7 +346,7 @@ class StoreWriter:
         line = self._state.summary() | {
             "sequences": self._new_sequences,
             "failures": list(self._new_failures.values()),
-            "held": self._describe_held(),
+            "held": self._describe_partial(),
             "synced": is_synced,
         }
         journal = self._open_files["journal"]
@@ -340,38 +355,38 @@ class StoreWriter:
         if is_synced:
             os.fsync(journal.fileno())
             self._last_sync = time.monotonic()
-            self._remove_held()
+            self._remove_stale_partials()
 
-    def _describe_held(self) -> Held | None:
-        if self._held_id is None:
+    def _describe_partial(self) -> Partial | None:
+        if self._partial_id is None:
             return None
-        first = self._held_rows[0]
-        n_rows = sum(map(len, self._held_rows))
-        return Held(
-            self._held_id,
-            self._held_number,
+        first = self._partial_rows[0]
+        n_rows = sum(map(len, self._partial_rows))
+        return Partial(
+            self._partial_id,
+            self._partial_number,
             first.dtype.str,
             n_rows,
             first.shape[1],
-            self._held_checksum,
+            self._partial_checksum,
         )
 
     def _sync(self) -> None:
         files = [file.path for file in self._files.rows(self._state)]
-        if self._held_id is not None:
-            files.append(self._files.held(self._held_number))
+        if self._partial_id is not None:
+            files.append(self._files.partial(self._partial_number))
         for path in [*files, self._files.folder]:
             sync(path)
 
-    def _remove_held(self) -> None:
-        """Remove the rows of others than the sequence that is held; no crash goes back to them."""
-        kept = None if self._held_id is None else self._files.held(self._held_number)
-        for path in self._files.all_held():
+    def _remove_stale_partials(self) -> None:
+        """Remove files of other partial rows; after a synced commit no crash can restore them."""
+        kept = None if self._partial_id is None else self._files.partial(self._partial_number)
+        for path in self._files.all_partial():
             if path != kept:
                 path.unlink(missing_ok=True)
 
     def _finish(self) -> None:
-        """Make the shard complete; a crash on the way leaves the journal, which says the same."""
+        """Complete the shard; a crash in between leaves the journal, with the same contents."""
         files, state = self._files, self._state
         if files.is_complete:
             return
@@ -381,50 +396,50 @@ class StoreWriter:
         files.offsets.replace(state.offsets)
         content = json.dumps(state.as_json()).encode()
         replace_file(files.state, lambda file: file.write(content))
-        self._held_id = None
-        self._remove_held()
+        self._partial_id = None
+        self._remove_stale_partials()
         files.journal.unlink(missing_ok=True)
         sync(files.folder)
 
-    def _require_new(self, id: str) -> None:
+    def _check_new(self, id: str) -> None:
         if not isinstance(id, str) or not id:
-            raise ValueError(f"ids must be strings that are not empty, got {id!r}")
+            raise ValueError(f"id must be a non-empty string, got {id!r}")
         if id in self:
-            raise ValueError(f"the store has a sequence {id!r} already")
+            raise ValueError(f"the store already has a sequence {id!r}")
 
-    def _checked_rows(self, id: str, values: ArrayLike) -> NDArray[Any]:
+    def _check_rows(self, id: str, values: ArrayLike) -> NDArray[Any]:
         rows = np.asarray(values)
         if rows.ndim != 2 or 0 in rows.shape or rows.dtype.kind not in "fiub":
             raise ValueError(
-                f"{id!r}: values must be numbers (n_frames, n_features), got {rows.dtype} of shape "
-                f"{rows.shape}"
+                f"{id!r}: values must be a non-empty numeric array (n_frames, n_features), got "
+                f"{rows.dtype} of shape {rows.shape}"
             )
-        known = [s.n_features for s in (self._state, *self._siblings) if s.entries]
-        if known and rows.shape[1] != known[0]:
+        stored = [s.n_features for s in (self._state, *self._siblings) if s.entries]
+        if stored and rows.shape[1] != stored[0]:
             raise ValueError(
                 f"{id!r} has {rows.shape[1]} features, but the sequences of the store have "
-                f"{known[0]}"
+                f"{stored[0]}"
             )
         with np.errstate(over="ignore", invalid="ignore"):
-            stored = np.ascontiguousarray(rows, dtype=self._files.dtype)
-        finite = np.isfinite(stored).all(axis=1)
+            converted = np.ascontiguousarray(rows, dtype=self._files.dtype)
+        finite = np.isfinite(converted).all(axis=1)
         if not finite.all():
             row = int(np.flatnonzero(~finite)[0])
             raise ValueError(
-                f"{id!r} holds NaN, infinity or a number too large for {self._files.dtype}, first "
-                f"in row {row}"
+                f"{id!r} contains NaN, infinity or a value too large for {self._files.dtype}, "
+                f"first in frame {row}"
             )
-        return stored
+        return converted
 
 
 def _append_array(file: BinaryIO, rows: NDArray[Any], checksum: int) -> int:
-    """Append rows; the checksum of all rows of the file."""
+    """Append rows to a file and return the checksum of all its rows."""
     content = rows.reshape(-1).view(np.uint8).data
     append_bytes(file, content)
     return crc32(content, checksum)
 
 
-def _checked_spans(id: str, spans: ArrayLike, n_rows: int) -> NDArray[np.float64]:
+def _check_spans(id: str, spans: ArrayLike, n_rows: int) -> NDArray[np.float64]:
     times = np.ascontiguousarray(spans, dtype=np.float64)
     if times.shape != (n_rows, 2):
         raise ValueError(f"{id!r}: spans must have shape ({n_rows}, 2), got {times.shape}")

@@ -1,4 +1,4 @@
-"""Files of arrays and a description: read strictly, written whole."""
+"""Files of arrays with a description are read strictly and written atomically."""
 
 import json
 import struct
@@ -64,7 +64,7 @@ def test_a_failed_write_leaves_the_file_before_it(tmp_path):
     before = path.read_bytes()
     with pytest.raises(ValueError, match="Out of range float values"):
         write(path, {"a": np.zeros(3)}, {"bad": float("nan")})
-    with pytest.raises(ValueError, match="a description of 5000"):
+    with pytest.raises(ValueError, match="description has 5000"):
         write(path, {"a": np.zeros(3)}, {"names": "x" * 5_000_000})
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["x"]
@@ -112,20 +112,26 @@ GOOD = '{"format": "thing", "format_version": 1}'
     ("content", "message"),
     [
         (b"", "is not a skdejavid thing"),
-        (b"\x80\x04\x95" + bytes(100), "is not a skdejavid thing: it does not begin like one"),
-        (struct.pack("<Q", 2**60) + b"{}", "is not a skdejavid thing: it does not begin like one"),
+        (
+            b"\x80\x04\x95" + bytes(100),
+            "is not a skdejavid thing: it does not begin with a header",
+        ),
+        (
+            struct.pack("<Q", 2**60) + b"{}",
+            "is not a skdejavid thing: it does not begin with a header",
+        ),
         (raw(b"{" + b" " * 2**22), "its header has 4194305 bytes"),
         (raw(b"{" + b"[" * 100_000), "is corrupt"),
         (raw(b'{"a\xff": 1}'), "is corrupt"),
-        (raw({}), "nothing in it says that it is one"),
-        (raw({"__metadata__": {"other": "x"}}), "nothing in it says that it is one"),
+        (raw({}), "it has no description"),
+        (raw({"__metadata__": {"other": "x"}}), "it has no description"),
         (raw({"__metadata__": {"skdejavid": "{}"}}), "the checksum of its description differs"),
         (described("{"), "its description"),
         (described("[" * 100_000), "its description"),
         (described("[]"), "its 'format' is not 'thing'"),
         (described('{"format": "store"}'), "its 'format' is not 'thing'"),
-        (described('{"format": "thing", "format": "thing"}'), "'format' is there twice"),
-        (described('{"format": "thing", "x": NaN}'), "NaN is no number"),
+        (described('{"format": "thing", "format": "thing"}'), "'format' is repeated"),
+        (described('{"format": "thing", "x": NaN}'), "NaN is not a number"),
         (described('{"format": "thing"}'), "format_version is None"),
         (described('{"format": "thing", "format_version": true}'), "format_version is True"),
         (described('{"format": "thing", "format_version": 0}'), "format_version is 0"),
@@ -134,7 +140,10 @@ GOOD = '{"format": "thing", "format_version": 1}'
             "format_version is 2, and this version of skdejavid reads 1 to 1. It was written by "
             "skdejavid '9.9'",
         ),
-        (described(GOOD, a={"dtype": "F8_E4M3", "shape": [0], "data_offsets": [0, 0]}), "'a' is"),
+        (
+            described(GOOD, a={"dtype": "F8_E4M3", "shape": [0], "data_offsets": [0, 0]}),
+            "'a' has the unknown dtype F8_E4M3",
+        ),
         (
             described(GOOD, a={"dtype": "F32", "shape": [0, 2**60], "data_offsets": [0, 0]}),
             "'a' has shape",
@@ -146,7 +155,7 @@ GOOD = '{"format": "thing", "format_version": 1}'
                 b"[0, 1]}}",
                 b"x",
             ),
-            "'a' is there twice",
+            "'a' is repeated",
         ),
     ],
 )
@@ -166,7 +175,7 @@ def test_damaged_numbers_are_refused(tmp_path):
     path.write_bytes(content)
     with (
         ModelFile(path, "thing", 1) as file,
-        pytest.raises(ValueError, match="'a' is not as it was written"),
+        pytest.raises(ValueError, match="'a' has changed since it was written"),
     ):
         file.array("a", (5,), ("i8",))
 

@@ -15,7 +15,7 @@ from skdejavid.files.atomic import (
 
 
 class Reluctant:
-    """A file that takes three bytes at a time."""
+    """A file whose ``write`` writes at most three bytes."""
 
     def __init__(self):
         self.content = b""

@@ -1,4 +1,4 @@
-"""Columns of lists: what a slice, several chunks and every kind of list give."""
+"""Columns of lists: slices, several chunks, and each kind of list type."""
 
 import sys
 
@@ -133,7 +133,7 @@ def test_awkward_arrays_of_other_axes_are_refused(items):
 
 
 class Exporting:
-    """What polars and others are to pyarrow: something that exports a column."""
+    """An object that exports a column to pyarrow, as those of polars do."""
 
     def __init__(self, column):
         self.column = column
@@ -173,7 +173,7 @@ def test_awkward_is_not_imported_to_be_recognized(monkeypatch):
 
 @pytest.mark.fault(35)
 def test_columns_of_more_than_two_to_the_31_numbers():
-    """Zeros that the operating system need not keep; nothing is copied."""
+    """The zeros take no memory, since nothing writes or copies them."""
     values = np.zeros((2**20 + 64, 2048), np.float32)
     values[-1, -1] = 7.0
     offsets = np.array([0, 5, len(values) - 2, len(values)])

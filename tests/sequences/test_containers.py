@@ -1,4 +1,4 @@
-"""What cannot be read as sequences, and what the error says; what can is in test_sequences.py."""
+"""Inputs that cannot be read as sequences, and their errors; test_array.py has those that can."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -28,14 +28,14 @@ def as_objects(items):
 
 
 class Stream:
-    """What can only be iterated over, as torch's iterable data sets."""
+    """A collection that can only be iterated over, like an iterable data set of torch."""
 
     def __iter__(self):
         return iter([GOOD])
 
 
 class Table:
-    """What a Hugging Face data set is: rows by number, columns by name, and a shape."""
+    """A table like a data set of Hugging Face: rows by number, columns by name, and a shape."""
 
     def __init__(self, **columns):
         self.columns = columns
@@ -52,7 +52,7 @@ class Table:
 
 
 def fault(number, X, message):
-    """An input with what its refusal says, and which of the listed faults that answers."""
+    """Return an input with its error message, marked with the number of the listed fault."""
     return pytest.param(X, message, marks=pytest.mark.fault(number))
 
 
@@ -86,7 +86,7 @@ def fault(number, X, message):
         ),
         fault(11, [[1, 2, 3], [1, 2]], r"X\[1\] has 2 number\(s\), but X\[0\] has 3.*x\[:, None\]"),
         fault(14, [[1, 2], [3j, 4]], r"Complex data not supported: X\[1\]"),
-        fault(6, [GOOD, [[1, 2, 3], [4]]], r"X\[1\] is no array .* its frames differ in length"),
+        fault(6, [GOOD, [[1, 2, 3], [4]]], r"X\[1\] is not an array .* frames differ in length"),
         fault(1, np.full((2, 3), np.nan), r"Input X\[0\] contains NaN"),
         fault(14, [GOOD.astype(complex)], r"Complex data not supported: X\[0\]"),
         fault(14, np.zeros((2, 3), dtype=complex), "Complex data not supported"),
@@ -186,7 +186,7 @@ def test_items_that_are_no_arrays_are_named_wherever_they_are(container, item, k
 @pytest.mark.fault(18)
 def test_tensors_of_any_class_are_read():
     class Marked(torch.Tensor):
-        """As torchvision has."""
+        """A subclass of tensors, as torchvision has them."""
 
     plain = torch.arange(6.0).reshape(2, 3)
     for tensor in (plain.as_subclass(Marked), plain.clone().requires_grad_()):
@@ -196,7 +196,7 @@ def test_tensors_of_any_class_are_read():
 
 
 class OnDevice(torch.Tensor):
-    """A tensor as on a GPU: it has to be copied before NumPy may have it, and is so once."""
+    """A tensor like one on a GPU, which must be copied to the CPU before NumPy can read it."""
 
     n_copies = 0
 
@@ -287,7 +287,7 @@ def test_the_layout_in_memory_changes_neither_the_answer_nor_the_data(layout, dt
 
 
 class MapStyle:
-    """A collection with nothing but length and items, as torch's data sets."""
+    """A collection with only a length and items, like a data set of torch."""
 
     columns = ("not", "those of a table")
 
@@ -301,7 +301,7 @@ class MapStyle:
         return self.items[index]
 
 
-# How scikit-learn takes some of them apart is the table of ecosystems: each is sliced, then read.
+# scikit-learn slices each of them in its own way, so each is sliced, then read.
 CONTAINERS = {
     "list": list,
     "tuple": tuple,
@@ -391,7 +391,7 @@ def test_empty_sequences_of_columns_are_named():
     lengths=st.lists(st.integers(1, 9), min_size=2, max_size=6).filter(lambda x: len(set(x)) > 1),
 )
 def test_lists_with_time_last_are_refused_and_read_by_from_aeon(n_channels, lengths):
-    """Whatever differs in its second axis alone; nothing of ours does."""
+    """Series of one length in their first axis and of different lengths in the second."""
     series = [np.full((n_channels, n), float(i)) for i, n in enumerate(lengths)]
     for X in (series, as_objects(series), [torch.from_numpy(x) for x in series]):
         with pytest.raises(ValueError, match=r"look transposed, .*Use TSEArray\.from_aeon\(X\)"):

@@ -1,4 +1,4 @@
-"""To other libraries' containers and back: the same values, whatever is not kept is said."""
+"""Conversions to other libraries and back give the same values."""
 
 import sys
 
@@ -36,7 +36,7 @@ EVERY_ROUND_TRIP = pytest.mark.parametrize("round_trip", ROUND_TRIPS.values(), i
 
 @st.composite
 def ragged_data(draw):
-    """Any finite numbers in sequences of any lengths, and a selection of them."""
+    """Draw finite numbers in sequences of any lengths, and a selection of these."""
     n_features = draw(st.integers(1, 4))
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     numbers = st.floats(allow_nan=False, allow_infinity=False, width=np.dtype(dtype).itemsize * 8)
@@ -111,7 +111,10 @@ def test_the_layout_of_aeon_is_transposed(rng):
     [
         ([np.zeros(5)], r"X\[0\] must be 2-D \(n_channels, n_timepoints\), got 1-D .*x\[None, :\]"),
         ([np.zeros((3, 5)), np.zeros((2, 6))], r"X\[1\] has 2 channels, but X\[0\] has 3"),
-        ([np.zeros((5, 3)), np.zeros((6, 3))], r"X\[1\] has shape \(6, 3\).*time came first.*TSEA"),
+        (
+            [np.zeros((5, 3)), np.zeros((6, 3))],
+            r"X\[1\] has shape \(6, 3\).*time comes first.*TSE",
+        ),
         ([np.zeros((3, 5)), np.zeros((3, 0))], r"X\[1\] has 0 timestep"),
         (np.ma.masked_array(np.zeros((2, 3, 4))), "masked array"),
         ([], r"0 sample\(s\)"),
@@ -129,7 +132,7 @@ def test_tslearn_pads_as_we_do(ragged):
 
 
 def test_tslearn_reads_what_we_give_it(ragged):
-    """Its DTW is a root of squares; of one feature and one frame it is ours."""
+    """Tslearn sums squares and takes the root, which is our cost for one feature and one frame."""
     X = TSEArray(ragged[0])[:1]
     theirs = dtw(X.to_tslearn()[0], np.zeros((1, 3)))
     assert theirs == pytest.approx(np.linalg.norm(X[0]))
@@ -199,7 +202,7 @@ def test_what_has_no_padding_is_not_copied():
         (np.stack([np.zeros((3, 1)), np.full((3, 1), NAN)]), {}, r"X\[1\] has 0 timestep\(s\)"),
         (np.zeros((2, 3, 1)), {"lengths": [1]}, r"lengths must be 2 integers.*shape \(1,\)"),
         (np.zeros((2, 3, 1)), {"lengths": [1.0, 2.0]}, "lengths must be 2 integers.*float64"),
-        (np.zeros((2, 3, 1)), {"lengths": [3, 4]}, r"lengths\[1\] is 4, but .* 1 to 3 frames"),
+        (np.zeros((2, 3, 1)), {"lengths": [3, 4]}, r"lengths\[1\] is 4, expected 1 to 3 frames"),
         (np.zeros((2, 3, 1)), {"lengths": [0, 3]}, r"lengths\[0\] is 0"),
         (np.zeros((2, 3, 1)), {"mask": [True, True]}, r"mask must be boolean, of shape \(2, 3\)"),
         (np.zeros((2, 3, 1)), {"mask": np.ones((2, 3))}, "mask must be boolean.*float64"),
@@ -209,7 +212,7 @@ def test_what_has_no_padding_is_not_copied():
             r"mask\[1\] has padding before a frame, at 1",
         ),
         (np.zeros((2, 3, 1)), {"mask": np.zeros((2, 3), bool)}, r"X\[0\] has 0 timestep\(s\)"),
-        (np.zeros((1, 1, 1)), {"lengths": [1], "mask": [[True]]}, "pass one of them"),
+        (np.zeros((1, 1, 1)), {"lengths": [1], "mask": [[True]]}, "pass only one of them"),
     ],
 )
 def test_what_is_not_padded_as_said_is_named(X, options, message):
@@ -255,9 +258,9 @@ def table(*index):
     ("X", "message"),
     [
         (table((0, 0, 0), (0, 0, 1)), "the index of X has 3 levels, expected instance and time"),
-        (table((0, 0), (1, 0), (0, 1)), "rows of an instance of X must follow each other"),
-        (table((0, 0), (None, 0)), "and each have its name"),
-        (table((0, 0), (1, 1), (1, 0)), r"the times of X\[1\] are not in order"),
+        (table((0, 0), (1, 0), (0, 1)), "rows of each instance of X must be consecutive"),
+        (table((0, 0), (None, 0)), "and have the name of the instance"),
+        (table((0, 0), (1, 1), (1, 0)), r"the times of X\[1\] are not in ascending order"),
         ([pd.DataFrame([1.0]), pd.DataFrame([1.0, 2.0], index=[1, 0])], r"times of X\[1\] are not"),
         ([pd.DataFrame({"a": [1.0]}), pd.DataFrame({"b": [1.0]})], r"X\[1\] has the columns"),
         ([], r"0 sample\(s\)"),

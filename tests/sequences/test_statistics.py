@@ -6,8 +6,6 @@ from hypothesis import strategies as st
 from skdejavid import TSEArray
 from skdejavid.sequences import array as sequences
 from skdejavid.sequences.statistics import (
-    require_half,
-    require_no_overflow,
     standard_deviations,
     weighted_median,
 )
@@ -64,34 +62,3 @@ def test_those_of_a_selection_are_those_of_its_copy(rows_per_chunk, ragged, monk
     scale = standard_deviations(X, weight)
     np.testing.assert_array_equal(scale, standard_deviations(X.packed(), weight))
     assert not np.array_equal(scale, standard_deviations(X[::-1], weight))
-
-
-@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 3e38), (np.float64, 1e200)])
-def test_values_whose_distances_overflow_are_named(dtype, size):
-    X = [np.ones((4, 2), dtype) for _ in range(5)]
-    require_no_overflow(TSEArray(X))
-    X[3][2, 1] = -size
-    with pytest.raises(ValueError, match=r"X\[3\] holds values .* distances overflow in float"):
-        require_no_overflow(TSEArray(X))
-
-
-@pytest.mark.parametrize("rows_per_chunk", [1, 4, 10**6])
-def test_the_largest_value_is_named_by_its_place_in_the_selection(
-    rows_per_chunk, ragged, monkeypatch
-):
-    monkeypatch.setattr(sequences, "_NUMBERS_PER_CHUNK", 3 * rows_per_chunk)
-    X, _ = ragged
-    X[6][2, 0], X[4][4, 2], X[10][0, 1], X[2][0, 0] = 1e200, -1e201, 1e201, -1e300
-    with pytest.raises(ValueError, match=r"X\[2\] holds values up to 1e\+201"):
-        require_no_overflow(TSEArray(X)[[0, 6, 4, 10]])
-    require_no_overflow(TSEArray(X)[[0, 7, 5, 11]])
-
-
-def test_half_precision_is_for_float32_within_its_range():
-    X = [np.full((2, 3), -65504.0, np.float32), np.zeros((4, 3), np.float32)]
-    require_half(TSEArray(X))
-    X[1][3, 2] = 65536
-    with pytest.raises(ValueError, match=r"X\[1\] holds values up to 6.55e\+04.*within \+-65504"):
-        require_half(TSEArray(X))
-    with pytest.raises(ValueError, match="half_storage=True needs float32 data"):
-        require_half(TSEArray([x.astype(float) for x in X]))

@@ -10,7 +10,7 @@ LAGS = st.integers(1, 9) | st.floats(0.01, 0.99)
 
 
 def difference(x, lag):
-    """Frame by frame, as the docstring says."""
+    """Compute differences frame by frame, as the docstring defines them."""
     n_frames = lag if isinstance(lag, int) else max(1, round(lag * len(x)))
     rows = []
     for j in range(len(x)):

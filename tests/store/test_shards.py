@@ -1,4 +1,4 @@
-"""Files of a shard that are not what a writer wrote."""
+"""Files of a shard that differ from those that a writer has written."""
 
 import json
 import os
@@ -30,19 +30,19 @@ def complete(tmp_path_factory):
 
 @pytest.fixture
 def files(complete, tmp_path):
-    """The shard of a complete store."""
+    """Return the shard of a complete store."""
     shutil.copytree(complete, tmp_path / "store")
     return ShardFiles(tmp_path / "store", 0, np.dtype(np.float32))
 
 
 @pytest.fixture
 def journal(tmp_path):
-    """The shard of a store with one commit, and the line of it."""
+    """Return the shard of a store with one commit, and the line of that commit."""
     path = tmp_path / "begun"
     writer = TSEStore.create(path).write()
     writer.__enter__()
     fill(writer)
-    writer.hold("d", np.ones((2, 2)))
+    writer.write_partial("d", np.ones((2, 2)))
     writer.commit()
     writer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     files = ShardFiles(path, 0, np.dtype(np.float32))
@@ -51,7 +51,7 @@ def journal(tmp_path):
 
 def test_names_follow_from_the_number(tmp_path):
     files = ShardFiles(tmp_path, 12, np.dtype(np.float32))
-    names = {path.name for path in [*files.all(), files.lock, files.held(3)]}
+    names = {path.name for path in [*files.all(), files.lock, files.partial(3)]}
     assert names == {
         *("values-00012.npy", "spans-00012.npy", "offsets-00012.npy", "shard-00012.json"),
         *("journal-00012.jsonl", "held-00012-3.bin", "shard-00012.lock"),
@@ -68,7 +68,7 @@ def test_a_state_survives_its_file(files):
     assert state.failures == {"c": Failure("c", 0, "no frames", 9)}
     assert state.offsets.tolist() == [0, 2, 3]
     again = ShardState()
-    again.follow(json.loads(json.dumps(state.as_json())))
+    again.apply(json.loads(json.dumps(state.as_json())))
     assert again == state
     assert state.checksum == crc32(np.repeat(np.float32([1, 2]), [6, 3]).tobytes())
 
@@ -77,7 +77,7 @@ def test_what_was_committed_is_read_without_the_writer(journal):
     files, _ = journal
     commits = files.read_commits()
     assert commits.state.entries == {"a": (2, 5, 1), "b": (1, None, 0)}
-    assert (commits.held.id, commits.held.n_rows, commits.held.n_bytes) == ("d", 2, 32)
+    assert (commits.partial.id, commits.partial.n_rows, commits.partial.n_bytes) == ("d", 2, 32)
     assert commits.journal_size == files.journal.stat().st_size
     assert commits.next_number == 2
     assert not files.is_complete
@@ -85,7 +85,7 @@ def test_what_was_committed_is_read_without_the_writer(journal):
 
 
 def test_lines_of_a_journal_that_a_state_knows_are_not_followed_again(journal):
-    """As after a crash between replacing the state and removing the journal."""
+    """A crash between replacing the state and removing the journal leaves them."""
     files, _ = journal
     line = files.journal.read_bytes()
     with TSEStore(files.folder).write():
@@ -94,30 +94,30 @@ def test_lines_of_a_journal_that_a_state_knows_are_not_followed_again(journal):
     files.journal.write_bytes(line)
     commits = files.read_commits()
     assert commits.state == state
-    assert commits.held is None
+    assert commits.partial is None
     assert commits.journal_size == 0
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_rows": 4}, "its sequences have another number of rows"),
+        ({"n_rows": 4}, "its sequences have 3 rows in total, expected 4"),
         ({"n_rows": -3}, "n_rows is -3"),
         ({"n_rows": 3.0}, r"n_rows is 3\.0"),
         ({"n_rows": True}, "n_rows is True"),
-        ({"n_features": None}, "there are rows, but no features"),
-        ({"n_features": 0}, "there are rows, but no features"),
+        ({"n_features": None}, "the shard has rows, but no features"),
+        ({"n_features": 0}, "the shard has rows, but no features"),
         ({"n_features": "3"}, "n_features is '3'"),
         ({"checksum": None}, "checksum is None"),
         ({"sequences": None}, "not iterable"),
         ({"sequences": [["a", 3]]}, "not enough values"),
-        ({"sequences": [["a", 2, None, None], ["a", 1, None, None]]}, "'a' is there twice"),
+        ({"sequences": [["a", 2, None, None], ["a", 1, None, None]]}, "'a' is repeated"),
         ({"sequences": [["a", 3, None, None], ["b", 0, None, None]]}, "'b' .* has no rows"),
-        ({"sequences": [[7, 3, None, None]]}, "7 is no id"),
+        ({"sequences": [[7, 3, None, None]]}, "7 is not an id"),
         ({"sequences": [["a", 3, "5", None]]}, "n_bytes is '5'"),
         ({"sequences": [["a", 3, None, "../x"]]}, r"position is '\.\./x'"),
         ({"failures": [["a"]]}, "not enough values"),
-        ({"failures": [[["a"], 0, "", 0]]}, "is no id"),
+        ({"failures": [[["a"], 0, "", 0]]}, "is not an id"),
     ],
 )
 def test_a_damaged_state_is_refused_and_named(change, message, files):
@@ -224,7 +224,7 @@ def test_offsets_of_other_sequences_are_found(files):
 
 
 def test_removing_leaves_nothing_but_the_lock(files):
-    files.held(4).write_bytes(b"x")
+    files.partial(4).write_bytes(b"x")
     files.journal.write_bytes(b"x")
     files.remove()
     assert sorted(os.listdir(files.folder)) == ["manifest.json", "shard-00000.lock"]

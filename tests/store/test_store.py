@@ -1,10 +1,11 @@
-"""The face of a store; what no crash takes back is in test_writer.py."""
+"""The public methods of a store; test_writer.py tests crashes."""
 
 import json
 import os
 import shutil
 import threading
 from operator import attrgetter
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from skdejavid import TSEArray, TSEStore
 from skdejavid.files import atomic as durable
 from skdejavid.store import store as store_module
+from skdejavid.store import writer as writer_module
+from skdejavid.store.shards import Failure
 
 
 def frames(i):
@@ -41,7 +44,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def sharded(tmp_path):
-    """Seven sequences, each in the shard after that of the one before."""
+    """Return a store of seven sequences, dealt to three shards in turn."""
     store = TSEStore.create(tmp_path / "sharded", n_shards=3)
     for shard in (2, 0, 1):
         store = fill(store, shard, range(shard, 7, 3))
@@ -124,7 +127,7 @@ def test_several_shards_are_read_in_the_order_of_positions(sharded):
 
 
 def test_positions_may_have_gaps_and_be_the_same(tmp_path):
-    """As of a list of which some give no sequence, and of another that is encoded later."""
+    """Some inputs fail, which leaves gaps; a list that is encoded later starts again from 0."""
     store = TSEStore.create(tmp_path / "store", n_shards=2)
     for shard, items in [(1, [("b", 1), ("d", 5), ("y", 1)]), (0, [("a", 0), ("c", 4), ("x", 0)])]:
         with store.write(shard) as writer:
@@ -141,7 +144,7 @@ def test_without_positions_shards_are_taken_in_turn(tmp_path):
 
 
 def test_a_sequence_in_two_shards_counts_once(tmp_path):
-    """Ranks that work at the same time do not know of each other."""
+    """Two ranks that work at the same time may both write a sequence."""
     store = TSEStore.create(tmp_path / "store", n_shards=2)
     with store.write(0) as first, store.write(1) as second:
         for k, writer in enumerate((first, second)):
@@ -229,21 +232,24 @@ def test_what_json_cannot_tell_apart_is_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "messages"),
     [
-        ({"dtype": "float64"}, ["dtype is 'float32' there and 'float64' here"]),
-        ({"n_shards": 2}, ["n_shards is 1 there and 2 here"]),
+        ({"dtype": "float64"}, ["dtype is 'float32' in the store, but 'float64' was requested"]),
+        ({"n_shards": 2}, ["n_shards is 1 in the store, but 2 was requested"]),
         (
             {"fingerprint": {"encoder": "y", "dtype": None}, "n_shards": 2},
             [
-                r"fingerprint\['encoder'\] is 'x' there and 'y' here",
-                r"fingerprint\['dtype'\] is None there and None here",
-                "n_shards is 1 there and 2 here",
+                r"fingerprint\['encoder'\] is 'x' in the store, but 'y' was requested",
+                r"fingerprint\['dtype'\] is None in the store, but None was requested",
+                "n_shards is 1 in the store, but 2 was requested",
             ],
         ),
-        ({"fingerprint": None}, [r"fingerprint\['encoder'\] is 'x' there and None here"]),
+        (
+            {"fingerprint": None},
+            [r"fingerprint\['encoder'\] is 'x' .* but None was requested"],
+        ),
     ],
 )
 def test_a_store_that_was_made_otherwise_is_refused(settings, messages, store):
-    with pytest.raises(ValueError, match="was made otherwise") as error:
+    with pytest.raises(ValueError, match="was created with different settings") as error:
         TSEStore.create(store.path, **({"fingerprint": {"encoder": "x"}} | settings))
     for message in messages:
         error.match(message)
@@ -265,14 +271,14 @@ def test_settings_of_no_store_are_refused(settings, message, tmp_path):
 
 def test_a_folder_of_other_things_is_no_place_for_a_store(tmp_path):
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(FileExistsError, match="is no store, and not empty"):
+    with pytest.raises(FileExistsError, match="is not a store, and not empty"):
         TSEStore.create(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"there is no store at .*manifest.json is missing"):
+    with pytest.raises(FileNotFoundError, match=r"is not a store: .*manifest.json is missing"):
         TSEStore(tmp_path)
 
 
 def test_many_may_create_a_store_at_once(tmp_path):
-    """All get the same one, whoever was first, also if it has begun to be written."""
+    """All get the same store, whichever was first, even if others already write to it."""
     path = tmp_path / "store"
     start = threading.Barrier(8)
     made = []
@@ -301,7 +307,8 @@ def test_a_store_that_another_made_meanwhile_is_opened_or_refused(tmp_path, monk
         real(path, content)
 
     monkeypatch.setattr(store_module, "write_once", late)
-    with pytest.raises(ValueError, match="dtype is 'float16' there and 'float32' here"):
+    message = "dtype is 'float16' in the store, but 'float32' was requested"
+    with pytest.raises(ValueError, match=message):
         TSEStore.create(tmp_path / "store")
     assert TSEStore.create(tmp_path / "store", dtype="float16").dtype == "float16"
 
@@ -310,12 +317,12 @@ def test_a_store_that_another_made_meanwhile_is_opened_or_refused(tmp_path, monk
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "zarr"}, "is no manifest of a store"),
-        ({"version": 2}, "version is 2, this package reads 1"),
+        ({"format": "zarr"}, "is not the manifest of a store"),
+        ({"version": 2}, "version is 2, but this package reads 1"),
         ({"dtype": "object"}, "dtype is 'object', expected one of"),
         ({"dtype": ["float32"]}, r"dtype is \['float32'\], expected one of"),
         ({"fingerprint": 7}, "fingerprint is 7, expected an object"),
-        ({"shards": ["../../etc"]}, r"shards is \['\.\./\.\./etc'\], expected a list of differing"),
+        ({"shards": ["../../etc"]}, r"shards is \['\.\./\.\./etc'\], expected a list of distinct"),
         ({"shards": [0, 0]}, r"shards is \[0, 0\], expected"),
         ({"shards": [True]}, r"shards is \[True\], expected"),
         ({"shards": []}, r"shards is \[\], expected"),
@@ -335,7 +342,7 @@ def test_a_manifest_that_is_none_is_refused_and_named(change, message, store):
 @pytest.mark.fault(60)
 @pytest.mark.parametrize("name", ["values-00000.npy", "spans-00000.npy"])
 def test_a_file_that_shrank_is_not_mapped(name, store):
-    """Reading beyond the end of a mapped file would end the process."""
+    """Reading a memory map beyond the end of its file would kill the process."""
     os.truncate(os.path.join(store.path, name), 150)
     with pytest.raises(ValueError, match=f"{name} is damaged: it has 150 bytes, expected"):
         TSEStore(store.path).sequences()
@@ -360,7 +367,7 @@ def test_damage_is_found_by_verifying(store):
         file.seek(140)
         file.write(b"\0")
     store.sequences()
-    with pytest.raises(ValueError, match=r"values-00000.npy is damaged: its checksum was another"):
+    with pytest.raises(ValueError, match=r"values-00000.npy is damaged: the checksum of its rows"):
         store.verify()
 
 
@@ -390,7 +397,7 @@ def test_labels_are_added_to_those_of_others(store):
     ("labels", "message"),
     [
         ({"id 9": "a"}, "labels: the store has no sequence 'id 9'"),
-        (["a", "b"], "labels has 2 items, but there are 5"),
+        (["a", "b"], "labels has 2 items, but the store has 5 sequences"),
         ({"id 0": 1.5}, r"the label of 'id 0' must be a string or an integer, got 1\.5"),
         ({"id 0": True}, "the label of 'id 0' must be a string or an integer, got True"),
         ({"id 0": None}, "must be a string or an integer, got None"),
@@ -480,7 +487,9 @@ def test_who_waited_for_a_shard_that_was_joined_is_told(sharded):
     stale = TSEStore(sharded.path)
     waiting = stale.write(1)
     sharded.consolidate()
-    with pytest.raises(ValueError, match=r"shards of .* were joined meanwhile: open it again"):
+    with pytest.raises(
+        ValueError, match=r"shards of .* were joined meanwhile: open the store again"
+    ):
         waiting.__enter__()
     stale.consolidate()
     assert stale.n_shards == 1
@@ -523,3 +532,98 @@ def test_labels_are_set_by_one_after_the_other(store):
     assert store.labels.tolist() == list("abcde")
     with open(os.path.join(store.path, "labels.json")) as file:
         assert json.load(file)["gone"] == "x"
+
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def golden_values(n_frames, start):
+    return ((np.arange(n_frames * 2).reshape(n_frames, 2) + start) / 4).astype(np.float32)
+
+
+def golden_spans(n_frames):
+    return np.arange(2.0 * n_frames).reshape(n_frames, 2)
+
+
+def append_golden(writer):
+    writer.append("a", golden_values(3, 0), golden_spans(3), n_bytes=11, position=0)
+
+
+def fail_golden(writer):
+    writer.fail("broken", "cannot be decoded", 4, 12)
+
+
+def finish_golden(writer):
+    writer.append("b", golden_values(2, 10), golden_spans(2), n_bytes=13, position=2)
+
+
+def assert_is_golden(store):
+    assert (store.ids, store.is_complete, store.n_bytes("b")) == (["a", "b"], True, 13)
+    assert store.fingerprint == {"encoder": "golden", "fps": 2}
+    assert store.failures == [Failure("broken", 4, "cannot be decoded", 12)]
+    X = store.sequences()
+    np.testing.assert_array_equal(X[0], golden_values(3, 0))
+    np.testing.assert_array_equal(X[1], golden_values(2, 10))
+    np.testing.assert_array_equal(X.spans, np.concatenate([golden_spans(3), golden_spans(2)]))
+    store.verify()
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+@pytest.fixture
+def golden(tmp_path):
+    """Return a copy of the stores that the first version wrote."""
+    shutil.copytree(GOLDEN, tmp_path / "golden")
+    return tmp_path / "golden"
+
+
+def test_a_complete_store_of_the_first_version_opens_and_verifies(golden):
+    store = TSEStore(golden / "store-0.1.0-complete")
+    assert_is_golden(store)
+    assert store.labels.tolist() == ["x", "y"]
+
+
+def test_an_interrupted_store_of_the_first_version_resumes_with_its_partial_sequence(golden):
+    store = TSEStore(golden / "store-0.1.0-interrupted")
+    assert not store.is_complete
+    assert store.sequences(allow_incomplete=True).lengths.tolist() == [3]
+    with store.write() as writer:
+        assert writer.ids == ["a"]
+        assert [failure.id for failure in writer.failures] == ["broken"]
+        id, rows = writer.partial
+        assert id == "b"
+        np.testing.assert_array_equal(
+            rows, np.concatenate([golden_values(1, 10), golden_values(2, 12)]), strict=True
+        )
+        finish_golden(writer)
+    assert_is_golden(TSEStore(store.path))
+
+
+def test_a_store_is_written_with_the_bytes_of_the_first_version(tmp_path):
+    fingerprint = {"encoder": "golden", "fps": 2}
+    complete = TSEStore.create(tmp_path / "complete", fingerprint=fingerprint)
+    with complete.write() as writer:
+        append_golden(writer)
+        fail_golden(writer)
+        finish_golden(writer)
+    complete.set_labels({"a": "x", "b": "y"})
+    assert contents(complete.path) == contents(GOLDEN / "store-0.1.0-complete")
+
+
+def test_a_journal_is_written_with_the_bytes_of_the_first_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_module, "_SECONDS_BETWEEN_SYNCS", np.inf)
+    fingerprint = {"encoder": "golden", "fps": 2}
+    writer = TSEStore.create(tmp_path / "begun", fingerprint=fingerprint).write()
+    writer.__enter__()
+    append_golden(writer)
+    writer.commit()
+    fail_golden(writer)
+    writer.write_partial("b", golden_values(1, 10))
+    writer.commit()
+    writer.write_partial("b", golden_values(2, 12))
+    writer.commit()
+    writer.append("not committed", golden_values(2, 50), np.zeros((2, 2)))
+    writer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert contents(tmp_path / "begun") == contents(GOLDEN / "store-0.1.0-interrupted")

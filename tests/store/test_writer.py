@@ -1,4 +1,4 @@
-"""What no crash takes back: every step at which a writer can die, and what damage may follow."""
+"""Crashes at every step of a writer, and the damage to files that they may leave."""
 
 import json
 import os
@@ -32,22 +32,22 @@ def append(id, n_frames, n_bytes=None):
     return "append", (id, *sequence(n_frames), n_bytes)
 
 
-def hold(id, n_rows, dtype=np.float64):
-    return "hold", (id, RNG.normal(size=(n_rows, 2)).astype(dtype))
+def unfinished(id, n_rows, dtype=np.float64):
+    return "write_partial", (id, RNG.normal(size=(n_rows, 2)).astype(dtype))
 
 
-# What is done between two commits, no two of which leave the same behind.
+# The actions before each commit; no two commits leave the store in the same state.
 COMMITS = [
     [append("a", 3, 77)],
-    [append("b", 1), hold("c", 2)],
-    [hold("c", 1)],
-    [hold("c", 3), ("fail", ("broken", "no stream", 5, 12))],
-    [append("c", 4), hold("d", 2, np.float32)],
+    [append("b", 1), unfinished("c", 2)],
+    [unfinished("c", 1)],
+    [unfinished("c", 3), ("fail", ("broken", "no stream", 5, 12))],
+    [append("c", 4), unfinished("d", 2, np.float32)],
     [("fail", ("d", "truncated"))],
     [append("broken", 2), append("e", 5)],
-    [hold("f", 1)],
-    [("release", ()), append("i", 1)],
-    [hold("g", 4), append("h", 2)],
+    [unfinished("f", 1)],
+    [("discard_partial", ()), append("i", 1)],
+    [unfinished("g", 4), append("h", 2)],
     [append("g", 6), append("f", 1)],
 ]
 
@@ -58,17 +58,17 @@ def do(writer, actions):
 
 
 def left_behind(writer):
-    held = writer.held
+    partial = writer.partial
     return (
         writer.ids,
         sorted(writer.failures),
-        held and (held[0], held[1].dtype.str, held[1].tobytes()),
+        partial and (partial[0], partial[1].dtype.str, partial[1].tobytes()),
     )
 
 
 def expected_states():
-    """By a model: what each commit leaves behind."""
-    ids, failures, held = [], {}, None
+    """Return the state after each commit, computed by a simple model of the writer."""
+    ids, failures, partial = [], {}, None
     states = [([], [], None)]
     for actions in COMMITS:
         for name, (id, *arguments) in [(n, a or (None,)) for n, a in actions]:
@@ -77,14 +77,14 @@ def expected_states():
             if name == "fail":
                 cause, frame, n_bytes = (*arguments, None, None)[:3]
                 failures[id] = Failure(id, frame, cause, n_bytes)
-            if name == "hold":
-                before = held[2] if held else b""
-                held = id, arguments[0].dtype.str, before + arguments[0].tobytes()
-            elif name == "release" or (held and held[0] == id):
-                held = None
+            if name == "write_partial":
+                before = partial[2] if partial else b""
+                partial = id, arguments[0].dtype.str, before + arguments[0].tobytes()
+            elif name == "discard_partial" or (partial and partial[0] == id):
+                partial = None
             if name == "append":
                 failures.pop(id, None)
-        states.append((list(ids), sorted(failures.values()), held))
+        states.append((list(ids), sorted(failures.values()), partial))
     return states
 
 
@@ -97,7 +97,7 @@ def n_commits_of(writer):
 
 
 def go_on(path):
-    """What remains to be done, in a store that a crash left; how many commits it had."""
+    """Resume a store after a crash, and return the number of commits that it had."""
     with TSEStore(path).write() as writer:
         n_done = n_commits_of(writer)
         for actions in COMMITS[n_done:]:
@@ -108,7 +108,7 @@ def go_on(path):
 
 @contextmanager
 def dying(path):
-    """A writer that ends as by an error."""
+    """Yield a writer that ends with an error."""
     writer = TSEStore(path).write()
     writer.__enter__()
     yield writer
@@ -116,7 +116,7 @@ def dying(path):
 
 
 def crash(path, commits, also=()):
-    """Write, and die before the end."""
+    """Write commits, and end with an error before the shard is complete."""
     with dying(path) as writer:
         for actions in commits:
             do(writer, actions)
@@ -125,16 +125,16 @@ def crash(path, commits, also=()):
 
 
 def contents(path):
-    """All that is in a store, to the byte."""
+    """Return the bytes of all files of a store."""
     files = {item.name: item.read_bytes() for item in sorted(path.iterdir())}
     state = json.loads(files.pop("shard-00000.json"))
-    del state["n_commits"]  # a resumed writer makes one of its own
+    del state["n_commits"]  # a writer that resumes adds a commit
     return files, state
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_waiting_for_disks():
-    """What a process leaves when it dies is the same, and tests take a tenth of the time."""
+    """Do not sync: the death of a process leaves the same files, and tests are ten times faster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
@@ -178,7 +178,7 @@ def test_a_finished_shard_leaves_nothing_but_its_files(undisturbed):
 
 
 class Recorder:
-    """Copies a store before each of a writer's steps, and in the middle of each piece it writes."""
+    """Copies a store before each step of a writer, and in the middle of each write."""
 
     def __init__(self, path, copies, patch):
         self.path, self.copies = path, copies
@@ -264,7 +264,7 @@ def test_what_was_complete_can_be_read_while_more_is_appended(
         store.verify()
         np.testing.assert_array_equal(store.sequences(["a", "b", "c"]).values, copied)
         if len(store) == 3 and not store.is_complete:
-            with pytest.raises(ValueError, match="is incomplete: it is being written, or"):
+            with pytest.raises(ValueError, match="is incomplete: it is being written, or writing"):
                 store.sequences()
         with store.write() as writer:
             for actions in COMMITS[n_commits_of(writer) :]:
@@ -279,18 +279,18 @@ def line_ends(journal):
 
 @pytest.fixture(scope="module")
 def never_synced(tmp_path_factory):
-    """A store whose writer died, nothing of which was brought to the disk."""
+    """Return a store whose writer died before anything was synced."""
     path = tmp_path_factory.mktemp("crash") / "store"
     TSEStore.create(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer_module, "_SECONDS_BETWEEN_SYNCS", 1e9)
-        crash(path, COMMITS, also=[append("late", 2), hold("later", 3)])
+        crash(path, COMMITS, also=[append("late", 2), unfinished("later", 3)])
     return path
 
 
 @pytest.fixture(scope="module")
 def damage(never_synced, tmp_path_factory, undisturbed):
-    """A copy of that store. After it was damaged, so many commits are left, and all goes on."""
+    """Yield a copy to damage; then check the number of commits left, and that writing resumes."""
 
     @contextmanager
     def damaged():
@@ -333,24 +333,24 @@ def test_rows_that_never_reached_the_disk_take_their_commits_with_them(
         if kind == "cut":
             content = content[:place]
         elif kind == "zeros":
-            while not content[place]:  # of the spans some bytes are
+            while not content[place]:  # some bytes of the spans are 0
                 place += 1
             n_good = int(np.searchsorted(n_rows, (place - 128) // row_size, side="right"))
             content[place:] = bytes(len(content) - place)
         else:
             content[place] ^= 1
         file.write_bytes(content)
-    # The file of held rows that the last good commit names is whole.
+    # The file of partial rows of the last valid commit is whole.
     assert found == [n_good]
 
 
-def held_number(i):
-    """Of the file of rows that are held after commit `i`."""
+def partial_number(i):
+    """In the name of the file of partial rows after commit `i`."""
     ids = [state[2][0] for state in STATES[: i + 1] if state[2]]
     return len(dict.fromkeys(ids)) if STATES[i][2] else None
 
 
-def held_size(i):
+def partial_size(i):
     return len(STATES[i][2][2])
 
 
@@ -358,19 +358,19 @@ def held_size(i):
     share=st.floats(0, 1, exclude_max=True),
     last=st.sampled_from([i for i, state in enumerate(STATES) if state[2]]),
 )
-def test_held_rows_that_never_reached_the_disk_take_their_commits_with_them(share, last, damage):
-    number, n_bytes = held_number(last), int(share * held_size(last))
+def test_partial_rows_that_never_reached_the_disk_take_their_commits_with_them(share, last, damage):
+    number, n_bytes = partial_number(last), int(share * partial_size(last))
     with damage() as (path, found):
         journal = path / "journal-00000.jsonl"
         os.truncate(journal, line_ends(journal)[last - 1])
         os.truncate(path / f"held-00000-{number}.bin", n_bytes)
-    whole = [i for i in range(last) if held_number(i) != number or held_size(i) <= n_bytes]
+    whole = [i for i in range(last) if partial_number(i) != number or partial_size(i) <= n_bytes]
     assert found == [max(whole)]
 
 
 @pytest.mark.parametrize("n_commits", [1, 2, 5])
 def test_dying_again_and_again_loses_no_commit(n_commits, path, undisturbed):
-    """Each time in the middle of things, with torn lines and rows that nobody committed."""
+    """Each time with uncommitted rows and a torn line of the journal."""
     for begin in range(0, len(COMMITS), n_commits):
         with dying(path) as writer:
             assert n_commits_of(writer) == begin
@@ -378,18 +378,19 @@ def test_dying_again_and_again_loses_no_commit(n_commits, path, undisturbed):
                 do(writer, actions)
                 writer.commit()
             do(writer, [append("late", 2), ("fail", ("later", "why"))])
-            held = writer.held
-            do(writer, [hold("last" if held is None else held[0], 3, held and held[1].dtype)])
+            partial = writer.partial
+            id, dtype = ("last", None) if partial is None else (partial[0], partial[1].dtype)
+            do(writer, [unfinished(id, 3, dtype)])
         with (path / "journal-00000.jsonl").open("ab") as journal:
             journal.write(b'{"n_commits": 99, "n_feat')
     assert go_on(path) == len(COMMITS)
     assert contents(path) == undisturbed
 
 
-def test_held_rows_that_are_not_needed_any_more_may_be_damaged(damage):
+def test_partial_rows_that_are_not_needed_any_more_may_be_damaged(damage):
     with damage() as (path, found):
-        for held in path.glob("held-*"):
-            held.write_bytes(b"")
+        for partial in path.glob("held-*"):
+            partial.write_bytes(b"")
     assert found == [len(COMMITS)]
 
 
@@ -419,17 +420,17 @@ def contents_of_files(path):
     return {item.name: item.read_bytes() for item in path.iterdir()}
 
 
-def test_held_rows_are_kept_as_long_as_a_crash_may_go_back_to_them(path, monkeypatch):
+def test_partial_rows_are_kept_as_long_as_a_crash_may_go_back_to_them(path, monkeypatch):
     monkeypatch.setattr(writer_module, "_SECONDS_BETWEEN_SYNCS", 1e9)
     with TSEStore(path).write() as writer:
         for id in "abc":
-            writer.hold(id, np.ones((2, 3)))
+            writer.write_partial(id, np.ones((2, 3)))
             writer.commit()
             writer.append(id, np.ones((2, 3)))
             writer.commit()
         assert len(list(path.glob("held-*"))) == 3
         monkeypatch.setattr(writer_module, "_SECONDS_BETWEEN_SYNCS", 0.0)
-        writer.hold("d", np.ones((2, 3)))
+        writer.write_partial("d", np.ones((2, 3)))
         writer.commit()
         assert len(list(path.glob("held-*"))) == 1
     assert not list(path.glob("held-*"))
@@ -452,12 +453,12 @@ def fill(path, n_sequences):
             id = f"sequence {i}"
             if id in writer:
                 continue
-            held = writer.held
-            if held is not None:
-                assert held[0] == id
-                np.testing.assert_array_equal(held[1], frames(i)[:1])
+            partial = writer.partial
+            if partial is not None:
+                assert partial[0] == id
+                np.testing.assert_array_equal(partial[1], frames(i)[:1])
             else:
-                writer.hold(id, frames(i)[:1])
+                writer.write_partial(id, frames(i)[:1])
                 writer.commit()
             time.sleep(0.0002)
             writer.append(id, frames(i), np.arange(2.0 * len(frames(i))).reshape(-1, 2), i, i)
@@ -482,7 +483,7 @@ def test_killed_ten_times_at_random_a_store_ends_as_if_undisturbed(tmp_path):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=tmp_path,  # not the source tree, which has no native module
+        cwd=tmp_path,  # the source tree has no native module
     ) as server:
 
         def fill(path, seconds=None):
@@ -499,7 +500,7 @@ def test_killed_ten_times_at_random_a_store_ends_as_if_undisturbed(tmp_path):
         n_sequences = []
         while len(n_sequences) < 10:
             if fill(tmp_path / "killed", chance.uniform(0.002, 0.03)) == 0:
-                continue  # it was done before
+                continue  # it had finished before
             files = TSEStore(tmp_path / "killed")._shards[0]
             n_sequences.append(len(files.read_commits().state.entries))
             if files.is_complete:
@@ -517,7 +518,7 @@ def test_killed_ten_times_at_random_a_store_ends_as_if_undisturbed(tmp_path):
 def test_a_commit_that_is_due_brings_rows_to_the_disk_before_it_says_so(path, monkeypatch):
     monkeypatch.setattr(writer_module, "_SECONDS_BETWEEN_SYNCS", 0.0)
     with TSEStore(path).write() as writer:
-        do(writer, [append("a", 2), hold("b", 1)])
+        do(writer, [append("a", 2), unfinished("b", 1)])
         steps = []
         real = writer_module.append_bytes
 
@@ -546,7 +547,7 @@ class DiskFullError(OSError):
 
 
 def fill_disk(patch, n_bytes):
-    """From now on, let a disk have so much space left."""
+    """Simulate a disk with `n_bytes` of free space."""
     left = [n_bytes]
 
     def write(file, content):
@@ -612,10 +613,10 @@ def test_after_a_failed_write_nothing_is_added_and_the_shard_not_finished(path, 
         fill_disk(patch, 5)
         with pytest.raises(DiskFullError):
             do(writer, COMMITS[1])
-    for action in (append("x", 2), hold("y", 1), ("fail", ("z", "why")), ("commit", ())):
-        with pytest.raises(ValueError, match="failed before: open another"):
+    for action in (append("x", 2), unfinished("y", 1), ("fail", ("z", "why")), ("commit", ())):
+        with pytest.raises(ValueError, match="has failed: open another"):
             do(writer, [action])
-    with pytest.raises(ValueError, match="failed before"):
+    with pytest.raises(ValueError, match="has failed"):
         writer.__exit__(None, None, None)
     assert not TSEStore(path).is_complete
     assert go_on(path) == 1
@@ -623,11 +624,11 @@ def test_after_a_failed_write_nothing_is_added_and_the_shard_not_finished(path, 
 
 def test_a_writer_is_of_no_use_outside_of_its_context(path):
     writer = TSEStore(path).write()
-    with pytest.raises(ValueError, match="is closed, or failed before"):
+    with pytest.raises(ValueError, match="is closed or has failed"):
         writer.commit()
     with writer:
         do(writer, COMMITS[0])
-    with pytest.raises(ValueError, match="is closed, or failed before"):
+    with pytest.raises(ValueError, match="is closed or has failed"):
         do(writer, COMMITS[1])
     assert TSEStore(path).ids == ["a"]
     TSEStore(path).verify()
@@ -668,17 +669,20 @@ def test_one_writes_after_the_other(path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("a", np.ones((2, 3))), "the store has a sequence 'a' already"),
-        (("", np.ones((2, 3))), "ids must be strings that are not empty, got ''"),
-        ((7, np.ones((2, 3))), "ids must be strings that are not empty, got 7"),
+        (("a", np.ones((2, 3))), "the store already has a sequence 'a'"),
+        (("", np.ones((2, 3))), "id must be a non-empty string, got ''"),
+        ((7, np.ones((2, 3))), "id must be a non-empty string, got 7"),
         (("x", np.ones((2, 4))), "'x' has 4 features, but the sequences of the store have 3"),
-        (("x", np.ones(3)), r"'x': values must be numbers \(n_frames, n_features\), got float64"),
+        (
+            ("x", np.ones(3)),
+            r"'x': values must be a non-empty numeric array \(n_frames, n_features\), got float64",
+        ),
         (("x", np.ones((0, 3))), r"got float64 of shape \(0, 3\)"),
         (("x", np.full((2, 3), "1")), "got <U1"),
         (("x", np.full((2, 3), 1j)), "got complex128"),
         (("x", np.full((2, 3), None)), "got object"),
-        (("x", [[1, 2, 3], [1, np.nan, 3]]), "'x' holds NaN, infinity or .* first in row 1"),
-        (("x", [[1, 2, 3], [1, 3, 1e300]]), "too large for float32, first in row 1"),
+        (("x", [[1, 2, 3], [1, np.nan, 3]]), "'x' contains NaN, infinity or .* first in frame 1"),
+        (("x", [[1, 2, 3], [1, 3, 1e300]]), "too large for float32, first in frame 1"),
         (("x", np.ones((2, 3)), np.ones((2, 3))), r"'x': spans must have shape \(2, 2\)"),
         (("x", np.ones((2, 3))), "'x': either all sequences of a store have spans or none"),
     ],
@@ -697,7 +701,8 @@ def test_what_is_no_sequence_is_refused_and_changes_nothing(arguments, message, 
 def test_float16_refuses_what_it_cannot_hold(tmp_path):
     store = TSEStore.create(tmp_path / "store", dtype="float16")
     with store.write() as writer:
-        with pytest.raises(ValueError, match=r"'x' holds .* too large for float16, first in row 0"):
+        message = r"'x' contains .* too large for float16, first in frame 0"
+        with pytest.raises(ValueError, match=message):
             writer.append("x", [[1e5, 0.0]])
         writer.append("x", [[65504.0, 0.1]])
     X = TSEStore(store.path).sequences()
@@ -726,40 +731,44 @@ def test_rows_in_any_layout_are_stored_as_they_are(path):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_one_sequence_is_held_at_a_time_and_all_of_its_rows_are_alike(path):
+def test_one_sequence_is_partial_at_a_time_and_all_of_its_rows_are_alike(path):
     with TSEStore(path).write() as writer:
         writer.append("a", np.ones((1, 2)))
-        writer.hold("x", np.ones((2, 3), np.float32))
-        writer.hold("x", np.ones((0, 3), np.float32))
+        writer.write_partial("x", np.ones((2, 3), np.float32))
+        writer.write_partial("x", np.ones((0, 3), np.float32))
         for id, rows, message in [
-            ("y", np.ones((2, 3), np.float32), "'x' is held already, 'y' cannot be"),
-            ("x", np.ones((2, 3)), "float64 of 3 features, those before float32 of 3"),
-            ("x", np.ones((2, 4), np.float32), "float32 of 4 features, those before float32 of 3"),
-            ("x", np.ones(3, np.float32), "must be 2-D and floating, got float32 of shape"),
-            ("x", np.ones((2, 3), int), "must be 2-D and floating, got int64"),
+            ("y", np.ones((2, 3), np.float32), "rows of 'y' cannot be stored while 'x' is partial"),
+            ("x", np.ones((2, 3)), "float64 with 3 features, but those before are float32 with 3"),
+            (
+                "x",
+                np.ones((2, 4), np.float32),
+                "are float32 with 4 features, but those before are float32 with 3",
+            ),
+            ("x", np.ones(3, np.float32), "must be a 2-D floating array, got float32 of shape"),
+            ("x", np.ones((2, 3), int), "must be a 2-D floating array, got int64"),
         ]:
             with pytest.raises(ValueError, match=message):
-                writer.hold(id, rows)
-        id, rows = writer.held
+                writer.write_partial(id, rows)
+        id, rows = writer.partial
         assert (id, rows.shape, rows.dtype) == ("x", (2, 3), np.float32)
-        writer.release()
-        assert writer.held is None
-        with pytest.raises(ValueError, match="has a sequence 'a' already"):
-            writer.hold("a", np.ones((2, 3)))
+        writer.discard_partial()
+        assert writer.partial is None
+        with pytest.raises(ValueError, match="already has a sequence 'a'"):
+            writer.write_partial("a", np.ones((2, 3)))
 
 
-def test_held_rows_are_those_of_the_moment(path):
-    """Whoever holds rows may go on using the array."""
+def test_partial_rows_are_those_of_the_moment(path):
+    """The caller may change the array afterwards."""
     rows = np.ones((2, 3))
     with dying(path) as writer:
-        writer.hold("x", rows)
+        writer.write_partial("x", rows)
         rows[:] = 0
-        np.testing.assert_array_equal(writer.held[1], np.ones((2, 3)))
+        np.testing.assert_array_equal(writer.partial[1], np.ones((2, 3)))
         writer.commit()
     with TSEStore(path).write() as writer:
-        np.testing.assert_array_equal(writer.held[1], np.ones((2, 3)))
-        writer.hold("x", np.zeros((1, 3)))
-        assert writer.held[1].shape == (3, 3)
+        np.testing.assert_array_equal(writer.partial[1], np.ones((2, 3)))
+        writer.write_partial("x", np.zeros((1, 3)))
+        assert writer.partial[1].shape == (3, 3)
 
 
 def test_a_sequence_takes_the_place_of_a_failure_but_not_the_other_way(path):
@@ -769,7 +778,7 @@ def test_a_sequence_takes_the_place_of_a_failure_but_not_the_other_way(path):
         writer.commit()
     with TSEStore(path).write() as writer:
         assert (writer.ids, writer.failures) == (["x"], [])
-        with pytest.raises(ValueError, match="has a sequence 'x' already"):
+        with pytest.raises(ValueError, match="already has a sequence 'x'"):
             writer.fail("x", "again")
         writer.fail("y", "empty")
         writer.fail("y", "still empty")
@@ -786,7 +795,7 @@ def test_other_shards_are_known(tmp_path):
         assert "x" in writer
         assert writer.ids == []
         assert writer.n_bytes("x") == 12
-        with pytest.raises(ValueError, match="has a sequence 'x' already"):
+        with pytest.raises(ValueError, match="already has a sequence 'x'"):
             writer.append("x", np.ones((2, 3)))
         with pytest.raises(ValueError, match=r"'y' has 2 features, but .* have 3"):
             writer.append("y", np.ones((2, 2)))

@@ -540,7 +540,7 @@ def test_ranks_fill_one_store(counting, files, tmp_path):
     again = extractor.extract(paths, ids=ids)  # as many shards as there are
     assert Counting.seen == n_seen
     assert again.ids == ids
-    with pytest.raises(ValueError, match="n_shards is 2 there and 3 here"):
+    with pytest.raises(ValueError, match="n_shards is 2 in the store, but 3 was requested"):
         extractor.extract(paths, ids=ids, shard=(0, 3))
 
 
