@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skdejavid.sequences.array import SequenceView, TSEArray
 
-__all__ = ["Lag", "check_lags", "resample", "with_differences"]
+__all__ = ["Lag", "check_lags", "lagged_frames", "resample", "with_differences"]
 
 Lag = int | float
 
@@ -44,29 +44,34 @@ def with_differences(sequences: TSEArray, lags: Sequence[Lag]) -> TSEArray:
     values, starts, lengths = sequences.view()
     n_features, n_rows = sequences.n_features, sequences.total_frames
     first = np.repeat(starts, lengths)
-    last = np.repeat(starts + lengths - 1, lengths)
     rows = np.arange(n_rows) + np.repeat(starts - sequences.offsets[:-1], lengths)
     expanded = np.empty((n_rows, n_features * (1 + len(lags))), dtype=values.dtype)
     expanded[:, :n_features] = values[rows]
     for i, lag in enumerate(lags, start=1):
-        later, earlier = (np.repeat(half, lengths) for half in _halves(lag, lengths))
+        later, earlier = lagged_frames(lengths, lag)
         target = expanded[:, i * n_features : (i + 1) * n_features]
-        np.subtract(
-            values[np.minimum(rows + later, last)],
-            values[np.maximum(rows - earlier, first)],
-            out=target,
-        )
+        np.subtract(values[first + later], values[first + earlier], out=target)
     return TSEArray.from_packed(expanded, sequences.offsets, sequences.spans)
 
 
-def _halves(lag: Lag, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many frames later and earlier, for sequences of these lengths (n_sequences,)."""
+def lagged_frames(
+    lengths: NDArray[np.int64], lag: Lag
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the later and the earlier frame of the difference of each frame.
+
+    Frames are counted from the first of their sequence; both arrays are (sum of lengths,).
+    """
     if isinstance(lag, (int, np.integer)):
         n_frames = np.full(len(lengths), int(lag), dtype=np.int64)
     else:
         n_frames = np.maximum(1, np.rint(lag * lengths).astype(np.int64))
     earlier = n_frames // 2
-    return n_frames - earlier, earlier
+    frames = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    last = np.repeat(lengths - 1, lengths)
+    return (
+        np.minimum(frames + np.repeat(n_frames - earlier, lengths), last),
+        np.maximum(frames - np.repeat(earlier, lengths), 0),
+    )
 
 
 def resample(sequences: SequenceView, n_timesteps: int) -> NDArray[np.floating]:
