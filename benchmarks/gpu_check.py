@@ -131,7 +131,7 @@ def tests(arguments):
     on_card = pytest_summary(arguments, "-m", "gpu", *map(file_of, ON_CARD))
     if "skipped" in on_card:
         raise StepError(f"tests of the CUDA device were skipped: {on_card}")
-    return {"card": on_card, "core": pytest_summary(arguments, file_of("test_core"))}
+    return {"CUDA device": on_card, "CPU core": pytest_summary(arguments, file_of("test_core"))}
 
 
 def file_of(name):

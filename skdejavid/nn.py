@@ -248,7 +248,7 @@ def distances_along_paths(
     *,
     n_jobs: int | None = None,
 ) -> torch.Tensor:
-    """Compute distances along given paths, with gradients by all floating tensors.
+    """Compute distances along given paths, differentiable in all floating tensors.
 
     Parameters
     ----------
@@ -259,15 +259,34 @@ def distances_along_paths(
     centroids, weights : tensors of shape (n_centroids, n_timesteps, n_features)
         Of the floating type and on the device of `values`.
     runs : tensor of shape (n_sequences, n_centroids, n_timesteps, 2), int32
-        The paths: first and last frame matched to each time step.
+        The paths: first and last frame of each sequence matched to each time step. The frames are
+        not checked.
     n_jobs : int, optional
         Number of threads, see :func:`skdejavid.dtw_distances`.
 
     Returns
     -------
     tensor of shape (n_sequences, n_centroids), float64
+
+    Raises
+    ------
+    ValueError
+        If the shape or type of `runs`, or the types of the other tensors do not fit.
     """
-    return _Distances.apply(values, centroids, weights, lengths, runs, False, count_threads(n_jobs))
+    shape = len(lengths), *centroids.shape[:2], 2
+    if runs.shape != shape or runs.dtype != torch.int32:
+        raise ValueError(
+            f"runs must be int32 and of shape {tuple(shape)}, got {runs.dtype} and "
+            f"{tuple(runs.shape)}"
+        )
+    if not values.dtype == centroids.dtype == weights.dtype:
+        raise ValueError(
+            "values, centroids and weights must have the same floating type, got "
+            f"{values.dtype}, {centroids.dtype} and {weights.dtype}"
+        )
+    return _Distances.apply(
+        values, centroids, weights, lengths, runs.contiguous(), False, count_threads(n_jobs)
+    )
 
 
 class _Distances(torch.autograd.Function):

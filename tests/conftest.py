@@ -1,4 +1,4 @@
-"""Settings that must be made before scikit-learn is imported, shared data and devices."""
+"""Settings that scikit-learn reads when it is imported, shared data, devices and backends."""
 
 import os
 
@@ -13,8 +13,8 @@ from skdejavid.backends.cuda import CudaBackend
 from skdejavid.backends.cuda_device import CudaDevice
 from skdejavid.backends.registry import backend_of, register_backend, resolve_device
 
-# The same examples each time, so that a change and not chance makes a test fail. To look for new
-# ones: make test PYTEST_ARGS=--hypothesis-profile=explore
+# The same examples each time, so that tests fail because of changes and not by chance. To search
+# for new examples: make test PYTEST_ARGS=--hypothesis-profile=explore
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile("reproducible")
@@ -74,7 +74,7 @@ def device(request):
 
 @pytest.fixture
 def cuda_card():
-    """The first CUDA device, for tests of what only such a device has."""
+    """The first CUDA device, for tests that an emulated one cannot replace."""
     if usable_devices() == ["cpu"]:
         pytest.skip("no CUDA device that this build can compute on")
     return backend_of("cuda").open("cuda:0")
@@ -98,7 +98,7 @@ def register():
 def emulated_cuda(register):
     """An emulated device, which is "cuda" everywhere in the package; for tiny problems.
 
-    Its memory is that of the host, where its kernels run. The backend claims all tensors.
+    Its memory is host memory, its kernels run on the CPU, and its backend owns all tensors.
     """
     import cuda_emulation
     import torch

@@ -25,7 +25,7 @@ def random_case(rng, integers):
 @pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
 @pytest.mark.parametrize("integers", [True, False], ids=["integers", "reals"])
 def test_distances_and_paths_are_the_definition_on_random_cases(integers, diagonal):
-    """250 cases here, 1,000 in all; integers bring many ties."""
+    """250 cases per parameter set; integers cause many ties."""
     rng = np.random.default_rng(17)
     for _ in range(250):
         X, centroids, weights = random_case(rng, integers)
@@ -108,7 +108,7 @@ def test_float32_stays_float32_only_if_everything_is(rng):
 
 
 def test_grouping_order_and_threads_change_no_bit(rng):
-    # Some 5 million weighted differences: work for more than one thread.
+    # About 5 million weighted differences, which are shared between threads.
     X = TSEArray([rng.standard_normal((n, 1000)) for n in range(1, 30)])
     centroids = rng.standard_normal((3, 4, 1000))
     together = dtw_distances(X, centroids, n_jobs=1)

@@ -1,4 +1,4 @@
-"""The benchmarks run as their README says; what they measure is no matter here."""
+"""The benchmarks run as their README says; the measured numbers are not checked."""
 
 import importlib
 import json
@@ -96,7 +96,7 @@ def test_extraction_is_compared_with_plain_decoding(tmp_path):
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    """Imports a module of the benchmarks."""
+    """Import a module of the benchmarks."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     return importlib.import_module
 
@@ -308,7 +308,7 @@ def test_steps_of_that_check_are_named(gpu_check, capsys):
 
 
 def test_that_check_needs_all_dependencies_of_the_package(gpu_check):
-    """It installs the package without them."""
+    """The package is installed without its dependencies there."""
     names = {"scikit-learn": "sklearn"}
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     required = {re.match(r"[\w-]+", dependency).group() for dependency in dependencies}
@@ -345,7 +345,7 @@ def test_tests_of_a_card_that_are_skipped_are_a_failed_step(gpu_check, monkeypat
     printed = "7 passed in 1 s"
     monkeypatch.setattr(gpu_check, "python", lambda *arguments, seconds: printed)
     arguments = SimpleNamespace(seconds=1)
-    assert gpu_check.tests(arguments) == {"card": printed, "core": printed}
+    assert gpu_check.tests(arguments) == {"CUDA device": printed, "CPU core": printed}
     printed = "7 passed, 1 skipped in 1 s"
     with pytest.raises(gpu_check.StepError, match="device were skipped: 7 passed, 1 skipped"):
         gpu_check.tests(arguments)
@@ -371,7 +371,7 @@ def test_a_sanitizer_that_stops_early_is_a_failed_step(gpu_check, monkeypatch):
 
 
 def test_results_of_a_card_are_written_under_its_name(gpu_check, monkeypatch, tmp_path, capsys):
-    """Each step beside the others, and at once: the next one may end it all."""
+    """Each step is written when it ends, beside the others: the next one may kill the process."""
     monkeypatch.setattr(gpu_check, "RESULTS", tmp_path)
     monkeypatch.setattr(gpu_check, "card", lambda: "nvidia-h100")
     monkeypatch.setitem(gpu_check.STEPS, "tests", lambda arguments: "7 passed")
@@ -403,7 +403,7 @@ def test_what_was_measured_before_a_failure_is_told(gpu_check, monkeypatch, tmp_
 
 
 def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
-    """On the CPU, in place of the card."""
+    """On the CPU, instead of a CUDA device."""
     program = gpu_check.AGREEMENT.replace('"cuda"', '"cpu:again"').replace(
         "device=device", "device=device.partition(':')[0], n_epochs=1"
     )
@@ -426,7 +426,7 @@ def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
 
 
 def test_the_speed_of_a_card_is_measured_of_what_training_uses(emulated_cuda, monkeypatch):
-    """The whole measurement of one small data set, with kernels emulated and clocks made up."""
+    """All measurements of one small data set, with emulated kernels and an invented clock."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     bench_gpu = importlib.import_module("bench_gpu")
     case = bench_gpu.Case(3, 5, 4, 20, 10, 1.0, 1.0)

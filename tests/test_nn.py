@@ -16,7 +16,7 @@ DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "
 
 @pytest.fixture(params=["cpu", "emulated CUDA"], autouse=True)
 def computed_on(request):
-    """All tests hold on both."""
+    """All tests are run on both."""
     if request.param != "cpu":
         request.getfixturevalue("emulated_cuda")
     return request.param
@@ -111,7 +111,7 @@ def test_gradients_flow_only_where_they_are_wanted(rng):
 
 
 def test_it_trains_together_with_an_encoder(rng):
-    """Two classes that differ in one of many inputs: only a learned encoder can drop the rest."""
+    """Two classes differ in one of many inputs; only a trained encoder can drop the others."""
     torch.manual_seed(0)
     encoder = torch.nn.Linear(8, 2)
     matcher = TimeWeightedDTW(torch.from_numpy(rng.standard_normal((2, 3, 2))).float())
@@ -246,7 +246,7 @@ def test_a_trained_module_becomes_a_classifier_again(ragged, lags):
 
 
 def test_gradients_flow_through_differences(ragged, rng):
-    """To raw sequences, as torch's own autograd finds them for sequences with differences."""
+    """Gradients of raw sequences are those that torch's autograd computes through differences."""
     lags = (1, 4, 0.5)
     sequences, _, _ = draw(rng)
     centroids, log_weights = torch.from_numpy(rng.standard_normal((2, 3, 4, 20)))
@@ -279,6 +279,27 @@ def test_classifiers_that_do_not_fit_a_module_are_refused(ragged):
         TimeWeightedDTW(torch.zeros(2, 3, 6)).to_estimator(clf)
     with pytest.raises(ValueError, match=r"the same lags .* got \(1,\), expected \(2,\)"):
         TimeWeightedDTW(torch.zeros(3, 3, 6), lags=[2]).to_estimator(clf)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"runs": torch.zeros((1, 2, 4, 2), dtype=torch.int32)}, r"of shape \(1, 2, 3, 2\)"),
+        ({"runs": torch.zeros((1, 2, 3, 2), dtype=torch.int64)}, "runs must be int32"),
+        ({"weights": torch.ones(2, 3, 5, dtype=torch.float64)}, "the same floating type, got"),
+    ],
+)
+def test_paths_that_do_not_fit_are_refused(changes, message):
+    arguments = {
+        "values": torch.zeros(4, 5),
+        "lengths": np.array([4]),
+        "centroids": torch.zeros(2, 3, 5),
+        "weights": torch.ones(2, 3, 5),
+        "runs": torch.zeros((1, 2, 3, 2), dtype=torch.int32),
+    }
+    distances_along_paths(**arguments)
+    with pytest.raises(ValueError, match=message):
+        distances_along_paths(**arguments | changes)
 
 
 def test_lags_are_checked():

@@ -34,7 +34,11 @@ class AlignmentProblem(Protocol[Numbers]):
         """Return the distances along the cheapest paths, and the runs of these paths."""
 
     def distances_along(self, runs: Numbers) -> Numbers:
-        """Return the distances along given paths."""
+        """Return the distances along given paths.
+
+        Along the cheapest paths they agree with those of `paths` up to rounding: the same terms are
+        added in another order.
+        """
 
     def parameter_gradients(
         self, runs: Numbers, grad_distances: Numbers, out: tuple[Numbers, Numbers] | None = None
@@ -55,8 +59,8 @@ TensorProblem: TypeAlias = "AlignmentProblem[torch.Tensor]"
 class Backend(Protocol):
     """The code that computes on one kind of device.
 
-    Devices are named like their backend, with a number where there are several: "cpu", "cuda:0".
-    All methods but `resolve` are given devices that `resolve` returned.
+    Devices are named after their backend, with a number where there are several: "cpu", "cuda:0".
+    The devices given to all other methods are names that `resolve` returned.
     """
 
     stores_half: bool  # whether TrainingSettings.half_storage has an effect
@@ -89,8 +93,8 @@ class Backend(Protocol):
     ) -> TensorProblem:
         """Return the problem for tensors of this backend, see `owns`.
 
-        `values` (n_frames, n_features) holds the frames of all sequences, one after the other, and
-        has the floating type of the centroids.
+        `values` (n_frames, n_features) has the frames of all sequences, one after the other, in the
+        floating type of the centroids.
         """
 
     def engine(

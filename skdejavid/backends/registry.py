@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 # "auto" chooses a CUDA device for problems of at least this number of weighted differences (frames
-# x time steps x features). The number has to be measured, which was not done on any card yet:
-# benchmarks/gpu_check.py prints it. Until then "auto" is the CPU.
+# x time steps x features). The number has not been measured on any CUDA device yet
+# (benchmarks/gpu_check.py prints it). Until then "auto" is the CPU.
 _CROSSOVER = math.inf
 
 _BACKENDS: dict[str, Backend] = {"cpu": CpuBackend(), "cuda": CudaBackend()}

@@ -61,7 +61,6 @@ def test_a_device_that_cannot_be_used_is_refused_with_the_reason(
         CudaBackend(native(**changes)).resolve(name)
 
 
-@pytest.mark.fault(47)
 @pytest.mark.parametrize(
     ("owner", "attribute", "value", "message"),
     [
@@ -92,7 +91,7 @@ def test_without_torch_the_extra_that_brings_it_is_named(monkeypatch):
         ([], "no driver"),  # nothing was initialized that a fork could break
     ],
 )
-def test_a_process_forked_after_cuda_was_used_is_refused(devices, message, tmp_path):
+def test_a_process_forked_after_cuda_began_knows(devices, message, tmp_path):
     code = f"""
 import os
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Memory of a device, as far as it is the same on an emulated one."""
+"""Padded rows, on an emulated device."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Sequences on an emulated device, and copies to a real one."""
+"""Resident and streamed frames on an emulated device, and copies to a real one."""
 
 import threading
 
@@ -37,7 +37,7 @@ def view_of(arrays):
 @pytest.mark.parametrize("kind", [ResidentFrames, StreamedFrames])
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16])
 def test_batches_hold_the_frames_of_their_sequences(emulated_cuda, monkeypatch, kind, stored):
-    monkeypatch.setattr(cuda_frames, "CHUNK_BYTES", 700)  # some sequences at a time
+    monkeypatch.setattr(cuda_frames, "CHUNK_BYTES", 700)  # several parts
     sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))
     batches = [np.array([4, 0, 0]), np.array([3]), np.array([2, 1])]
     loaded = list(kind(emulated_cuda, sequences, stored).load(batches))
@@ -93,7 +93,7 @@ def test_a_thread_that_fails_to_copy_is_heard_and_none_is_left(emulated_cuda):
 
 @pytest.mark.fault(44)
 def test_streamed_batches_that_find_no_room_are_copied_one_by_one(emulated_cuda):
-    """Others may have taken the memory; only if there is none for a single one is that an error."""
+    """Other programs may use the memory; it is an error only if one batch alone does not fit."""
     sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))
     batches = [np.array([i % 5]) for i in range(20)]
     asked = []
@@ -126,7 +126,7 @@ def test_the_device_is_waited_for_when_batches_pile_up_on_it(emulated_cuda, monk
 
 
 def test_no_more_batches_wait_than_threads_copy(emulated_cuda, monkeypatch):
-    """Memory does not grow with the number of batches."""
+    """The memory in use does not grow with the number of batches."""
     sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))
     sent = []
     upload_async = emulated_cuda.upload_async
@@ -145,7 +145,7 @@ def test_no_more_batches_wait_than_threads_copy(emulated_cuda, monkeypatch):
 
 @pytest.mark.gpu
 def test_copies_beside_the_current_stream_arrive_in_time(cuda_card):
-    """Many of them, over memory that was used before."""
+    """Many copies, to memory that was used before."""
     assert cuda_card.free_bytes() > 0
     sequences = SequenceView(
         np.repeat(np.arange(400, dtype=np.float32), 64)[:, None].repeat(256, axis=1),

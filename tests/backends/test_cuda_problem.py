@@ -1,4 +1,4 @@
-"""Problems on an emulated device are those of the CPU, whatever memory there is."""
+"""Problems on an emulated device agree with those of the CPU, even if its memory is small."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def on_device(device, arrays):
 @DTYPES
 @pytest.mark.parametrize("bound", [2**28, 500, 1], ids=["whole", "in parts", "one by one"])
 def test_a_problem_on_a_device_is_that_of_the_cpu(emulated_cuda, monkeypatch, dtype, bound):
-    """However its sequences are cut so that the workspace stays small."""
+    """In whatever parts its sequences are computed to keep the workspace small."""
     monkeypatch.setattr(cuda_problem, "_WORKSPACE_BYTES", bound)
     arrays = draw(SHAPES, 1, dtype, integers=True)
     cpu, mine = PROBLEMS[dtype](*arrays, 1), on_device(emulated_cuda, arrays)
@@ -109,7 +109,7 @@ def test_gradients_are_added_when_that_is_asked_for(emulated_cuda):
 
 
 def test_gradients_are_not_written_to_rows_without_padding(emulated_cuda):
-    """They would be written out of bounds."""
+    """The kernels would write out of bounds."""
     mine = on_device(emulated_cuda, draw(SHAPES, 1, np.float32, integers=True))
     _, runs = mine.paths(False)
     grad = torch.ones((5, 3), dtype=torch.float64)

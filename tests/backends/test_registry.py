@@ -63,7 +63,7 @@ class ToyBackend(CpuBackend):
 
 
 def test_a_backend_of_few_lines_trains_a_classifier(register, capsys):
-    """A device is added by registering a backend, and by nothing else."""
+    """Registering a backend is all that a new device needs."""
     n_lines = 0
     for part in (ToyProblem, ToyBackend):
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
@@ -160,7 +160,7 @@ def test_a_problem_reads_the_memory_it_was_given(rng):
 
 @pytest.mark.fault(35)
 def test_parameters_of_more_than_two_to_the_31_numbers():
-    """Nearly all of them are zeros that the operating system need not keep."""
+    """Nearly all are zeros, for which the operating system does not allocate memory."""
     shape = (2**20 + 1, 1, 2048)
     centroids, weights = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     centroids[-1], weights[-1] = 1.0, 3.0
