@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 import reference
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 
 from skdejavid import DejaVidClassifier, TSEArray, dtw_distances
 from skdejavid.backends.registry import make_problem
 from skdejavid.nn import TimeWeightedDTW, distances_along_paths
+from skdejavid.sequences.transforms import with_differences
 
 DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
 
@@ -243,6 +246,24 @@ def test_a_trained_module_becomes_a_classifier_again(ragged, lags):
     with torch.no_grad():
         matcher.centroids += 1
     assert not np.array_equal(matcher.centroids.detach(), trained.centroids_)
+
+
+LAG = st.integers(1, 12) | st.floats(0.01, 0.99)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    lags=st.lists(LAG, max_size=3),
+    seed=st.integers(0, 2**32),
+)
+def test_sequences_of_any_length_have_the_differences_of_the_classifier(lengths, lags, seed):
+    rng = np.random.default_rng(seed)
+    X = TSEArray([rng.integers(-3, 4, size=(n, 2)).astype(float) for n in lengths])
+    centroids = rng.integers(-3, 4, size=(2, 3, 2 * (1 + len(lags)))).astype(float)
+    expected = dtw_distances(with_differences(X, lags), centroids)
+    actual = TimeWeightedDTW(centroids, lags=lags)(list(X))
+    np.testing.assert_array_equal(actual.detach(), expected)
 
 
 def test_gradients_flow_through_differences(ragged, rng):

@@ -116,8 +116,14 @@ def test_the_cpu_is_there(device):
 
 
 class Unusable(CpuBackend):
+    error = RuntimeError
+
     def resolve(self, device):
-        raise RuntimeError(f"{device} is not there")
+        raise self.error(f"{device} is not there")
+
+
+class WithoutTorch(Unusable):
+    error = ImportError
 
 
 class Usable(CpuBackend):
@@ -139,8 +145,9 @@ def test_auto_takes_a_device_for_large_problems_only_and_only_if_it_can(register
     assert resolve_device("auto", 100) == "cuda:0"
     assert resolve_device("auto", 99) == "cpu"
     assert resolve_device("cpu", 1e9) == "cpu"
-    register("cuda", Unusable())
-    assert resolve_device("auto", 100) == "cpu"
+    for backend in (Unusable(), WithoutTorch()):
+        register("cuda", backend)
+        assert resolve_device("auto", 100) == "cpu"
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "", None])
