@@ -1,4 +1,4 @@
-"""Speed of the native core as a ratio to the machine's limit.
+"""Measure the native core as a fraction of the machine's peak.
 
 python benchmarks/bench_core.py
 SKDEJAVID_INSTRUCTION_SET=avx2 python benchmarks/bench_core.py --case HMDB51
@@ -17,7 +17,7 @@ from skdejavid import _core
 
 
 def measure(case, n_rounds):
-    """Ratios to the peak of one thread, and what a second thread brings."""
+    """Return each call's fraction of the peak of one thread, and the speedup by a second one."""
     n_sequences = max(12, min(2000, round(1e9 / case.n_elements)))
     arrays = case.draw(n_sequences)
     one, two = (_core.ProblemFloat32(*arrays, n_threads) for n_threads in (1, 2))
@@ -43,12 +43,12 @@ def measure(case, n_rounds):
 
 
 def results(names=CASES, n_rounds=25):
-    """All that is measured, by case."""
+    """Measure all cases; return their results by name."""
     return {name: measure(CASES[name], n_rounds) for name in names}
 
 
 def main():
-    """Print a table, and write JSON if asked to."""
+    """Print a table of all results, and write them as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", choices=CASES, action="append")
     parser.add_argument("--rounds", type=int, default=25)

@@ -1,4 +1,4 @@
-"""Speed of the CUDA backend on the card at hand: epochs of training, kernels, the crossover.
+"""Measure the CUDA backend: epochs of training, kernels, and the crossover with the CPU.
 
 python benchmarks/bench_gpu.py
 """
@@ -16,10 +16,10 @@ import torch
 
 from skdejavid import TSEArray, dtw_distances
 from skdejavid.backends import cuda_engine
-from skdejavid.backends.cuda_device import open_device
 from skdejavid.backends.cuda_frames import ResidentFrames
 from skdejavid.backends.cuda_problem import CudaTensorProblem, adam_step
 from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
+from skdejavid.backends.registry import backend_of
 from skdejavid.training.loop import train
 
 BATCH_SIZE = 48
@@ -28,13 +28,13 @@ N_TIMESTEPS = 8
 
 @dataclass(frozen=True)
 class Case:
-    """A data set of the paper, and what its authors needed for an epoch on eight H100."""
+    """A data set of the paper, and the authors' time for an epoch on eight H100."""
 
     n_classes: int
     n_features: int
     n_frames: int
     n_sequences: int  # of the whole set
-    n_generated: int  # here
+    n_generated: int  # of those measured here
     paper_seconds: float
     goal_seconds: float
 
@@ -47,7 +47,7 @@ CASES = {
 
 
 def generate(case, n_sequences):
-    """Sequences, some of them equal: what they hold does not matter to how long it takes."""
+    """Generate sequences; most are repeated, because their values do not influence the time."""
     rng = np.random.default_rng(0)
     n_different = min(n_sequences, 500)
     block = rng.standard_normal((n_different * case.n_frames, case.n_features), dtype=np.float32)
@@ -58,6 +58,7 @@ def generate(case, n_sequences):
 
 
 def settings_of(path_refresh, *, half_storage, n_epochs):
+    """Return the paper's settings for the first CUDA device."""
     return TrainingSettings(
         normalization="layer",
         temperature=1.0,
@@ -76,19 +77,19 @@ def settings_of(path_refresh, *, half_storage, n_epochs):
 
 
 def would_fit(case, device, itemsize):
-    """Whether the whole set could stay on the card, which decides how a part of it is measured."""
+    """Return whether the whole data set would be resident; its part is then measured like that."""
     n_bytes = case.n_sequences * case.n_frames * case.n_features * itemsize
     return n_bytes + cuda_engine._KEPT_FREE_BYTES <= device.free_bytes()
 
 
 def epochs(case, data, *, half_storage, n_epochs=3):
-    """Seconds of an epoch of the whole set: the fastest but the first, scaled by its size."""
-    device = open_device("cuda:0")
-    stays = would_fit(case, device, 2 if half_storage else 4)
+    """Measure an epoch: the fastest but the first, scaled to the size of the whole data set."""
+    device = backend_of("cuda").open("cuda:0")
+    is_resident = would_fit(case, device, 2 if half_storage else 4)
     kept_free = cuda_engine._KEPT_FREE_BYTES
-    if not stays:
-        cuda_engine._KEPT_FREE_BYTES = 2**62  # as it would be for all of them
-    measured = {"sequences": "stay on the card" if stays else "stream from the host"}
+    if not is_resident:
+        cuda_engine._KEPT_FREE_BYTES = 2**62  # the part has to be streamed, too
+    measured = {"sequences": "resident" if is_resident else "streamed from the host"}
     try:
         for path_refresh in ("epoch", "batch"):
             rng = np.random.default_rng(1)
@@ -115,7 +116,7 @@ def epochs(case, data, *, half_storage, n_epochs=3):
 
 
 def seconds_of(call, n_calls=20):
-    """Of one call on the device: the median of some."""
+    """Measure one call on the device: the median of `n_calls`."""
     taken = []
     for _ in range(n_calls + 3):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -128,7 +129,7 @@ def seconds_of(call, n_calls=20):
 
 
 def issue_limit():
-    """Single-precision instructions per second that the card can issue, of all lanes."""
+    """Return the single-precision instructions per second that all lanes of the device issue."""
     properties = torch.cuda.get_device_properties(0)
     lanes = 64 if (properties.major, properties.minor) in ((7, 0), (7, 5), (8, 0)) else 128
     query = ["nvidia-smi", "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits", "-i", "0"]
@@ -137,11 +138,11 @@ def issue_limit():
 
 
 def kernels(case, *, half_storage):
-    """Seconds of each kernel for one batch, and the fraction of the limit of issue they reach.
+    """Measure each kernel for one batch, in seconds and as a fraction of the issue limit.
 
-    Two instructions for a weighted difference, three for one in the gradient.
+    A weighted difference counts as two instructions, and as three in the gradient.
     """
-    device = open_device("cuda:0")
+    device = backend_of("cuda").open("cuda:0")
     data = generate(case, BATCH_SIZE)
     dtype = torch.float16 if half_storage else torch.float32
     (frames,) = ResidentFrames(device, data.sequences.view(), dtype).load([np.arange(BATCH_SIZE)])
@@ -152,7 +153,7 @@ def kernels(case, *, half_storage):
     problem = CudaTensorProblem(device, frames, centroids, weights, case.n_features)
     _, runs = problem.paths(False)
     grad = torch.ones((BATCH_SIZE, case.n_classes), dtype=torch.float64, device=device.torch_device)
-    gradients = problem.parameter_gradients(runs, grad)
+    gradients = torch.zeros_like(centroids), torch.zeros_like(centroids)
     moments = torch.zeros_like(centroids), torch.zeros_like(centroids)
     n_pairs = BATCH_SIZE * case.n_classes
     n_differences = n_pairs * N_TIMESTEPS * case.n_frames * case.n_features
@@ -181,7 +182,7 @@ def kernels(case, *, half_storage):
 
 
 def crossover():
-    """Times of both devices over problems of growing size, and where the card begins to win."""
+    """Measure both devices on problems of growing size, and from which size CUDA is faster."""
     rows = []
     for n_sequences in (1, 4, 16, 64, 256, 1024):
         case = Case(10, 64, 33, n_sequences, n_sequences, math.nan, math.nan)
@@ -197,14 +198,14 @@ def crossover():
             taken[device] = float(np.median(calls))
         n_differences = X.total_frames * centroids.size
         rows.append({"weighted differences": n_differences, **taken})
-    won = [row["weighted differences"] for row in rows if row["cuda"] < row["cpu"]]
-    lost = [row["weighted differences"] for row in rows if row["cuda"] >= row["cpu"]]
-    always = [n for n in won if n > max(lost, default=0)]
-    return {"rows": rows, "the card wins from": min(always, default=None)}
+    faster = [row["weighted differences"] for row in rows if row["cuda"] < row["cpu"]]
+    slower = [row["weighted differences"] for row in rows if row["cuda"] >= row["cpu"]]
+    always = [n for n in faster if n > max(slower, default=0)]
+    return {"rows": rows, "CUDA is faster from": min(always, default=None)}
 
 
 def card():
-    """What was measured on."""
+    """Return the names and versions of the device, its driver and torch."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", "-i", "0"]
     name, driver = subprocess.check_output(query, text=True).strip().split(", ")
     return {
@@ -217,7 +218,7 @@ def card():
 
 
 def results(names=tuple(CASES)):
-    """Everything, as it is written to `results/gpu/`: once more after each part of it."""
+    """Yield the record for `results/gpu/` after each measurement, with all results up to then."""
     record = {**card(), "crossover": crossover()}
     yield record
     for name in names:
@@ -234,10 +235,10 @@ def results(names=tuple(CASES)):
 
 
 def main():
-    """Measure, and print or write."""
+    """Measure everything; print the results, and write them if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", action="append", choices=CASES, help="only this data set")
-    parser.add_argument("--json", type=Path, help="written to after each part")
+    parser.add_argument("--json", type=Path, help="file to write after each measurement")
     arguments = parser.parse_args()
     for record in results(arguments.case or tuple(CASES)):
         if arguments.json:

@@ -1,13 +1,13 @@
-"""Everything that needs a CUDA card, in one command: build, tests, sanitizers, agreement, speed.
+"""Run every check that needs a CUDA device: build, tests, sanitizers, agreement, speed.
 
 python benchmarks/gpu_check.py
 python benchmarks/gpu_check.py --only build,tests,agreement --vowels JapaneseVowels.npz
 python benchmarks/gpu_check.py --only benchmarks --case HMDB51
 
-Works on a machine without network that has nvcc, CMake, pybind11, scikit-build-core, torch with
-CUDA, NumPy, SciPy, scikit-learn, hypothesis and pytest. The package is built for the card at hand
-into a folder of its own; nothing is installed. Each step is reported, whatever became of those
-before it, and the results go to `results/gpu/`.
+Needs nvcc, CMake, pybind11, scikit-build-core, torch with CUDA, the package's other dependencies,
+hypothesis and pytest, but no network. The package is built for the first CUDA device into a folder
+of its own; nothing is installed. Each step is run and reported even if one before it failed, and
+the results are written to `results/gpu/`.
 """
 
 import argparse
@@ -25,41 +25,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "build" / "gpu"
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
-NEEDED = ("pybind11", "scikit_build_core", "torch", "numpy", "scipy", "sklearn", "hypothesis",
-          "pytest")  # fmt: skip
+NEEDED = ("pybind11", "scikit_build_core", "torch", "numpy", "scipy", "sklearn", "safetensors",
+          "filelock", "tqdm", "hypothesis", "pytest")  # fmt: skip
 TOOLS = ("memcheck", "racecheck", "initcheck")
 ON_CARD = ("test_cuda_kernels", "test_cuda_frames", "test_cuda_engine", "test_devices")
 
-# Torch's own kernels, and questions that it asks the driver in vain, are not judged here.
+# Errors in torch's own kernels, and failed driver calls that torch handles, are not reported.
 OWN_KERNELS = ("--kernel-name", "kns=skdejavid", "--report-api-errors", "no")
 
-# The package shows progress with tqdm where it is asked to, which nothing here does.
-STAND_IN_FOR_TQDM = '''"""Stands in for tqdm on a machine without it: shows nothing."""
-
-class tqdm:
-    def __init__(self, iterable=(), **options):
-        self.iterable = iterable
-
-    def __iter__(self):
-        return iter(self.iterable)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        pass
-
-    def update(self, n=1):
-        pass
-
-    def set_postfix(self, **values):
-        pass
-'''
-
-# Every entry point at odd sizes, short enough for a sanitizer that makes it a hundred times slower.
+# Calls every kernel at odd sizes; short, because sanitizers make it a hundred times slower.
 SANITIZED = """
 import numpy as np
-from skdejavid import DejaVidClassifier, cuda_engine, dtw_distances
+from skdejavid import DejaVidClassifier, dtw_distances
+from skdejavid.backends import cuda_engine
 from skdejavid.nn import TimeWeightedDTW
 import torch
 rng = np.random.default_rng(0)
@@ -84,11 +62,11 @@ print("done")
 
 
 class StepError(Exception):
-    """A step did not do what it should; the message says what."""
+    """A step failed; the message says why."""
 
 
 def run(command, seconds, **environment):
-    """What a command prints, without its warnings; its failure is that of the step."""
+    """Return the standard output of a command, or raise StepError if it fails or takes too long."""
     try:
         done = subprocess.run(
             list(map(str, command)), cwd=ROOT, text=True, capture_output=True, timeout=seconds,
@@ -103,20 +81,20 @@ def run(command, seconds, **environment):
 
 
 def python(*arguments, seconds):
-    """Runs Python on the build that was made here."""
+    """Run Python on the package that the step build has built."""
     if not (TARGET / "skdejavid").is_dir():
-        raise StepError(f"{TARGET} holds no build: run the step build first")
+        raise StepError(f"{TARGET} does not contain a build: run the step build first")
     return run([sys.executable, "-P", *arguments], seconds, PYTHONPATH=str(TARGET))
 
 
 def missing():
-    """What the machine lacks."""
+    """Return the names of missing packages and tools."""
     found = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     return found + [tool for tool in ("nvcc", "cmake") if shutil.which(tool) is None]
 
 
 def architecture():
-    """Of the card, as CMake writes it."""
+    """Return the architecture of the first CUDA device in CMake's notation."""
     import torch
 
     if not torch.cuda.is_available():
@@ -126,10 +104,10 @@ def architecture():
 
 
 def build(arguments):
-    """The package for this card, into a folder that Python is pointed to."""
+    """Build the package for the first CUDA device into a folder of its own."""
     lacking = missing()
     if lacking:
-        raise StepError(f"not on this machine: {', '.join(lacking)}")
+        raise StepError(f"not installed: {', '.join(lacking)}")
     shutil.rmtree(TARGET, ignore_errors=True)
     run(
         [
@@ -141,8 +119,6 @@ def build(arguments):
         ],
         arguments.seconds,
     )  # fmt: skip
-    if importlib.util.find_spec("tqdm") is None:
-        (TARGET / "tqdm.py").write_text(STAND_IN_FOR_TQDM)
     printed = python("-c", "import skdejavid; skdejavid.show_versions()", seconds=arguments.seconds)
     first = next((line for line in printed.splitlines() if "cuda:0:" in line), "")
     if not first.endswith(", usable"):
@@ -151,20 +127,22 @@ def build(arguments):
 
 
 def tests(arguments):
-    """All tests that need a card, and those of the CPU core of this build."""
+    """Run all tests that need a CUDA device, and those of the CPU core of this build."""
     on_card = pytest_summary(arguments, "-m", "gpu", *map(file_of, ON_CARD))
     if "skipped" in on_card:
-        raise StepError(f"the card was not used: {on_card}")
-    return {"card": on_card, "core": pytest_summary(arguments, file_of("test_core"))}
+        raise StepError(f"tests of the CUDA device were skipped: {on_card}")
+    return {"CUDA device": on_card, "CPU core": pytest_summary(arguments, file_of("test_core"))}
 
 
 def file_of(name):
-    return f"tests/{name}.py"
+    """Return the path of a test module from the root of the repository."""
+    (path,) = (ROOT / "tests").rglob(f"{name}.py")
+    return path.relative_to(ROOT).as_posix()
 
 
 def pytest_summary(arguments, *options):
-    """The last line of pytest, if nothing failed."""
-    # What other versions of other packages warn of is no fault of the card.
+    """Return the last line that pytest prints, or raise StepError if a test failed."""
+    # Warnings are not errors here, because the machine may have other versions of packages.
     printed = python(
         "-m", "pytest", "-q", "-W", "default", "-p", "no:cacheprovider", *options,
         seconds=arguments.seconds,
@@ -173,13 +151,13 @@ def pytest_summary(arguments, *options):
 
 
 def sanitizer(arguments):
-    """Memory errors, races in shared memory, and memory that is read before it is written."""
+    """Look for memory errors, races in shared memory, and reads of uninitialized memory."""
     program = shutil.which("compute-sanitizer")
     if program is None:
-        raise StepError("compute-sanitizer is not on this machine (it comes with CUDA)")
-    told = {}
+        raise StepError("compute-sanitizer, which is part of CUDA, is not installed")
+    summaries_by_tool = {}
     for tool in TOOLS:
-        # Torch keeps memory for later, in which an access out of bounds would not be seen.
+        # An access out of bounds that ends in memory of torch's cache would not be reported.
         printed = run(
             [program, "--tool", tool, "--error-exitcode", 9, *OWN_KERNELS, sys.executable, "-P",
              "-c", SANITIZED],
@@ -187,9 +165,9 @@ def sanitizer(arguments):
         )  # fmt: skip
         summaries = re.findall(r"=+ ((?:ERROR|RACECHECK) SUMMARY.*)", printed)
         if not summaries or "done" not in printed:
-            raise StepError(f"{tool} did not come to its end:\n{printed[-6000:]}")
-        told[tool] = summaries[-1]
-    return told
+            raise StepError(f"{tool} did not finish:\n{printed[-6000:]}")
+        summaries_by_tool[tool] = summaries[-1]
+    return summaries_by_tool
 
 
 AGREEMENT = """
@@ -207,7 +185,7 @@ elif importlib.util.find_spec("aeon"):
     loaded = {k: load_japanese_vowels(k) for k in ("train", "test")}
     parts = {k: (TSEArray.from_aeon(X), y) for k, (X, y) in loaded.items()}
 else:
-    name = "generated sequences: there is neither --vowels nor aeon"
+    name = "generated sequences, without --vowels and aeon"
     parts = {k: make_order_sequences(n, noise=1.0, random_state=n)
              for k, n in (("train", 300), ("test", 600))}
 accuracies = {
@@ -219,17 +197,17 @@ print(json.dumps({"data": name, **accuracies}))
 
 
 def agreement(arguments):
-    """A whole fit on both devices must be as accurate within half a point."""
+    """Check that fits on the CPU and on the CUDA device differ by at most 0.005 in accuracy."""
     vowels = arguments.vowels.resolve() if arguments.vowels else ""
     printed = python("-c", AGREEMENT, vowels, seconds=arguments.seconds)
-    told = json.loads(printed.strip().splitlines()[-1])
-    if abs(told["cpu"] - told["cuda"]) > 0.005:
-        raise StepError(json.dumps(told))
-    return told
+    accuracies = json.loads(printed.strip().splitlines()[-1])
+    if abs(accuracies["cpu"] - accuracies["cuda"]) > 0.005:
+        raise StepError(json.dumps(accuracies))
+    return accuracies
 
 
 def benchmarks(arguments):
-    """What bench_gpu.py measures; what it had measured before it failed is kept."""
+    """Run bench_gpu.py; if it fails, the error includes its results up to then."""
     script = ROOT / "benchmarks" / "bench_gpu.py"
     target = TARGET.with_name("bench_gpu.json")
     target.unlink(missing_ok=True)
@@ -237,7 +215,7 @@ def benchmarks(arguments):
     try:
         python(script, "--json", target, *cases, seconds=arguments.seconds)
     except StepError as failure:
-        measured = target.read_text() if target.exists() else "nothing was measured"
+        measured = target.read_text() if target.exists() else "no results"
         raise StepError(f"{failure}\n{measured}") from failure
     return json.loads(target.read_text())
 
@@ -246,7 +224,7 @@ STEPS = {step.__name__: step for step in (build, tests, sanitizer, agreement, be
 
 
 def commit():
-    """Of the sources, if they are in a repository."""
+    """Return the commit of the sources, or "unknown" outside of a repository."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True, capture_output=True
     )
@@ -254,7 +232,7 @@ def commit():
 
 
 def card():
-    """Its name, as that of a file; none if there is no card."""
+    """Return the name of the first CUDA device in a form for file names; None without one."""
     try:
         import torch
 
@@ -264,16 +242,16 @@ def card():
 
 
 def write(name, result, state):
-    """One step's result, into the file of this card, beside those of other steps.
+    """Write one step's result to the file of this device, which has the results of all steps.
 
-    Single data sets of the benchmarks add up, as long as the sources are the same.
+    Benchmark results of single data sets are merged if they belong to the same commit.
     """
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{card()}.json"
     record = json.loads(path.read_text()) if path.exists() else {}
     before = record.get(name, {})
-    adds_up = before.get("commit") == commit() and before["state"] == state == "passed"
-    if adds_up and isinstance(result, dict):
+    is_mergeable = before.get("commit") == commit() and before["state"] == state == "passed"
+    if is_mergeable and isinstance(result, dict):
         result = before["result"] | result
     record[name] = {"commit": commit(), "state": state, "result": result}
     path.write_text(json.dumps(record, indent=2) + "\n")
@@ -281,7 +259,7 @@ def write(name, result, state):
 
 
 def parse(arguments):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -297,14 +275,14 @@ def parse(arguments):
     parsed.only = parsed.only.split(",")
     unknown = set(parsed.only) - set(STEPS)
     if unknown:
-        parser.error(f"unknown steps: {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}")
+        parser.error(f"unknown steps: {', '.join(sorted(unknown))}; use {', '.join(STEPS)}")
     return parsed
 
 
 def main(arguments=None):
-    """Run the steps; the number of those that failed is the exit status.
+    """Run the steps and return the number of those that failed.
 
-    What was done without a card is printed, and not written down.
+    Without a CUDA device, results are printed but not written.
     """
     arguments = parse(arguments)
     n_failed = 0

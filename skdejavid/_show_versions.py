@@ -1,4 +1,4 @@
-"""What is installed and what it can compute with: the first thing to send with a bug report."""
+"""Versions and capabilities of this installation, to be sent with a bug report."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from skdejavid import _core
-from skdejavid.backends.cuda_device import list_devices, written_version
-from skdejavid.compat.threads import count_threads
+from skdejavid.backends.registry import registered_backends
 
 __all__ = ["show_versions"]
 
@@ -29,10 +28,10 @@ _PACKAGES = (
 
 
 def show_versions() -> None:
-    """Print versions of what is used, and what the native core can compute with.
+    """Print the versions of relevant packages and what each backend can compute with.
 
-    Nothing of it is imported. Asking for CUDA devices starts the driver in this process, and takes
-    some of their memory.
+    The packages are not imported. Listing CUDA devices initializes the CUDA driver in this process,
+    which takes some of the devices' memory.
 
     Examples
     --------
@@ -42,12 +41,13 @@ def show_versions() -> None:
     System
     ...
     """
-    for title, rows in (
-        ("System", _system()),
-        ("Packages", {package: _version_of(package) for package in _PACKAGES}),
-        ("Native core", _native_core()),
-        ("CUDA", _cuda()),
-    ):
+    sections = {
+        "System": _system(),
+        "Packages": {package: _version_of(package) for package in _PACKAGES},
+        "Native core": {"backends": "CPU and CUDA" if _core.built_with_cuda else "CPU"},
+        **{name.upper(): backend.describe() for name, backend in registered_backends().items()},
+    }
+    for title, rows in sections.items():
         print(f"\n{title}")
         width = max(map(len, rows))
         for name, value in rows.items():
@@ -67,31 +67,3 @@ def _version_of(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _native_core() -> dict[str, str]:
-    return {
-        "backends": "CPU and CUDA" if _core.built_with_cuda else "CPU",
-        "instruction set": _core.cpu_instruction_set,
-        "threads": str(count_threads(None)),
-    }
-
-
-def _cuda() -> dict[str, str]:
-    if not _core.built_with_cuda:
-        return {"built with": "no CUDA; see SKDEJAVID_CUDA in the README"}
-    devices, reason = list_devices()
-    driver = _core.cuda_driver_version()
-    rows = {
-        "compiled for": _core.cuda_architectures,
-        "runtime": written_version(_core.cuda_runtime_version()),
-        "driver for": written_version(driver) if driver else "no driver",
-    }
-    if not devices:
-        rows["devices"] = f"none: {reason}" if reason else "none"
-    for number, (name, major, minor, n_bytes) in enumerate(devices):
-        obstacle = _core.cuda_unusable_reason(number)
-        state = f"not usable: {obstacle}" if obstacle else "usable"
-        size = f"{n_bytes / 2**30:.1f} GiB"
-        rows[f"cuda:{number}"] = f"{name}, sm_{major}{minor}, {size}, {state}"
-    return rows

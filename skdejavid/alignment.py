@@ -1,11 +1,8 @@
-"""The distance core: time-weighted alignment of sequences with centroids.
-
-Native code is reached through here and nowhere else: ``dtw_distances`` and ``dtw_path`` are the
-public face for any input, ``make_problem`` is the one for arrays that are already checked.
+"""Time-weighted DTW distances and paths between sequences and centroids.
 
 For one sequence ``s`` (n_frames, n_features) and one centroid ``C`` with weights ``U``, both
 (n_timesteps, n_features), the cost of matching time step ``i`` to frame ``j`` is
-``sum_f U[i, f] * |C[i, f] - s[j, f]|``, and the distance is the sum of cost along the cheapest path
+``sum_f U[i, f] * |C[i, f] - s[j, f]|``. The distance is the sum of costs along the cheapest path
 from (0, 0) to (n_timesteps - 1, n_frames - 1) [1]_ (Algorithm 1).
 
 .. [1] D. Ho and S. Madden. DejaVid: Encoder-Agnostic Learned Temporal Matching for Video
@@ -14,12 +11,14 @@ from (0, 0) to (n_timesteps - 1, n_frames - 1) [1]_ (Algorithm 1).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skdejavid.backends.registry import make_problem, resolve_device
+from skdejavid.backends.registry import Problem, make_problem, resolve_device
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import SequenceView, TSEArray, check_sequences
 from skdejavid.sequences.containers import as_real, without_torch
@@ -32,28 +31,28 @@ def dtw_distances(
     centroids: ArrayLike,
     weights: ArrayLike | None = None,
     *,
-    diagonal: bool = False,
+    diagonal: bool = True,
     device: str = "auto",
     n_jobs: int | None = None,
 ) -> NDArray[np.float64]:
-    """Time-weighted DTW distance of each sequence to each centroid.
+    """Compute the time-weighted DTW distance of each sequence to each centroid.
 
     Parameters
     ----------
     X : sequences
-        Anything that :class:`TSEArray` reads.
+        Any sequences that :class:`TSEArray` accepts.
     centroids : array of shape (n_centroids, n_timesteps, n_features)
         The sequences to compare with.
     weights : array of the shape of `centroids`, optional
         Weight of each time step and feature, at least 0. None means 1 everywhere.
-    diagonal : bool, default=False
+    diagonal : bool, default=True
         Whether a path may advance in both sequences at once.
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
-        Where to compute. "cuda" is the first CUDA device. "auto" is the CPU in this version.
+        Device to compute on. "cuda" is the first CUDA device. "auto" is the CPU in this version.
     n_jobs : int, optional
         Number of threads. None and -1 mean all physical cores, or fewer where ``OMP_NUM_THREADS``,
-        threadpoolctl or a joblib worker say so. Calls from several threads at once share them. The
-        result does not depend on it.
+        threadpoolctl or a joblib worker sets a limit. Simultaneous calls from several threads share
+        them. The result does not depend on `n_jobs`.
 
     Returns
     -------
@@ -64,18 +63,18 @@ def dtw_distances(
     Raises
     ------
     ValueError
-        If `X` holds no valid sequences, or the shapes or values of `centroids` or `weights` do not
-        fit, or a distance overflows.
-    RuntimeError
-        If `device` asks for CUDA and there is none; the message says what is missing.
+        If `X`, `centroids` or `weights` is not valid or of another shape than described, `device`
+        is unknown, or a distance overflows.
+    ImportError, RuntimeError
+        If the device cannot be used; the message says why.
     MemoryError
-        If a CUDA device has no room for the centroids, or for one sequence.
+        If the memory of a CUDA device is too small for the centroids, or for one sequence.
 
     Examples
     --------
     >>> from skdejavid import dtw_distances
     >>> dtw_distances([[[0.0], [1.0], [1.0]]], [[[0.0], [1.0]], [[1.0], [0.0]]])
-    array([[1., 2.]])
+    array([[0., 2.]])
     """
     return distances_of_checked(
         check_sequences(X), centroids, weights, diagonal=diagonal, device=device, n_jobs=n_jobs
@@ -91,12 +90,9 @@ def distances_of_checked(
     device: str,
     n_jobs: int | None,
 ) -> NDArray[np.float64]:
-    """`dtw_distances` of what `check_sequences` has let in."""
-    resolve_device(device)
-    checked = _check_parameters(sequences, centroids, weights)
-    place = resolve_device(device, sequences.total_frames * checked[1].size)
-    problem = make_problem(*checked, n_threads=count_threads(n_jobs), device=place)
-    return _require_no_overflow(problem.distances(diagonal))
+    """Compute `dtw_distances` for sequences that `check_sequences` returned."""
+    make, packed, parameters = _prepare(sequences, centroids, weights, device, n_jobs)
+    return _check_no_overflow(make(packed, *parameters).distances(diagonal))
 
 
 def distances_by_timestep(
@@ -108,24 +104,35 @@ def distances_by_timestep(
     device: str,
     n_jobs: int | None,
 ) -> NDArray[np.float64]:
-    """Those distances in the parts that each time step adds.
+    """Split the distances of `distances_of_checked` into the contribution of each time step.
 
     Returns
     -------
     ndarray of shape (n_sequences, n_centroids * n_timesteps)
     """
-    resolve_device(device)
-    packed, *parameters = _check_parameters(sequences, centroids, weights)
-    n_threads = count_threads(n_jobs)
-    place = resolve_device(device, sequences.total_frames * parameters[0].size)
-    problem = make_problem(packed, *parameters, n_threads=n_threads, device=place)
-    distances, runs = problem.paths(diagonal)
-    _require_no_overflow(distances)
-    # A time step is a centroid of its own, along its run alone.
+    make, packed, parameters = _prepare(sequences, centroids, weights, device, n_jobs)
+    distances, runs = make(packed, *parameters).paths(diagonal)
+    _check_no_overflow(distances)
+    # As a centroid of its own, a time step has its part of the distance along its own run.
     timesteps = [array.reshape(-1, 1, array.shape[2]) for array in parameters]
     runs = runs.reshape(len(runs), -1, 1, 2)
-    by_timestep = make_problem(packed, *timesteps, n_threads=n_threads, device=place)
-    return by_timestep.distances_along(runs)
+    by_timestep: NDArray[np.float64] = make(packed, *timesteps).distances_along(runs)
+    return by_timestep
+
+
+def _prepare(
+    sequences: TSEArray,
+    centroids: ArrayLike,
+    weights: ArrayLike | None,
+    device: str,
+    n_jobs: int | None,
+) -> tuple[Callable[..., Problem], SequenceView, list[NDArray[np.floating]]]:
+    """Return a function that makes problems on the chosen device, and checked arrays for it."""
+    resolve_device(device)  # an unusable device is reported before anything is converted
+    packed, *parameters = _check_parameters(sequences, centroids, weights)
+    device = resolve_device(device, sequences.total_frames * parameters[0].size)
+    make = partial(make_problem, n_threads=count_threads(n_jobs), device=device)
+    return make, packed, parameters
 
 
 def dtw_path(
@@ -133,12 +140,12 @@ def dtw_path(
     centroid: ArrayLike,
     weights: ArrayLike | None = None,
     *,
-    diagonal: bool = False,
+    diagonal: bool = True,
 ) -> NDArray[np.intp]:
-    """Cheapest path between one centroid and one sequence.
+    """Compute the cheapest path between one centroid and one sequence.
 
-    Among paths of equal cost, seen from the end, a diagonal move (where allowed) is preferred, then
-    one along the sequence, then one along the centroid.
+    Among several cheapest paths, the one is returned that, walking back from the end, takes a
+    diagonal move first (where allowed), else one along the sequence, else one along the centroid.
 
     Parameters
     ----------
@@ -148,8 +155,8 @@ def dtw_path(
         The centroid.
     weights : array of the shape of `centroid`, optional
         See :func:`dtw_distances`.
-    diagonal : bool, default=False
-        Whether the path may advance in both sequences at once. Without, every path has
+    diagonal : bool, default=True
+        Whether the path may advance in both sequences at once. If False, every path has
         ``n_timesteps + n_frames - 1`` cells.
 
     Returns
@@ -160,13 +167,13 @@ def dtw_path(
     Raises
     ------
     ValueError
-        As :func:`dtw_distances`.
+        If `x` or `centroid` is not 2-D, or as in :func:`dtw_distances`.
 
     Examples
     --------
     >>> from skdejavid import dtw_path
     >>> dtw_path([[0.0], [1.0], [1.0]], [[0.0], [1.0]]).tolist()
-    [[0, 0], [1, 0], [1, 1], [1, 2]]
+    [[0, 0], [1, 1], [1, 2]]
     """
     x, centroid, weights = without_torch(x), without_torch(centroid), without_torch(weights)
     for name, value in {"x": x, "centroid": centroid}.items():
@@ -179,12 +186,12 @@ def dtw_path(
     )
     problem = make_problem(*checked, n_threads=1)
     distances, runs = problem.paths(diagonal)
-    _require_no_overflow(distances)
+    _check_no_overflow(distances)
     return expand_runs(runs[0, 0])
 
 
 def expand_runs(runs: NDArray[np.int32]) -> NDArray[np.intp]:
-    """The cells (n_cells, 2) of one path from its runs (n_timesteps, 2)."""
+    """Return the cells (n_cells, 2) of one path from its runs (n_timesteps, 2)."""
     lengths = runs[:, 1] - runs[:, 0] + 1
     timesteps = np.repeat(np.arange(len(runs)), lengths)
     begins = np.cumsum(lengths) - lengths
@@ -192,8 +199,8 @@ def expand_runs(runs: NDArray[np.int32]) -> NDArray[np.intp]:
     return np.stack([timesteps, frames], axis=1)
 
 
-def _require_no_overflow(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Refuse distances that are not finite, naming the sequence."""
+def _check_no_overflow(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return finite distances; raise ValueError that names the sequence if one is not finite."""
     if not np.isfinite(distances).all():
         index = int(np.argwhere(~np.isfinite(distances))[0, 0])
         raise ValueError(
@@ -205,7 +212,7 @@ def _require_no_overflow(distances: NDArray[np.float64]) -> NDArray[np.float64]:
 def _check_parameters(
     sequences: TSEArray, centroids: ArrayLike, weights: ArrayLike | None
 ) -> tuple[SequenceView, NDArray[np.floating], NDArray[np.floating]]:
-    """Finite arrays of shapes that fit, all in the widest floating type of the three."""
+    """Return finite arrays of matching shapes, all in the widest floating type of the three."""
     centers = _as_parameter(centroids, "centroids")
     if centers.ndim != 3 or 0 in centers.shape:
         raise ValueError(
@@ -233,7 +240,7 @@ def _check_parameters(
 
 def _as_parameter(values: ArrayLike, name: str) -> NDArray[np.floating]:
     if isinstance(values, np.ma.MaskedArray):
-        raise ValueError(f"{name} is a masked array: fill it")
+        raise ValueError(f"{name} is a masked array: fill it with numbers first")
     array = as_real(np.asarray(without_torch(values)), name)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} contains NaN or infinity")

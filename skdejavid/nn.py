@@ -1,40 +1,55 @@
-"""The matcher as a differentiable torch module, for use on its own or on top of any encoder."""
+"""Time-weighted DTW as a differentiable torch module, for use alone or on top of an encoder."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
-from skdejavid.backends.cuda_device import device_of
-from skdejavid.backends.cuda_frames import frames_on_device
-from skdejavid.backends.cuda_problem import CudaTensorProblem
-from skdejavid.backends.registry import Problem, make_problem
+from skdejavid.backends.backend import TensorProblem
+from skdejavid.backends.registry import backend_of_tensor
+from skdejavid.compat.optional import import_optional
 from skdejavid.compat.threads import count_threads
-from skdejavid.sequences import SequenceView
+from skdejavid.sequences.transforms import Lag, check_lags, lagged_frames
+
+if TYPE_CHECKING:
+    import torch
+
+    from skdejavid.classifier import DejaVidClassifier
+else:
+    torch = import_optional("torch", "nn", "skdejavid.nn")
 
 __all__ = ["TimeWeightedDTW", "distances_along_paths"]
 
 
 class TimeWeightedDTW(torch.nn.Module):
-    """Time-weighted DTW distances to learned centroids, differentiable in all of its inputs.
+    """Time-weighted DTW distances to learned centroids, differentiable in all inputs.
 
-    The path is chosen anew in every call and is a constant for the gradient, which flows to
-    centroids, log-weights and the sequences themselves: put it on top of an encoder to train both.
+    Every call finds the cheapest paths and keeps them fixed for the gradient, which flows to the
+    centroids, the log-weights and the sequences: on top of an encoder, both are trained.
 
     Parameters
     ----------
-    centroids : tensor or array of shape (n_centroids, n_timesteps, n_features)
+    centroids : tensor or array of shape (n_centroids, n_timesteps, n_features * (1 + n_lags))
         Initial centroids; float32 or float64.
     log_weights : tensor or array of the same shape, optional
         Initial logarithms of the weights. None means 0, all weights 1.
-    diagonal : bool, default=False
+    lags : sequence of int or float, default=()
+        Lags of the differences over time that are appended to the features of each sequence before
+        it is compared, as in :class:`skdejavid.TimeDifferences`.
+    diagonal : bool, default=True
         Whether a path may advance in both sequences at once.
     n_jobs : int, optional
         Number of threads, see :func:`skdejavid.dtw_distances`.
+
+    Raises
+    ------
+    ValueError
+        If shapes, floating types or `lags` are not as described.
 
     Examples
     --------
@@ -42,8 +57,8 @@ class TimeWeightedDTW(torch.nn.Module):
     >>> from skdejavid.nn import TimeWeightedDTW
     >>> matcher = TimeWeightedDTW(torch.zeros(2, 3, 4))
     >>> matcher([torch.ones(5, 4), torch.ones(2, 4)])
-    tensor([[28., 28.],
-            [16., 16.]], grad_fn=<...>)
+    tensor([[20., 20.],
+            [12., 12.]], grad_fn=<...>)
     """
 
     def __init__(
@@ -51,7 +66,8 @@ class TimeWeightedDTW(torch.nn.Module):
         centroids: torch.Tensor | NDArray[np.floating],
         log_weights: torch.Tensor | NDArray[np.floating] | None = None,
         *,
-        diagonal: bool = False,
+        lags: Sequence[Lag] = (),
+        diagonal: bool = True,
         n_jobs: int | None = None,
     ) -> None:
         super().__init__()
@@ -64,115 +80,220 @@ class TimeWeightedDTW(torch.nn.Module):
                 "centroids and log_weights must be 3-D (n_centroids, n_timesteps, n_features) and "
                 f"of one shape, got {tuple(centroids.shape)} and {tuple(log_weights.shape)}"
             )
-        if not {centroids.dtype, log_weights.dtype} <= {torch.float32, torch.float64}:
+        _check_floating(centroids, log_weights)
+        self.lags = check_lags(lags, "lags")
+        if centroids.shape[2] % (1 + len(self.lags)):
             raise ValueError(
-                "centroids and log_weights must be float32 or float64, "
-                f"got {centroids.dtype} and {log_weights.dtype}"
+                f"centroids have {centroids.shape[2]} features, which must be a multiple of "
+                f"{1 + len(self.lags)}: the features and their differences for each of "
+                f"{len(self.lags)} lags"
             )
         self.centroids = torch.nn.Parameter(centroids)
         self.log_weights = torch.nn.Parameter(log_weights)
         self.diagonal = diagonal
         self.n_jobs = n_jobs
 
-    def forward(self, sequences: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
-        """Distances (n_sequences, n_centroids) of sequences (n_frames, n_features)."""
+    @classmethod
+    def from_estimator(cls, estimator: DejaVidClassifier) -> Self:
+        """Create a module with the parameters of a fitted classifier.
+
+        For the same sequences, it returns the distances of the classifier's ``transform`` with
+        ``transform_timesteps=False``.
+
+        Parameters
+        ----------
+        estimator : DejaVidClassifier
+            A fitted classifier; its arrays are copied.
+
+        Returns
+        -------
+        TimeWeightedDTW
+            On the CPU, in the floating type of the classifier.
+
+        Raises
+        ------
+        NotFittedError
+            If `estimator` is not fitted.
+
+        Examples
+        --------
+        >>> import numpy as np, torch
+        >>> from skdejavid import DejaVidClassifier
+        >>> from skdejavid.datasets import make_order_sequences
+        >>> from skdejavid.nn import TimeWeightedDTW
+        >>> X, y = make_order_sequences(20, random_state=0)
+        >>> clf = DejaVidClassifier(n_epochs=2, random_state=0).fit(X, y)
+        >>> matcher = TimeWeightedDTW.from_estimator(clf)
+        >>> np.allclose(matcher(X).detach(), clf.transform(X))
+        True
+        """
+        check_is_fitted(estimator, "centroids_")
+        return cls(
+            estimator.centroids_,
+            estimator.log_weights_,
+            lags=estimator.lags_,
+            diagonal=estimator.diagonal,
+            n_jobs=estimator.n_jobs,
+        )
+
+    def to_estimator(self, estimator: DejaVidClassifier) -> DejaVidClassifier:
+        """Create a copy of a fitted classifier with the parameters of this module.
+
+        Its ``transform`` (with ``transform_timesteps=False``) returns the distances of this module.
+        Everything else is that of `estimator`: the classes, and the scale by which
+        ``predict_proba`` divides distances.
+
+        Parameters
+        ----------
+        estimator : DejaVidClassifier
+            A fitted classifier with centroids of the same shape and the same lags, such as the one
+            that was given to :meth:`from_estimator`. It is not changed.
+
+        Returns
+        -------
+        DejaVidClassifier
+
+        Raises
+        ------
+        NotFittedError
+            If `estimator` is not fitted.
+        ValueError
+            If its centroids have another shape, or its lags are others.
+        """
+        check_is_fitted(estimator, "centroids_")
+        if estimator.centroids_.shape != tuple(self.centroids.shape):
+            raise ValueError(
+                "estimator must have centroids of the same shape as this module, got "
+                f"{estimator.centroids_.shape}, expected {tuple(self.centroids.shape)}"
+            )
+        if tuple(estimator.lags_) != self.lags:
+            raise ValueError(
+                f"estimator must have the same lags as this module, got {tuple(estimator.lags_)}, "
+                f"expected {self.lags}"
+            )
+        fitted = copy.deepcopy(estimator).set_params(diagonal=self.diagonal)
+        fitted.centroids_ = self.centroids.detach().cpu().numpy().copy()
+        fitted.log_weights_ = self.log_weights.detach().cpu().numpy().copy()
+        return fitted
+
+    def forward(
+        self, sequences: Sequence[torch.Tensor | NDArray[np.floating]] | torch.Tensor
+    ) -> torch.Tensor:
+        """Compute the distance of each sequence to each centroid.
+
+        Parameters
+        ----------
+        sequences : sequence of tensors or arrays of shape (n_frames, n_features)
+            They are converted to the device and the floating type of the centroids.
+
+        Returns
+        -------
+        tensor of shape (n_sequences, n_centroids)
+            On the device and in the floating type of the centroids.
+
+        Raises
+        ------
+        ValueError
+            If there are no sequences, or a sequence has no frames or another number of features.
+        """
+        _check_floating(self.centroids, self.log_weights)
+        values, lengths = self._pack(sequences)
+        weights = self.log_weights.exp().to(self.centroids)
+        distances = _Distances.apply(
+            self._with_differences(values, lengths),
+            self.centroids,
+            weights,
+            lengths,
+            None,
+            self.diagonal,
+            count_threads(self.n_jobs),
+        )
+        return distances.to(self.centroids.dtype)
+
+    def _pack(
+        self, sequences: Sequence[torch.Tensor | NDArray[np.floating]] | torch.Tensor
+    ) -> tuple[torch.Tensor, NDArray[np.int64]]:
+        """Return all frames (n_frames, n_features) one after the other, and the lengths."""
         items = [torch.as_tensor(item) for item in sequences]
         if not items:
             raise ValueError("sequences is empty, expected at least one")
-        n_features = self.centroids.shape[2]
+        n_features = self.centroids.shape[2] // (1 + len(self.lags))
         for i, item in enumerate(items):
             if item.ndim != 2 or len(item) == 0 or item.shape[1] != n_features:
                 raise ValueError(
                     f"sequences[{i}] must be (n_frames >= 1, {n_features}), got {tuple(item.shape)}"
                 )
         lengths = np.array([len(item) for item in items], dtype=np.int64)
-        if device_of(self.centroids) is not None:
-            values = torch.cat(items).to(self.centroids)
-            distances = _CudaDistances.apply(
-                values, self.centroids, self.log_weights.exp(), lengths, self.diagonal
+        return torch.cat(items).to(self.centroids), lengths
+
+    def _with_differences(self, values: torch.Tensor, lengths: NDArray[np.int64]) -> torch.Tensor:
+        """Append differences to features, see `skdejavid.sequences.transforms`."""
+        first = np.repeat(np.cumsum(lengths) - lengths, lengths)
+        parts = [values]
+        for lag in self.lags:
+            later, earlier = (
+                torch.from_numpy(first + frames).to(values.device)
+                for frames in lagged_frames(lengths, lag)
             )
-            return distances.to(self.centroids.dtype)
-        values = torch.cat(items).to(self.centroids.dtype)
-        packed = SequenceView(_to_numpy(values), np.cumsum(lengths) - lengths, lengths)
-        weights = self.log_weights.exp()
-        n_threads = count_threads(self.n_jobs)
-        problem = _problem(packed, self.centroids, weights, n_threads)
-        _, runs = problem.paths(self.diagonal)
-        distances = distances_along_paths(
-            packed, self.centroids, weights, runs, values=values, n_threads=n_threads
-        )
-        return distances.to(self.centroids.dtype)
+            parts.append(values[later] - values[earlier])
+        return torch.cat(parts, dim=1) if self.lags else values
 
 
 def distances_along_paths(
-    sequences: SequenceView,
+    values: torch.Tensor,
+    lengths: NDArray[np.int64],
     centroids: torch.Tensor,
     weights: torch.Tensor,
-    runs: NDArray[np.int32],
+    runs: torch.Tensor,
     *,
-    values: torch.Tensor | None = None,
-    n_threads: int,
+    n_jobs: int | None = None,
 ) -> torch.Tensor:
-    """Distances (n_sequences, n_centroids), float64, along given paths, with gradients.
+    """Compute distances along given paths, differentiable in all floating tensors.
 
     Parameters
     ----------
-    sequences : SequenceView
-        The sequences, in float32 or float64.
+    values : tensor of shape (n_frames, n_features)
+        Frames of all sequences, one sequence after the other.
+    lengths : array of shape (n_sequences,)
+        Number of frames of each sequence.
     centroids, weights : tensors of shape (n_centroids, n_timesteps, n_features)
-        Of the same floating type.
-    runs : array of shape (n_sequences, n_centroids, n_timesteps, 2)
-        The paths, see :func:`skdejavid.backends.registry.make_problem`.
-    values : tensor, optional
-        The tensor behind ``sequences.values``, which must hold these sequences one after the other
-        and nothing else. Given, it receives a gradient too.
-    n_threads : int
-        Number of threads.
+        Of the floating type and on the device of `values`.
+    runs : tensor of shape (n_sequences, n_centroids, n_timesteps, 2), int32
+        The paths: first and last frame of each sequence matched to each time step. The frames are
+        not checked.
+    n_jobs : int, optional
+        Number of threads, see :func:`skdejavid.dtw_distances`.
 
     Returns
     -------
-    tensor of shape (n_sequences, n_centroids)
+    tensor of shape (n_sequences, n_centroids), float64
+
+    Raises
+    ------
+    ValueError
+        If the shape or type of `runs`, or the types of the other tensors do not fit.
     """
-    return _DistancesAlongPaths.apply(values, centroids, weights, sequences, runs, n_threads)
+    shape = len(lengths), *centroids.shape[:2], 2
+    if runs.shape != shape or runs.dtype != torch.int32:
+        raise ValueError(
+            f"runs must be int32 and of shape {tuple(shape)}, got {runs.dtype} and "
+            f"{tuple(runs.shape)}"
+        )
+    if not values.dtype == centroids.dtype == weights.dtype:
+        raise ValueError(
+            "values, centroids and weights must have the same floating type, got "
+            f"{values.dtype}, {centroids.dtype} and {weights.dtype}"
+        )
+    return _Distances.apply(
+        values, centroids, weights, lengths, runs.contiguous(), False, count_threads(n_jobs)
+    )
 
 
-class _DistancesAlongPaths(torch.autograd.Function):
-    """Value and gradient for fixed paths: the paper's supplement, dD/dU and dD/dC."""
+class _Distances(torch.autograd.Function):
+    """Distances along the cheapest paths or along given ones, which are constants.
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        values: torch.Tensor | None,
-        centroids: torch.Tensor,
-        weights: torch.Tensor,
-        sequences: SequenceView,
-        runs: NDArray[np.int32],
-        n_threads: int,
-    ) -> torch.Tensor:
-        ctx.save_for_backward(values, centroids, weights)
-        ctx.sequences, ctx.runs, ctx.n_threads = sequences, runs, n_threads
-        problem = _problem(sequences, centroids, weights, n_threads)
-        return torch.from_numpy(problem.distances_along(runs)).to(centroids.device)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        values, centroids, weights = ctx.saved_tensors
-        problem = _problem(ctx.sequences, centroids, weights, ctx.n_threads)
-        grad_distances: NDArray[np.float64] = _to_numpy(grad_outputs[0])
-        grad_values = grad_centroids = grad_weights = None
-        if ctx.needs_input_grad[0]:
-            frame_gradients = problem.sequence_gradients(ctx.runs, grad_distances)
-            grad_values = torch.from_numpy(frame_gradients).to(values)
-        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            by_centroids, by_weights = problem.parameter_gradients(ctx.runs, grad_distances)
-            grad_centroids = torch.from_numpy(by_centroids).to(centroids)
-            grad_weights = torch.from_numpy(by_weights).to(weights)
-        return grad_values, grad_centroids, grad_weights, None, None, None
-
-
-class _CudaDistances(torch.autograd.Function):
-    """The same where the tensors are on a CUDA device: nothing leaves it, and nothing waits."""
+    The gradients are dD/dC and dD/dU of the paper's supplement, and dD/ds.
+    """
 
     @staticmethod
     def forward(
@@ -181,50 +302,49 @@ class _CudaDistances(torch.autograd.Function):
         centroids: torch.Tensor,
         weights: torch.Tensor,
         lengths: NDArray[np.int64],
+        runs: torch.Tensor | None,
         diagonal: bool,
+        n_threads: int,
     ) -> torch.Tensor:
         ctx.save_for_backward(values, centroids, weights)
-        ctx.lengths = lengths
-        distances, ctx.runs = _device_problem(values, centroids, weights, lengths).paths(diagonal)
+        problem = _problem(values, centroids, weights, lengths, n_threads)
+        if runs is None:
+            distances, runs = problem.paths(diagonal)
+        else:
+            distances = problem.distances_along(runs)
+        ctx.lengths, ctx.runs, ctx.n_threads = lengths, runs, n_threads
         return distances
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        # The problem is created again from `saved_tensors`, which raise an error if an input was
+        # changed in place since `forward`; the first problem would compute with the new values.
         values, centroids, weights = ctx.saved_tensors
-        n_features = centroids.shape[2]
-        problem = _device_problem(values, centroids, weights, ctx.lengths)
+        problem = _problem(values, centroids, weights, ctx.lengths, ctx.n_threads)
         grad_distances = grad_outputs[0].contiguous()
-        grad_values = grad_centroids = grad_weights = None
+        by_values = by_centroids = by_weights = None
         if ctx.needs_input_grad[0]:
-            by_frames = problem.sequence_gradients(ctx.runs, grad_distances)
-            grad_values = by_frames[:, :n_features]
+            by_values = problem.sequence_gradients(ctx.runs, grad_distances)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             by_centroids, by_weights = problem.parameter_gradients(ctx.runs, grad_distances)
-            grad_centroids = by_centroids[..., :n_features]
-            grad_weights = by_weights[..., :n_features]
-        return grad_values, grad_centroids, grad_weights, None, None
+        return by_values, by_centroids, by_weights, None, None, None, None
 
 
-def _device_problem(
+def _problem(
     values: torch.Tensor,
     centroids: torch.Tensor,
     weights: torch.Tensor,
     lengths: NDArray[np.int64],
-) -> CudaTensorProblem:
-    device = device_of(centroids)
-    assert device is not None
-    starts = np.cumsum(lengths) - lengths
-    frames = frames_on_device(device, device.padded(values), starts, lengths)
-    parameters = device.padded(centroids), device.padded(weights)
-    return CudaTensorProblem(device, frames, *parameters, centroids.shape[2])
+    n_threads: int,
+) -> TensorProblem:
+    backend = backend_of_tensor(centroids)
+    return backend.tensor_problem(values, lengths, centroids, weights, n_threads=n_threads)
 
 
-def _problem(
-    sequences: SequenceView, centroids: torch.Tensor, weights: torch.Tensor, n_threads: int
-) -> Problem:
-    return make_problem(sequences, _to_numpy(centroids), _to_numpy(weights), n_threads=n_threads)
-
-
-def _to_numpy(tensor: torch.Tensor) -> NDArray[Any]:
-    return tensor.detach().cpu().contiguous().numpy()
+def _check_floating(centroids: torch.Tensor, log_weights: torch.Tensor) -> None:
+    if not {centroids.dtype, log_weights.dtype} <= {torch.float32, torch.float64}:
+        raise ValueError(
+            "centroids and log_weights must be float32 or float64, "
+            f"got {centroids.dtype} and {log_weights.dtype}"
+        )

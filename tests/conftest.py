@@ -1,4 +1,4 @@
-"""Settings that must be in place before scikit-learn is imported, and shared data."""
+"""Settings that scikit-learn reads when it is imported, shared data, devices and backends."""
 
 import os
 
@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from skdejavid import _core
+from skdejavid.backends.cuda import CudaBackend
+from skdejavid.backends.cuda_device import CudaDevice
+from skdejavid.backends.registry import backend_of, register_backend, resolve_device
 
-# The same examples each time, so that a change and not chance makes a test fail. To look for new
-# ones: make test PYTEST_ARGS=--hypothesis-profile=explore
+# The same examples each time, so that tests fail because of changes and not by chance. To search
+# for new examples: make test PYTEST_ARGS=--hypothesis-profile=explore
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile("reproducible")
@@ -54,17 +56,17 @@ def gun_point():
 
 
 def usable_devices():
-    """Devices that results are compared on: those of this machine."""
-    if _core.built_with_cuda and any(
-        not _core.cuda_unusable_reason(number) for number in range(_core.cuda_device_count())
-    ):
-        return ["cpu", "cuda"]
-    return ["cpu"]
+    """Devices of this machine on which results are compared."""
+    try:
+        resolve_device("cuda")
+    except (ImportError, RuntimeError):
+        return ["cpu"]
+    return ["cpu", "cuda"]
 
 
 @pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
-    """Where to compute; the same tests hold for both."""
+    """Device to compute on; the same tests hold for each."""
     if request.param not in usable_devices():
         pytest.skip("no CUDA device that this build can compute on")
     return request.param
@@ -72,30 +74,42 @@ def device(request):
 
 @pytest.fixture
 def cuda_card():
-    """A CUDA device, for what only such a device has."""
+    """The first CUDA device, for tests that an emulated one cannot replace."""
     if usable_devices() == ["cpu"]:
         pytest.skip("no CUDA device that this build can compute on")
-    return "cuda:0"
+    return backend_of("cuda").open("cuda:0")
 
 
 @pytest.fixture
-def emulated_cuda(monkeypatch):
-    """A "device" whose memory is the host's, and whose kernels are run there; for tiny problems.
+def register():
+    """A function that registers a backend until the test ends, and returns it."""
+    replaced = []
 
-    What is "cuda" anywhere in the package is that device.
+    def register(name, backend):
+        replaced.append((name, register_backend(name, backend)))
+        return backend
+
+    yield register
+    for name, previous in reversed(replaced):
+        register_backend(name, previous)
+
+
+@pytest.fixture
+def emulated_cuda(register):
+    """An emulated device, which is "cuda" everywhere in the package; for tiny problems.
+
+    Its memory is host memory, its kernels run on the CPU, and its backend owns all tensors.
     """
     import cuda_emulation
     import torch
 
-    from skdejavid import nn
-    from skdejavid.backends import cuda_device, registry
-
-    class EmulatedDevice(cuda_device.CudaDevice):
+    class EmulatedDevice(CudaDevice):
         free = 2**40  # bytes
         refuses = staticmethod(lambda n_bytes: False)
 
-        def __init__(self):
+        def __init__(self, native):
             self.torch, self.number, self.torch_device = torch, 0, torch.device("cpu")
+            self.native = native
             self.n_times_emptied = 0
 
         def stream(self):
@@ -124,18 +138,23 @@ def emulated_cuda(monkeypatch):
         def empty_cache(self):
             self.n_times_emptied += 1
 
-    emulated = EmulatedDevice()
-    for name, value in vars(cuda_emulation.emulated_core()).items():
-        if name.startswith("cuda_adam") or name.startswith("CudaProblem"):
-            monkeypatch.setattr(_core, name, value)
-    monkeypatch.setattr(registry, "require_device", lambda device: 0)
-    monkeypatch.setattr(registry, "open_device", lambda device: emulated)
-    monkeypatch.setattr(nn, "device_of", lambda tensor: emulated)
-    return emulated
+    class EmulatedBackend(CudaBackend):
+        device = EmulatedDevice(cuda_emulation.emulated_core())
+
+        def resolve(self, device):
+            return "cuda:0"
+
+        def open(self, device):
+            return self.device
+
+        def owns(self, tensor):
+            return True
+
+    return register("cuda", EmulatedBackend()).device
 
 
 def pytest_terminal_summary(terminalreporter):
-    """How many of scikit-learn's own checks ran, and how they went."""
+    """Report the outcomes of scikit-learn's own checks."""
     results = {
         outcome: sum("test_scikit_learns_own_checks" in report.nodeid for report in reports)
         for outcome, reports in terminalreporter.stats.items()

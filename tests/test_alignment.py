@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skdejavid import TSEArray, check_sequences, dtw_distances, dtw_path
+from skdejavid import DejaVidClassifier, TSEArray, check_sequences, dtw_distances, dtw_path
 from skdejavid.alignment import distances_by_timestep, distances_of_checked, expand_runs
 
 
@@ -25,7 +25,7 @@ def random_case(rng, integers):
 @pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
 @pytest.mark.parametrize("integers", [True, False], ids=["integers", "reals"])
 def test_distances_and_paths_are_the_definition_on_random_cases(integers, diagonal):
-    """250 cases here, 1,000 in all; integers bring many ties."""
+    """250 cases per parameter set; integers cause many ties."""
     rng = np.random.default_rng(17)
     for _ in range(250):
         X, centroids, weights = random_case(rng, integers)
@@ -63,7 +63,7 @@ def test_parts_of_a_distance_are_the_costs_along_each_run(diagonal, rng):
 def test_a_straight_path_has_as_many_cells_as_the_paper_says(seed):
     rng = np.random.default_rng(seed)
     x, c = rng.standard_normal((rng.integers(1, 20), 2)), rng.standard_normal((5, 2))
-    path = dtw_path(x, c)
+    path = dtw_path(x, c, diagonal=False)
     assert path.dtype == np.intp
     assert len(path) == len(x) + len(c) - 1
     assert (np.diff(path, axis=0).sum(axis=1) == 1).all()
@@ -72,7 +72,23 @@ def test_a_straight_path_has_as_many_cells_as_the_paper_says(seed):
 def test_a_diagonal_move_wins_every_tie_and_one_along_the_sequence_the_others():
     nothing = np.zeros((3, 1))
     assert dtw_path(nothing, nothing, diagonal=True).tolist() == [[0, 0], [1, 1], [2, 2]]
-    assert dtw_path(nothing, nothing).tolist() == [[0, 0], [1, 0], [2, 0], [2, 1], [2, 2]]
+    straight = dtw_path(nothing, nothing, diagonal=False)
+    assert straight.tolist() == [[0, 0], [1, 0], [2, 0], [2, 1], [2, 2]]
+
+
+def test_paths_are_diagonal_unless_that_is_refused_as_in_the_classifier(rng):
+    assert DejaVidClassifier().diagonal
+    x, c = rng.standard_normal((5, 2)), rng.standard_normal((4, 2))
+    np.testing.assert_array_equal(dtw_path(x, c), dtw_path(x, c, diagonal=True))
+    distances = [dtw_distances([x], [c], **options) for options in ({}, {"diagonal": True})]
+    np.testing.assert_array_equal(*distances)
+    assert distances[0] < dtw_distances([x], [c], diagonal=False)
+
+
+def test_distances_with_the_parameters_of_a_classifier_are_those_it_transforms_to(ragged):
+    clf = DejaVidClassifier(3, differences=None, n_epochs=1, random_state=0).fit(*ragged)
+    distances = dtw_distances(ragged[0], clf.centroids_, np.exp(clf.log_weights_))
+    np.testing.assert_array_equal(distances, clf.transform(ragged[0]))
 
 
 def test_runs_of_a_path_expand_to_its_cells():
@@ -92,7 +108,7 @@ def test_float32_stays_float32_only_if_everything_is(rng):
 
 
 def test_grouping_order_and_threads_change_no_bit(rng):
-    # Some 5 million weighted differences: work for more than one thread.
+    # About 5 million weighted differences, which are shared between threads.
     X = TSEArray([rng.standard_normal((n, 1000)) for n in range(1, 30)])
     centroids = rng.standard_normal((3, 4, 1000))
     together = dtw_distances(X, centroids, n_jobs=1)

@@ -1,10 +1,11 @@
-"""The benchmarks run as their README says; what they measure is no matter here."""
+"""The benchmarks run as their README says; the measured numbers are not checked."""
 
 import importlib
 import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,7 +96,7 @@ def test_extraction_is_compared_with_plain_decoding(tmp_path):
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    """Imports a module of the benchmarks."""
+    """Import a module of the benchmarks."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     return importlib.import_module
 
@@ -303,20 +304,28 @@ def test_each_step_of_the_check_of_a_card_is_told_whatever_came_before(
 def test_steps_of_that_check_are_named(gpu_check, capsys):
     with pytest.raises(SystemExit):
         gpu_check.main(["--only", "build,fly"])
-    assert "unknown steps: fly; there are build, tests, sanitizer" in capsys.readouterr().err
+    assert "unknown steps: fly; use build, tests, sanitizer" in capsys.readouterr().err
+
+
+def test_that_check_needs_all_dependencies_of_the_package(gpu_check):
+    """The package is installed without its dependencies there."""
+    names = {"scikit-learn": "sklearn"}
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    required = {re.match(r"[\w-]+", dependency).group() for dependency in dependencies}
+    assert {names.get(name, name) for name in required} <= set(gpu_check.NEEDED)
 
 
 def test_what_a_machine_lacks_for_that_check_is_listed(gpu_check, monkeypatch):
     monkeypatch.setattr(gpu_check, "NEEDED", ("numpy", "no_such_module"))
     monkeypatch.setenv("PATH", "")
     assert gpu_check.missing() == ["no_such_module", "nvcc", "cmake"]
-    with pytest.raises(gpu_check.StepError, match="not on this machine: no_such_module, nvcc"):
+    with pytest.raises(gpu_check.StepError, match="not installed: no_such_module, nvcc"):
         gpu_check.build(None)
 
 
 def test_a_step_without_a_build_says_so(gpu_check, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_check, "TARGET", tmp_path)
-    with pytest.raises(gpu_check.StepError, match="holds no build"):
+    with pytest.raises(gpu_check.StepError, match="does not contain a build"):
         gpu_check.tests(SimpleNamespace(seconds=1))
 
 
@@ -336,9 +345,9 @@ def test_tests_of_a_card_that_are_skipped_are_a_failed_step(gpu_check, monkeypat
     printed = "7 passed in 1 s"
     monkeypatch.setattr(gpu_check, "python", lambda *arguments, seconds: printed)
     arguments = SimpleNamespace(seconds=1)
-    assert gpu_check.tests(arguments) == {"card": printed, "core": printed}
+    assert gpu_check.tests(arguments) == {"CUDA device": printed, "CPU core": printed}
     printed = "7 passed, 1 skipped in 1 s"
-    with pytest.raises(gpu_check.StepError, match="card was not used: 7 passed, 1 skipped"):
+    with pytest.raises(gpu_check.StepError, match="device were skipped: 7 passed, 1 skipped"):
         gpu_check.tests(arguments)
 
 
@@ -346,6 +355,8 @@ def test_every_file_with_tests_of_a_card_is_run_there(gpu_check):
     command = [sys.executable, "-P", "-m", "pytest", "--collect-only", "-q", "-m", "gpu", "tests"]
     collected = gpu_check.run([*command, "-p", "no:cacheprovider"], 300)
     assert set(re.findall(r"(\w+)\.py::", collected)) == set(gpu_check.ON_CARD)
+    for name in (*gpu_check.ON_CARD, "test_core"):
+        assert (ROOT / gpu_check.file_of(name)).is_file()
 
 
 def test_a_sanitizer_that_stops_early_is_a_failed_step(gpu_check, monkeypatch):
@@ -355,12 +366,12 @@ def test_a_sanitizer_that_stops_early_is_a_failed_step(gpu_check, monkeypatch):
     arguments = SimpleNamespace(seconds=1)
     assert gpu_check.sanitizer(arguments)["memcheck"] == "ERROR SUMMARY: 0 errors"
     printed = "========= ERROR SUMMARY: 0 errors"
-    with pytest.raises(gpu_check.StepError, match="memcheck did not come to its end"):
+    with pytest.raises(gpu_check.StepError, match="memcheck did not finish"):
         gpu_check.sanitizer(arguments)
 
 
 def test_results_of_a_card_are_written_under_its_name(gpu_check, monkeypatch, tmp_path, capsys):
-    """Each step beside the others, and at once: the next one may end it all."""
+    """Each step is written when it ends, beside the others: the next one may kill the process."""
     monkeypatch.setattr(gpu_check, "RESULTS", tmp_path)
     monkeypatch.setattr(gpu_check, "card", lambda: "nvidia-h100")
     monkeypatch.setitem(gpu_check.STEPS, "tests", lambda arguments: "7 passed")
@@ -392,7 +403,7 @@ def test_what_was_measured_before_a_failure_is_told(gpu_check, monkeypatch, tmp_
 
 
 def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
-    """On the CPU, in place of the card."""
+    """On the CPU, instead of a CUDA device."""
     program = gpu_check.AGREEMENT.replace('"cuda"', '"cpu:again"').replace(
         "device=device", "device=device.partition(':')[0], n_epochs=1"
     )
@@ -404,7 +415,7 @@ def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
     for source, path, data in (
         (program, "", "JapaneseVowels"),
         (program, str(tmp_path / "vowels.npz"), "JapaneseVowels"),
-        (without_aeon, "", "generated sequences: there is neither --vowels nor aeon"),
+        (without_aeon, "", "generated sequences, without --vowels and aeon"),
     ):
         told = json.loads(gpu_check.run([sys.executable, "-P", "-c", source, path], 300))
         assert told["data"] == data
@@ -415,11 +426,10 @@ def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
 
 
 def test_the_speed_of_a_card_is_measured_of_what_training_uses(emulated_cuda, monkeypatch):
-    """The whole measurement of one small data set, with kernels emulated and clocks made up."""
+    """All measurements of one small data set, with emulated kernels and an invented clock."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     bench_gpu = importlib.import_module("bench_gpu")
     case = bench_gpu.Case(3, 5, 4, 20, 10, 1.0, 1.0)
-    monkeypatch.setattr(bench_gpu, "open_device", lambda name: emulated_cuda)
     monkeypatch.setattr(bench_gpu, "BATCH_SIZE", 4)
     monkeypatch.setattr(bench_gpu, "N_TIMESTEPS", 2)
     monkeypatch.setattr(bench_gpu, "issue_limit", lambda: 1e12)
@@ -435,8 +445,8 @@ def test_the_speed_of_a_card_is_measured_of_what_training_uses(emulated_cuda, mo
     assert measured["paths"]["of issue limit"] == pytest.approx(2 * n_differences / 2e12)
     data = bench_gpu.generate(case, case.n_generated)
     told = bench_gpu.epochs(case, data, half_storage=False)
-    assert told["sequences"] == "stay on the card"
+    assert told["sequences"] == "resident"
     assert told["epoch, path_refresh='batch', seconds"] > 0
     emulated_cuda.free = 0
     told = bench_gpu.epochs(case, data, half_storage=False)
-    assert told["sequences"] == "stream from the host"
+    assert told["sequences"] == "streamed from the host"

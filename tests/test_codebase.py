@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "store": {"files", "sequences"},
     "video": {"compat", "preprocessing", "sequences", "store"},
     "classifier": {"alignment", "backends", "compat", "files", "sequences", "training"},
-    "nn": {"backends", "compat", "sequences"},
+    "nn": {"backends", "classifier", "compat", "sequences"},  # classifier: types only
     "inspection": {"compat", "sequences"},
     "datasets": {"compat", "sequences", "video"},
     "interchange": {"compat", "files", "sequences", "store"},

@@ -1,4 +1,4 @@
-"""What users get from a device, by the same tests for each: against the reference."""
+"""Public results on each device of this machine, compared with the reference or the CPU."""
 
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "
 @given(shapes=SHAPES, seed=st.integers(0, 2**32))
 def test_integers_give_exactly_the_reference(device, dtype, diagonal, shapes, seed):
     arrays = draw(shapes, seed, dtype, integers=True)
-    place = resolve_device(device)
-    problem = make_problem(SequenceView(*arrays[:3]), *arrays[3:], n_threads=1, device=place)
+    device = resolve_device(device)
+    problem = make_problem(SequenceView(*arrays[:3]), *arrays[3:], n_threads=1, device=device)
     distances, runs = problem.paths(diagonal)
     for s, x in enumerate(sequences_of(*arrays[:3])):
         for k, (c, u) in enumerate(zip(*arrays[3:], strict=True)):
@@ -52,19 +52,19 @@ def test_a_fit_is_as_good_and_the_same_each_time(device, path_refresh, half_stor
     X, y = make_order_sequences(120, noise=0.8, random_state=0)
     X_test, y_test = make_order_sequences(400, noise=0.8, random_state=1)
 
-    def fit(place):
+    def fit(device):
         clf = DejaVidClassifier(
             8, path_refresh=path_refresh, half_storage=half_storage, n_epochs=10,
-            random_state=0, device=place,
+            random_state=0, device=device,
         )  # fmt: skip
         return clf.fit(X, y)
 
-    here, again, on_cpu = fit(device), fit(device), fit("cpu")
-    np.testing.assert_array_equal(here.centroids_, again.centroids_)
-    np.testing.assert_array_equal(here.log_weights_, again.log_weights_)
-    assert abs(here.score(X_test, y_test) - on_cpu.score(X_test, y_test)) <= 0.02
+    first, again, on_cpu = fit(device), fit(device), fit("cpu")
+    np.testing.assert_array_equal(first.centroids_, again.centroids_)
+    np.testing.assert_array_equal(first.log_weights_, again.log_weights_)
+    assert abs(first.score(X_test, y_test) - on_cpu.score(X_test, y_test)) <= 0.02
     np.testing.assert_allclose(
-        here.history_["loss"][:2], on_cpu.history_["loss"][:2], rtol=0.01 if half_storage else 1e-3
+        first.history_["loss"][:2], on_cpu.history_["loss"][:2], rtol=0.01 if half_storage else 1e-3
     )
 
 
@@ -72,13 +72,13 @@ def test_the_module_gives_the_gradients_of_the_cpu(device, rng):
     sequences = [torch.from_numpy(rng.standard_normal((n, 13))) for n in (1, 40, 7)]
     parameters = torch.from_numpy(rng.standard_normal((2, 4, 6, 13)))
     gradients = {}
-    for place in ("cpu", device):
-        matcher = TimeWeightedDTW(*parameters).to(place)
-        inputs = [x.detach().to(place).requires_grad_() for x in sequences]
+    for name in ("cpu", device):
+        matcher = TimeWeightedDTW(*parameters).to(name)
+        inputs = [x.detach().to(name).requires_grad_() for x in sequences]
         distances = matcher(inputs)
-        (distances * torch.arange(12.0, device=place).reshape(3, 4)).sum().backward()
+        (distances * torch.arange(12.0, device=name).reshape(3, 4)).sum().backward()
         tensors = [distances, matcher.centroids.grad, matcher.log_weights.grad]
-        gradients[place] = [t.detach().cpu() for t in [*tensors, *(x.grad for x in inputs)]]
+        gradients[name] = [t.detach().cpu() for t in [*tensors, *(x.grad for x in inputs)]]
     for actual, expected in zip(gradients[device], gradients["cpu"], strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 

@@ -1,24 +1,32 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import reference
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.exceptions import NotFittedError
 
-from skdejavid import TSEArray, dtw_distances
+from skdejavid import DejaVidClassifier, TSEArray, dtw_distances
 from skdejavid.backends.registry import make_problem
 from skdejavid.nn import TimeWeightedDTW, distances_along_paths
+from skdejavid.sequences.transforms import with_differences
 
 DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
 
 
 @pytest.fixture(params=["cpu", "emulated CUDA"], autouse=True)
-def choose_device(request):
-    """Whatever holds of the module holds on both."""
+def computed_on(request):
+    """All tests are run on both."""
     if request.param != "cpu":
         request.getfixturevalue("emulated_cuda")
+    return request.param
 
 
 def torch_distances(sequences, centroids, weights, runs):
-    """The same in torch's own differentiable expressions, for its autograd to judge."""
+    """Distances along paths in torch's own operations, for its autograd."""
     rows = []
     for x, sequence_runs in zip(sequences, runs, strict=True):
         cost = (weights[:, :, None] * (centroids[:, :, None] - x[None, None]).abs()).sum(dim=3)
@@ -61,33 +69,35 @@ def test_gradients_are_those_of_torch_on_fixed_paths(diagonal, rng):
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-12, atol=1e-12)
 
 
-def test_gradcheck_agrees(rng):
+@DIAGONAL
+def test_gradcheck_agrees(diagonal, rng):
     sequences, centroids, log_weights = draw(rng)
     X = TSEArray(sequences)
     weights = log_weights.detach().exp().requires_grad_()
-    values = torch.from_numpy(X.values).requires_grad_()
+    values, lengths = torch.from_numpy(X.values).requires_grad_(), X.view().lengths
     problem = make_problem(
         X.view(), centroids.detach().numpy(), weights.detach().numpy(), n_threads=1
     )
-    _, runs = problem.paths(False)
+    expected, runs = map(torch.from_numpy, problem.paths(diagonal))
 
     def along(values, centroids, weights):
-        view = X.view()._replace(values=values.detach().numpy())
-        return distances_along_paths(view, centroids, weights, runs, values=values, n_threads=1)
+        return distances_along_paths(values, lengths, centroids, weights, runs, n_jobs=1)
 
+    torch.testing.assert_close(along(values, centroids, weights), expected)
     assert torch.autograd.gradcheck(along, (values, centroids, weights))
 
 
 @DIAGONAL
-def test_the_module_computes_the_public_distances(diagonal, rng):
+def test_the_module_computes_the_public_distances(diagonal, rng, computed_on):
     sequences, centroids, log_weights = draw(rng)
     matcher = TimeWeightedDTW(centroids, log_weights, diagonal=diagonal)
     arrays = [x.detach().numpy() for x in sequences]
     expected = dtw_distances(
         arrays, centroids.detach(), log_weights.detach().exp(), diagonal=diagonal
     )
-    # The same terms, added up in another order.
-    np.testing.assert_allclose(matcher(sequences).detach().numpy(), expected, rtol=1e-14)
+    # A CUDA device adds the same terms in another order.
+    rtol = 0 if computed_on == "cpu" else 1e-14
+    np.testing.assert_allclose(matcher(sequences).detach().numpy(), expected, rtol=rtol)
     for s, x in enumerate(arrays):
         u = np.exp(log_weights.detach().numpy()[1])
         distance = reference.dtw_distance(x, centroids.detach().numpy()[1], u, diagonal)
@@ -104,7 +114,7 @@ def test_gradients_flow_only_where_they_are_wanted(rng):
 
 
 def test_it_trains_together_with_an_encoder(rng):
-    """Two classes that differ in one of many inputs: only a learned encoder can drop the rest."""
+    """Two classes differ in one of many inputs; only a trained encoder can drop the others."""
     torch.manual_seed(0)
     encoder = torch.nn.Linear(8, 2)
     matcher = TimeWeightedDTW(torch.from_numpy(rng.standard_normal((2, 3, 2))).float())
@@ -171,8 +181,167 @@ def test_other_precisions_are_refused(dtype):
         TimeWeightedDTW(torch.zeros(2, 3, 4, dtype=dtype))
 
 
+def test_precisions_changed_later_are_refused_too():
+    matcher = TimeWeightedDTW(torch.zeros(2, 3, 4)).half()
+    with pytest.raises(ValueError, match=r"float32 or float64, got torch.float16"):
+        matcher([torch.zeros(5, 4)])
+
+
+def test_weights_are_computed_in_the_precision_of_the_centroids(rng):
+    sequences, centroids, log_weights = draw(rng, torch.float32)
+    matcher = TimeWeightedDTW(centroids, log_weights.double())
+    distances = matcher(sequences)
+    torch.testing.assert_close(distances, TimeWeightedDTW(centroids, log_weights)(sequences))
+    distances.sum().backward()
+    assert matcher.log_weights.grad.dtype == torch.float64
+
+
 def test_sequences_may_be_arrays_but_not_none_at_all():
     matcher = TimeWeightedDTW(torch.zeros(2, 3, 4))
     with pytest.raises(ValueError, match="sequences is empty"):
         matcher([])
+    assert matcher([np.ones((5, 4), dtype=np.float32)]).tolist() == [[20.0, 20.0]]
+    matcher.diagonal = False
     assert matcher([np.ones((5, 4), dtype=np.float32)]).tolist() == [[28.0, 28.0]]
+
+
+LAGS = pytest.mark.parametrize("lags", [None, (1,), (2, 0.3, 50)], ids=str)
+
+
+def fit(ragged, lags, dtype=np.float64, **parameters):
+    X, y = [x.astype(dtype) for x in ragged[0]], ragged[1]
+    clf = DejaVidClassifier(3, differences=lags, n_epochs=2, random_state=0, **parameters)
+    return X, clf.fit(X, y)
+
+
+@LAGS
+@DIAGONAL
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+def test_a_module_from_a_classifier_computes_its_distances(ragged, lags, diagonal, dtype):
+    X, clf = fit(ragged, lags, dtype, diagonal=diagonal)
+    matcher = TimeWeightedDTW.from_estimator(clf)
+    assert matcher.centroids.dtype == torch.from_numpy(X[0]).dtype
+    distances = matcher(X).detach().numpy()
+    np.testing.assert_allclose(distances, clf.transform(X), rtol=8 * np.finfo(dtype).eps)
+    with torch.no_grad():
+        matcher.centroids += 1
+    assert not np.array_equal(matcher.centroids.detach(), clf.centroids_)
+
+
+@LAGS
+def test_a_trained_module_becomes_a_classifier_again(ragged, lags):
+    X, clf = fit(ragged, lags)
+    matcher = TimeWeightedDTW.from_estimator(clf)
+    optimizer = torch.optim.SGD(matcher.parameters(), lr=0.01)
+    before = clf.transform(X)
+    loss = torch.nn.functional.cross_entropy(-matcher(X), torch.from_numpy(ragged[1]))
+    loss.backward()
+    optimizer.step()
+    matcher.diagonal = False
+    trained = matcher.to_estimator(clf)
+    np.testing.assert_allclose(trained.transform(X), matcher(X).detach(), rtol=1e-14)
+    assert (trained.predict(X) == clf.classes_[matcher(X).argmin(dim=1)]).all()
+    assert not np.array_equal(trained.transform(X), before)
+    np.testing.assert_array_equal(clf.transform(X), before)
+    with torch.no_grad():
+        matcher.centroids += 1
+    assert not np.array_equal(matcher.centroids.detach(), trained.centroids_)
+
+
+LAG = st.integers(1, 12) | st.floats(0.01, 0.99)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    lags=st.lists(LAG, max_size=3),
+    seed=st.integers(0, 2**32),
+)
+def test_sequences_of_any_length_have_the_differences_of_the_classifier(lengths, lags, seed):
+    rng = np.random.default_rng(seed)
+    X = TSEArray([rng.integers(-3, 4, size=(n, 2)).astype(float) for n in lengths])
+    centroids = rng.integers(-3, 4, size=(2, 3, 2 * (1 + len(lags)))).astype(float)
+    expected = dtw_distances(with_differences(X, lags), centroids)
+    actual = TimeWeightedDTW(centroids, lags=lags)(list(X))
+    np.testing.assert_array_equal(actual.detach(), expected)
+
+
+def test_gradients_flow_through_differences(ragged, rng):
+    """Gradients of raw sequences are those that torch's autograd computes through differences."""
+    lags = (1, 4, 0.5)
+    sequences, _, _ = draw(rng)
+    centroids, log_weights = torch.from_numpy(rng.standard_normal((2, 3, 4, 20)))
+    matcher = TimeWeightedDTW(centroids, log_weights, lags=lags)
+    coefficients = torch.from_numpy(rng.standard_normal((3, 3)))
+    (matcher(sequences) * coefficients).sum().backward()
+
+    twins = [x.detach().clone().requires_grad_() for x in sequences]
+    expanded = []
+    for x in twins:
+        parts = [x]
+        for lag in lags:
+            n = lag if isinstance(lag, int) else max(1, round(lag * len(x)))
+            frames = range(len(x))
+            later = [min(j + n - n // 2, len(x) - 1) for j in frames]
+            parts.append(x[later] - x[[max(j - n // 2, 0) for j in frames]])
+        expanded.append(torch.cat(parts, dim=1))
+    (TimeWeightedDTW(centroids, log_weights)(expanded) * coefficients).sum().backward()
+    for x, twin in zip(sequences, twins, strict=True):
+        torch.testing.assert_close(x.grad, twin.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_classifiers_that_do_not_fit_a_module_are_refused(ragged):
+    _, clf = fit(ragged, (1,))
+    with pytest.raises(NotFittedError):
+        TimeWeightedDTW.from_estimator(DejaVidClassifier())
+    with pytest.raises(NotFittedError):
+        TimeWeightedDTW(torch.zeros(3, 3, 6)).to_estimator(DejaVidClassifier())
+    with pytest.raises(ValueError, match=r"got \(3, 3, 6\), expected \(2, 3, 6\)"):
+        TimeWeightedDTW(torch.zeros(2, 3, 6)).to_estimator(clf)
+    with pytest.raises(ValueError, match=r"the same lags .* got \(1,\), expected \(2,\)"):
+        TimeWeightedDTW(torch.zeros(3, 3, 6), lags=[2]).to_estimator(clf)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"runs": torch.zeros((1, 2, 4, 2), dtype=torch.int32)}, r"of shape \(1, 2, 3, 2\)"),
+        ({"runs": torch.zeros((1, 2, 3, 2), dtype=torch.int64)}, "runs must be int32"),
+        ({"weights": torch.ones(2, 3, 5, dtype=torch.float64)}, "the same floating type, got"),
+    ],
+)
+def test_paths_that_do_not_fit_are_refused(changes, message):
+    arguments = {
+        "values": torch.zeros(4, 5),
+        "lengths": np.array([4]),
+        "centroids": torch.zeros(2, 3, 5),
+        "weights": torch.ones(2, 3, 5),
+        "runs": torch.zeros((1, 2, 3, 2), dtype=torch.int32),
+    }
+    distances_along_paths(**arguments)
+    with pytest.raises(ValueError, match=message):
+        distances_along_paths(**arguments | changes)
+
+
+def test_lags_are_checked():
+    with pytest.raises(ValueError, match=r"lags\[1\] must be an int of at least 1"):
+        TimeWeightedDTW(torch.zeros(2, 3, 6), lags=[1, 0])
+    with pytest.raises(ValueError, match=r"centroids have 5 features, .* a multiple of 2"):
+        TimeWeightedDTW(torch.zeros(2, 3, 5), lags=[1])
+    matcher = TimeWeightedDTW(torch.zeros(2, 3, 6), lags=[1])
+    with pytest.raises(ValueError, match=r"sequences\[0\] must be \(n_frames >= 1, 3\)"):
+        matcher([torch.zeros(4, 6)])
+
+
+def test_without_torch_the_extra_that_brings_it_is_named(tmp_path):
+    code = (
+        "import sys, skdejavid\n"
+        "sys.modules['torch'] = None\n"
+        "try:\n"
+        "    import skdejavid.nn\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path)
+    expected = "skdejavid.nn needs torch, which is not installed: pip install 'skdejavid[nn]'"
+    assert printed.strip() == expected

@@ -1,223 +1,132 @@
-"""CUDA devices: which can be used, and their memory and streams, which are torch's.
+"""Memory and streams of a CUDA device, which torch allocates and manages.
 
-Rows (frames, time steps) lie on a device at multiples of 16 bytes, filled up with zeros. All work
-is queued on torch's current stream, and nothing waits for it: memory that is given back meanwhile
-is only taken again for work queued behind. Torch is imported when a device is opened, not before.
+Rows (frames, time steps) begin at multiples of 16 bytes on a device and are padded with zeros. All
+work is queued on torch's current stream and nothing waits for it. Memory can be freed while work on
+it is queued: torch reuses it only for work that is queued later.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid import _core
-
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "CudaDevice",
-    "device_of",
-    "list_devices",
-    "open_device",
-    "require_device",
-    "written_version",
-]
+__all__ = ["CudaDevice"]
 
 _ROW_BYTES = 16  # rows begin at multiples of it
 
-_usable: set[int] = set()  # devices that this process has found no fault with
-_opened: dict[str, CudaDevice] = {}
-_cuda_began = False
-_forked_after = False
-
-
-def _note_fork() -> None:
-    global _forked_after
-    _forked_after = _forked_after or _cuda_began
-
-
-os.register_at_fork(after_in_child=_note_fork)
-
-
-def require_device(device: str) -> int:
-    """The number of a device that is asked for as "cuda" or "cuda:N".
-
-    Raises
-    ------
-    RuntimeError
-        If there is no such device that this build can compute on; the message says what is missing.
-    """
-    wanted = f"device={device!r} was asked for, but"
-    if not _core.built_with_cuda:
-        raise RuntimeError(
-            f"{wanted} this build of skdejavid has no CUDA backend (built_with_cuda=False): build "
-            "it where nvcc is on PATH, with SKDEJAVID_CUDA=ON, or use device='cpu'"
-        )
-    if _forked_after:
-        raise RuntimeError(
-            f"{wanted} this process was forked from one that had used CUDA: start workers with "
-            "joblib's 'loky' or multiprocessing's 'spawn'"
-        )
-    number = int(device.partition(":")[2] or 0)
-    if number in _usable:
-        return number
-    devices, reason = list_devices()
-    if not devices:
-        driver = _core.cuda_driver_version()
-        raise RuntimeError(
-            f"{wanted} there is none: {reason or 'no CUDA device was found'} (driver for CUDA "
-            f"{written_version(driver) if driver else 'not installed'}, this build uses CUDA "
-            f"{written_version(_core.cuda_runtime_version())})"
-        )
-    if number >= len(devices):
-        raise RuntimeError(
-            f"{wanted} there are only {len(devices)} device(s), 'cuda:0' to "
-            f"'cuda:{len(devices) - 1}'"
-        )
-    obstacle = _core.cuda_unusable_reason(number)
-    if obstacle:
-        name, major, minor, _ = devices[number]
-        raise RuntimeError(f"{wanted} {name} (sm_{major}{minor}) cannot be used: {obstacle}")
-    _require_torch(wanted)
-    _usable.add(number)
-    return number
-
-
-def list_devices() -> tuple[list[tuple[str, int, int, int]], str]:
-    """See `_core.cuda_devices`; if there are any, CUDA has begun in this process."""
-    global _cuda_began
-    devices, reason = _core.cuda_devices()
-    _cuda_began = _cuda_began or bool(devices)
-    return devices, reason
-
-
-def _require_torch(wanted: str) -> None:
-    import torch
-
-    if torch.version.cuda is None:
-        raise RuntimeError(
-            f"{wanted} torch {torch.__version__} was built without CUDA, and its memory and "
-            "streams are used: install a build of torch with CUDA"
-        )
-    if not torch.cuda.is_available():
-        raise RuntimeError(f"{wanted} torch {torch.__version__} cannot use it")
-
-
-def written_version(version: int) -> str:
-    """Of CUDA: 13000 is 13.0."""
-    return f"{version // 1000}.{version % 1000 // 10}"
-
-
-def open_device(device: str) -> CudaDevice:
-    """The device that is asked for as "cuda" or "cuda:N"; see `require_device`."""
-    if device not in _opened or _forked_after:
-        _opened[device] = CudaDevice(require_device(device))
-    return _opened[device]
-
-
-def device_of(tensor: torch.Tensor) -> CudaDevice | None:
-    """The device that a tensor is on; None for the CPU."""
-    return open_device(f"cuda:{tensor.device.index}") if tensor.is_cuda else None
-
 
 class CudaDevice:
-    """Memory and streams of one device, which are torch's."""
+    """Memory and streams of one CUDA device.
 
-    def __init__(self, number: int) -> None:
+    Parameters
+    ----------
+    number : int
+        CUDA's number of the device.
+    native : module
+        The native core, whose CUDA problems and optimizer compute on the device.
+    """
+
+    def __init__(self, number: int, native: ModuleType) -> None:
         import torch
 
         self.torch = torch
         self.number = number
+        self.native = native
         self.torch_device = torch.device("cuda", number)
-        self._copies = torch.cuda.Stream(self.torch_device)
+        self._copy_stream = torch.cuda.Stream(self.torch_device)
 
     def stream(self) -> int:
-        """The address of the stream on which work is queued now."""
+        """Return the address of torch's current stream."""
         return int(self.torch.cuda.current_stream(self.torch_device).cuda_stream)
 
     def free_bytes(self) -> int:
-        """Memory that nobody uses, or that torch holds for later."""
+        """Return the bytes of free memory, including those that torch keeps in its cache."""
         cuda = self.torch.cuda
-        held = cuda.memory_reserved(self.torch_device) - cuda.memory_allocated(self.torch_device)
-        return int(cuda.mem_get_info(self.torch_device)[0] + held)
+        cached = cuda.memory_reserved(self.torch_device) - cuda.memory_allocated(self.torch_device)
+        return int(cuda.mem_get_info(self.torch_device)[0] + cached)
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Allocate a tensor on the device."""
         return self.torch.empty(shape, dtype=dtype, device=self.torch_device)
 
     def pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Memory of the host from which is copied without waiting.
+        """Allocate pinned host memory, from which copies to the device are asynchronous.
 
-        Torch takes it back only when copies out of it are made.
+        It can be freed while copies are queued: torch reuses it only when they are done.
         """
         return self.torch.empty(shape, dtype=dtype, pin_memory=True)
 
     def upload(self, array: NDArray[Any]) -> torch.Tensor:
-        """A copy on the device, queued on the current stream."""
+        """Queue a copy of an array to the device on the current stream."""
         pinned = self.pinned(array.shape, self.dtype_of(array))
         pinned.numpy()[...] = array
         return pinned.to(self.torch_device, non_blocking=True)
 
     def dtype_of(self, array: NDArray[Any]) -> torch.dtype:
-        """Torch's name for the type of an array."""
+        """Return the torch type that corresponds to the type of an array."""
         return self.torch.from_numpy(np.empty(0, dtype=array.dtype)).dtype
 
     def upload_async(self, pinned: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """Starts a copy beside the current stream; what is returned gives the copy.
+        """Start a copy to the device on a stream of its own; return a function that gives the copy.
 
-        It makes the stream that is current then wait for the copy, and not the host. The memory
-        belongs to the stream of copies: it has to be told who else uses it.
+        Calling the function makes the current stream, and not the host, wait for the copy.
         """
         cuda = self.torch.cuda
-        with cuda.stream(self._copies):
+        with cuda.stream(self._copy_stream):
             copy = pinned.to(self.torch_device, non_blocking=True)
-            is_there = self._copies.record_event()
+            copied = self._copy_stream.record_event()
 
         def receive() -> torch.Tensor:
             stream = cuda.current_stream(self.torch_device)
-            stream.wait_event(is_there)
+            stream.wait_event(copied)
+            # The memory was allocated on the stream of copies: without this, the allocator would
+            # reuse it while the current stream still reads it.
             copy.record_stream(stream)
             return copy
 
         return receive
 
     def record_event(self) -> Callable[[], None]:
-        """A function that waits until everything that is queued now has been done."""
+        """Return a function that waits until all work that is queued now is done."""
         return self.torch.cuda.current_stream(self.torch_device).record_event().synchronize
 
     @contextmanager
     def explain_oom(self, n_bytes: int, advice: str) -> Iterator[None]:
-        """Where memory is asked for: its lack becomes an error that names bytes and a remedy."""
+        """Turn CUDA out-of-memory errors into MemoryError with the size and a suggested fix."""
         try:
             yield
         except self.torch.cuda.OutOfMemoryError as error:
             raise self.out_of_memory(n_bytes, advice) from error
 
     def empty_cache(self) -> None:
-        """What torch holds for later, so that it can be taken in other sizes."""
+        """Return cached memory to CUDA, so that it can be allocated in other sizes."""
         self.torch.cuda.empty_cache()
 
     def out_of_memory(self, n_bytes: int, advice: str) -> MemoryError:
+        """Return the error for an allocation of `n_bytes` that failed."""
         return MemoryError(
-            f"the CUDA device {self.torch_device} has no room for {n_bytes} bytes "
+            f"the CUDA device {self.torch_device} cannot allocate {n_bytes} bytes "
             f"({self.free_bytes()} are free): {advice}"
         )
 
     # --- rows -------------------------------------------------------------------------------------
 
     def pitch(self, n_features: int, dtype: torch.dtype) -> int:
-        """Numbers from the beginning of one row to that of the next."""
+        """Return the number of elements from the beginning of one row to that of the next."""
         per_row = _ROW_BYTES // dtype.itemsize
         return -(-n_features // per_row) * per_row
 
     def to_padded_rows(self, array: NDArray[np.floating]) -> torch.Tensor:
-        """A copy of rows, (..., pitch)."""
+        """Queue a copy of rows (..., n_features) to the device as padded rows (..., pitch)."""
         n_features, dtype = array.shape[-1], self.dtype_of(array)
         pinned = self.pinned((*array.shape[:-1], self.pitch(n_features, dtype)), dtype)
         target = pinned.numpy()
@@ -225,8 +134,13 @@ class CudaDevice:
         target[..., n_features:] = 0
         return pinned.to(self.torch_device, non_blocking=True)
 
+    def to_array(self, rows: torch.Tensor, n_features: int) -> NDArray[np.floating]:
+        """Copy rows to the host without their padding, as a contiguous array (..., n_features)."""
+        array: NDArray[np.floating] = rows[..., :n_features].cpu().numpy()
+        return np.ascontiguousarray(array)
+
     def padded(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor of the device as such rows; itself if it is that already."""
+        """Return a tensor of the device as padded rows: itself if nothing has to be added."""
         n_features = tensor.shape[-1]
         missing = self.pitch(n_features, tensor.dtype) - n_features
         rows = tensor.detach()
@@ -235,7 +149,7 @@ class CudaDevice:
         return rows.contiguous()
 
     def as_tensor(self, array: NDArray[Any]) -> torch.Tensor:
-        """The memory of an array as a tensor, to be read only."""
+        """Return a tensor that shares the memory of an array; the caller must not write to it."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             return self.torch.from_numpy(array)

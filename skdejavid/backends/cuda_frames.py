@@ -1,4 +1,4 @@
-"""Sequences on a CUDA device: all of them for good, or batches that are copied in time."""
+"""Frames of sequences on a CUDA device: resident, or streamed to it batch by batch."""
 
 from __future__ import annotations
 
@@ -23,34 +23,36 @@ __all__ = [
     "CudaFrames",
     "ResidentFrames",
     "StreamedFrames",
-    "frames_on_device",
-    "parts_of",
+    "make_frames",
+    "split_by_frames",
 ]
 
-CHUNK_BYTES = 2**26  # of frames that are copied at once
-_MOST_ROWS = 2**32 - 2  # of one array of frames, which kernels count in 32 bits
+CHUNK_BYTES = 2**26  # of frames that are copied in one piece
+_MAX_ROWS = 2**32 - 2  # of one array of frames, whose rows kernels count in 32 bits
 _COPY_THREADS = 4
-_BATCHES_IN_FLIGHT = 2  # that a device computes with while the next ones are queued
+_BATCHES_IN_FLIGHT = 2  # batches on the device before the host waits for the oldest
 
 
 @dataclass(frozen=True)
 class CudaFrames:
-    """Sequences on a device: a view of rows, of which any part is one again."""
+    """A selection of sequences whose frames are on a device."""
 
     values: torch.Tensor  # (n_rows, pitch)
     starts: torch.Tensor  # (n_sequences,), int64
     lengths: torch.Tensor  # (n_sequences,), int64
-    offsets: torch.Tensor  # (n_sequences,), int64: sums of the lengths before
-    host_lengths: NDArray[np.int64]  # the lengths again, known without waiting
+    offsets: torch.Tensor  # (n_sequences,), int64: sums of all previous lengths
+    host_lengths: NDArray[np.int64]  # a copy of the lengths that is read without waiting
 
     def __len__(self) -> int:
         return len(self.host_lengths)
 
     @property
     def n_frames(self) -> int:
+        """Number of frames of all sequences."""
         return int(self.host_lengths.sum())
 
     def part(self, begin: int, end: int) -> CudaFrames:
+        """Return the sequences from number `begin` to `end` (excluded); frames are not copied."""
         if (begin, end) == (0, len(self)):
             return self
         offsets = self.offsets[begin:end]
@@ -64,7 +66,15 @@ class CudaFrames:
 
 
 class ResidentFrames:
-    """All sequences of a view, on the device for as long as this lives."""
+    """All sequences of a view, copied to a device once.
+
+    Parameters
+    ----------
+    device : CudaDevice
+    sequences : SequenceView
+    dtype : torch.dtype
+        Floating type of the frames on the device.
+    """
 
     def __init__(self, device: CudaDevice, sequences: SequenceView, dtype: torch.dtype) -> None:
         self._device = device
@@ -74,7 +84,7 @@ class ResidentFrames:
         shape = int(self._lengths.sum()), device.pitch(n_features, dtype)
         self._values = device.empty(shape, dtype)
         source = device.as_tensor(sequences.values)
-        for part in parts_of(sequences.lengths, CHUNK_BYTES // (shape[1] * dtype.itemsize)):
+        for part in split_by_frames(sequences.lengths, CHUNK_BYTES // (shape[1] * dtype.itemsize)):
             starts, lengths = sequences.starts[part], sequences.lengths[part]
             chunk = _gather(device, source, starts, lengths, dtype)
             begin = int(self._starts[part.start])
@@ -84,23 +94,27 @@ class ResidentFrames:
     def fits(
         device: CudaDevice, sequences: SequenceView, dtype: torch.dtype, kept_free: int
     ) -> bool:
-        """Whether there is memory for them, and so much more."""
+        """Return whether all frames fit on the device and leave `kept_free` bytes free."""
         n_rows = int(sequences.lengths.sum())
         row_bytes = device.pitch(sequences.values.shape[1], dtype) * dtype.itemsize
-        return n_rows <= _MOST_ROWS and n_rows * row_bytes + kept_free <= device.free_bytes()
+        return n_rows <= _MAX_ROWS and n_rows * row_bytes + kept_free <= device.free_bytes()
 
     def load(self, batches: list[NDArray[np.intp]]) -> Iterator[CudaFrames]:
-        """The sequences of one batch after the other."""
+        """Yield the sequences of each batch of indices."""
         for batch in batches:
             starts, lengths = self._starts[batch], self._lengths[batch]
-            yield frames_on_device(self._device, self._values, starts, lengths)
+            yield make_frames(self._device, self._values, starts, lengths)
 
 
 class StreamedFrames:
-    """Sequences of a view that are copied to the device in time, while others are computed with.
+    """Sequences of a view whose batches are copied to a device while it computes on previous ones.
 
-    Threads gather the frames of coming batches in memory from which the device copies on a stream
-    of its own.
+    Parameters
+    ----------
+    device : CudaDevice
+    sequences : SequenceView
+    dtype : torch.dtype
+        Floating type of the frames on the device.
     """
 
     def __init__(self, device: CudaDevice, sequences: SequenceView, dtype: torch.dtype) -> None:
@@ -108,72 +122,82 @@ class StreamedFrames:
         self._source = device.as_tensor(sequences.values)
 
     def load(self, batches: list[NDArray[np.intp]]) -> Iterator[CudaFrames]:
-        """The sequences of one batch after the other.
+        """Yield the sequences of each batch of indices.
 
-        Whoever asks for a batch has queued the work with the one before. It is given only when the
-        device has done all but the last of it, so that batches do not pile up there.
+        The caller must have queued its work on a batch before it asks for the next one.
         """
+        # The device must always have work, and memory must not grow with the number of batches.
+        # Threads gather the frames of the next batches (`pending`) in pinned memory and copy them
+        # on a stream beside that of the kernels; there is one more of them than threads, so that no
+        # thread is idle. Kernels are only queued, so the host could run ahead and fill the device
+        # with copies: each batch records an event behind its kernels (`in_flight`), and before the
+        # host fetches another batch, it waits for all events but the last.
         lengths = self._sequences.lengths
-        most_coming = _COPY_THREADS + 1
-        coming: deque[Future[Callable[[], torch.Tensor]]] = deque()
+        max_pending = _COPY_THREADS + 1
+        pending: deque[Future[Callable[[], torch.Tensor]]] = deque()
         in_flight: deque[Callable[[], None]] = deque()
         with ThreadPoolExecutor(min(_COPY_THREADS, len(batches))) as threads:
             try:
                 for k, batch in enumerate(batches):
-                    while len(coming) < most_coming and k + len(coming) < len(batches):
-                        coming.append(threads.submit(self._send, batches[k + len(coming)]))
-                    values = self._received(coming)
-                    if values is None:  # no room for so many at once
-                        most_coming = 1
-                        values = self._alone(batch)
+                    while len(pending) < max_pending and k + len(pending) < len(batches):
+                        pending.append(threads.submit(self._start_copy, batches[k + len(pending)]))
+                    values = self._receive(pending)
+                    if values is None:  # the device cannot store several batches: one at a time
+                        max_pending = 1
+                        values = self._copy_alone(batch)
                     starts = np.cumsum(lengths[batch]) - lengths[batch]
-                    yield frames_on_device(self._device, values, starts, lengths[batch])
-                    del values
+                    yield make_frames(self._device, values, starts, lengths[batch])
+                    del values  # else it would stay allocated until the next batch has arrived
                     in_flight.append(self._device.record_event())
                     if len(in_flight) == _BATCHES_IN_FLIGHT:
                         in_flight.popleft()()
             finally:
-                _forget(coming)
+                _cancel(pending)
 
-    def _received(self, coming: deque[Future[Callable[[], torch.Tensor]]]) -> torch.Tensor | None:
-        """The first that comes; if there was no memory for it, none, and the others are dropped."""
+    def _receive(self, pending: deque[Future[Callable[[], torch.Tensor]]]) -> torch.Tensor | None:
+        """Return the frames of the first pending batch.
+
+        Cancel all pending batches and return None if memory on the device has run out.
+        """
         try:
-            return coming.popleft().result()()
+            return pending.popleft().result()()
         except self._device.torch.cuda.OutOfMemoryError:
-            _forget(coming)
+            _cancel(pending)
+        # After the `except` block, because the exception keeps the failed copy's tensors alive.
         self._device.empty_cache()
         return None
 
-    def _alone(self, batch: NDArray[np.intp]) -> torch.Tensor:
+    def _copy_alone(self, batch: NDArray[np.intp]) -> torch.Tensor:
+        """Return the frames of a batch while no other batch is pending, or raise MemoryError."""
         n_frames = int(self._sequences.lengths[batch].sum())
         n_features = self._sequences.values.shape[1]
         n_bytes = n_frames * self._device.pitch(n_features, self._dtype) * self._dtype.itemsize
         with self._device.explain_oom(n_bytes, "lower batch_size, or cut long sequences"):
-            return self._send(batch)()
+            return self._start_copy(batch)()
 
-    def _send(self, batch: NDArray[np.intp]) -> Callable[[], torch.Tensor]:
+    def _start_copy(self, batch: NDArray[np.intp]) -> Callable[[], torch.Tensor]:
         starts, lengths = self._sequences.starts[batch], self._sequences.lengths[batch]
         chunk = _gather(self._device, self._source, starts, lengths, self._dtype)
         return self._device.upload_async(chunk)
 
 
-def _forget(coming: deque[Future[Callable[[], torch.Tensor]]]) -> None:
-    """Nothing of what was asked for is wanted any more."""
-    while coming:
-        future = coming.popleft()
+def _cancel(pending: deque[Future[Callable[[], torch.Tensor]]]) -> None:
+    """Empty the queue; copies that have begun are waited for, so that no thread is left."""
+    while pending:
+        future = pending.popleft()
         if not future.cancel():
             wait([future])
 
 
-def frames_on_device(
+def make_frames(
     device: CudaDevice,
     values: torch.Tensor,
     starts: NDArray[np.int64],
     lengths: NDArray[np.int64],
 ) -> CudaFrames:
-    """A view of rows that are on the device."""
-    places = device.upload(np.stack([starts, lengths, np.cumsum(lengths) - lengths]))
-    return CudaFrames(values, places[0], places[1], places[2], lengths)
+    """Return the sequences that begin at the rows `starts` of `values` (n_rows, pitch)."""
+    index = device.upload(np.stack([starts, lengths, np.cumsum(lengths) - lengths]))
+    return CudaFrames(values, index[0], index[1], index[2], lengths)
 
 
 def _gather(
@@ -183,9 +207,9 @@ def _gather(
     lengths: NDArray[np.int64],
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """The frames of sequences one after the other, padded, in memory that a device copies from.
+    """Return the frames of sequences, one after the other, as padded rows in pinned memory.
 
-    Copied with torch, which makes half precision nine times as fast as NumPy.
+    They are copied with torch, which converts to half precision nine times as fast as NumPy.
     """
     n_features = source.shape[1]
     rows = device.pinned((int(lengths.sum()), device.pitch(n_features, dtype)), dtype)
@@ -197,12 +221,15 @@ def _gather(
     return rows
 
 
-def parts_of(lengths: NDArray[np.int64], most_frames: float) -> list[slice]:
-    """Neighboring sequences of together at most so many frames, or one alone."""
+def split_by_frames(lengths: NDArray[np.int64], max_frames: float) -> list[slice]:
+    """Return slices of consecutive sequences that have at most `max_frames` frames in all.
+
+    A longer sequence has a slice of its own.
+    """
     limits = [0]
     n_frames = 0
     for i, length in enumerate(lengths.tolist()):
-        if n_frames + length > most_frames and i > limits[-1]:
+        if n_frames + length > max_frames and i > limits[-1]:
             limits.append(i)
             n_frames = 0
         n_frames += length

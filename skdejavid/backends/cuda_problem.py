@@ -1,4 +1,4 @@
-"""What the CUDA half of the native core computes, of tensors or of arrays; its only caller."""
+"""The native core's CUDA problems and optimizer, called on tensors or on arrays."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid import _core
 from skdejavid.backends.cuda_device import CudaDevice
 from skdejavid.backends.cuda_frames import (
     CHUNK_BYTES,
     CudaFrames,
     ResidentFrames,
     StreamedFrames,
-    parts_of,
+    split_by_frames,
 )
 from skdejavid.sequences import SequenceView
 
@@ -25,38 +24,44 @@ if TYPE_CHECKING:
 
 __all__ = ["CudaArrayProblem", "CudaTensorProblem", "adam_step"]
 
-_WORKSPACE_BYTES = 2**28  # of costs, above which a problem is cut
+_WORKSPACE_BYTES = 2**28  # of costs; larger problems are computed in parts
 
 
 class CudaTensorProblem:
-    """The problem of `skdejavid.backends.registry.make_problem` on a device, in tensors.
+    """See `skdejavid.backends.backend.AlignmentProblem`; on tensors of a CUDA device.
 
-    Its results are those of the native core; distances and coefficients are float64, of shape
-    (n_sequences, n_centroids).
+    Parameters
+    ----------
+    device : CudaDevice
+    frames : CudaFrames
+        The sequences; float16, or the type of the parameters.
+    centroids, weights : tensors of shape (n_centroids, n_timesteps, pitch)
+        Padded rows, float32 or float64.
+    n_features : int
+        Number of features without padding, at most the pitch.
     """
 
     def __init__(
         self,
         device: CudaDevice,
         frames: CudaFrames,
-        centroids: torch.Tensor,  # (n_centroids, n_timesteps, pitch)
-        weights: torch.Tensor,  # the same shape
+        centroids: torch.Tensor,
+        weights: torch.Tensor,
         n_features: int,
     ) -> None:
         self._device, self._frames, self._n_features = device, frames, n_features
         self._centroids, self._weights = centroids, weights
-        kinds = {
-            device.torch.float16: _core.CudaProblemFloat16,
-            device.torch.float32: _core.CudaProblemFloat32,
-            device.torch.float64: _core.CudaProblemFloat64,
+        problems = {
+            device.torch.float16: device.native.CudaProblemFloat16,
+            device.torch.float32: device.native.CudaProblemFloat32,
+            device.torch.float64: device.native.CudaProblemFloat64,
         }
-        self._native = kinds[frames.values.dtype]
+        self._native = problems[frames.values.dtype]
 
     def distances(self, diagonal: bool) -> torch.Tensor:
         return self._align(diagonal, with_runs=False)[0]
 
     def paths(self, diagonal: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Distances, and runs (n_sequences, n_centroids, n_timesteps, 2), int32."""
         return self._align(diagonal, with_runs=True)
 
     def distances_along(self, runs: torch.Tensor) -> torch.Tensor:
@@ -83,30 +88,51 @@ class CudaTensorProblem:
         *,
         adds: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients by centroids and weights: new tensors, or those of `out`, or added to these."""
+        """Return the gradients by centroids and by weights along given paths.
+
+        Parameters
+        ----------
+        runs, grad_distances : tensors
+        out : tuple of two tensors (n_centroids, n_timesteps, pitch), optional
+            Padded rows for the gradients. None allocates them.
+        adds : bool, default=False
+            Whether to add to `out` instead of replacing it.
+
+        Returns
+        -------
+        tuple of two tensors (n_centroids, n_timesteps, n_features)
+            Views without padding.
+        """
         if out is None:
             zeros = self._device.torch.zeros_like
             out = zeros(self._centroids), zeros(self._weights)
+        if any(rows.shape != self._centroids.shape for rows in out):
+            raise ValueError(
+                f"out must have the shape {tuple(self._centroids.shape)} of padded centroids, "
+                f"got {tuple(out[0].shape)} and {tuple(out[1].shape)}"
+            )
         self._problem(self._frames).parameter_gradients(
             runs.data_ptr(), grad_distances.data_ptr(), adds, out[0].data_ptr(), out[1].data_ptr()
         )
-        return out
+        return self._without_padding(out[0]), self._without_padding(out[1])
 
     def sequence_gradients(self, runs: torch.Tensor, grad_distances: torch.Tensor) -> torch.Tensor:
-        """The gradient by the frames, one sequence after the other, (n_frames, pitch)."""
         shape = self._frames.n_frames, self._centroids.shape[2]
         gradients = self._device.empty(shape, self._centroids.dtype)
         self._problem(self._frames).sequence_gradients(
             runs.data_ptr(), grad_distances.data_ptr(), gradients.data_ptr()
         )
-        return gradients
+        return self._without_padding(gradients)
 
     def barycenters(self, runs: torch.Tensor, sample_weights: torch.Tensor) -> torch.Tensor:
         means = self._device.torch.zeros_like(self._centroids)
         self._problem(self._frames).barycenters(
             runs.data_ptr(), sample_weights.data_ptr(), means.data_ptr()
         )
-        return means
+        return self._without_padding(means)
+
+    def _without_padding(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows[..., : self._n_features]
 
     def _pairs_shape(self) -> tuple[int, int]:
         return len(self._frames), self._centroids.shape[0]
@@ -134,16 +160,16 @@ class CudaTensorProblem:
     def _in_parts(
         self, compute: Callable[[CudaFrames, int, int], None], n_bytes: int, *, per_frame: bool
     ) -> None:
-        """Compute of all sequences, some at a time: those whose workspace stays below a bound.
+        """Call `compute` for parts of the sequences whose workspace stays below a bound.
 
-        The bound is halved as long as there is no memory for it, down to single sequences. What was
-        computed before is computed again.
+        `n_bytes` is the workspace per frame, or per sequence. If it cannot be allocated, the bound
+        is halved, down to single sequences, and all parts are computed again.
         """
         lengths = self._frames.host_lengths
         counted = lengths if per_frame else np.ones_like(lengths)
         bound = _WORKSPACE_BYTES
         while True:
-            parts = parts_of(counted, bound / n_bytes)
+            parts = split_by_frames(counted, bound / n_bytes)
             try:
                 for part in parts:
                     compute(self._frames.part(part.start, part.stop), part.start, part.stop)
@@ -152,7 +178,7 @@ class CudaTensorProblem:
                 if len(parts) == len(lengths):
                     advice = "lower n_timesteps, or cut long sequences"
                     raise self._device.out_of_memory(self._wanted_bytes, advice) from error
-            # Only here is what the failed attempt held let go of.
+            # The failed attempt's tensors are freed only after the `except` block ends.
             bound = min(bound, int(counted.sum()) * n_bytes) // 2
             self._device.empty_cache()
 
@@ -183,9 +209,16 @@ class CudaTensorProblem:
 
 
 class CudaArrayProblem:
-    """The problem of `make_problem`, computed on a device, in NumPy's arrays.
+    """See `skdejavid.backends.backend.AlignmentProblem`; on arrays in host memory.
 
-    The sequences are copied to the device for each call, some at a time.
+    Each call copies the sequences to the device part by part.
+
+    Parameters
+    ----------
+    device : CudaDevice
+    sequences : SequenceView
+    centroids, weights : arrays of shape (n_centroids, n_timesteps, n_features)
+        Of the floating type of the sequences.
     """
 
     def __init__(
@@ -211,8 +244,8 @@ class CudaArrayProblem:
         distances = np.empty(self._pairs_shape())
         runs = np.empty((*self._pairs_shape(), self._shape[1], 2), dtype=np.int32)
         for part, problem in self._problems():
-            some_distances, some_runs = problem.paths(diagonal)
-            distances[part], runs[part] = some_distances.cpu(), some_runs.cpu()
+            part_distances, part_runs = problem.paths(diagonal)
+            distances[part], runs[part] = part_distances.cpu(), part_runs.cpu()
         return distances, runs
 
     def distances_along(self, runs: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -232,7 +265,7 @@ class CudaArrayProblem:
         for part, problem in self._problems():
             uploaded = self._device.upload(runs[part]), self._device.upload(grad_distances[part])
             problem.parameter_gradients(*uploaded, sums, adds=True)
-        gradients = self._without_padding(sums[0]), self._without_padding(sums[1])
+        gradients = self._to_array(sums[0]), self._to_array(sums[1])
         if out is None:
             return gradients
         for target, gradient in zip(out, gradients, strict=True):
@@ -245,23 +278,24 @@ class CudaArrayProblem:
         gradients = []
         for part, problem in self._problems():
             uploaded = self._device.upload(runs[part]), self._device.upload(grad_distances[part])
-            gradients.append(self._without_padding(problem.sequence_gradients(*uploaded)))
+            gradients.append(self._to_array(problem.sequence_gradients(*uploaded)))
         return np.concatenate(gradients)
 
     def barycenters(
         self, runs: NDArray[np.int32], sample_weights: NDArray[np.float64]
     ) -> NDArray[np.floating]:
-        everything = ResidentFrames(self._device, self._sequences, self._dtype)
-        (frames,) = everything.load([np.arange(len(self._sequences.lengths))])
+        resident = ResidentFrames(self._device, self._sequences, self._dtype)
+        (frames,) = resident.load([np.arange(len(self._sequences.lengths))])
         uploaded = self._device.upload(runs), self._device.upload(sample_weights)
-        return self._without_padding(self._problem(frames).barycenters(*uploaded))
+        return self._to_array(self._problem(frames).barycenters(*uploaded))
 
     def _pairs_shape(self) -> tuple[int, int]:
         return len(self._sequences.lengths), self._shape[0]
 
     def _problems(self) -> Iterator[tuple[slice, CudaTensorProblem]]:
+        """Yield slices of the sequences, and the problems of these sequences."""
         row_bytes = self._parameters[0].shape[2] * self._dtype.itemsize
-        parts = parts_of(self._sequences.lengths, CHUNK_BYTES / row_bytes)
+        parts = split_by_frames(self._sequences.lengths, CHUNK_BYTES / row_bytes)
         streamed = StreamedFrames(self._device, self._sequences, self._dtype)
         batches = [np.arange(part.start, part.stop) for part in parts]
         for part, frames in zip(parts, streamed.load(batches), strict=True):
@@ -270,9 +304,8 @@ class CudaArrayProblem:
     def _problem(self, frames: CudaFrames) -> CudaTensorProblem:
         return CudaTensorProblem(self._device, frames, *self._parameters, self._shape[2])
 
-    def _without_padding(self, rows: torch.Tensor) -> NDArray[np.floating]:
-        array: NDArray[np.floating] = rows[..., : self._shape[2]].cpu().numpy()
-        return np.ascontiguousarray(array)
+    def _to_array(self, rows: torch.Tensor) -> NDArray[np.floating]:
+        return self._device.to_array(rows, self._shape[2])
 
 
 def adam_step(
@@ -285,9 +318,12 @@ def adam_step(
     learning_rate: float,
     n_steps: int,
 ) -> None:
-    """`skdejavid.backends.registry.adam_step` of tensors (n_centroids, n_timesteps, pitch)."""
-    is_single = parameters.dtype == device.torch.float32
-    step = _core.cuda_adam_step_float32 if is_single else _core.cuda_adam_step_float64
+    """Take one step of Adam, see `skdejavid.backends.registry.adam_step`, on padded rows.
+
+    The tensors have the shape (n_centroids, n_timesteps, pitch), `scale` has (pitch,).
+    """
+    native, is_single = device.native, parameters.dtype == device.torch.float32
+    step = native.cuda_adam_step_float32 if is_single else native.cuda_adam_step_float64
     step(
         device=device.number,
         stream=device.stream(),

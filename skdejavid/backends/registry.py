@@ -1,28 +1,135 @@
-"""The devices that can compute an alignment, by name."""
+"""The registered backends, and the functions that choose one by the name of a device.
+
+A device is named "name" or "name:N" after its backend: "cpu", "cuda:0". Nothing outside of this
+module compares names of devices.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid import _core
-from skdejavid.backends.cuda_device import open_device, require_device
-from skdejavid.backends.cuda_problem import CudaArrayProblem
+from skdejavid.backends.backend import Backend, Problem, split_device
+from skdejavid.backends.cpu import CpuBackend, adam_step
+from skdejavid.backends.cuda import CudaBackend
 from skdejavid.backends.protocol import Engine, InitialParameters, TrainingData, TrainingSettings
 from skdejavid.sequences import SequenceView
 
-__all__ = ["Problem", "adam_step", "make_engine", "make_problem", "resolve_device"]
+if TYPE_CHECKING:
+    import torch
 
-# "auto" takes a CUDA device from this number of weighted differences (frames x time steps x
-# features) on. It has to be measured, which no one has done yet on any card:
-# benchmarks/gpu_check.py prints the number to put here. Until then "auto" is the CPU.
+__all__ = [
+    "Problem",
+    "adam_step",
+    "backend_of",
+    "backend_of_tensor",
+    "make_engine",
+    "make_problem",
+    "register_backend",
+    "registered_backends",
+    "resolve_device",
+]
+
+# "auto" chooses a CUDA device for problems of at least this number of weighted differences (frames
+# x time steps x features). The number has not been measured on any CUDA device yet
+# (benchmarks/gpu_check.py prints it). Until then "auto" is the CPU.
 _CROSSOVER = math.inf
 
-Problem: TypeAlias = _core.ProblemFloat32 | _core.ProblemFloat64 | CudaArrayProblem
+_BACKENDS: dict[str, Backend] = {"cpu": CpuBackend(), "cuda": CudaBackend()}
+
+
+def register_backend(name: str, backend: Backend | None) -> Backend | None:
+    """Register a backend under a name, or remove it.
+
+    Parameters
+    ----------
+    name : str
+        The name of its devices: ``device=name`` selects the backend.
+    backend : Backend or None
+        The backend, which replaces another one of this name. None removes the name.
+
+    Returns
+    -------
+    Backend or None
+        The backend that was registered under this name before.
+
+    Raises
+    ------
+    ValueError
+        If `name` is "auto" or not an identifier.
+    """
+    if name == "auto" or not name.isidentifier():
+        raise ValueError(f"name must be an identifier other than 'auto', got {name!r}")
+    previous = _BACKENDS.get(name)
+    if backend is None:
+        _BACKENDS.pop(name, None)
+    else:
+        _BACKENDS[name] = backend
+    return previous
+
+
+def registered_backends() -> Mapping[str, Backend]:
+    """Return a read-only view of all backends by name."""
+    return MappingProxyType(_BACKENDS)
+
+
+def backend_of(device: str) -> Backend:
+    """Return the backend of a device "name" or "name:N".
+
+    Raises
+    ------
+    ValueError
+        If no backend of this name is registered, or `device` has another form.
+    """
+    try:
+        name, _ = split_device(str(device))
+        return _BACKENDS[name]
+    except (KeyError, ValueError):
+        names = ", ".join(map(repr, _BACKENDS))
+        raise ValueError(
+            f"device must be 'auto' or one of {names}, with ':N' for device number N, "
+            f"got {device!r}"
+        ) from None
+
+
+def backend_of_tensor(tensor: torch.Tensor) -> Backend:
+    """Return the backend that computes on the memory of a tensor.
+
+    Backends are asked from the last registered to the first, because the CPU's accepts any tensor.
+    """
+    return next(backend for backend in reversed(_BACKENDS.values()) if backend.owns(tensor))
+
+
+def resolve_device(device: str, n_differences: float = 0) -> str:
+    """Return the canonical name of the device to compute on, such as "cpu" or "cuda:0".
+
+    Parameters
+    ----------
+    device : str
+        The name of a device, which is never replaced by another one; or "auto" for the first CUDA
+        device if the problem is large enough and the device can be used, else the CPU.
+    n_differences : float, default=0
+        Size of the problem: its number of weighted differences.
+
+    Raises
+    ------
+    ValueError
+        If `device` does not name a device of a registered backend.
+    ImportError, RuntimeError
+        If the device cannot be used; the message says why.
+    """
+    if device != "auto":
+        return backend_of(device).resolve(device)
+    if n_differences >= _CROSSOVER:
+        with suppress(ImportError, RuntimeError):
+            return backend_of("cuda").resolve("cuda:0")
+    return "cpu"
 
 
 def make_problem(
@@ -33,85 +140,24 @@ def make_problem(
     n_threads: int,
     device: str = "cpu",
 ) -> Problem:
-    """The native problem of aligning each sequence with each centroid; nothing is copied.
+    """Return the problem of aligning each sequence with each centroid, without copying them.
 
-    With a `device` that `resolve_device` gives other than "cpu", it is computed there.
-
-    Its methods: ``distances(diagonal)`` and ``paths(diagonal)`` along the cheapest paths;
-    ``distances_along(runs)`` given paths, with ``parameter_gradients`` and ``sequence_gradients``;
-    and ``barycenters``. A path is given by its *runs*: ``runs[s, c, i]`` holds the first and the
-    last frame of sequence ``s`` that is matched to time step ``i`` of centroid ``c``.
+    Parameters
+    ----------
+    sequences : SequenceView
+    centroids, weights : arrays of shape (n_centroids, n_timesteps, n_features)
+        All of the floating type of the sequences, and contiguous.
+    n_threads : int
+        Number of threads of the CPU.
+    device : str, default="cpu"
+        A device as `resolve_device` returns it.
     """
-    if device != "cpu":
-        return CudaArrayProblem(open_device(device), sequences, centroids, weights)
-    is_single = sequences.values.dtype == np.float32
-    problem = _core.ProblemFloat32 if is_single else _core.ProblemFloat64
-    return problem(*sequences, centroids, weights, n_threads)
-
-
-def adam_step(
-    parameters: NDArray[np.floating],
-    gradients: NDArray[np.floating],
-    first_moments: NDArray[np.floating],
-    second_moments: NDArray[np.floating],
-    scale: NDArray[np.floating] | None,
-    learning_rate: float,
-    n_steps: int,
-    n_threads: int,
-) -> None:
-    """One step of Adam (betas 0.9 and 0.999, epsilon 1e-8), in place of parameters and moments.
-
-    The first four arrays are (n_centroids, n_timesteps, n_features) and of one floating type;
-    `gradients` are those by `parameters`, and this is step number `n_steps`, from 1. Learned are
-    ``parameters / scale``, with a scale for each feature (n_features,), or the logarithms of the
-    parameters where `scale` is None.
-    """
-    _core.adam_step(
-        parameters,
-        gradients,
-        first_moments,
-        second_moments,
-        scale,
-        learning_rate,
-        n_steps,
-        n_threads,
-    )
-
-
-def resolve_device(device: str, n_differences: float = 0) -> str:
-    """The device to compute on: "cpu", or "cuda:N".
-
-    An explicit "cuda" never falls back to the CPU. "auto" takes the first CUDA device for problems
-    of so many weighted differences that this pays, if it can be used.
-
-    Raises
-    ------
-    ValueError
-        If `device` is none of "auto", "cpu", "cuda", "cuda:N".
-    RuntimeError
-        If it asks for CUDA and this build or machine has none.
-    """
-    kind, separator, number = str(device).partition(":")
-    if device not in ("auto", "cpu", "cuda") and not (
-        kind == "cuda" and separator and number.isdecimal()
-    ):
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
-    if kind == "cuda":
-        return f"cuda:{require_device(device)}"
-    if device == "auto" and n_differences >= _CROSSOVER:
-        with suppress(RuntimeError):
-            return f"cuda:{require_device('cuda:0')}"
-    return "cpu"
+    backend = backend_of(device)
+    return backend.problem(device, sequences, centroids, weights, n_threads=n_threads)
 
 
 def make_engine(
     data: TrainingData, initial: InitialParameters, settings: TrainingSettings
 ) -> Engine:
-    """The engine of the device that the settings name, with these parameters to begin with."""
-    # Engines make problems through this module.
-    from skdejavid.backends.cpu_engine import CpuEngine
-    from skdejavid.backends.cuda_engine import CudaEngine
-
-    if settings.device == "cpu":
-        return CpuEngine(data, initial, settings)
-    return CudaEngine(open_device(settings.device), data, initial, settings)
+    """Return an engine that trains on ``settings.device``, beginning with `initial`."""
+    return backend_of(settings.device).engine(data, initial, settings)

@@ -1,4 +1,4 @@
-"""How many threads a call may use."""
+"""Number of threads of a call."""
 
 from __future__ import annotations
 
@@ -6,15 +6,29 @@ from skdejavid.compat.sklearn import effective_n_threads
 
 __all__ = ["count_threads"]
 
-_MOST_THREADS = 1024  # more than any machine has; a bound on mistakes
+_MAX_THREADS = 1024  # more than any machine has: a limit for mistyped numbers
 
 
 def count_threads(n_jobs: int | None) -> int:
-    """Number of threads for `n_jobs`: what scikit-learn's own OpenMP code would use.
+    """Return the number of threads for `n_jobs`, as scikit-learn's own OpenMP code counts them.
 
-    None and -1 are all physical cores, or as many as OMP_NUM_THREADS, threadpoolctl, a container or
-    a parallel worker limit them to; -2 is one fewer. A positive number is that number.
+    Parameters
+    ----------
+    n_jobs : int or None
+        None and -1 are all physical cores, or fewer where OMP_NUM_THREADS, threadpoolctl, a
+        container or a joblib worker sets a limit; -2 is one fewer, and so on. A positive number is
+        that number.
+
+    Returns
+    -------
+    int
+        At most 1024.
+
+    Raises
+    ------
+    ValueError
+        If `n_jobs` is 0.
     """
     if n_jobs == 0:
         raise ValueError("n_jobs must not be 0: use None or -1 for all cores")
-    return min(effective_n_threads(n_jobs), _MOST_THREADS)
+    return min(effective_n_threads(n_jobs), _MAX_THREADS)

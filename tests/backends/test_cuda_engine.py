@@ -114,7 +114,7 @@ def test_without_memory_for_parameters_the_error_names_bytes(emulated_cuda, monk
     owner = emulated_cuda if function == "to_padded_rows" else emulated_cuda.torch
     monkeypatch.setattr(owner, function, refuse)
     data, initial = problem()
-    with pytest.raises(MemoryError, match=r"no room for 1152 bytes .*: lower n_timesteps"):
+    with pytest.raises(MemoryError, match=r"cannot allocate 1152 bytes .*: lower n_timesteps"):
         CudaEngine(emulated_cuda, data, initial, SETTINGS)
 
 
@@ -125,7 +125,7 @@ def test_without_memory_for_a_snapshot_the_error_names_bytes(emulated_cuda, monk
         raise emulated_cuda.torch.cuda.OutOfMemoryError
 
     monkeypatch.setattr(cuda_engine, "Snapshot", refuse)
-    with pytest.raises(MemoryError, match=r"no room for 384 bytes .*: lower n_timesteps"):
+    with pytest.raises(MemoryError, match=r"cannot allocate 384 bytes .*: lower n_timesteps"):
         engine.snapshot()
 
 
@@ -203,10 +203,8 @@ def test_classifiers_refuse_what_half_precision_cannot_hold(emulated_cuda):
 def test_a_step_does_not_wait_for_the_card(cuda_card, path_refresh):
     import torch
 
-    from skdejavid.backends.cuda_device import open_device
-
     settings = replace(SETTINGS, path_refresh=path_refresh)
-    engine = CudaEngine(open_device(cuda_card), *problem(), settings)
+    engine = CudaEngine(cuda_card, *problem(), settings)
     frozen = engine.snapshot() if path_refresh == "epoch" else None
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -1,4 +1,4 @@
-"""Sequences on an emulated device, and copies to a real one."""
+"""Resident and streamed frames on an emulated device, and copies to a real one."""
 
 import threading
 
@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from test_core import draw
 
 from skdejavid.backends import cuda_frames
-from skdejavid.backends.cuda_device import open_device
-from skdejavid.backends.cuda_frames import ResidentFrames, StreamedFrames, parts_of
+from skdejavid.backends.cuda_frames import ResidentFrames, StreamedFrames, split_by_frames
 from skdejavid.sequences import SequenceView
 
 SHAPES = ([3, 1, 7, 33, 2], 3, 4, 9)  # lengths, n_centroids, n_timesteps, n_features
@@ -22,7 +21,7 @@ SHAPES = ([3, 1, 7, 33, 2], 3, 4, 9)  # lengths, n_centroids, n_timesteps, n_fea
     most_frames=st.floats(0.1, 30),
 )
 def test_parts_are_as_large_as_they_may_be(lengths, most_frames):
-    parts = parts_of(np.array(lengths), most_frames)
+    parts = split_by_frames(np.array(lengths), most_frames)
     assert [i for part in parts for i in range(len(lengths))[part]] == list(range(len(lengths)))
     for part, following in zip(parts, [*parts[1:], None], strict=True):
         n_frames = sum(lengths[part])
@@ -38,7 +37,7 @@ def view_of(arrays):
 @pytest.mark.parametrize("kind", [ResidentFrames, StreamedFrames])
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16])
 def test_batches_hold_the_frames_of_their_sequences(emulated_cuda, monkeypatch, kind, stored):
-    monkeypatch.setattr(cuda_frames, "CHUNK_BYTES", 700)  # some sequences at a time
+    monkeypatch.setattr(cuda_frames, "CHUNK_BYTES", 700)  # several parts
     sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))
     batches = [np.array([4, 0, 0]), np.array([3]), np.array([2, 1])]
     loaded = list(kind(emulated_cuda, sequences, stored).load(batches))
@@ -94,7 +93,7 @@ def test_a_thread_that_fails_to_copy_is_heard_and_none_is_left(emulated_cuda):
 
 @pytest.mark.fault(44)
 def test_streamed_batches_that_find_no_room_are_copied_one_by_one(emulated_cuda):
-    """Others may have taken the memory; only if there is none for a single one is that an error."""
+    """Other programs may use the memory; it is an error only if one batch alone does not fit."""
     sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))
     batches = [np.array([i % 5]) for i in range(20)]
     asked = []
@@ -111,7 +110,7 @@ def test_streamed_batches_that_find_no_room_are_copied_one_by_one(emulated_cuda)
     assert emulated_cuda.n_times_emptied == 1
     emulated_cuda.refuses = lambda n_bytes: True
     emulated_cuda.free = 5
-    message = r"no room for 336 bytes \(5 are free\): lower batch_size"
+    message = r"cannot allocate 336 bytes \(5 are free\): lower batch_size"
     with pytest.raises(MemoryError, match=message):
         next(StreamedFrames(emulated_cuda, sequences, torch.float32).load([np.array([2])] * 3))
 
@@ -127,7 +126,7 @@ def test_the_device_is_waited_for_when_batches_pile_up_on_it(emulated_cuda, monk
 
 
 def test_no_more_batches_wait_than_threads_copy(emulated_cuda, monkeypatch):
-    """Memory does not grow with the number of batches."""
+    """The memory in use does not grow with the number of batches."""
     sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))
     sent = []
     upload_async = emulated_cuda.upload_async
@@ -146,16 +145,15 @@ def test_no_more_batches_wait_than_threads_copy(emulated_cuda, monkeypatch):
 
 @pytest.mark.gpu
 def test_copies_beside_the_current_stream_arrive_in_time(cuda_card):
-    """Many of them, over memory that was used before."""
-    opened = open_device(cuda_card)
-    assert opened.free_bytes() > 0
+    """Many copies, to memory that was used before."""
+    assert cuda_card.free_bytes() > 0
     sequences = SequenceView(
         np.repeat(np.arange(400, dtype=np.float32), 64)[:, None].repeat(256, axis=1),
         np.arange(400, dtype=np.int64) * 64,
         np.full(400, 64, dtype=np.int64),
     )
     batches = [np.array([i, (7 * i) % 400]) for i in range(400)]
-    streamed = StreamedFrames(opened, sequences, torch.float32).load(batches)
+    streamed = StreamedFrames(cuda_card, sequences, torch.float32).load(batches)
     sums = [frames.values.double().sum() for frames in streamed]
     expected = [(i + (7 * i) % 400) * 64 * 256 for i in range(400)]
     np.testing.assert_array_equal(torch.stack(sums).cpu(), expected)

@@ -1,4 +1,4 @@
-"""Problems on an emulated device are those of the CPU, whatever memory there is."""
+"""Problems on an emulated device agree with those of the CPU, even if its memory is small."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def on_device(device, arrays):
 @DTYPES
 @pytest.mark.parametrize("bound", [2**28, 500, 1], ids=["whole", "in parts", "one by one"])
 def test_a_problem_on_a_device_is_that_of_the_cpu(emulated_cuda, monkeypatch, dtype, bound):
-    """However its sequences are cut so that the workspace stays small."""
+    """In whatever parts its sequences are computed to keep the workspace small."""
     monkeypatch.setattr(cuda_problem, "_WORKSPACE_BYTES", bound)
     arrays = draw(SHAPES, 1, dtype, integers=True)
     cpu, mine = PROBLEMS[dtype](*arrays, 1), on_device(emulated_cuda, arrays)
@@ -82,14 +82,13 @@ def test_a_problem_on_a_device_is_that_of_the_cpu(emulated_cuda, monkeypatch, dt
         cpu.parameter_gradients(expected_runs, grad.numpy()),
         strict=True,
     ):
-        np.testing.assert_array_equal(gradient[..., :9], wanted)
-        assert (gradient[..., 9:] == 0).all()
+        np.testing.assert_array_equal(gradient, wanted)
     np.testing.assert_array_equal(
-        mine.sequence_gradients(runs, grad)[:, :9],
+        mine.sequence_gradients(runs, grad),
         cpu.sequence_gradients(expected_runs, grad.numpy()),
     )
     np.testing.assert_allclose(
-        mine.barycenters(runs, grad.abs() + 1)[..., :9],
+        mine.barycenters(runs, grad.abs() + 1),
         cpu.barycenters(expected_runs, grad.abs().numpy() + 1),
         rtol=0,
         atol=4 * np.finfo(dtype).eps,
@@ -101,13 +100,21 @@ def test_gradients_are_added_when_that_is_asked_for(emulated_cuda):
     _, runs = mine.paths(False)
     grad = torch.ones((5, 3), dtype=torch.float64)
     once = mine.parameter_gradients(runs, grad)
-    sums = tuple(gradient.clone() for gradient in once)
-    mine.parameter_gradients(runs, grad, sums, adds=True)
-    for total, gradient in zip(sums, once, strict=True):
-        np.testing.assert_array_equal(total, 2 * gradient)
-    mine.parameter_gradients(runs, grad, sums)
-    for total, gradient in zip(sums, once, strict=True):
-        np.testing.assert_array_equal(total, gradient)
+    sums = torch.zeros(3, 4, 12), torch.zeros(3, 4, 12)
+    for factor, adds in ((1, True), (2, True), (1, False)):
+        mine.parameter_gradients(runs, grad, sums, adds=adds)
+        for total, gradient in zip(sums, once, strict=True):
+            np.testing.assert_array_equal(total[..., :9], factor * gradient)
+            assert (total[..., 9:] == 0).all()
+
+
+def test_gradients_are_not_written_to_rows_without_padding(emulated_cuda):
+    """The kernels would write out of bounds."""
+    mine = on_device(emulated_cuda, draw(SHAPES, 1, np.float32, integers=True))
+    _, runs = mine.paths(False)
+    grad = torch.ones((5, 3), dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"out must have the shape \(3, 4, 12\) of padded"):
+        mine.parameter_gradients(runs, grad, (torch.zeros(3, 4, 12), torch.zeros(3, 4, 9)))
 
 
 @pytest.mark.fault(44)
@@ -125,7 +132,7 @@ def test_without_memory_for_one_sequence_the_error_names_bytes_and_advice(emulat
     mine = on_device(emulated_cuda, draw(SHAPES, 1, np.float32, integers=True))
     emulated_cuda.refuses = lambda n_bytes: n_bytes > 1000  # 33 frames need 1584
     emulated_cuda.free = 123
-    message = r"no room for 1792 bytes \(123 are free\): lower n_timesteps, or cut long"
+    message = r"cannot allocate 1792 bytes \(123 are free\): lower n_timesteps, or cut long"
     with pytest.raises(MemoryError, match=message):
         mine.distances(False)
 
@@ -184,5 +191,5 @@ def test_without_memory_for_the_centroids_the_error_names_bytes(emulated_cuda, m
         raise torch.cuda.OutOfMemoryError
 
     monkeypatch.setattr(emulated_cuda, "to_padded_rows", refuse)
-    with pytest.raises(MemoryError, match=r"no room for 864 bytes .* fewer or shorter centroids"):
+    with pytest.raises(MemoryError, match=r"cannot allocate 864 bytes .* fewer or shorter"):
         CudaArrayProblem(emulated_cuda, view_of(arrays), *arrays[3:])

@@ -45,7 +45,7 @@ def test_threads_follow_the_environment(environment, expected, tmp_path):
 
 @pytest.mark.fault(52)
 def test_a_worker_of_joblib_gets_its_share(monkeypatch):
-    """Two processes on the machine's cores: no more threads in all than there are cores."""
+    """Two workers have no more threads in all than the machine has cores."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     n_cpus = joblib.cpu_count()
     with joblib.parallel_config("loky", n_jobs=2):

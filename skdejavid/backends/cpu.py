@@ -1,0 +1,174 @@
+"""The backend of the CPU: the native core's problems, on arrays and on tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skdejavid import _core
+from skdejavid.backends.backend import Problem, TensorProblem
+from skdejavid.backends.protocol import Engine, InitialParameters, TrainingData, TrainingSettings
+from skdejavid.compat.threads import count_threads
+from skdejavid.sequences import SequenceView
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["CpuBackend", "CpuTensorProblem", "adam_step"]
+
+
+class CpuBackend:
+    """See `skdejavid.backends.backend.Backend`; its only device is "cpu"."""
+
+    stores_half = False
+
+    def resolve(self, device: str) -> str:
+        if device != "cpu":
+            raise ValueError(f"device 'cpu' has no numbers, got {device!r}: use device='cpu'")
+        return device
+
+    def owns(self, tensor: torch.Tensor) -> bool:
+        # Tensors in memory that no other backend computes on are copied to the host and back.
+        return True
+
+    def problem(
+        self,
+        device: str,
+        sequences: SequenceView,
+        centroids: NDArray[np.floating],
+        weights: NDArray[np.floating],
+        *,
+        n_threads: int,
+    ) -> Problem:
+        is_single = sequences.values.dtype == np.float32
+        problem = _core.ProblemFloat32 if is_single else _core.ProblemFloat64
+        return problem(*sequences, centroids, weights, n_threads)
+
+    def tensor_problem(
+        self,
+        values: torch.Tensor,
+        lengths: NDArray[np.int64],
+        centroids: torch.Tensor,
+        weights: torch.Tensor,
+        *,
+        n_threads: int,
+    ) -> TensorProblem:
+        sequences = SequenceView(_to_array(values), np.cumsum(lengths) - lengths, lengths)
+        problem = self.problem(
+            "cpu", sequences, _to_array(centroids), _to_array(weights), n_threads=n_threads
+        )
+        return CpuTensorProblem(problem, centroids.device)
+
+    def engine(
+        self, data: TrainingData, initial: InitialParameters, settings: TrainingSettings
+    ) -> Engine:
+        # Imported here because the engine makes its problems through the registry.
+        from skdejavid.backends.cpu_engine import CpuEngine
+
+        return CpuEngine(data, initial, settings)
+
+    def describe(self) -> dict[str, str]:
+        return {
+            "instruction set": _core.cpu_instruction_set,
+            "threads": str(count_threads(None)),
+        }
+
+
+class CpuTensorProblem:
+    """A problem on tensors, which share their memory with the arrays of a problem on the CPU.
+
+    Parameters
+    ----------
+    problem : Problem
+    torch_device : torch.device
+        Device of the returned tensors; those of other devices than the CPU are copies.
+    """
+
+    def __init__(self, problem: Problem, torch_device: torch.device) -> None:
+        self._problem, self._torch_device = problem, torch_device
+
+    def distances(self, diagonal: bool) -> torch.Tensor:
+        return self._to_tensor(self._problem.distances(diagonal))
+
+    def paths(self, diagonal: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        distances, runs = self._problem.paths(diagonal)
+        return self._to_tensor(distances), self._to_tensor(runs)
+
+    def distances_along(self, runs: torch.Tensor) -> torch.Tensor:
+        return self._to_tensor(self._problem.distances_along(_to_array(runs)))
+
+    def parameter_gradients(
+        self,
+        runs: torch.Tensor,
+        grad_distances: torch.Tensor,
+        out: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        by_centroids, by_weights = self._problem.parameter_gradients(
+            _to_array(runs), _to_array(grad_distances)
+        )
+        gradients = self._to_tensor(by_centroids), self._to_tensor(by_weights)
+        if out is None:
+            return gradients
+        for target, gradient in zip(out, gradients, strict=True):
+            target.copy_(gradient)
+        return out
+
+    def sequence_gradients(self, runs: torch.Tensor, grad_distances: torch.Tensor) -> torch.Tensor:
+        gradients = self._problem.sequence_gradients(_to_array(runs), _to_array(grad_distances))
+        return self._to_tensor(gradients)
+
+    def barycenters(self, runs: torch.Tensor, sample_weights: torch.Tensor) -> torch.Tensor:
+        means = self._problem.barycenters(_to_array(runs), _to_array(sample_weights))
+        return self._to_tensor(means)
+
+    def _to_tensor(self, array: NDArray[Any]) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(array).to(self._torch_device)
+
+
+def _to_array(tensor: torch.Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.detach().cpu().contiguous().numpy()
+    return array
+
+
+def adam_step(
+    parameters: NDArray[np.floating],
+    gradients: NDArray[np.floating],
+    first_moments: NDArray[np.floating],
+    second_moments: NDArray[np.floating],
+    scale: NDArray[np.floating] | None,
+    learning_rate: float,
+    n_steps: int,
+    n_threads: int,
+) -> None:
+    """Take one step of Adam (betas 0.9 and 0.999, epsilon 1e-8), in place.
+
+    Parameters
+    ----------
+    parameters : array of shape (n_centroids, n_timesteps, n_features)
+        Centroids or weights, changed in place. Adam optimizes ``parameters / scale``, or the
+        logarithms of the parameters where `scale` is None.
+    gradients : array of the same shape and type
+        Gradients by `parameters`.
+    first_moments, second_moments : arrays of the same shape and type
+        Changed in place.
+    scale : array of shape (n_features,), optional
+        Scale of each feature.
+    learning_rate : float
+    n_steps : int
+        Number of this step, from 1.
+    n_threads : int
+    """
+    _core.adam_step(
+        parameters,
+        gradients,
+        first_moments,
+        second_moments,
+        scale,
+        learning_rate,
+        n_steps,
+        n_threads,
+    )
