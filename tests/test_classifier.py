@@ -25,11 +25,12 @@ from skdejavid import (
     TimeDifferences,
     TSEArray,
     __version__,
+    _base,
     check_sequences,
-    classifier,
     dtw_distances,
 )
 from skdejavid.datasets import make_order_sequences
+from skdejavid.training import fitting
 
 QUICK = {"n_epochs": 3, "n_timesteps": 4, "random_state": 0}
 
@@ -67,8 +68,8 @@ def test_two_classes_learn_by_default_and_not_as_published(gun_point):
     clf = DejaVidClassifier(random_state=0).fit(X_train, y_train)
     assert clf.score(X_test, y_test) >= 0.93
     assert roc_auc_score(y_test, clf.decision_function(X_test)) >= 0.97
-    with pytest.warns(UserWarning, match="normalize='layer' has no gradient for 2 classes"):
-        published = DejaVidClassifier(normalize="layer", random_state=0).fit(X_train, y_train)
+    with pytest.warns(UserWarning, match="logit_scaling='sample' has no gradient for 2 classes"):
+        published = DejaVidClassifier(logit_scaling="sample", random_state=0).fit(X_train, y_train)
     assert published.score(X_test, y_test) < 0.80
     np.testing.assert_allclose(np.ptp(published.predict_proba(X_test)), 0.8044 - 0.1956, atol=1e-3)
 
@@ -87,14 +88,14 @@ def test_fitted_attributes_are_numpy_of_the_documented_shapes(fitted, orders):
     assert fitted.history_["loss"][-1] < fitted.history_["loss"][0]
     assert fitted.n_features_in_ == 6
     assert fitted.lags_ == (1, 0.1)
-    assert fitted.normalization_ == "global"
+    assert fitted.logit_scaling_ == "global"
     assert 0 < fitted.distance_scale_ < np.inf
 
 
-@pytest.mark.parametrize("normalize", ["global", "layer"])
-def test_all_answers_come_from_the_public_distances(normalize, orders):
+@pytest.mark.parametrize("logit_scaling", ["global", "sample"])
+def test_all_answers_come_from_the_public_distances(logit_scaling, orders):
     X, _ = orders
-    clf = DejaVidClassifier(normalize=normalize, **QUICK).fit(*orders)
+    clf = DejaVidClassifier(logit_scaling=logit_scaling, **QUICK).fit(*orders)
     expanded = TimeDifferences(clf.lags_).fit_transform(X)
     distances = dtw_distances(expanded, clf.centroids_, np.exp(clf.log_weights_), diagonal=True)
     np.testing.assert_array_equal(clf.transform(X), distances)
@@ -102,7 +103,7 @@ def test_all_answers_come_from_the_public_distances(normalize, orders):
     z = -(distances - distances.mean(axis=1, keepdims=True))
     z /= (
         distances.std(axis=1, ddof=1, keepdims=True)
-        if normalize == "layer"
+        if logit_scaling == "sample"
         else clf.distance_scale_
     )
     np.testing.assert_allclose(clf.decision_function(X), z, rtol=1e-6, atol=1e-9)
@@ -113,7 +114,7 @@ def test_all_answers_come_from_the_public_distances(normalize, orders):
 def test_two_classes_decide_by_one_number(orders):
     X, y = orders
     clf = DejaVidClassifier(**QUICK).fit(X, np.where(y < 3, "early", "late"))
-    assert clf.normalization_ == "global"
+    assert clf.logit_scaling_ == "global"
     distances = clf.transform(X)
     scores = (distances[:, 0] - distances[:, 1]) / clf.distance_scale_
     np.testing.assert_allclose(clf.decision_function(X), scores, rtol=1e-9)
@@ -197,7 +198,7 @@ VARIANTS = {
     "differences": None,
     "diagonal": False,
     "path_refresh": "epoch",
-    "normalize": "layer",
+    "logit_scaling": "sample",
     "temperature": 1.0,
     "standardize": False,
     "dba_samples": 2,
@@ -308,9 +309,9 @@ def test_differences_are_those_of_the_transformer(orders):
 
 def test_large_data_are_compared_without_differences(orders, monkeypatch):
     X, y = orders
-    monkeypatch.setattr(classifier, "_MOST_NUMBERS_TO_DIFFER", X.values.size - 1)
+    monkeypatch.setattr(fitting, "_MOST_NUMBERS_TO_DIFFER", X.values.size - 1)
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == ()
-    monkeypatch.setattr(classifier, "_MOST_NUMBERS_TO_DIFFER", X.values.size)
+    monkeypatch.setattr(fitting, "_MOST_NUMBERS_TO_DIFFER", X.values.size)
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == (1, 0.1)
     # What has no weight is as if absent.
     longer, weight = TSEArray([*X, X[0]]), [1] * len(X) + [0]
@@ -333,7 +334,7 @@ def test_the_papers_parameters_can_be_asked_for():
         "learn_centroids": True,
         "diagonal": False,
         "path_refresh": "epoch",
-        "normalize": "layer",
+        "logit_scaling": "sample",
         "temperature": 0.5,
         "standardize": False,
         "dba_samples": 50,
@@ -512,7 +513,7 @@ def test_absurdly_many_time_steps_are_refused_before_anything_is_allocated(n_tim
 @pytest.mark.parametrize(("dba_max_iter", "n_gigabytes"), [(100, 12500), (0, 9.6)])
 def test_the_memory_that_time_steps_need_is_said(dba_max_iter, n_gigabytes, monkeypatch):
     """10 arrays of 2 x 1e7 x 6 float64 numbers, and a bit for each of 1e7 x 1e7 cells of a path."""
-    monkeypatch.setattr(classifier, "_memory_of_machine", lambda: 2.0**33)
+    monkeypatch.setattr(fitting, "_memory_of_machine", lambda: 2.0**33)
     X = np.random.default_rng(0).standard_normal((4, 5, 2))
     clf = DejaVidClassifier(n_timesteps=10**7, dba_max_iter=dba_max_iter)
     message = "for 2 classes, 6 features and sequences of up to 5 frames, this machine has 8.59 GB"
@@ -639,7 +640,7 @@ BAD_PARAMETERS = [
     ("differences", "none"),
     ("weight_init", "zeros"),
     ("path_refresh", "never"),
-    ("normalize", "auto"),
+    ("logit_scaling", "auto"),
     ("dba_samples", 0),
     ("dba_max_iter", -1),
     ("learning_rate", 0.0),
@@ -776,7 +777,7 @@ def test_data_that_another_thread_changes_meanwhile_crashes_nothing(orders, monk
                 X.values[rows] = generator.choice([np.nan, np.inf, -3e38, 0.0, 1e-40])
                 n_changes += 1
 
-    monkeypatch.setattr(classifier, "check_sequences", check_and_let_go)
+    monkeypatch.setattr(_base, "check_sequences", check_and_let_go)
     thread = threading.Thread(target=scribble)
     thread.start()
     try:
@@ -840,7 +841,7 @@ def test_warnings_point_to_the_line_that_fits(orders):
         DejaVidClassifier(**QUICK).fit(X, y, sample_weight=y > 0)
     assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match="no gradient for 2 classes") as caught:
-        DejaVidClassifier(normalize="layer", **QUICK).fit(X, y > 2)
+        DejaVidClassifier(logit_scaling="sample", **QUICK).fit(X, y > 2)
     assert caught[0].filename == __file__
 
 
@@ -876,7 +877,7 @@ def test_values_that_overflow_are_named_when_fitting_and_predicting(fitted, orde
         ("centroids_", "none"),
         ("lags_", (0,)),
         ("log_weights_", np.array([["a"]])),
-        ("normalization_", "other"),
+        ("logit_scaling_", "other"),
         ("distance_scale_", np.nan),
     ],
 )
@@ -985,10 +986,10 @@ def test_a_warm_start_with_other_classes_or_features_is_refused(orders):
         clf.set_params(warm_start="yes").fit(X, y)
 
 
-def test_a_warm_start_under_another_normalization_measures_anew(orders):
+def test_a_warm_start_under_another_logit_scaling_measures_anew(orders):
     X, y = orders
     clf = DejaVidClassifier(**WARM).fit(X, y)
     scale = clf.distance_scale_
-    assert clf.set_params(normalize="layer").fit(X, y).distance_scale_ == 1.0
-    again = clf.set_params(normalize="global").fit(X, y).distance_scale_
+    assert clf.set_params(logit_scaling="sample").fit(X, y).distance_scale_ == 1.0
+    again = clf.set_params(logit_scaling="global").fit(X, y).distance_scale_
     assert again not in (scale, 1.0)
