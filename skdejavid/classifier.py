@@ -561,7 +561,8 @@ class DejaVidClassifier(
         -------
         ndarray of shape (n_sequences,)
         """
-        return self.classes_[self._distances(X).argmin(axis=1)]
+        distances = self._distances(X)
+        return self.classes_[distances.argmin(axis=1)]
 
     @property
     def _n_features_out(self) -> int:

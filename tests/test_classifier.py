@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -843,6 +844,13 @@ def test_warnings_point_to_the_line_that_fits(orders):
     with pytest.warns(UserWarning, match="no gradient for 2 classes") as caught:
         DejaVidClassifier(logit_scaling="sample", **QUICK).fit(X, y > 2)
     assert caught[0].filename == __file__
+    with pytest.warns(ConvergenceWarning, match="max_time") as caught:
+        DejaVidClassifier(max_time=1e-9, **QUICK).fit(X, y)
+    assert [warning.filename for warning in caught] == [__file__]
+    steps = {"batch_size": 90, "learning_rate": 40.0, "centroid_learning_rate": 1e30}
+    with pytest.warns(ConvergenceWarning, match="overflow") as caught:
+        DejaVidClassifier(**QUICK | steps).fit(X, y)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_auto_time_steps_follow_sample_weights():
@@ -909,6 +917,43 @@ def test_pickles_of_another_version_warn(orders):
             DejaVidClassifier().__setstate__(state | named)
 
 
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden_data():
+    rng = np.random.default_rng(0)
+    X = TSEArray([rng.standard_normal((n, 2)).astype(np.float32) for n in range(3, 15)])
+    return X, np.array(["a", "b", "c"])[np.arange(12) % 3]
+
+
+# A pickle of another version of scikit-learn warns of that, which is no matter here.
+@pytest.mark.filterwarnings(
+    "ignore:Trying to unpickle:sklearn.exceptions.InconsistentVersionWarning"
+)
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("old_scaling", ["global", "layer"])
+@pytest.mark.parametrize("suffix", ["pickle", "safetensors"])
+def test_models_from_before_the_renaming_load_and_give_the_same_probabilities(suffix, old_scaling):
+    path = GOLDEN / f"classifier-0.1.0-{old_scaling}.{suffix}"
+    clf = pickle.loads(path.read_bytes()) if suffix == "pickle" else DejaVidClassifier.load(path)
+    X, _ = golden_data()
+    expected = np.load(GOLDEN / f"classifier-0.1.0-{old_scaling}-probabilities.npy")
+    np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=1e-6)
+    scaling = {"global": "global", "layer": "sample"}[old_scaling]
+    assert clf.logit_scaling == clf.logit_scaling_ == scaling
+    assert clf.n_iter_ == 2
+    assert not [name for name in vars(clf) if "normaliz" in name]
+    assert clone(clf).get_params() == clf.get_params()
+
+
+def test_sequences_from_before_the_renaming_load():
+    X, _ = golden_data()
+    stored = pickle.loads((GOLDEN / "sequences-0.1.0.pickle").read_bytes())
+    assert isinstance(stored, TSEArray)
+    np.testing.assert_array_equal(stored.values, X.values, strict=True)
+    np.testing.assert_array_equal(stored.offsets, X.offsets)
+
+
 WARM = QUICK | {"warm_start": True}
 
 
@@ -963,9 +1008,9 @@ def test_automatic_choices_stay_in_a_warm_start(orders):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_timesteps": 5}, "same n_timesteps: it was fitted with 4, got 5"),
-        ({"differences": [2]}, r"same differences: it was fitted with \(1, 0.1\), got \(2,\)"),
-        ({"differences": None}, r"same differences: it was fitted with \(1, 0.1\), got \(\)"),
+        ({"n_timesteps": 5}, "same n_timesteps as the previous fit, 4, got 5: set warm_start"),
+        ({"differences": [2]}, r"same differences as .* fit, \(1, 0.1\), got \(2,\)"),
+        ({"differences": None}, r"same differences as .* fit, \(1, 0.1\), got \(\)"),
     ],
 )
 def test_a_warm_start_with_other_parameters_is_refused(change, message, orders):
@@ -977,7 +1022,7 @@ def test_a_warm_start_with_other_parameters_is_refused(change, message, orders):
 def test_a_warm_start_with_other_classes_or_features_is_refused(orders):
     X, y = orders
     clf = DejaVidClassifier(**WARM).fit(X, y)
-    with pytest.raises(ValueError, match=r"same classes: .* \[0, 1, 2, 3, 4, 5\], got \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"same classes as .* \[0, 1, 2, 3, 4, 5\], got \[0, 1\]"):
         clf.fit(X[y < 2], y[y < 2])
     with pytest.raises(ValueError, match="X has 12 features, but DejaVidClassifier is expecting 6"):
         clf.fit([np.hstack([x, x]) for x in X], y)

@@ -378,8 +378,8 @@ def _check_warm_start(
     for name, fitted, requested in pairs:
         if fitted != requested:
             raise ValueError(
-                f"warm_start=True needs the same {name} as the previous fit: it was fitted with "
-                f"{fitted}, got {requested}"
+                f"warm_start=True needs the same {name} as the previous fit, {fitted}, "
+                f"got {requested}: set warm_start=False to start again"
             )
     shape = warm_start.centroids.shape
     if warm_start.log_weights.shape != shape:

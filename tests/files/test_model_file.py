@@ -411,6 +411,34 @@ def test_the_fields_of_a_model_are_those_that_are_read(tmp_path):
     assert again.attributes.keys() == model.attributes.keys() == DejaVidClassifier._fields.keys()
 
 
+def test_metadata_that_json_cannot_store_are_refused_before_anything_is_written(tmp_path):
+    clf = fitted()
+    for value in (object(), float("nan")):
+        with pytest.raises(ValueError, match="metadata must contain only what JSON can store"):
+            clf.save(tmp_path / "m", metadata={"a": value})
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_fitting_forgets_the_metadata_of_the_file(tmp_path, warm_start):
+    clf = fitted(warm_start=warm_start)
+    clf.save(tmp_path / "m", metadata={"a": 1})
+    loaded = DejaVidClassifier.load(tmp_path / "m").fit(*small_data())
+    assert not hasattr(loaded, "metadata_")
+
+
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("value", ["eval", [1], None])
+def test_an_old_file_with_an_unknown_scaling_is_refused(tmp_path, value):
+    old = GOLDEN / "classifier-0.1.0-layer.safetensors"
+    (tmp_path / "m").write_bytes(with_description(normalization=value)(*parts_of(old)))
+    with pytest.raises(ValueError, match="'logit_scaling' must be"):
+        DejaVidClassifier.load(tmp_path / "m")
+    (tmp_path / "m").write_bytes(with_description(parameters=value)(*parts_of(old)))
+    with pytest.raises(ValueError, match="'parameters' must be dict"):
+        DejaVidClassifier.load(tmp_path / "m")
+
+
 def test_metadata_comes_back_and_is_kept_by_the_next_save(tmp_path):
     clf = fitted()
     clf.save(tmp_path / "m", metadata={"extraction": {"width": [0.2, "1s"], "size": None}})

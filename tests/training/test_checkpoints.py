@@ -80,6 +80,15 @@ def test_another_run_is_refused_and_what_differs_is_named(tmp_path):
         other.read()
 
 
+@pytest.mark.fault(62)
+def test_a_checkpoint_of_an_older_version_is_refused_with_a_remedy(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_VERSION", 1)
+        Checkpoint(tmp_path, {"X": "1"}).write(state())
+    with pytest.raises(ValueError, match=r"'format_version' is 1: .* Remove the file"):
+        Checkpoint(tmp_path, {"X": "1"}).read()
+
+
 @pytest.mark.fault(61)
 def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path, {"X": "1"})

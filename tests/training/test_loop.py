@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +7,7 @@ import reference
 
 from skdejavid import TSEArray, dtw_distances
 from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
-from skdejavid.training.loop import Training
+from skdejavid.training.loop import TimeLimit, Training
 from skdejavid.training.loss import SoftMinCrossEntropy
 
 BY_SAMPLE = SoftMinCrossEntropy("sample")
@@ -361,3 +362,78 @@ def test_held_out_data_teach_nothing(problem):
     with_held_out = run(problem, held_out=data, patience=3)
     assert with_held_out.best_epoch == 3
     np.testing.assert_array_equal(with_held_out.centroids, run(problem).centroids)
+
+
+def start(problem, **changes):
+    data, centroids, log_weights = problem
+    initial = InitialParameters(centroids.copy(), log_weights.copy(), np.ones(3))
+    settings = replace(PUBLISHED, device=device, **changes)
+    return Training(data, initial, settings, np.random.RandomState(0), data.part(np.arange(6)))
+
+
+def test_a_result_says_why_training_stopped(problem):
+    assert start(problem, patience=9).learn().stopped is None
+    assert start(problem, patience=1, **LONG).learn().stopped == "no_improvement"
+    following = Following()
+    result = start(problem, patience=9).learn([TimeLimit(0), following])
+    assert (result.stopped, len(following.results)) == ("max_time", 1)
+
+
+def test_a_time_limit_that_ends_with_the_last_epoch_is_no_reason(problem):
+    assert start(problem, n_epochs=1, patience=9).learn([TimeLimit(0)]).stopped is None
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 4])
+@pytest.mark.parametrize("loss", [BY_SAMPLE, GLOBAL], ids=["sample", "global"])
+def test_a_training_resumes_from_a_state_to_the_same_bits(problem, n_epochs, loss):
+    settings = {"loss": loss, "n_epochs": 4, "centroid_learning_rate": 2.0, "patience": 9}
+    undisturbed = start(problem, **settings).learn()
+    states = []
+
+    class Keeping(Following):
+        def on_epoch_end(self, record, training):
+            states.append(copy.deepcopy(training.state()))
+            return super().on_epoch_end(record, training)
+
+    start(problem, **settings).learn([Keeping()])
+    resumed = start((problem[0], *np.zeros((2, 3, 4, 3))), **settings)
+    resumed.resume(states[n_epochs - 1])
+    assert resumed.n_epochs_done == n_epochs
+    result = resumed.learn()
+    np.testing.assert_array_equal(result.centroids, undisturbed.centroids)
+    np.testing.assert_array_equal(result.log_weights, undisturbed.log_weights)
+    assert result.best_epoch == undisturbed.best_epoch
+    assert result.distance_scale == undisturbed.distance_scale
+    for name, values in undisturbed.history.items():
+        np.testing.assert_array_equal(result.history[name], values)
+
+
+class AbsoluteError:
+    """A loss of another kind: the distance to the first centroid as a prediction of a number."""
+
+    metrics = ("error", "is_small")
+    scale = 1.0
+
+    def calibrate(self, mean):
+        return self
+
+    def evaluate(self, distances, targets):
+        errors = distances[:, 0] - targets
+        gradients = 0.0 * distances
+        gradients[:, 0] = 2 * (errors > 0) - 1
+        return (abs(errors), (abs(errors) < 1.0) + 0.0 * errors), gradients
+
+
+def test_another_loss_learns_and_names_its_metrics(problem, rng):
+    """Targets are numbers, and nothing else of training has to know."""
+    data, centroids, log_weights = problem
+    data = replace(data, targets=np.linspace(10, 20, 12))
+    result = run(
+        (data, centroids, log_weights), loss=AbsoluteError(), held_out=data, patience=40, **LONG
+    )
+    assert list(result.history) == [
+        "error", "is_small", "learning_rate", "validation_error", "validation_is_small",
+    ]  # fmt: skip
+    errors = result.history["error"]
+    assert result.history["validation_error"].min() < 0.7 * errors[0]
+    assert result.best_epoch == result.history["validation_error"].argmin() + 1
