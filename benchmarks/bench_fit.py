@@ -1,4 +1,4 @@
-"""What training costs beside its native work: an epoch of HMDB51's size, a whole fit, its memory.
+"""Cost of training beyond its native work: an epoch of HMDB51's size, a whole fit, its memory.
 
 python benchmarks/bench_fit.py
 """
@@ -21,23 +21,42 @@ from rounds import of_quiet_rounds
 
 from skdejavid import DejaVidClassifier, TSEArray
 from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
-from skdejavid.training.loop import train
+from skdejavid.training.loop import Training
+from skdejavid.training.loss import SoftMinCrossEntropy
 
 MEGABYTE = 1e6
 
 
 def sequences_of(case, n_sequences):
-    """Generated sequences, and a class for each."""
+    """Return generated sequences, and a class for each."""
     values = case.draw(n_sequences)[0]
     X = TSEArray(values.reshape(n_sequences, case.n_frames, case.n_features))
     return X, np.arange(n_sequences) % case.n_centroids
 
 
-def epoch_over_elements(path_refresh, n_sequences=3570, n_epochs=9):
-    """Time of an epoch over that of its elements at the peak of the one thread it has.
+class Clock:
+    """Observer that notes when each epoch ended, the peak then, and when the next one began."""
 
-    The elements are those of the paths, and twice those along them, for value and gradient. Where
-    paths are refreshed in every batch, the value comes with them.
+    def __init__(self):
+        self.marks = []
+        self.mark()
+
+    def mark(self):
+        end = time.perf_counter()
+        self.marks.append((end, measure_peak(), time.perf_counter()))
+
+    def on_epoch_begin(self):
+        pass
+
+    def on_epoch_end(self, record, training):
+        self.mark()
+
+
+def epoch_over_elements(path_refresh, n_sequences=3570, n_epochs=9):
+    """Return the time of an epoch over that of its elements at the peak of its one thread.
+
+    The elements are those of the paths, and twice those along them, for value and gradient. If
+    paths are refreshed in every batch, the search for the paths gives the value as well.
     """
     case = CASES["HMDB51"]
     X, y = sequences_of(case, n_sequences)
@@ -45,8 +64,7 @@ def epoch_over_elements(path_refresh, n_sequences=3570, n_epochs=9):
     scale = np.ones(case.n_features, dtype=np.float32)
     initial = InitialParameters(centroids, np.log(weights + 0.1), scale)
     settings = TrainingSettings(
-        normalization="layer",
-        temperature=1.0,
+        loss=SoftMinCrossEntropy("sample"),
         learn_weights=True,
         learn_centroids=True,
         diagonal=False,
@@ -57,28 +75,22 @@ def epoch_over_elements(path_refresh, n_sequences=3570, n_epochs=9):
         n_epochs=n_epochs,
         n_threads=1,
     )
-    marks = []
-
-    def mark(*told):
-        end = time.perf_counter()
-        marks.append((end, measure_peak(), time.perf_counter()))
-
-    mark()
     data = TrainingData(X, y, np.ones(n_sequences))
-    train(data, initial, settings, np.random.RandomState(0), mark)
+    clock = Clock()
+    Training(data, initial, settings, np.random.RandomState(0)).learn([clock])
     elements = n_sequences * (case.n_elements + 2 * case.n_elements_along)
     epochs = [
         (min(before, after), (end - begin) * max(before, after) / elements)
-        for (_, before, begin), (end, after, _) in pairwise(marks)
+        for (_, before, begin), (end, after, _) in pairwise(clock.marks)
     ]
     highest = max(peak for peak, _ in epochs)
     return statistics.median(of_quiet_rounds(epochs, highest))
 
 
 def parts_of_a_fit(n_rounds=5):
-    """Share of each part of a whole fit with default parameters on JapaneseVowels; one thread.
+    """Return the share of each part of a whole fit on JapaneseVowels, with one thread.
 
-    And how many times its native work an optimizer step costs.
+    Also the time of an optimizer step as a multiple of that of its native work.
     """
     from aeon.datasets import load_japanese_vowels
 
@@ -90,7 +102,7 @@ def parts_of_a_fit(n_rounds=5):
 
 
 def profile_of_a_fit(X, y):
-    """Seconds of a fit, and the shares of its parts, after cProfile."""
+    """Return the seconds of a fit, and the shares of its parts by cProfile."""
     model = DejaVidClassifier(n_jobs=1, random_state=0)
     begin = time.perf_counter()
     model.fit(X, y)
@@ -105,8 +117,8 @@ def profile_of_a_fit(X, y):
         own_time(stats, f"skdejavid._core.{name}")
         for name in ("distances_along", "parameter_gradients", "adam_step")
     )
-    # Paths are found for barycenters as well: the rest of them is for steps.
-    native += cumulative_calls(stats, "paths", caller="_evaluate")
+    # Barycenters need paths as well, which are not counted.
+    native += cumulative_calls(stats, "paths", caller="evaluate_batch")
     return {
         "seconds": seconds,
         "barycenters": barycenters / total,
@@ -118,17 +130,17 @@ def profile_of_a_fit(X, y):
 
 
 def own_time(stats, name):
-    """Seconds in functions whose name contains this one, without what they call."""
+    """Return the seconds in functions whose name contains `name`, without their callees."""
     return sum(own for key, (_, _, own, _, _) in stats.items() if name in key[2])
 
 
 def cumulative_time(stats, name):
-    """Seconds in the function of this name and all that it calls."""
+    """Return the seconds in the function of this name and its callees."""
     return sum(total for key, (_, _, _, total, _) in stats.items() if key[2] == name)
 
 
 def cumulative_calls(stats, name, caller):
-    """Seconds in native functions of this name that were called by another."""
+    """Return the seconds in native functions of this name called by `caller`."""
     return sum(
         timing[3]
         for key, (*_, callers) in stats.items()
@@ -139,19 +151,19 @@ def cumulative_calls(stats, name, caller):
 
 
 def peak_memory(n_sequences=500):
-    """Megabytes that a fit at Kinetics-400's size takes, beside what was there before it."""
+    """Return the megabytes that a fit of Kinetics-400's size adds to the memory of a process."""
     command = [sys.executable, __file__, "--measure-memory", str(n_sequences)]
     return json.loads(subprocess.check_output(command, text=True))
 
 
 def measure_memory(n_sequences):
-    """The same of this process, which must have done nothing else."""
+    """Return the same for this process, which must not have done anything else."""
     case = CASES["Kinetics-400"]
     values, *_ = case.draw(n_sequences)
     X = TSEArray(values.reshape(n_sequences, case.n_frames, case.n_features))
     y = np.arange(n_sequences) % case.n_centroids
     del values
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of making the data
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak after making the data
     before = resident_megabytes("VmRSS")
     DejaVidClassifier(n_timesteps=case.n_timesteps, n_epochs=2).fit(X, y)
     added = resident_megabytes("VmHWM") - before
@@ -164,14 +176,14 @@ def measure_memory(n_sequences):
 
 
 def resident_megabytes(which):
-    """Memory of this process on Linux: "VmRSS" now, "VmHWM" at most since the last reset."""
+    """Return the memory of this process on Linux: "VmRSS" now, "VmHWM" at most since a reset."""
     status = Path("/proc/self/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith(which))
     return int(line.split()[1]) * 1024 / MEGABYTE
 
 
 def results():
-    """All that is measured."""
+    """Measure everything."""
     return {
         "HMDB51 epoch over its elements, by path_refresh": {
             path_refresh: epoch_over_elements(path_refresh) for path_refresh in ("epoch", "batch")
@@ -182,7 +194,7 @@ def results():
 
 
 def main():
-    """Print, and write JSON if asked to."""
+    """Print the results, and write them as JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--measure-memory", type=int, help=argparse.SUPPRESS)

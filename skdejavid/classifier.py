@@ -3,88 +3,62 @@
 from __future__ import annotations
 
 import copy
-import math
-import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
-from sklearn.base import (
-    BaseEstimator,
-    ClassifierMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
-from sklearn.exceptions import InconsistentVersionWarning
-from sklearn.model_selection import StratifiedShuffleSplit
-from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 
+from skdejavid._base import AlignedEstimator
 from skdejavid.alignment import distances_by_timestep, distances_of_checked
-from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.backends.registry import resolve_device
 from skdejavid.compat.callbacks import CallbackSupportMixin, FitTasks, teardown_after_fit
-from skdejavid.compat.sklearn import Interval, StrOptions, check_sample_weight
-from skdejavid.compat.threads import count_threads
-from skdejavid.files.model_file import Model, read_model, write_model
-from skdejavid.files.random_state import describe_generator, read_generator
-from skdejavid.sequences import TSEArray, check_sequences
-from skdejavid.sequences.checks import check_half_range, check_no_overflow
-from skdejavid.sequences.statistics import (
-    standard_deviations,
-    weighted_median,
+from skdejavid.compat.sklearn import Interval, StrOptions
+from skdejavid.files.model_file import Choice, Count, Field, History, Labels, PositiveNumber
+from skdejavid.sequences.transforms import check_lags
+from skdejavid.training.fitting import (
+    WarmStart,
+    explain_stop,
+    find_start,
+    initial_parameters,
+    make_plan,
+    prepare,
+    train,
 )
-from skdejavid.sequences.transforms import check_lags, with_differences
-from skdejavid.training.barycenter import class_barycenters
-from skdejavid.training.checkpoints import Checkpoint, content_hash
-from skdejavid.training.loop import Run, TrainingResult, train
-from skdejavid.training.loss import distances_to_logits
-from skdejavid.training.targets import (
-    ClassWeight,
-    check_targets,
-    class_weights,
-    positive_weights,
-    scaled_weights,
-)
+from skdejavid.training.loop import TrainingResult
+from skdejavid.training.loss import LOGIT_SCALINGS, SoftMinCrossEntropy
+from skdejavid.training.targets import ClassWeight
 
 __all__ = ["DejaVidClassifier"]
 
-# "auto" for n_timesteps: half the median length, but neither so short that the order of events is
-# lost nor longer than has paid (docs/method.md has the measurements).
-_FEWEST_TIMESTEPS, _MOST_TIMESTEPS = 8, 64
-
-# "auto" for differences: over one frame and over a tenth of the sequence, unless the data hold more
-# numbers than this, because memory and time grow with them.
-_LAGS, _MOST_NUMBERS_TO_DIFFER = (1, 0.1), 2**24
-
-# Parameters that change nothing about what is learned, so that an interrupted fit may go on with
-# others.
-_NOT_OF_THE_RESULT = frozenset(
-    {"checkpoint_dir", "max_time", "n_jobs", "verbose", "transform_timesteps"}
-)
-
-_PAPER = {
+_PAPER_PARAMETERS = {
     "n_timesteps": 8,
     "differences": None,
     "diagonal": False,
     "path_refresh": "epoch",
-    "normalize": "layer",
+    "logit_scaling": "sample",
     "standardize": False,
     "learning_rate": 0.001,
     "centroid_learning_rate": None,
     "n_epochs": 36,
 }
 
-# "auto" for n_epochs: the paper's, and never fewer optimizer steps than this, because small data
-# sets make few batches an epoch.
-_PAPER_EPOCHS, _FEWEST_STEPS = 36, 600
+_METRICS = SoftMinCrossEntropy.metrics
+
+# Names and values before model files of version 2.
+_OLD_NAMES = {
+    "normalize": "logit_scaling",
+    "normalization": "logit_scaling",
+    "normalization_": "logit_scaling_",
+}
+_OLD_SCALINGS = {"layer": "sample"}
 
 
 class DejaVidClassifier(
@@ -92,12 +66,12 @@ class DejaVidClassifier(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     ClassifierMixin,
-    BaseEstimator,
+    AlignedEstimator,
 ):
     """Nearest-centroid classifier of sequences under a learned, time-weighted alignment.
 
-    Each class is represented by a short sequence, its centroid, and a positive weight for each of
-    the centroid's time steps and features. A sequence belongs to the class with the smallest
+    Each class is represented by a centroid, which is a short sequence, and by a positive weight for
+    each of its time steps and features. A sequence is assigned to the class with the smallest
     time-weighted DTW distance. Centroids start as DTW barycenters; centroids and weights are then
     learned by gradient descent through the alignment [1]_.
 
@@ -106,122 +80,127 @@ class DejaVidClassifier(
     Parameters
     ----------
     n_timesteps : int or "auto", default="auto"
-        Number of frames of each centroid (the paper's T_c, there 8). "auto" takes half the median
-        length of the training sequences, at least 8 and at most 64.
+        Number of time steps of each centroid (the paper's T_c, there 8). "auto" uses half the
+        median length of the training sequences, at least 8 and at most 64.
 
     differences : "auto", sequence of int or float, or None, default="auto"
-        Whether changes over time are compared beside the values, and over how many frames: see
-        `lags` of :class:`TimeDifferences`, which is applied inside of fit and predict. None, or no
-        lags, compares values alone, as published. "auto" takes the lags 1 and 0.1, or none if `X`
-        holds more than 2**24 numbers.
+        Lags of the changes over time that are compared in addition to the values: see `lags` of
+        :class:`TimeDifferences`, which is applied inside of fit and predict. With None or no lags,
+        only values are compared, as published. "auto" uses the lags 1 and 0.1, or none if `X`
+        contains more than 2**24 numbers.
 
     weight_init : {"ones", "random"}, default="ones"
-        Whether the weights start at 1, or their logarithms at standard normal numbers.
+        Initial weights: all 1, or exponentials of standard normal numbers.
 
     learn_weights : bool, default=True
-        Whether the weights are learned, or stay as they start.
+        Whether to learn the weights, or to keep the initial ones.
 
     learn_centroids : bool, default=True
-        Whether the centroids are learned, or stay barycenters.
+        Whether to learn the centroids, or to keep the barycenters.
 
     diagonal : bool, default=True
         Whether a path may advance in centroid and sequence at once. The paper's Sec. 3.4 advises
-        against it; on the sets measured it is better (:doc:`/method`).
+        against it; on the data sets measured it is more accurate (:doc:`/method`).
 
     path_refresh : {"batch", "epoch"}, default="batch"
-        Whether the parameters that choose the paths are the current ones in every batch, or those
-        at the start of the epoch (the paper's fixed epoch centroids and weights), which is as
-        accurate and takes longer.
+        When the parameters that choose the paths are updated: for every batch, or at the start of
+        each epoch (the paper's fixed epoch centroids and weights). "epoch" is as accurate and
+        slower.
 
-    normalize : {"global", "layer"}, default="global"
+    logit_scaling : {"global", "sample"}, default="global"
         How distances become logits. "global" divides all distances by one number: `temperature`
-        times the mean standard deviation over the classes before training. "layer" standardizes the
-        distances of each sample over the classes, as published. With two classes that makes every
-        logit +-0.7071 and nothing can be learned.
+        times the standard deviation of a sample's distances over the classes, averaged over the
+        training samples before training. "sample" standardizes the distances of each sample over
+        the classes, as published (layer normalization). With two classes, every logit of "sample"
+        is +-0.7071 and nothing can be learned.
 
     temperature : float, default=0.5
-        See `normalize`; only used if that is "global". The lower, the surer the
-        classifier starts, and the sooner a sequence that is classified right teaches nothing more.
+        Factor of the scale of distances if `logit_scaling` is "global". Lower values make initial
+        predictions more confident, so correctly classified sequences stop contributing to the
+        gradient earlier.
 
     standardize : bool, default=True
-        Whether learning starts from features of equal scale. True divides the initial weights by
-        each feature's standard deviation and lets centroids move in units of it; False is the
-        published behavior. Nothing has to be scaled when predicting.
+        Whether to learn in units in which all features have equal scale. If True, the initial
+        weights are divided by each feature's standard deviation, and steps of the centroids are
+        multiples of it. False is the published behavior. Nothing has to be scaled when predicting.
 
     dba_samples : int, default=50
-        At most so many sequences per class are drawn for its initial centroid.
+        Maximum number of sequences sampled per class to compute its initial centroid.
 
     dba_max_iter : int, default=100
-        Maximum number of rounds of barycenter averaging. 0 keeps the medoid.
+        Maximum number of iterations of barycenter averaging. With 0, the initial centroid is the
+        medoid.
 
     learning_rate : float, default=0.03
         AdamW's initial learning rate for the logarithms of the weights. The paper uses 0.001 on
-        two sets of more than 150,000 videos and 0.008 on one of 3,570.
+        two data sets of more than 150,000 videos and 0.008 on one of 3,570.
 
     centroid_learning_rate : float or None, default=0.1
-        The same for the centroids, in units of each feature's standard deviation if `standardize`.
-        None means a third of `learning_rate`, as published. A centroid that moves fast can leave
-        the range of the data, where distance becomes a linear function of the features.
+        Initial learning rate for the centroids, in units of each feature's standard deviation if
+        `standardize`. None means a third of `learning_rate`, as published. With a high rate a
+        centroid can leave the range of the data, where distance is a linear function of the
+        features.
 
     batch_size : int, default=48
         Number of sequences per optimizer step.
 
     n_epochs : int or "auto", default="auto"
-        Number of passes over the data, and length of the cosine schedule. "auto" takes the paper's
-        36, or as many as make 600 optimizer steps.
+        Number of passes over the data, and length of the cosine schedule. "auto" uses the paper's
+        36, or as many as are needed for 600 optimizer steps.
 
     early_stopping : bool, default=False
-        Whether a part of the training sequences is held out, learning ends when their loss has not
-        fallen for `n_iter_no_change` epochs, and the parameters of least loss are kept.
+        Whether to hold out a part of the training sequences, to stop when their loss has not
+        decreased for `n_iter_no_change` epochs, and to keep the parameters of least held-out loss.
 
     validation_fraction : float, default=0.1
-        That part, drawn so that it has the same proportions of classes. Only used if
-        `early_stopping`.
+        Fraction of the sequences to hold out, stratified by class. Only used if `early_stopping`.
 
     n_iter_no_change : int, default=20
-        Only used if `early_stopping`.
+        Number of epochs without a lower held-out loss after which training stops. Only used if
+        `early_stopping`.
 
     class_weight : dict, "balanced" or None, default=None
-        What the weights of a class's samples are multiplied by, ``{class label: number}``; 1 for a
-        class that is not named. "balanced" gives all classes the same sum of weights.
+        Factors of the sample weights by class, ``{class label: number}``; 1 for a class that is not
+        in the dict. "balanced" gives all classes the same sum of weights.
 
     transform_timesteps : bool, default=False
-        Whether :meth:`transform` returns each distance in the parts that the time steps of the
-        centroid add to it.
+        Whether :meth:`transform` splits each distance into the parts that the time steps of the
+        centroid contribute.
 
     warm_start : bool, default=False
-        Whether :meth:`fit` of a fitted classifier goes on from its centroids and weights instead of
+        Whether :meth:`fit` of a fitted classifier starts from its centroids and weights instead of
         barycenters and `weight_init`. Classes, features, `differences` and `n_timesteps` must be
-        the same; "auto" keeps the latter two. What distances are divided by is kept as well, unless
-        `normalize` has changed. Schedule and optimizer start anew, and fitted attributes are those
-        of the last call.
+        the same; "auto" keeps the last two. The scale of distances is kept as well, unless
+        `logit_scaling` has changed. Schedule and optimizer start anew, and the fitted attributes
+        describe the last call only.
 
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
-        Where to compute. "cuda" is the first CUDA device. "auto" is the CPU in this version.
+        Device to compute on. "cuda" is the first CUDA device. "auto" is the CPU in this version.
 
     checkpoint_dir : str, path or None, default=None
-        Folder in which the state of learning is kept, one file that is replaced after epochs. A fit
-        of the same data and parameters that was interrupted, however hard, goes on there and ends
-        with the same bits; one that had ended gives its result again. A fit of anything else is
-        refused: each needs a folder of its own. Remove the folder to begin anew. Where
-        `random_state` is no int, that of the interrupted fit goes on.
+        Folder for a checkpoint of training, one file that is replaced after epochs. Repeating an
+        interrupted fit with the same data and parameters resumes from the last checkpoint and gives
+        bit-identical results, even after a kill; repeating a completed fit restores its result. A
+        checkpoint of different data or parameters raises ValueError: use one folder per fit, and
+        remove the folder to start again. If `random_state` is not an int, the saved generator is
+        used.
 
     max_time : float or None, default=None
-        Seconds after which learning ends, at the end of an epoch, with a ConvergenceWarning. With
-        `checkpoint_dir` the same fit called again goes on.
+        Maximum time of training in seconds. When it has passed, training stops after the current
+        epoch with a ConvergenceWarning. With `checkpoint_dir`, calling the same fit again resumes.
 
     half_storage : bool, default=False
-        Whether sequences are kept in half precision on a CUDA device while learning, which halves
-        the memory and the copies they take; computed is in float32 all the same. Needs data of
-        float32 or narrower floats within +-65504. Not used on the CPU and when predicting.
+        Whether a CUDA device stores the training sequences in half precision, which halves their
+        memory and the time to copy them; computation is still in float32. Requires data of float32
+        or narrower floats within +-65504. Not used on the CPU and when predicting.
 
     n_jobs : int, default=None
-        Number of threads. None and -1 mean all physical cores, or fewer where ``OMP_NUM_THREADS``,
-        threadpoolctl or a joblib worker say so. No result depends on it.
+        Number of threads. None and -1 mean all physical cores, or fewer if ``OMP_NUM_THREADS``,
+        threadpoolctl or a joblib worker set a limit. Results do not depend on it.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the sequences drawn for initial centroids, random weights and the order of
-        batches. Pass an int for reproducible results.
+        Determines the sequences sampled for initial centroids, random weights, the held-out part
+        and the order of batches. Pass an int for reproducible results.
 
     verbose : int, default=0
         Whether to show progress bars.
@@ -229,35 +208,36 @@ class DejaVidClassifier(
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels, sorted.
+        The class labels, sorted.
 
     centroids_ : ndarray of shape (n_classes, n_timesteps, n_features)
-        The learned centroids, in the units of the data: its ``n_features_in_`` features, then their
-        differences for one of ``lags_`` after the other.
+        The learned centroids, in the units of the data. Their features are the ``n_features_in_``
+        features of the data, followed by the differences of these for each of ``lags_``.
 
     log_weights_ : ndarray of the shape of `centroids_`
-        Natural logarithms of the learned weights, in 1 / units of the data.
+        Natural logarithms of the learned weights, whose unit is 1 / unit of the data.
 
     lags_ : tuple of int or float
-        Over how many frames differences are taken, see `differences`.
+        Lags of the differences, see `differences`.
 
-    normalization_ : str
-        "layer" or "global", see `normalize`.
+    logit_scaling_ : str
+        The `logit_scaling` of the fit, "global" or "sample".
 
     distance_scale_ : float
-        What distances are divided by if `normalization_` is "global", else 1.
+        The number that distances are divided by if `logit_scaling_` is "global", else 1.
 
     history_ : dict of str to ndarray
-        One value per epoch: "loss" (mean cross entropy) and "accuracy", both over the batches as
-        they were seen, and "learning_rate", that of the weights. With `early_stopping` also
-        "validation_loss" and "validation_accuracy", of the held-out part after the epoch.
+        One value per epoch: "loss" (mean cross-entropy) and "accuracy", each batch measured before
+        its optimizer step, and "learning_rate", that of the weights. With `early_stopping` also
+        "validation_loss" and "validation_accuracy", measured on the held-out part after the epoch.
 
     n_iter_ : int
         Number of epochs run.
 
     best_iter_ : int or None
-        The epoch, from 1, after which the parameters were as they are now; 0 if they never
-        changed. None without `early_stopping`: they are the last.
+        With `early_stopping`, the number of epochs after which the held-out loss was least: the
+        parameters are those after this epoch, or the initial ones if it is 0. Else None: they are
+        those after the last epoch.
 
     n_features_in_ : int
         Number of features of a frame.
@@ -265,14 +245,18 @@ class DejaVidClassifier(
     feature_names_in_ : ndarray of str
         Names of the features, if `X` was a data frame with string column names.
 
+    metadata_ : dict
+        The metadata of the file that the classifier was loaded from, if there was any; see
+        :meth:`save`. Fitting removes it.
+
     See Also
     --------
-    TSEExtractor : Turns videos into sequences with any encoder.
+    TSEExtractor : Converts videos to sequences with any encoder.
     dtw_distances : The distances without learning.
 
     Notes
     -----
-    Results are the same bits for any `n_jobs` and, when predicting, for any grouping of samples.
+    Results are bit-identical for any `n_jobs` and, when predicting, for any grouping of samples.
     Prediction computes in the precision of the training data, float32 or float64.
 
     References
@@ -293,6 +277,18 @@ class DejaVidClassifier(
     array([0, 1])
     """
 
+    _kind = "classifier"
+    _fields: ClassVar[dict[str, Field]] = {
+        "classes_": Labels("n_centroids"),
+        **AlignedEstimator._fields,
+        "logit_scaling_": Choice(LOGIT_SCALINGS),
+        "distance_scale_": PositiveNumber(),
+        "history_": History(
+            (*_METRICS, "learning_rate"), tuple(f"validation_{name}" for name in _METRICS)
+        ),
+        "best_iter_": Count(up_to="n_epochs"),
+    }
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_timesteps": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "differences": [StrOptions({"auto"}), "array-like", None],
@@ -301,7 +297,7 @@ class DejaVidClassifier(
         "learn_centroids": ["boolean"],
         "diagonal": ["boolean"],
         "path_refresh": [StrOptions({"epoch", "batch"})],
-        "normalize": [StrOptions({"global", "layer"})],
+        "logit_scaling": [StrOptions(set(LOGIT_SCALINGS))],
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "standardize": ["boolean"],
         "dba_samples": [Interval(Integral, 1, None, closed="left")],
@@ -335,7 +331,7 @@ class DejaVidClassifier(
         learn_centroids: bool = True,
         diagonal: bool = True,
         path_refresh: str = "batch",
-        normalize: str = "global",
+        logit_scaling: str = "global",
         temperature: float = 0.5,
         standardize: bool = True,
         dba_samples: int = 50,
@@ -365,7 +361,7 @@ class DejaVidClassifier(
         self.learn_centroids = learn_centroids
         self.diagonal = diagonal
         self.path_refresh = path_refresh
-        self.normalize = normalize
+        self.logit_scaling = logit_scaling
         self.temperature = temperature
         self.standardize = standardize
         self.dba_samples = dba_samples
@@ -390,15 +386,15 @@ class DejaVidClassifier(
 
     @classmethod
     def paper(cls, **parameters: Any) -> Self:
-        """An unfitted classifier with the parameters of the paper.
+        """Create an unfitted classifier with the parameters of the paper.
 
-        They are meant for hundreds of thousands of videos; for its smallest set the paper raises
-        `learning_rate` to 0.008.
+        They are meant for hundreds of thousands of videos; for its smallest data set the paper
+        raises `learning_rate` to 0.008.
 
         Parameters
         ----------
         **parameters : dict
-            Parameters that shall differ from the paper's.
+            Parameters that differ from the paper's.
 
         Returns
         -------
@@ -410,7 +406,7 @@ class DejaVidClassifier(
         >>> DejaVidClassifier.paper(learning_rate=0.008).n_timesteps
         8
         """
-        return cls(**{**_PAPER, **parameters})
+        return cls(**{**_PAPER_PARAMETERS, **parameters})
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn a centroid and its weights for each class.
@@ -424,85 +420,90 @@ class DejaVidClassifier(
         y : array-like of shape (n_sequences,)
             Class labels.
         sample_weight : array-like of shape (n_sequences,), optional
-            How often each sequence counts in statistics, barycenters and the loss, at least 0. A
-            sequence of weight 0 is as if absent. Weight k is exactly the same as k copies as long
-            as all copies fit into one batch, no sequences have to be drawn for barycenters, and
-            none are held out.
+            Weights of the sequences in statistics, barycenters and the loss, at least 0. A sequence
+            of weight 0 has no influence. Weight k is equivalent to k copies as long as all copies
+            fit into one batch, no sequences are sampled for barycenters, and none are held out.
 
         Returns
         -------
         self : DejaVidClassifier
-            The fitted estimator.
+            The fitted estimator. If an error is raised, it stays as it was before the call.
 
         Raises
         ------
         InvalidParameterError
-            If a parameter is outside of its range (a ValueError).
+            If a parameter is not in its allowed range (a ValueError).
         TypeError, ValueError
-            If `X`, `y` or `sample_weight` is not as described; the message says where. Or if
-            `warm_start` and something differs from what was fitted.
+            If `X`, `y` or `sample_weight` is not as described; the message names the place. Or if
+            `warm_start` is True and the data or parameters do not agree with the previous fit.
         RuntimeError
-            If `device` asks for CUDA and there is none, or the loss overflows in the first epoch.
-            In a later one a ConvergenceWarning is given and the last good parameters are kept.
+            If `device` requires CUDA and there is none, or the loss overflows in the first epoch.
         MemoryError
-            If a CUDA device has no room for the parameters, or for a single sequence.
+            If the memory of a CUDA device is too small for the parameters or for one sequence.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the loss overflows after the first epoch, where the last good parameters are kept, or
+            if `max_time` stops training.
+        UserWarning
+            If a class has no weight, or nothing can be learned.
         """
-        learner = copy.copy(self)  # what fails midway leaves this object as it was
+        learner = copy.copy(self)
         with teardown_after_fit(learner):
-            learner._fit(X, y, sample_weight)
+            warning = learner._fit(X, y, sample_weight)
+        if warning is not None:
+            warnings.warn(warning, ConvergenceWarning, stacklevel=2)
         self.__dict__ = learner.__dict__
         return self
 
-    def _fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> None:
+    def _fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> str | None:
+        """Fit in stages, and return the warning that training stopped too early, or None."""
         self._validate_params()
         resolve_device(self.device)
-        goes_on = self.warm_start and hasattr(self, "centroids_")
-        sequences = check_sequences(X, estimator=self, reset=not goes_on)
-        check_no_overflow(sequences)
-        targets = check_targets(y, sequences, type(self).__name__)
-        # Of its second argument it takes no more than the number of samples.
-        weight = check_sample_weight(
-            sample_weight, sequences.lengths, dtype=np.float64, ensure_non_negative=True
-        )
-        tasks = FitTasks(self, X, y, sample_weight)
-        weight = scaled_weights(weight)
-        weight = scaled_weights(weight * class_weights(self.class_weight, targets, weight))
-        kept = positive_weights(weight, targets)
-        if len(kept) < len(targets):
-            sequences, targets, weight = sequences[kept], targets[kept], weight[kept]
-        classes, labels = np.unique(targets, return_inverse=True)
-        self._warn_if_nothing_can_be_learned(len(classes))
-        if goes_on:
-            self._require_the_same(classes, sequences)
-        lags = check_lags(self.lags_, "lags_") if goes_on else self._choose_lags(sequences)
-        if lags:
-            sequences = with_differences(sequences, lags)
-            check_no_overflow(sequences)
-        data = TrainingData(sequences, labels, weight)
+        parameters = SimpleNamespace(**self.get_params(deep=False))
+        warm_start = self._warm_start()
+        sequences = self._read_training(X, reset=warm_start is None)
+        name = type(self).__name__
+        prepared = prepare(sequences, y, sample_weight, parameters, warm_start, name)
+        for message in prepared.warnings:
+            warnings.warn(message, UserWarning, stacklevel=3)  # for the caller of fit
 
         def attributes(result: TrainingResult) -> dict[str, Any]:
-            return self._fitted_attributes(classes, lags, result)
+            return {"classes_": prepared.classes, "lags_": prepared.lags} | _learned(
+                result, parameters.logit_scaling
+            )
 
-        result = self._learn(data, classes, goes_on, tasks, attributes)
+        start = find_start(prepared, parameters, warm_start)
+        plan = make_plan(prepared, parameters, start)
+        tasks = FitTasks(self, X, y, sample_weight, attributes)
+        tasks.begin(plan.settings.n_epochs)
+        initial = initial_parameters(plan, parameters, start)
+        result = train(plan, initial, parameters, start, [tasks])
+        tasks.end(result)
         self.__dict__.update(attributes(result))
+        return explain_stop(result, plan.settings, parameters)
 
-    def _fitted_attributes(
-        self, classes: NDArray[Any], lags: tuple[int | float, ...], result: TrainingResult
-    ) -> dict[str, Any]:
-        return {
-            "classes_": classes,
-            "lags_": lags,
-            "centroids_": result.centroids,
-            "log_weights_": result.log_weights,
-            "normalization_": self.normalize,
-            "distance_scale_": float(result.distance_scale),
-            "history_": result.history,
-            "n_iter_": len(result.history["loss"]),
-            "best_iter_": result.best_epoch,
-        }
+    def _warm_start(self) -> WarmStart | None:
+        """Return the fitted attributes if this fit starts from them."""
+        if not (self.warm_start and hasattr(self, "centroids_")):
+            return None
+        return WarmStart(
+            classes=self.classes_,
+            lags=check_lags(self.lags_, "lags_"),
+            centroids=self._fitted_array("centroids_"),
+            log_weights=self._fitted_array("log_weights_"),
+            logit_scaling=self.logit_scaling_,
+            distance_scale=self.distance_scale_,
+        )
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of epochs run."""
+        return len(self.history_["loss"])
 
     def transform(self, X: Any) -> NDArray[np.float64]:
-        """Distance of each sequence to each class's centroid, whole or in parts.
+        """Compute the distance of each sequence to each centroid, or the parts of the distances.
 
         Parameters
         ----------
@@ -511,15 +512,15 @@ class DejaVidClassifier(
 
         Returns
         -------
-        ndarray of shape (n_sequences, n_classes), or (n_sequences, n_classes * n_timesteps)
-            The latter if `transform_timesteps`: the parts of the first distance, which add up to
-            it, then those of the second, and so on.
+        ndarray of shape (n_sequences, n_classes) or (n_sequences, n_classes * n_timesteps)
+            The latter if `transform_timesteps`: the parts of the distance to the first centroid,
+            which add up to it, then those of the second, and so on.
         """
         compute = distances_by_timestep if self.transform_timesteps else distances_of_checked
         return self._align(X, compute)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Logits: normalized distances with the sign changed, so that the largest wins.
+        """Compute the logits: scaled distances with the sign changed, the largest for the nearest.
 
         Parameters
         ----------
@@ -535,7 +536,7 @@ class DejaVidClassifier(
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Probability of each class, the soft-min of the normalized distances.
+        """Compute the probability of each class, the soft-min of the scaled distances.
 
         Parameters
         ----------
@@ -549,7 +550,7 @@ class DejaVidClassifier(
         return softmax(self._logits(X), axis=1)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The class of each sequence: that with the smallest distance, the first among equals.
+        """Predict the class of each sequence: that of the nearest centroid, the first in a tie.
 
         Parameters
         ----------
@@ -560,444 +561,61 @@ class DejaVidClassifier(
         -------
         ndarray of shape (n_sequences,)
         """
-        distances = self._align(X, distances_of_checked)
+        distances = self._distances(X)
         return self.classes_[distances.argmin(axis=1)]
-
-    def save(self, path: str | PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
-        """Write the fitted classifier to a file that is safe to share.
-
-        Parameters
-        ----------
-        path : str or path
-            The file, which is replaced if there is one. By custom its name ends with
-            ``.safetensors``.
-        metadata : dict of str, optional
-            Anything that JSON can hold, to be kept in the file, such as how the sequences were
-            made; :meth:`load` gives it back as ``metadata_``. None keeps the ``metadata_`` that a
-            loaded classifier has.
-
-        Raises
-        ------
-        NotFittedError
-            If there is nothing to save yet.
-        ValueError
-            If a class label is neither a number nor a string, or JSON cannot hold `metadata`.
-
-        Notes
-        -----
-        Arrays are written as safetensors, everything else as JSON in its metadata. Pickle, joblib
-        and skops work as well, but a pickle can run anything when it is loaded, and is only meant
-        for the version that wrote it.
-        """
-        check_is_fitted(self, "centroids_")
-        model = Model(
-            parameters=self.get_params(deep=False),
-            classes=self.classes_,
-            centroids=self._fitted_array("centroids_"),
-            log_weights=self._fitted_array("log_weights_"),
-            lags=self.lags_,
-            normalization=self.normalization_,
-            distance_scale=self.distance_scale_,
-            history=self.history_,
-            best_iter=self.best_iter_,
-            n_features_in=self.n_features_in_,
-            feature_names_in=getattr(self, "feature_names_in_", None),
-            metadata=dict(getattr(self, "metadata_", {}) if metadata is None else metadata),
-        )
-        write_model(path, model, version("skdejavid"))
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> Self:
-        """Read a classifier that was written by :meth:`save`.
-
-        Nothing in the file is executed, and every field is checked: a file from anywhere may be
-        loaded.
-
-        Parameters
-        ----------
-        path : str or path
-
-        Returns
-        -------
-        DejaVidClassifier
-            Fitted; it gives the same results as the one that was saved.
-
-        Raises
-        ------
-        ValueError
-            If the file is no such model, is damaged, or is of a newer format; the message names
-            the file and the field.
-        FileNotFoundError, OSError
-            If it cannot be read.
-
-        Examples
-        --------
-        >>> import tempfile, os
-        >>> from skdejavid import DejaVidClassifier
-        >>> from skdejavid.datasets import make_order_sequences
-        >>> X, y = make_order_sequences(20, random_state=0)
-        >>> clf = DejaVidClassifier(n_epochs=2, random_state=0).fit(X, y)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     clf.save(os.path.join(folder, "model.safetensors"))
-        ...     loaded = DejaVidClassifier.load(os.path.join(folder, "model.safetensors"))
-        >>> bool((loaded.predict(X) == clf.predict(X)).all())
-        True
-        """
-        model = read_model(path)
-        try:
-            self = cls(**model.parameters)
-            self._validate_params()
-            self.lags_ = check_lags(model.lags, "lags")
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is a corrupt model file: {error}") from error
-        self.classes_ = model.classes
-        self.centroids_ = model.centroids
-        self.log_weights_ = model.log_weights
-        self.normalization_ = model.normalization
-        self.distance_scale_ = model.distance_scale
-        self.history_ = model.history
-        self.n_iter_ = len(model.history["loss"])
-        self.best_iter_ = model.best_iter
-        self.n_features_in_ = model.n_features_in
-        if model.metadata:
-            self.metadata_ = model.metadata
-        if model.feature_names_in is not None:
-            self.feature_names_in_ = model.feature_names_in
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_skdejavid_version": version("skdejavid")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        pickled, current = state.pop("_skdejavid_version", "unknown"), version("skdejavid")
-        if pickled != current:
-            warnings.warn(
-                InconsistentVersionWarning(
-                    estimator_name=type(self).__name__,
-                    current_sklearn_version=f"{current} of skdejavid",
-                    original_sklearn_version=f"{pickled} of skdejavid",
-                ),
-                stacklevel=2,
-            )
-        super().__setstate__(state)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        return tags
 
     @property
     def _n_features_out(self) -> int:
         """Number of columns of `transform`, for ``get_feature_names_out``."""
         return len(self.classes_) * (self.centroids_.shape[1] if self.transform_timesteps else 1)
 
-    def _align(self, X: Any, compute: Callable[..., NDArray[np.float64]]) -> NDArray[np.float64]:
-        """What a function of `skdejavid.alignment` computes of `X` and the fitted parameters."""
-        check_is_fitted(self, "centroids_")
-        self._validate_params()
-        sequences = check_sequences(X, estimator=self, reset=False)
-        centroids = self._fitted_array("centroids_")
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # the distance says which sequence is too large
-            # Whatever else is in X, a sequence is computed in the precision of the model.
-            sequences = self._with_differences(sequences.astype(centroids.dtype))
-            weights = np.exp(self._fitted_array("log_weights_"))
-        return compute(
-            sequences,
-            centroids,
-            weights,
-            diagonal=self.diagonal,
-            device=self.device,
-            n_jobs=self.n_jobs,
-        )
+    @property
+    def _n_centroids(self) -> int:
+        return len(self.classes_)
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
-        distances = self._align(X, distances_of_checked)
-        if self.normalization_ not in ("layer", "global"):
-            raise ValueError(f"normalization_ is {self.normalization_!r}, not 'layer' or 'global'")
-        if not 0 < self.distance_scale_ < np.inf:
-            raise ValueError(f"distance_scale_ must be positive, got {self.distance_scale_}")
-        return distances_to_logits(distances, self.normalization_, self.distance_scale_)
-
-    def _fitted_array(self, name: str) -> NDArray[np.floating]:
-        """A fitted array; an error says which one was edited into something else."""
-        array = np.asarray(getattr(self, name))
-        if array.dtype not in (np.float32, np.float64):
-            raise ValueError(f"{name} must be float32 or float64, got {array.dtype}")
-        if array.ndim != 3 or len(array) != len(self.classes_):
+        distances = self._distances(X)
+        if self.logit_scaling_ not in LOGIT_SCALINGS:
             raise ValueError(
-                f"{name} must be 3-D with one entry for each of {len(self.classes_)} classes, "
-                f"got shape {array.shape}"
+                f"logit_scaling_ must be 'global' or 'sample', got {self.logit_scaling_!r}"
             )
-        return array
-
-    def _choose_lags(self, sequences: TSEArray) -> tuple[int | float, ...]:
-        if self.differences is None:
-            return ()
-        if isinstance(self.differences, str):  # "auto"
-            n_numbers = sequences.total_frames * sequences.n_features
-            return _LAGS if n_numbers <= _MOST_NUMBERS_TO_DIFFER else ()
-        return check_lags(self.differences, "differences")
-
-    def _require_the_same(self, classes: NDArray[Any], sequences: TSEArray) -> None:
-        """What a warm start goes on from must be what is asked for now; "auto" asks for that."""
-        pairs = [("classes", self.classes_.tolist(), classes.tolist())]
-        if self.n_timesteps != "auto":
-            n_timesteps = self._fitted_array("centroids_").shape[1]
-            pairs.append(("n_timesteps", n_timesteps, self.n_timesteps))
-        if not isinstance(self.differences, str):
-            pairs.append(("differences", self.lags_, self._choose_lags(sequences)))
-        for name, fitted, asked in pairs:
-            if fitted != asked:
-                raise ValueError(
-                    f"warm_start=True goes on with the same {name}: it was fitted with {fitted}, "
-                    f"got {asked}"
-                )
-
-    def _with_differences(self, sequences: TSEArray) -> TSEArray:
-        """The sequences as they are compared with the centroids."""
-        lags = check_lags(self.lags_, "lags_")
-        return with_differences(sequences, lags) if lags else sequences
-
-    def _warn_if_nothing_can_be_learned(self, n_classes: int) -> None:
-        if self.normalize == "layer" and n_classes == 2:
-            warnings.warn(
-                "normalize='layer' has no gradient for 2 classes: nothing will be learned, and "
-                "probabilities can only be 0.196 or 0.804. Use normalize='global'.",
-                UserWarning,
-                stacklevel=4,  # the caller of fit
+        if not 0 < self.distance_scale_ < np.inf:
+            raise ValueError(
+                f"distance_scale_ must be positive and finite, got {self.distance_scale_}"
             )
+        return SoftMinCrossEntropy(self.logit_scaling_, self.distance_scale_).logits(distances)
 
-    def _learn(
-        self,
-        data: TrainingData,
-        classes: NDArray[Any],
-        goes_on: bool,
-        tasks: FitTasks,
-        attributes: Callable[[TrainingResult], dict[str, Any]],
-    ) -> TrainingResult:
-        """Learn, and tell callbacks which `attributes` a result would set."""
-        random_state = check_random_state(self.random_state)
-        run = self._open_run(data, classes, goes_on, random_state)
-        if run.state is not None:  # the same sequences are held out as before
-            random_state = read_generator(run.initial_generator)
-        held_out = None
-        if self.early_stopping:
-            data, held_out = self._hold_out(data, classes, random_state)
-        n_epochs = self._count_epochs(len(data.labels), data.labels.max() + 1)
-        tasks.begin(n_epochs)
-        feature_scale = np.ones(data.sequences.n_features, dtype=data.sequences.frame_dtype)
-        if self.standardize:
-            feature_scale = standard_deviations(data.sequences, data.sample_weight)
-        n_timesteps = self.centroids_.shape[1] if goes_on else self._count_timesteps(data)
-        device = self._choose_device(data, n_timesteps)
-        if device != "cpu" and self.half_storage:
-            check_half_range(data.sequences)
-            if held_out is not None:
-                check_half_range(held_out.sequences)
-        if run.state is not None:
-            shape = run.state.arrays["live.centroids"].shape
-            centroids, log_weights = np.zeros((2, *shape), dtype=data.sequences.frame_dtype)
-        elif goes_on:
-            centroids, log_weights = self._fitted_parameters(data, feature_scale)
-        else:
-            centroids, log_weights = self._initial_parameters(
-                data, feature_scale, random_state, n_timesteps, device
-            )
+    @classmethod
+    def _upgrade_model(cls, description: dict[str, Any]) -> dict[str, Any]:
+        upgraded = _with_new_names(description)
+        parameters = upgraded.get("parameters")
+        if isinstance(parameters, dict):
+            upgraded["parameters"] = _with_new_names(parameters)
+        return upgraded
 
-        settings = TrainingSettings(
-            normalization=self.normalize,
-            temperature=self.temperature,
-            learn_weights=self.learn_weights,
-            learn_centroids=self.learn_centroids,
-            diagonal=self.diagonal,
-            path_refresh=self.path_refresh,
-            learning_rate=self.learning_rate,
-            centroid_learning_rate=self.centroid_learning_rate or self.learning_rate / 3,
-            batch_size=self.batch_size,
-            n_epochs=n_epochs,
-            n_threads=count_threads(self.n_jobs),
-            patience=self.n_iter_no_change,
-            distance_scale=self._fitted_scale() if goes_on else None,
-            device=device,
-            half_storage=self.half_storage,
-        )
-        n_done = 0 if run.state is None else len(run.state.history["loss"])
-        with tqdm(total=n_epochs, initial=n_done, desc="epochs", disable=not self.verbose) as bar:
-
-            def show(record: dict[str, float], result_so_far: Callable[[], TrainingResult]) -> bool:
-                bar.set_postfix(loss=f"{record['loss']:.4f}", accuracy=f"{record['accuracy']:.4f}")
-                bar.update()
-                return tasks.end_epoch(lambda: attributes(result_so_far()))
-
-            result = train(
-                data,
-                InitialParameters(centroids, log_weights, feature_scale),
-                settings,
-                random_state,
-                show,
-                held_out,
-                tasks.begin_epoch,
-                run,
-            )
-        tasks.end(lambda: attributes(result))
-        return result
-
-    def _open_run(
-        self,
-        data: TrainingData,
-        classes: NDArray[Any],
-        goes_on: bool,
-        random_state: np.random.RandomState,
-    ) -> Run:
-        """What is known of a fit that was interrupted, if there is a checkpoint."""
-        max_time = math.inf if self.max_time is None else float(self.max_time)
-        n_epochs = self._count_epochs(len(data.labels), len(classes))
-        if self.checkpoint_dir is None or n_epochs == 0:
-            return Run(max_time=max_time)
-        described = {
-            name: repr(value)
-            for name, value in self.get_params(deep=False).items()
-            if name not in _NOT_OF_THE_RESULT
-        }
-        if not isinstance(self.random_state, (int, np.integer)):
-            del described["random_state"]  # the checkpoint goes on with its own
-        described |= {
-            "X": content_hash(data.sequences),
-            "y": content_hash(data.labels, classes),
-            "sample_weight": content_hash(data.sample_weight),
-            "precision": str(data.sequences.frame_dtype),
-        }
-        if goes_on:
-            described["warm_start"] = content_hash(self.centroids_, self.log_weights_)
-        checkpoint = Checkpoint(self.checkpoint_dir, described)
-        state = checkpoint.read()
-        initial = describe_generator(random_state) if state is None else state.initial_generator
-        return Run(checkpoint, state, initial, max_time)
-
-    def _initial_parameters(
-        self,
-        data: TrainingData,
-        feature_scale: NDArray[np.floating],
-        random_state: np.random.RandomState,
-        n_timesteps: int,
-        device: str,
-    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Centroids, and logarithms of weights in units of each feature's scale."""
-        centroids = self._barycenters(data, feature_scale, random_state, n_timesteps, device)
-        log_weights = np.zeros_like(centroids)
-        if self.weight_init == "random":
-            log_weights[...] = random_state.standard_normal(centroids.shape)
-        return centroids, log_weights
-
-    def _fitted_parameters(
-        self,
-        data: TrainingData,
-        feature_scale: NDArray[np.floating],
-    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Copies of the fitted ones, in the precision of the data and in the same units."""
-        names = "centroids_", "log_weights_"
-        centroids, log_weights = (
-            self._fitted_array(name).astype(data.sequences.frame_dtype) for name in names
-        )
-        return centroids, log_weights + np.log(feature_scale)
-
-    def _fitted_scale(self) -> float | None:
-        """What distances have been divided by; None if that has another meaning now."""
-        return self.distance_scale_ if self.normalization_ == self.normalize else None
-
-    def _hold_out(
-        self, data: TrainingData, classes: NDArray[Any], random_state: np.random.RandomState
-    ) -> tuple[TrainingData, TrainingData]:
-        """The data to learn from, and those that say when to stop."""
-        split = StratifiedShuffleSplit(
-            1, test_size=self.validation_fraction, random_state=random_state
-        )
-        problem = (
-            f"early_stopping cannot hold out validation_fraction={self.validation_fraction} of "
-            f"{len(data.labels)} sequences"
-        )
-        counts = np.bincount(data.labels)
-        if counts.min() == 1:
-            label = classes[counts.argmin()].item()
-            raise ValueError(f"{problem}: class {label!r} has only one, which is needed to learn")
-        try:
-            ((learned, held_out),) = split.split(data.labels, data.labels)
-        except ValueError as error:
-            raise ValueError(f"{problem}: {error}") from error
-        if len(np.unique(data.labels[learned])) <= data.labels.max():
-            raise ValueError(f"{problem}: nothing would be left of a class to learn from")
-        return data.part(np.sort(learned)), data.part(np.sort(held_out))
-
-    def _barycenters(
-        self,
-        data: TrainingData,
-        feature_scale: NDArray[np.floating],
-        random_state: np.random.RandomState,
-        n_timesteps: int,
-        device: str,
-    ) -> NDArray[np.floating]:
-        _require_memory_for(n_timesteps, self.dba_max_iter, data)
-        centroids = class_barycenters(
-            data.sequences,
-            data.labels,
-            data.sample_weight,
-            1 / feature_scale,
-            n_timesteps=n_timesteps,
-            diagonal=self.diagonal,
-            n_samples=self.dba_samples,
-            max_iter=self.dba_max_iter,
-            random_state=random_state,
-            n_threads=count_threads(self.n_jobs),
-            device=device,
-        )
-        n_classes = data.labels.max() + 1
-        bar = tqdm(centroids, total=n_classes, desc="centroids", disable=not self.verbose)
-        return np.stack(list(bar))
-
-    def _choose_device(self, data: TrainingData, n_timesteps: int) -> str:
-        n_parameters = (int(data.labels.max()) + 1) * n_timesteps * data.sequences.n_features
-        return resolve_device(self.device, data.sequences.total_frames * n_parameters)
-
-    def _count_timesteps(self, data: TrainingData) -> int:
-        if self.n_timesteps != "auto":
-            return int(self.n_timesteps)
-        half = weighted_median(data.sequences.lengths, data.sample_weight) // 2
-        return min(max(half, _FEWEST_TIMESTEPS), _MOST_TIMESTEPS)
-
-    def _count_epochs(self, n_samples: int, n_classes: int) -> int:
-        if n_classes == 1 or not (self.learn_weights or self.learn_centroids):
-            return 0
-        if self.n_epochs != "auto":
-            return int(self.n_epochs)
-        steps_per_epoch = -(-n_samples // self.batch_size)
-        return max(_PAPER_EPOCHS, -(-_FEWEST_STEPS // steps_per_epoch))
+    @classmethod
+    def _upgrade_pickle(cls, state: dict[str, Any]) -> dict[str, Any]:
+        state.pop("n_iter_", None)  # version 0.1.0 stored what is computed now
+        return _with_new_names(state)
 
 
-def _require_memory_for(n_timesteps: int, dba_max_iter: int, data: TrainingData) -> None:
-    """Say so before anything is allocated if the machine's memory cannot hold what learning needs.
-
-    At least ten arrays of the size of the parameters, and a bit for each cell of one path, also of
-    those of barycenters, whose sequences are as long as the centroid.
-    """
-    n_classes, n_features = int(data.labels.max()) + 1, data.sequences.n_features
-    n_frames = int(data.sequences.lengths.max())
-    needed = 10 * n_classes * n_timesteps * n_features * data.sequences.frame_dtype.itemsize
-    needed += n_timesteps * (max(n_timesteps, n_frames) if dba_max_iter else n_frames) // 8
-    available = _memory_of_machine()
-    if needed > available:
-        raise ValueError(
-            f"n_timesteps={n_timesteps} needs at least {needed / 1e9:.3g} GB of memory for "
-            f"{n_classes} classes, {n_features} features and sequences of up to {n_frames} frames, "
-            f"this machine has {available / 1e9:.3g} GB: lower n_timesteps"
-        )
+def _learned(result: TrainingResult, logit_scaling: str) -> dict[str, Any]:
+    """Return the fitted attributes that training has learned."""
+    return {
+        "centroids_": result.centroids,
+        "log_weights_": result.log_weights,
+        "logit_scaling_": logit_scaling,
+        "distance_scale_": result.distance_scale,
+        "history_": result.history,
+        "best_iter_": result.best_epoch,
+    }
 
 
-def _memory_of_machine() -> float:
-    """In bytes; infinite where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return math.inf
+def _with_new_names(old: dict[str, Any]) -> dict[str, Any]:
+    """Return a dict with the current names and values of what has been renamed."""
+    new = {}
+    for name, value in old.items():
+        if name in _OLD_NAMES and isinstance(value, str):
+            value = _OLD_SCALINGS.get(value, value)
+        new[_OLD_NAMES.get(name, name)] = value
+    return new

@@ -27,7 +27,7 @@ REFUSALS_OF_FILES = (ValueError, OSError)
 
 VALUES = [
     None, True, False, 0, 1, -1, 2, 3, 7, 2**31, 2**63, -(2**63), 10**400, 0.0, -0.0, 0.5, 1e308,
-    1e-320, "", "a", "..", "../../etc/passwd", "\x00", "global", "layer", [], {}, [[]],
+    1e-320, "", "a", "..", "../../etc/passwd", "\x00", "global", "sample", [], {}, [[]],
     [1], ["a", 1, None], {"a": 1}, [[[[[[]]]]]], {"pairs": [[1, 2]]}, {"type": "numbers"},
 ]  # fmt: skip
 

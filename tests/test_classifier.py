@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,11 +26,12 @@ from skdejavid import (
     TimeDifferences,
     TSEArray,
     __version__,
+    _base,
     check_sequences,
-    classifier,
     dtw_distances,
 )
 from skdejavid.datasets import make_order_sequences
+from skdejavid.training import fitting
 
 QUICK = {"n_epochs": 3, "n_timesteps": 4, "random_state": 0}
 
@@ -67,8 +69,8 @@ def test_two_classes_learn_by_default_and_not_as_published(gun_point):
     clf = DejaVidClassifier(random_state=0).fit(X_train, y_train)
     assert clf.score(X_test, y_test) >= 0.93
     assert roc_auc_score(y_test, clf.decision_function(X_test)) >= 0.97
-    with pytest.warns(UserWarning, match="normalize='layer' has no gradient for 2 classes"):
-        published = DejaVidClassifier(normalize="layer", random_state=0).fit(X_train, y_train)
+    with pytest.warns(UserWarning, match="logit_scaling='sample' has no gradient for 2 classes"):
+        published = DejaVidClassifier(logit_scaling="sample", random_state=0).fit(X_train, y_train)
     assert published.score(X_test, y_test) < 0.80
     np.testing.assert_allclose(np.ptp(published.predict_proba(X_test)), 0.8044 - 0.1956, atol=1e-3)
 
@@ -87,14 +89,14 @@ def test_fitted_attributes_are_numpy_of_the_documented_shapes(fitted, orders):
     assert fitted.history_["loss"][-1] < fitted.history_["loss"][0]
     assert fitted.n_features_in_ == 6
     assert fitted.lags_ == (1, 0.1)
-    assert fitted.normalization_ == "global"
+    assert fitted.logit_scaling_ == "global"
     assert 0 < fitted.distance_scale_ < np.inf
 
 
-@pytest.mark.parametrize("normalize", ["global", "layer"])
-def test_all_answers_come_from_the_public_distances(normalize, orders):
+@pytest.mark.parametrize("logit_scaling", ["global", "sample"])
+def test_all_answers_come_from_the_public_distances(logit_scaling, orders):
     X, _ = orders
-    clf = DejaVidClassifier(normalize=normalize, **QUICK).fit(*orders)
+    clf = DejaVidClassifier(logit_scaling=logit_scaling, **QUICK).fit(*orders)
     expanded = TimeDifferences(clf.lags_).fit_transform(X)
     distances = dtw_distances(expanded, clf.centroids_, np.exp(clf.log_weights_), diagonal=True)
     np.testing.assert_array_equal(clf.transform(X), distances)
@@ -102,7 +104,7 @@ def test_all_answers_come_from_the_public_distances(normalize, orders):
     z = -(distances - distances.mean(axis=1, keepdims=True))
     z /= (
         distances.std(axis=1, ddof=1, keepdims=True)
-        if normalize == "layer"
+        if logit_scaling == "sample"
         else clf.distance_scale_
     )
     np.testing.assert_allclose(clf.decision_function(X), z, rtol=1e-6, atol=1e-9)
@@ -113,7 +115,7 @@ def test_all_answers_come_from_the_public_distances(normalize, orders):
 def test_two_classes_decide_by_one_number(orders):
     X, y = orders
     clf = DejaVidClassifier(**QUICK).fit(X, np.where(y < 3, "early", "late"))
-    assert clf.normalization_ == "global"
+    assert clf.logit_scaling_ == "global"
     distances = clf.transform(X)
     scores = (distances[:, 0] - distances[:, 1]) / clf.distance_scale_
     np.testing.assert_allclose(clf.decision_function(X), scores, rtol=1e-9)
@@ -197,7 +199,7 @@ VARIANTS = {
     "differences": None,
     "diagonal": False,
     "path_refresh": "epoch",
-    "normalize": "layer",
+    "logit_scaling": "sample",
     "temperature": 1.0,
     "standardize": False,
     "dba_samples": 2,
@@ -308,9 +310,9 @@ def test_differences_are_those_of_the_transformer(orders):
 
 def test_large_data_are_compared_without_differences(orders, monkeypatch):
     X, y = orders
-    monkeypatch.setattr(classifier, "_MOST_NUMBERS_TO_DIFFER", X.values.size - 1)
+    monkeypatch.setattr(fitting, "_MOST_NUMBERS_TO_DIFFER", X.values.size - 1)
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == ()
-    monkeypatch.setattr(classifier, "_MOST_NUMBERS_TO_DIFFER", X.values.size)
+    monkeypatch.setattr(fitting, "_MOST_NUMBERS_TO_DIFFER", X.values.size)
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == (1, 0.1)
     # What has no weight is as if absent.
     longer, weight = TSEArray([*X, X[0]]), [1] * len(X) + [0]
@@ -333,7 +335,7 @@ def test_the_papers_parameters_can_be_asked_for():
         "learn_centroids": True,
         "diagonal": False,
         "path_refresh": "epoch",
-        "normalize": "layer",
+        "logit_scaling": "sample",
         "temperature": 0.5,
         "standardize": False,
         "dba_samples": 50,
@@ -512,7 +514,7 @@ def test_absurdly_many_time_steps_are_refused_before_anything_is_allocated(n_tim
 @pytest.mark.parametrize(("dba_max_iter", "n_gigabytes"), [(100, 12500), (0, 9.6)])
 def test_the_memory_that_time_steps_need_is_said(dba_max_iter, n_gigabytes, monkeypatch):
     """10 arrays of 2 x 1e7 x 6 float64 numbers, and a bit for each of 1e7 x 1e7 cells of a path."""
-    monkeypatch.setattr(classifier, "_memory_of_machine", lambda: 2.0**33)
+    monkeypatch.setattr(fitting, "_memory_of_machine", lambda: 2.0**33)
     X = np.random.default_rng(0).standard_normal((4, 5, 2))
     clf = DejaVidClassifier(n_timesteps=10**7, dba_max_iter=dba_max_iter)
     message = "for 2 classes, 6 features and sequences of up to 5 frames, this machine has 8.59 GB"
@@ -639,7 +641,7 @@ BAD_PARAMETERS = [
     ("differences", "none"),
     ("weight_init", "zeros"),
     ("path_refresh", "never"),
-    ("normalize", "auto"),
+    ("logit_scaling", "auto"),
     ("dba_samples", 0),
     ("dba_max_iter", -1),
     ("learning_rate", 0.0),
@@ -776,7 +778,7 @@ def test_data_that_another_thread_changes_meanwhile_crashes_nothing(orders, monk
                 X.values[rows] = generator.choice([np.nan, np.inf, -3e38, 0.0, 1e-40])
                 n_changes += 1
 
-    monkeypatch.setattr(classifier, "check_sequences", check_and_let_go)
+    monkeypatch.setattr(_base, "check_sequences", check_and_let_go)
     thread = threading.Thread(target=scribble)
     thread.start()
     try:
@@ -840,8 +842,15 @@ def test_warnings_point_to_the_line_that_fits(orders):
         DejaVidClassifier(**QUICK).fit(X, y, sample_weight=y > 0)
     assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match="no gradient for 2 classes") as caught:
-        DejaVidClassifier(normalize="layer", **QUICK).fit(X, y > 2)
+        DejaVidClassifier(logit_scaling="sample", **QUICK).fit(X, y > 2)
     assert caught[0].filename == __file__
+    with pytest.warns(ConvergenceWarning, match="max_time") as caught:
+        DejaVidClassifier(max_time=1e-9, **QUICK).fit(X, y)
+    assert [warning.filename for warning in caught] == [__file__]
+    steps = {"batch_size": 90, "learning_rate": 40.0, "centroid_learning_rate": 1e30}
+    with pytest.warns(ConvergenceWarning, match="overflow") as caught:
+        DejaVidClassifier(**QUICK | steps).fit(X, y)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_auto_time_steps_follow_sample_weights():
@@ -876,7 +885,7 @@ def test_values_that_overflow_are_named_when_fitting_and_predicting(fitted, orde
         ("centroids_", "none"),
         ("lags_", (0,)),
         ("log_weights_", np.array([["a"]])),
-        ("normalization_", "other"),
+        ("logit_scaling_", "other"),
         ("distance_scale_", np.nan),
     ],
 )
@@ -906,6 +915,43 @@ def test_pickles_of_another_version_warn(orders):
     for named, told in (({"_skdejavid_version": "0.0.1"}, "0.0.1"), ({}, "unknown")):
         with pytest.warns(InconsistentVersionWarning, match=f"version {told} of skdejavid"):
             DejaVidClassifier().__setstate__(state | named)
+
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden_data():
+    rng = np.random.default_rng(0)
+    X = TSEArray([rng.standard_normal((n, 2)).astype(np.float32) for n in range(3, 15)])
+    return X, np.array(["a", "b", "c"])[np.arange(12) % 3]
+
+
+# A pickle of another version of scikit-learn warns of that, which is no matter here.
+@pytest.mark.filterwarnings(
+    "ignore:Trying to unpickle:sklearn.exceptions.InconsistentVersionWarning"
+)
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("old_scaling", ["global", "layer"])
+@pytest.mark.parametrize("suffix", ["pickle", "safetensors"])
+def test_models_from_before_the_renaming_load_and_give_the_same_probabilities(suffix, old_scaling):
+    path = GOLDEN / f"classifier-0.1.0-{old_scaling}.{suffix}"
+    clf = pickle.loads(path.read_bytes()) if suffix == "pickle" else DejaVidClassifier.load(path)
+    X, _ = golden_data()
+    expected = np.load(GOLDEN / f"classifier-0.1.0-{old_scaling}-probabilities.npy")
+    np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=1e-6)
+    scaling = {"global": "global", "layer": "sample"}[old_scaling]
+    assert clf.logit_scaling == clf.logit_scaling_ == scaling
+    assert clf.n_iter_ == 2
+    assert not [name for name in vars(clf) if "normaliz" in name]
+    assert clone(clf).get_params() == clf.get_params()
+
+
+def test_sequences_from_before_the_renaming_load():
+    X, _ = golden_data()
+    stored = pickle.loads((GOLDEN / "sequences-0.1.0.pickle").read_bytes())
+    assert isinstance(stored, TSEArray)
+    np.testing.assert_array_equal(stored.values, X.values, strict=True)
+    np.testing.assert_array_equal(stored.offsets, X.offsets)
 
 
 WARM = QUICK | {"warm_start": True}
@@ -962,9 +1008,9 @@ def test_automatic_choices_stay_in_a_warm_start(orders):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_timesteps": 5}, "same n_timesteps: it was fitted with 4, got 5"),
-        ({"differences": [2]}, r"same differences: it was fitted with \(1, 0.1\), got \(2,\)"),
-        ({"differences": None}, r"same differences: it was fitted with \(1, 0.1\), got \(\)"),
+        ({"n_timesteps": 5}, "same n_timesteps as the previous fit, 4, got 5: set warm_start"),
+        ({"differences": [2]}, r"same differences as .* fit, \(1, 0.1\), got \(2,\)"),
+        ({"differences": None}, r"same differences as .* fit, \(1, 0.1\), got \(\)"),
     ],
 )
 def test_a_warm_start_with_other_parameters_is_refused(change, message, orders):
@@ -976,7 +1022,7 @@ def test_a_warm_start_with_other_parameters_is_refused(change, message, orders):
 def test_a_warm_start_with_other_classes_or_features_is_refused(orders):
     X, y = orders
     clf = DejaVidClassifier(**WARM).fit(X, y)
-    with pytest.raises(ValueError, match=r"same classes: .* \[0, 1, 2, 3, 4, 5\], got \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"same classes as .* \[0, 1, 2, 3, 4, 5\], got \[0, 1\]"):
         clf.fit(X[y < 2], y[y < 2])
     with pytest.raises(ValueError, match="X has 12 features, but DejaVidClassifier is expecting 6"):
         clf.fit([np.hstack([x, x]) for x in X], y)
@@ -985,10 +1031,10 @@ def test_a_warm_start_with_other_classes_or_features_is_refused(orders):
         clf.set_params(warm_start="yes").fit(X, y)
 
 
-def test_a_warm_start_under_another_normalization_measures_anew(orders):
+def test_a_warm_start_under_another_logit_scaling_measures_anew(orders):
     X, y = orders
     clf = DejaVidClassifier(**WARM).fit(X, y)
     scale = clf.distance_scale_
-    assert clf.set_params(normalize="layer").fit(X, y).distance_scale_ == 1.0
-    again = clf.set_params(normalize="global").fit(X, y).distance_scale_
+    assert clf.set_params(logit_scaling="sample").fit(X, y).distance_scale_ == 1.0
+    again = clf.set_params(logit_scaling="global").fit(X, y).distance_scale_
     assert again not in (scale, 1.0)

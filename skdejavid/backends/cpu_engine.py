@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.backends.protocol import (
     MOMENTS,
+    PARAMETERS,
+    Batch,
     InitialParameters,
+    Loss,
+    Parameters,
+    Scalar,
     Snapshot,
     TrainingData,
     TrainingSettings,
+    evaluate_batch,
     split,
 )
 from skdejavid.backends.registry import Problem, adam_step, make_problem
 from skdejavid.sequences import SequenceView
-from skdejavid.training.loss import cross_entropy
 
 __all__ = ["CpuEngine"]
 
+CpuBatch: TypeAlias = Batch[SequenceView, NDArray[Any]]
+
 
 class CpuEngine:
-    """The engine of the CPU.
+    """The engine of the CPU, see `skdejavid.backends.protocol.Engine`.
 
-    Arrays of the size of the parameters are what a large model consists of. With those of a run
-    (two frozen ones, and two more of held-out data) there are ten: centroids and weights, two
-    moments of each, and two gradients, which are the same arrays for every batch: new pages of
-    memory cost about as much as what is computed into them.
+    A large model consists of arrays of the size of the parameters. With the snapshots of training
+    (two arrays of frozen parameters, and two more if data are held out) there are ten: centroids
+    and weights, two moments of each, and two gradients. The gradients are the same arrays for every
+    batch, because allocating new memory would take about as long as computing them.
     """
 
     def __init__(
@@ -46,29 +54,29 @@ class CpuEngine:
     def snapshot(self) -> Snapshot:
         return Snapshot(self._initial.parameters)
 
-    def load(self, batches: list[NDArray[np.intp]]) -> Iterator[NDArray[np.intp]]:
-        return iter(batches)
+    def iter_batches(self, batches: list[NDArray[np.intp]]) -> Iterator[CpuBatch]:
+        data = self._data
+        for batch in batches:
+            yield Batch(
+                data.sequences.view(batch),
+                data.targets[batch],
+                data.sample_weight[batch],
+                data.coefficients(batch),
+            )
 
-    def evaluate(
-        self, batch: NDArray[np.intp], scale: float, frozen: Snapshot | None
-    ) -> tuple[float, float]:
-        settings = self._settings
-        sequences = self._data.sequences.view(batch)
-        labels, sample_weight = self._data.labels[batch], self._data.sample_weight[batch]
-        live = self._align(sequences, self._initial.parameters)
-        if frozen is None:
-            distances, runs = live.paths(settings.diagonal)
-        else:
-            _, runs = self._align(sequences, frozen.parameters).paths(settings.diagonal)
-            distances = live.distances_along(runs)
-        losses, by_distances = cross_entropy(distances, labels, settings.normalization, scale)
-        coefficients = self._data.coefficients(batch)
-        live.parameter_gradients(runs, coefficients[:, None] * by_distances, out=self._gradients)
-        is_hit = distances.argmin(axis=1) == labels
-        return float(sample_weight @ losses), float(sample_weight @ is_hit)
+    def evaluate(self, batch: CpuBatch, loss: Loss, frozen: Snapshot | None) -> tuple[float, ...]:
+        problem = self._align(batch.frames, self._initial.parameters)
+        chooser = None if frozen is None else self._align(batch.frames, frozen.parameters)
+        store_gradients = partial(problem.parameter_gradients, out=self._gradients)
+        diagonal = self._settings.diagonal
+        metrics = evaluate_batch(problem, chooser, batch, loss, diagonal, store_gradients)
+        return tuple(map(float, metrics))
 
-    def may_go_on(self, loss: float, *, is_first: bool) -> bool:
+    def is_finite(self, loss: Scalar, *, wait: bool) -> bool:
         return math.isfinite(loss)
+
+    def parameters_are_finite(self) -> bool:
+        return all(bool(np.isfinite(array).all()) for array in self._initial.parameters)
 
     def move_centroids(self, learning_rate: float) -> None:
         self._centroid_moves.move(self._gradients[0], learning_rate)
@@ -76,52 +84,41 @@ class CpuEngine:
     def move_weights(self, learning_rate: float) -> None:
         self._weight_moves.move(self._gradients[1], learning_rate)
 
-    def is_finite(self) -> bool:
-        return all(bool(np.isfinite(array).all()) for array in self._initial.parameters)
-
-    def read(self, scalar: float) -> float:
-        return scalar
+    def to_float(self, scalar: Scalar) -> float:
+        return float(scalar)
 
     def distances(
         self, data: TrainingData
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        for batch in split(np.arange(len(data.labels)), self._settings.batch_size):
+        for batch in split(np.arange(len(data.targets)), self._settings.batch_size):
             problem = self._align(data.sequences.view(batch), self._initial.parameters)
             yield batch, problem.distances(self._settings.diagonal)
 
-    def results(
-        self, kept: Snapshot | None = None
-    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        return self._initial.parameters if kept is None else kept.parameters
+    def parameters(self, snapshot: Snapshot | None = None) -> Parameters:
+        return self._initial.parameters if snapshot is None else snapshot.parameters
 
-    def moments(self) -> dict[str, NDArray[Any]]:
-        of_both = self._centroid_moves, self._weight_moves
-        moments = [moment for moves in of_both for moment in moves.moments]
-        n_steps = np.array([moves.n_steps for moves in of_both])
-        return dict(zip(MOMENTS, [*moments, n_steps], strict=True))
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        n_steps = np.array([moves.n_steps for moves in self._moves])
+        arrays = [*self._state_arrays(), n_steps]
+        return dict(zip(PARAMETERS + MOMENTS, arrays, strict=True))
 
-    def go_on(
-        self,
-        parameters: tuple[NDArray[np.floating], NDArray[np.floating]],
-        moments: Mapping[str, NDArray[Any]],
-    ) -> None:
-        saved = [moments[name] for name in MOMENTS]
-        for i, moves in enumerate((self._centroid_moves, self._weight_moves)):
-            moves.n_steps = int(saved[-1][i])
-            for target, moment in zip(moves.moments, saved[2 * i : 2 * i + 2], strict=True):
-                target[...] = moment
-        for target, parameter in zip(self._initial.parameters, parameters, strict=True):
-            target[...] = parameter
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        *arrays, n_steps = (state[name] for name in PARAMETERS + MOMENTS)
+        for target, array in zip(self._state_arrays(), arrays, strict=True):
+            target[...] = array
+        for moves, number in zip(self._moves, n_steps.tolist(), strict=True):
+            moves.n_steps = number
 
-    def fill(
-        self, kept: Snapshot, parameters: tuple[NDArray[np.floating], NDArray[np.floating]]
-    ) -> None:
-        for target, parameter in zip(kept.parameters, parameters, strict=True):
-            target[...] = parameter
+    @property
+    def _moves(self) -> tuple[_Adam, _Adam]:
+        return self._centroid_moves, self._weight_moves
 
-    def _align(
-        self, sequences: SequenceView, parameters: tuple[NDArray[np.floating], NDArray[np.floating]]
-    ) -> Problem:
+    def _state_arrays(self) -> list[NDArray[np.floating]]:
+        """Return the arrays that training changes, in the order of their names."""
+        moments = [moment for moves in self._moves for moment in moves.moments]
+        return [*self._initial.parameters, *moments]
+
+    def _align(self, sequences: SequenceView, parameters: Parameters) -> Problem:
         return make_problem(sequences, *parameters, n_threads=self._settings.n_threads)
 
 
@@ -139,6 +136,7 @@ class _Adam:
         self.n_steps = 0
 
     def move(self, gradients: NDArray[np.floating], learning_rate: float) -> None:
+        """Move the parameters by one step."""
         self.n_steps += 1
         adam_step(
             self._parameters,

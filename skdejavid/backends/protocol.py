@@ -1,68 +1,123 @@
-"""What a training run computes with: parameters, their gradients and moments, batch by batch.
+"""The interface between training and the backends: data, settings, loss and engine.
 
-An engine keeps them where it computes. Schedule and decisions are `skdejavid.training`'s.
+An engine stores the parameters on its device and computes with them batch by batch. The schedule
+and all decisions belong to `skdejavid.training`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.sequences import TSEArray
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = [
     "MOMENTS",
+    "PARAMETERS",
+    "Batch",
     "Engine",
     "InitialParameters",
+    "Loss",
     "Snapshot",
     "TrainingData",
     "TrainingSettings",
+    "evaluate_batch",
     "split",
 ]
 
-
-# What `Engine.moments` names: two of the centroids, two of the weights, and steps taken with each.
+# The arrays of `Engine.state_dict`: the parameters, two moments of each, and the number of steps.
+PARAMETERS = ("centroids", "weights")
 MOMENTS = ("centroids.first", "centroids.second", "weights.first", "weights.second", "n_steps")
+
+Numbers = TypeVar("Numbers", NDArray[Any], "torch.Tensor")
+Frames = TypeVar("Frames")
+
+# A number, or a tensor that holds one on a device that has not been waited for.
+Scalar: TypeAlias = "float | torch.Tensor"
+
+# Centroids and weights, each (n_centroids, n_timesteps, n_features), in the memory of the host.
+Parameters: TypeAlias = tuple[NDArray[np.floating], NDArray[np.floating]]
+
+# Returns the weighted mean over the training samples of a function that maps distances
+# (n_samples, n_centroids) to one value per sample (n_samples,).
+MeanOverSamples: TypeAlias = Callable[[Callable[[NDArray[np.float64]], NDArray[np.float64]]], float]
+
+
+class Loss(Protocol):
+    """A loss of the distances to all centroids; immutable.
+
+    Engines evaluate it where the distances are, as NumPy arrays or torch tensors.
+    """
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that `evaluate` returns; the first is the loss."""
+
+    @property
+    def scale(self) -> float | None:
+        """Constant that distances are divided by, None as long as it has not been measured."""
+
+    def with_scale(self, scale: float) -> Self:
+        """Return the same loss with another scale."""
+
+    def calibrate(self, mean: MeanOverSamples) -> Self:
+        """Return the loss with a scale, measured on the initial distances if it is None."""
+
+    def evaluate(self, distances: Numbers, targets: Numbers) -> tuple[tuple[Numbers, ...], Numbers]:
+        """Return the metrics and the gradients of the loss by the distances.
+
+        Parameters
+        ----------
+        distances : array or tensor of shape (n_samples, n_centroids), float64
+        targets : array or tensor of shape (n_samples,)
+
+        Returns
+        -------
+        metrics : tuple of array or tensor of shape (n_samples,), float64
+        gradients : array or tensor of shape (n_samples, n_centroids), float64
+        """
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is learned from."""
+    """Training data."""
 
     sequences: TSEArray
-    labels: NDArray[np.intp]  # (n_sequences,), class numbers
+    targets: NDArray[Any]  # (n_sequences,), class numbers for a classifier
     sample_weight: NDArray[np.float64]  # (n_sequences,), each more than 0
 
     def part(self, indices: NDArray[np.intp]) -> TrainingData:
-        """Some of it."""
+        """Return a subset by indices."""
         return TrainingData(
-            self.sequences[indices], self.labels[indices], self.sample_weight[indices]
+            self.sequences[indices], self.targets[indices], self.sample_weight[indices]
         )
 
     @cached_property
     def total_weight(self) -> float:
-        """Of all samples."""
+        """Sum of all sample weights."""
         return float(self.sample_weight.sum())
 
     def coefficients(self, batch: NDArray[np.intp]) -> NDArray[np.float64]:
-        """What the loss of each sample of a batch is multiplied by in the loss of the batch."""
-        mean_weight = self.total_weight / len(self.labels)
+        """Return the factor of each sample's loss in the loss of the batch, (n_samples,)."""
+        mean_weight = self.total_weight / len(self.targets)
         coefficients: NDArray[np.float64] = self.sample_weight[batch] / (len(batch) * mean_weight)
         return coefficients
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How it is learned; the names are those of the estimator's parameters."""
+    """Settings of training; the names are those of the estimator's parameters."""
 
-    normalization: str  # "layer" or "global"
-    temperature: float  # of "global" normalization
+    loss: Loss
     learn_weights: bool
     learn_centroids: bool
     diagonal: bool
@@ -72,19 +127,18 @@ class TrainingSettings:
     batch_size: int
     n_epochs: int
     n_threads: int
-    patience: int = 0  # epochs without a better loss on held-out data, only used with such
-    distance_scale: float | None = None  # of "global" normalization; None: measured at the start
+    patience: int = 0  # epochs without a lower loss on held-out data, only used with such data
     device: str = "cpu"  # or "cuda:N"
     half_storage: bool = False  # of sequences on a CUDA device
 
 
 class InitialParameters:
-    """Centroids and weights, and how they move.
+    """Initial centroids and weights, and the scale in which they are learned.
 
     Both are learned in units of each feature's scale, so that features on different scales start
-    equal, while the data and the parameters themselves stay in their own units: centroids move in
-    steps of the scale, and weights, which are ``exp(scaled_log_weights) / scale`` at first, move in
-    steps of their logarithm. The arrays given are taken over.
+    equal. The data and the parameters themselves stay in their own units: centroids move in steps
+    of the scale, and weights, which start as ``exp(scaled_log_weights) / scale``, move in steps of
+    their logarithm. The given arrays become the parameters and are overwritten.
     """
 
     def __init__(
@@ -99,15 +153,15 @@ class InitialParameters:
         self.feature_scale = feature_scale
 
     @property
-    def parameters(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Centroids and weights, themselves and not copies."""
+    def parameters(self) -> Parameters:
+        """Centroids and weights, not copied."""
         return self.centroids, self.weights
 
 
 class Snapshot:
-    """A copy of parameters, taken anew whenever they are good ones to go back to.
+    """A copy of the parameters that can be updated and restored.
 
-    Of arrays or of tensors, which agree in what is used of them.
+    The parameters are arrays or tensors: both assign in place in the same way.
     """
 
     def __init__(self, parameters: tuple[Any, Any]) -> None:
@@ -115,73 +169,113 @@ class Snapshot:
         self.parameters = copy.deepcopy(parameters)
 
     def take(self) -> None:
-        for kept, current in zip(self.parameters, self._current, strict=True):
-            kept[...] = current
+        """Copy the current parameters into the snapshot."""
+        for stored, current in zip(self.parameters, self._current, strict=True):
+            stored[...] = current
 
     def restore(self) -> None:
-        for kept, current in zip(self.parameters, self._current, strict=True):
-            current[...] = kept
+        """Copy the snapshot into the current parameters."""
+        for stored, current in zip(self.parameters, self._current, strict=True):
+            current[...] = stored
+
+
+@dataclass(frozen=True)
+class Batch(Generic[Frames, Numbers]):
+    """The sequences of a batch on the device of an engine, and what the loss needs of them."""
+
+    frames: Frames
+    targets: Numbers  # (n_sequences,)
+    sample_weight: Numbers  # (n_sequences,), float64
+    coefficients: Numbers  # (n_sequences,), float64, see `TrainingData.coefficients`
 
 
 class Engine(Protocol):
-    """One training run's parameters and what is computed with them.
-
-    A *scalar* is a number, or a promise of one that is kept by `read`.
-    """
+    """The parameters of one training and the computations with them."""
 
     def snapshot(self) -> Snapshot:
-        """A copy of the parameters as they are now."""
+        """Return a copy of the current parameters."""
 
-    def load(self, batches: list[NDArray[np.intp]]) -> Iterator[Any]:
-        """What has to be there of one batch after the other."""
+    def iter_batches(self, batches: list[NDArray[np.intp]]) -> Iterator[Batch[Any, Any]]:
+        """Yield the data of each batch, given the indices of its sequences."""
 
-    def evaluate(self, batch: Any, scale: float, frozen: Snapshot | None) -> tuple[Any, Any]:
-        """Summed loss of a batch, and summed weight of what is classified right, two scalars.
+    def evaluate(
+        self, batch: Batch[Any, Any], loss: Loss, frozen: Snapshot | None
+    ) -> tuple[Scalar, ...]:
+        """Return the weighted sum of each metric of the loss over a batch.
 
-        Fills in the gradients of the mean loss. `frozen` parameters choose the paths, if any.
+        Stores the gradients of the batch's mean loss for the next steps. If `frozen` is given, its
+        parameters choose the paths.
         """
 
-    def may_go_on(self, loss: Any, *, is_first: bool) -> bool:
-        """False if the loss is known not to be finite; that of the first batch always is known."""
+    def is_finite(self, loss: Scalar, *, wait: bool) -> bool:
+        """Return whether a loss is finite.
+
+        An engine whose scalars are not known yet returns True unless it has to `wait` for them.
+        """
+
+    def parameters_are_finite(self) -> bool:
+        """Return whether all centroids and weights are finite."""
 
     def move_centroids(self, learning_rate: float) -> None:
-        """One step of Adam."""
+        """Move the centroids by one step of Adam."""
 
     def move_weights(self, learning_rate: float) -> None:
-        """One step of Adam for the logarithms."""
+        """Move the logarithms of the weights by one step of Adam."""
 
-    def is_finite(self) -> bool:
-        """Whether all parameters are."""
-
-    def read(self, scalar: Any) -> float:
-        """The number."""
+    def to_float(self, scalar: Scalar) -> float:
+        """Convert a scalar to a float, waiting for the device if necessary."""
 
     def distances(
         self, data: TrainingData
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        """Indices of some sequences after the other, and their distances by the parameters."""
+        """Yield indices of sequences and their distances (n_sequences, n_centroids) by batch."""
 
-    def results(
-        self, kept: Snapshot | None = None
-    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Centroids and weights as they are now, or were when a snapshot was taken."""
+    def parameters(self, snapshot: Snapshot | None = None) -> Parameters:
+        """Return the centroids and weights of a snapshot, or the current ones if it is None.
 
-    def moments(self) -> dict[str, NDArray[Any]]:
-        """What the optimizer knows: moments by name, and how many steps were taken."""
+        An engine of the CPU returns its own arrays and not copies.
+        """
 
-    def go_on(
-        self,
-        parameters: tuple[NDArray[np.floating], NDArray[np.floating]],
-        moments: Mapping[str, NDArray[Any]],
-    ) -> None:
-        """Set centroids and weights, and what `moments` gave."""
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays named by `PARAMETERS` and `MOMENTS`."""
 
-    def fill(
-        self, kept: Snapshot, parameters: tuple[NDArray[np.floating], NDArray[np.floating]]
-    ) -> None:
-        """Set what a snapshot holds."""
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Set the parameters and the state of the optimizer from `state_dict` of another engine."""
+
+
+def evaluate_batch(
+    problem: Any,
+    chooser: Any | None,
+    batch: Batch[Any, Numbers],
+    loss: Loss,
+    diagonal: bool,
+    store_gradients: Callable[[Any, Any], object],
+) -> tuple[Numbers, ...]:
+    """Evaluate the loss of a batch along the cheapest paths.
+
+    Parameters
+    ----------
+    problem, chooser
+        Alignment of the batch with the current parameters, and with those that choose the paths if
+        these are others; both of one type with the methods of `_core.ProblemFloat32`.
+    store_gradients : callable
+        Called with the runs of the paths and the gradients by the distances.
+
+    Returns
+    -------
+    tuple of scalars
+        The weighted sum of each metric of the loss.
+    """
+    if chooser is None:
+        distances, runs = problem.paths(diagonal)
+    else:
+        _, runs = chooser.paths(diagonal)
+        distances = problem.distances_along(runs)
+    metrics, by_distances = loss.evaluate(distances, batch.targets)
+    store_gradients(runs, batch.coefficients[:, None] * by_distances)
+    return tuple(batch.sample_weight @ metric for metric in metrics)
 
 
 def split(order: NDArray[np.intp], batch_size: int) -> list[NDArray[np.intp]]:
-    """Batches, of which the last may be smaller."""
+    """Split indices into batches, of which the last may be smaller."""
     return np.split(order, np.arange(batch_size, len(order), batch_size))

@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks: the only module that knows them.
+"""scikit-learn's callbacks: the only module that uses them.
 
 They came with scikit-learn 1.9 and may still change without notice. With an older version, or one
 that has changed them, estimators have no ``set_callbacks`` and everything else works.
@@ -13,82 +13,84 @@ from typing import Any
 try:
     from sklearn.callback import CallbackSupportMixin
 
-    # with_callbacks is this as a decorator, whose frame would move the line that warnings point to.
+    # scikit-learn's decorator with_callbacks enters the same context, but its frame would change
+    # the line that warnings point to.
     from sklearn.callback._callback_support import callback_management_context
 except ImportError:
     HAS_CALLBACKS = False
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing is supported."""
+        """A mixin that adds nothing."""
 
 else:
     HAS_CALLBACKS = True
 
 __all__ = ["HAS_CALLBACKS", "CallbackSupportMixin", "FitTasks", "teardown_after_fit"]
 
-Attributes = Callable[[], dict[str, Any]]
-
 
 def teardown_after_fit(estimator: Any) -> AbstractContextManager[None]:
-    """Callbacks that were set up inside of this context end with it, whatever happens."""
+    """Return a context that tears down the callbacks set up inside it, also after an error."""
     return callback_management_context(estimator) if HAS_CALLBACKS else nullcontext()
 
 
 class FitTasks:
-    """One fit and its epochs, as callbacks are told of them.
+    """Observer that reports a fit and its epochs to callbacks as tasks.
 
-    Every task that begins also ends, unless an error does; callbacks are torn down then as well.
+    Every task that begins also ends, unless an error is raised; callbacks are torn down then.
 
     Parameters
     ----------
     estimator : estimator
         Inherits from `CallbackSupportMixin`.
     X, y, sample_weight
-        What its ``fit`` was called with.
+        The arguments of its ``fit``.
+    attributes : callable
+        Returns the attributes that ``fit`` sets for a result of training; only called if a callback
+        asks for a fitted estimator.
     """
 
-    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> None:
-        self._estimator = estimator
+    def __init__(
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        attributes: Callable[[Any], dict[str, Any]],
+    ) -> None:
+        self._estimator, self._attributes = estimator, attributes
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._data = {"X": X, "y": y, "metadata": metadata}
         self._fit: Any = None
         self._epoch: Any = None
 
     def begin(self, n_epochs: int) -> None:
-        """The fit begins."""
+        """Begin the task of the fit."""
         if HAS_CALLBACKS:
             self._fit = self._estimator._init_callback_context(max_subtasks=n_epochs)
             self._fit.call_on_fit_task_begin(estimator=self._estimator, **self._data)
 
-    def begin_epoch(self) -> None:
-        """An epoch begins."""
+    def on_epoch_begin(self) -> None:
+        """Begin the task of an epoch."""
         if HAS_CALLBACKS:
             self._epoch = self._fit.subcontext(task_name="epoch")
             self._epoch.call_on_fit_task_begin(estimator=self._estimator, **self._data)
 
-    def end_epoch(self, attributes: Attributes | None = None) -> bool:
-        """The epoch has ended.
+    def on_epoch_end(self, record: dict[str, float], training: Any) -> str | None:
+        """End the task of the epoch; return "callback" if a callback stops the fit."""
+        return "callback" if self._end_epoch(training.result) else None
 
-        Parameters
-        ----------
-        attributes : callable, optional
-            Makes the attributes that a fit ending here would set; only called if a callback asks.
-
-        Returns
-        -------
-        bool
-            Whether a callback wants the fit to end here.
-        """
-        epoch, self._epoch = self._epoch, None
-        return epoch is not None and self._end(epoch, attributes)
-
-    def end(self, attributes: Attributes) -> None:
-        """The fit has ended, possibly in the middle of an epoch."""
+    def end(self, result: Any) -> None:
+        """End the task of the fit, and that of an epoch in which training diverged."""
         if HAS_CALLBACKS:
-            self.end_epoch()
-            self._end(self._fit, attributes)
+            self._end_epoch(None)
+            self._end(self._fit, lambda: result)
 
-    def _end(self, task: Any, attributes: Attributes | None) -> bool:
+    def _end_epoch(self, result: Callable[[], Any] | None) -> bool:
+        epoch, self._epoch = self._epoch, None
+        return epoch is not None and self._end(epoch, result)
+
+    def _end(self, task: Any, result: Callable[[], Any] | None) -> bool:
+        attributes = None if result is None else lambda: self._attributes(result())
         return task.call_on_fit_task_end(
             estimator=self._estimator, reconstruction_attributes=attributes, **self._data
         )

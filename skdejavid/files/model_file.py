@@ -1,162 +1,376 @@
-"""What a fitted classifier consists of, in a file and out of one, every field checked."""
+"""Files of fitted estimators: each attribute is a field that is checked when it is read."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.files.array_file import ModelFile, check_field, write_model_file
-from skdejavid.files.random_state import GENERATOR_SIZE, describe_generator, read_generator
+from skdejavid.files.random_state import GENERATOR_SIZE, generator_from_state, generator_state
 
-__all__ = ["Model", "read_model", "write_model"]
+__all__ = [
+    "Array",
+    "Choice",
+    "Count",
+    "FeatureNames",
+    "Features",
+    "Field",
+    "History",
+    "Labels",
+    "Lags",
+    "LogWeights",
+    "Model",
+    "PositiveNumber",
+    "read_model",
+    "write_model",
+]
 
-_FORMAT, _VERSION = "classifier", 1
+_VERSION = 2
 _REALS = (np.float32, np.float64)
 
-_HISTORY = ("loss", "accuracy", "learning_rate", "validation_loss", "validation_accuracy")
-_ALWAYS_IN_HISTORY = _HISTORY[:3]
+Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 
 class Model(NamedTuple):
-    """A fitted classifier's state; the names are those of its attributes, without ``_``."""
+    """The state of a fitted estimator."""
 
     parameters: dict[str, Any]
-    classes: NDArray[Any]
-    centroids: NDArray[np.floating]
-    log_weights: NDArray[np.floating]
-    lags: tuple[int | float, ...]
-    normalization: str
-    distance_scale: float
-    history: dict[str, NDArray[np.float64]]
-    best_iter: int | None
-    n_features_in: int
-    feature_names_in: NDArray[np.object_] | None
-    metadata: dict[str, Any]  # whatever JSON can hold
+    attributes: dict[str, Any]  # by name; one whose value is None may be missing
+    metadata: dict[str, Any]  # anything that JSON can store
 
 
-def write_model(path: str | PathLike[str], model: Model, version: str) -> None:
-    """Write a model of this version of the package.
+class Field(Protocol):
+    """The kind of one fitted attribute: how a file stores it, and what it may be.
 
-    Raises
-    ------
-    ValueError
-        If a label or a parameter is of a type that the format does not have; nothing is written.
+    A field is called by the name of its attribute without the underscore.
     """
-    parameters, arrays = _described_parameters(model.parameters)
-    labels, numbers = _described_labels(model.classes)
-    names = model.feature_names_in
-    description = {
-        "format": _FORMAT,
-        "format_version": _VERSION,
-        "version": version,
-        "parameters": parameters,
-        "classes": labels,
-        "lags": list(model.lags),
-        "normalization": model.normalization,
-        "distance_scale": model.distance_scale,
-        "best_iter": model.best_iter,
-        "n_features_in": model.n_features_in,
-        "feature_names_in": None if names is None else [str(name) for name in names],
-        "metadata": model.metadata,
-    }
-    arrays |= numbers | {"centroids": model.centroids, "log_weights": model.log_weights}
-    arrays |= {f"history.{name}": values for name, values in model.history.items()}
-    write_model_file(Path(fspath(path)), description, arrays)
+
+    def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
+        """Return the entries of the description and the arrays that store a value."""
+
+    def read(self, name: str, reader: Reader) -> Any:
+        """Return the value, or raise ValueError if the file stores none that is allowed."""
 
 
-def read_model(path: str | PathLike[str]) -> Model:
-    """Read a model, of which nothing is believed.
+@dataclass
+class Reader:
+    """An open file, and the sizes that fields read before have given to named dimensions."""
 
-    Raises
-    ------
-    ValueError
-        If the file is no model, is damaged, or a field is not what it has to be; the message names
-        the file and the field.
-    FileNotFoundError, OSError
-    """
-    with ModelFile(Path(fspath(path)), _FORMAT, _VERSION) as file:
-        try:
-            return _read_model(file)
-        except ValueError as error:
-            raise ValueError(f"{fspath(path)} is a corrupt model file: {error}") from error
-
-
-def _read_model(file: ModelFile) -> Model:
-    fields = _Fields(file.description)
-    # What says how large the arrays are comes first: of a wrong one nothing is read.
-    lags = tuple(fields.take("lags", list))
-    for lag in lags:
-        check_field(type(lag) in (int, float), "lags", f"holds {lag!r}, expected numbers")
-    n_features_in = fields.take("n_features_in", int)
-    n_features = n_features_in * (1 + len(lags))
-    check_field(n_features_in >= 1, "n_features_in", f"must be at least 1, got {n_features_in}")
-    classes = _read_labels(fields.take("classes", dict), file)
-    shape = (len(classes), None, n_features)
-    centroids = file.array("centroids", shape, _REALS)
-    check_field(centroids.shape[1] >= 1, "centroids", "has no time steps")
-    log_weights = file.array("log_weights", centroids.shape, (centroids.dtype,))
-    with np.errstate(over="ignore", under="ignore"):
-        weights = np.exp(log_weights)
-    check_field(
-        bool(((weights > 0) & np.isfinite(weights)).all()),
-        "log_weights", f"holds a number whose exponential is not a positive {weights.dtype}",
-    )  # fmt: skip
-    normalization = fields.take("normalization", str)
-    check_field(
-        normalization in ("layer", "global"),
-        "normalization", f"must be 'layer' or 'global', got {normalization!r}",
-    )  # fmt: skip
-    scale = fields.take("distance_scale", (int, float))
-    is_good = 0 < scale <= sys.float_info.max  # integers of JSON have no limit
-    check_field(is_good, "distance_scale", "must be positive and finite")
-    history = _read_history(file)
-    n_iter = len(history["loss"])
-    best_iter = fields.take("best_iter", (int, type(None)))
-    check_field(
-        best_iter is None or 0 <= best_iter <= n_iter,
-        "best_iter", f"must be null or from 0 to {n_iter}, got {best_iter}",
-    )  # fmt: skip
-    names = _read_names(fields.take("feature_names_in", (list, type(None))), n_features_in)
-    parameters = _read_parameters(fields.take("parameters", dict), file)
-    metadata = fields.take("metadata", dict) if "metadata" in file.description else {}
-    return Model(
-        parameters, classes, centroids, log_weights, lags, normalization, float(scale), history,
-        best_iter, n_features_in, names, metadata,
-    )  # fmt: skip
-
-
-class _Fields:
-    """The fields of a description, each of one of some types exactly."""
-
-    def __init__(self, description: Mapping[str, Any]) -> None:
-        self._description = description
+    file: ModelFile
+    description: Mapping[str, Any]
+    sizes: dict[str, int] = field(default_factory=dict)
 
     def take(self, name: str, types: type | tuple[type, ...]) -> Any:
-        check_field(name in self._description, name, "is missing")
-        value = self._description[name]
+        """Return an entry of the description, which must be of exactly one of the types."""
+        check_field(name in self.description, name, "is missing")
+        value = self.description[name]
         expected = types if isinstance(types, tuple) else (types,)
         kinds = " or ".join(kind.__name__ for kind in expected)
         check_field(type(value) in expected, name, f"must be {kinds}, got {type(value).__name__}")
         return value
 
 
-def _described_parameters(
-    parameters: Mapping[str, Any],
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+class _Described:
+    """A field that the description stores as it is."""
+
+    def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
+        return {name: value}, {}
+
+
+class Lags(_Described):
+    """A tuple of numbers."""
+
+    def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
+        return {name: list(value)}, {}
+
+    def read(self, name: str, reader: Reader) -> tuple[int | float, ...]:
+        lags = reader.take(name, list)
+        for lag in lags:
+            check_field(type(lag) in (int, float), name, f"contains {lag!r}, expected numbers")
+        reader.sizes["n_lags"] = len(lags)
+        return tuple(lags)
+
+
+class Features(_Described):
+    """The number of features of a frame; read after `Lags`, which multiply it in centroids."""
+
+    def read(self, name: str, reader: Reader) -> int:
+        number: int = reader.take(name, int)
+        check_field(number >= 1, name, f"must be at least 1, got {number}")
+        reader.sizes["n_features_in"] = number
+        reader.sizes["n_features"] = number * (1 + reader.sizes["n_lags"])
+        return number
+
+
+class FeatureNames:
+    """Names of the features, or None."""
+
+    def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
+        return {name: None if value is None else [str(item) for item in value]}, {}
+
+    def read(self, name: str, reader: Reader) -> NDArray[np.object_] | None:
+        names = reader.take(name, (list, type(None)))
+        if names is None:
+            return None
+        check_field(all(type(item) is str for item in names), name, "must contain only strings")
+        n_features = reader.sizes["n_features_in"]
+        check_field(
+            len(names) == n_features, name, f"has {len(names)} names for {n_features} features"
+        )
+        return np.array(names, dtype=object)
+
+
+@dataclass(frozen=True)
+class Array:
+    """A floating-point array of finite numbers.
+
+    Parameters
+    ----------
+    dimensions : tuple of str
+        Names of the dimensions. The first array that has a dimension decides its size, which is at
+        least 1.
+    """
+
+    dimensions: tuple[str, ...]
+
+    def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
+        return {}, {name: value}
+
+    def read(self, name: str, reader: Reader) -> NDArray[np.floating]:
+        shape = tuple(reader.sizes.get(dimension) for dimension in self.dimensions)
+        array = reader.file.array(name, shape, _REALS)
+        for dimension, size in zip(self.dimensions, array.shape, strict=True):
+            check_field(size >= 1, name, f"must have a {dimension} of at least 1")
+            reader.sizes[dimension] = size
+        return array
+
+
+@dataclass(frozen=True)
+class LogWeights:
+    """Logarithms of positive weights, an array of the shape and dtype of another one."""
+
+    like: str
+
+    def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
+        return {}, {name: value}
+
+    def read(self, name: str, reader: Reader) -> NDArray[np.floating]:
+        dtype, shape = reader.file.headers[self.like]
+        array = reader.file.array(name, shape, (dtype,))
+        with np.errstate(over="ignore", under="ignore"):
+            weights = np.exp(array)
+        is_good = bool(((weights > 0) & np.isfinite(weights)).all())
+        problem = f"contains a number whose exponential is not a positive {dtype}"
+        check_field(is_good, name, problem)
+        return array
+
+
+@dataclass(frozen=True)
+class Choice(_Described):
+    """One of some strings."""
+
+    options: tuple[str, ...]
+
+    def read(self, name: str, reader: Reader) -> str:
+        value: str = reader.take(name, str)
+        wanted = " or ".join(map(repr, self.options))
+        check_field(value in self.options, name, f"must be {wanted}, got {value!r}")
+        return value
+
+
+class PositiveNumber(_Described):
+    """A positive and finite number."""
+
+    def read(self, name: str, reader: Reader) -> float:
+        value = reader.take(name, (int, float))
+        is_good = 0 < value <= sys.float_info.max  # integers of JSON have no limit
+        check_field(is_good, name, "must be positive and finite")
+        return float(value)
+
+
+@dataclass(frozen=True)
+class Count(_Described):
+    """A number from 0 to the size of a dimension, or None."""
+
+    up_to: str
+
+    def read(self, name: str, reader: Reader) -> int | None:
+        value: int | None = reader.take(name, (int, type(None)))
+        most = reader.sizes[self.up_to]
+        is_good = value is None or 0 <= value <= most
+        check_field(is_good, name, f"must be null or from 0 to {most}, got {value}")
+        return value
+
+
+@dataclass(frozen=True)
+class History:
+    """A dict of one array per metric, each with one number per epoch."""
+
+    always: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+    def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
+        return {}, {f"{name}.{metric}": values for metric, values in value.items()}
+
+    def read(self, name: str, reader: Reader) -> dict[str, NDArray[np.float64]]:
+        history = {}
+        for metric in self.always + self.optional:
+            key = f"{name}.{metric}"
+            if metric in self.always or key in reader.file.headers:
+                shape = (reader.sizes.get("n_epochs"),)
+                history[metric] = reader.file.array(key, shape, (np.float64,))
+                reader.sizes["n_epochs"] = len(history[metric])
+        return history
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Sorted class labels: numbers as an array, strings in the description.
+
+    Parameters
+    ----------
+    dimension : str
+        The dimension whose size is the number of classes.
+    """
+
+    dimension: str
+
+    def describe(self, name: str, value: NDArray[Any]) -> tuple[dict[str, Any], Arrays]:
+        kind = value.dtype.kind
+        if kind in "biuf" and value.dtype.itemsize <= 8:
+            return {name: {"type": "numbers"}}, {name: value}
+        if kind == "O":
+            for label in value:
+                if not isinstance(label, str):
+                    raise ValueError(
+                        f"{name}_ of dtype object contains a {type(label).__name__}, but a model "
+                        "file can store only strings or numbers: convert y before fit"
+                    )
+        elif kind not in "UT":
+            raise ValueError(
+                f"{name}_ has dtype {value.dtype}, which a model file cannot store: convert y to "
+                "strings or numbers before fit"
+            )
+        type_ = "strings" if kind == "U" else "objects"
+        return {name: {"type": type_, "labels": [str(label) for label in value]}}, {}
+
+    def read(self, name: str, reader: Reader) -> NDArray[Any]:
+        entry = Reader(reader.file, reader.take(name, dict))
+        type_ = entry.take("type", str)
+        is_type = type_ in ("numbers", "strings", "objects")
+        check_field(is_type, name, f"has the unknown type {type_!r}")
+        labels: NDArray[Any]
+        if type_ == "numbers":
+            numbers = tuple(np.dtype(code).type for code in "?bBhHiIlLefd")
+            labels = reader.file.array(name, (None,), numbers)
+        else:
+            strings = entry.take("labels", list)
+            is_good = all(type(label) is str for label in strings)
+            check_field(is_good, name, "must contain only strings")
+            labels = np.array(strings, dtype=object)
+        check_field(len(labels) >= 1, name, "is empty")
+        check_field(
+            bool((labels[:-1] < labels[1:]).all()), name, "is not sorted, or contains duplicates"
+        )
+        reader.sizes[self.dimension] = len(labels)
+        return labels.astype(str) if type_ == "strings" else labels
+
+
+def write_model(
+    path: str | PathLike[str],
+    model: Model,
+    *,
+    kind: str,
+    fields: Mapping[str, Field],
+    version: str,
+) -> None:
+    """Write a model file.
+
+    Parameters
+    ----------
+    path : str or path
+    model : Model
+    kind : str
+        Kind of estimator, such as "classifier".
+    fields : dict of str to Field
+        The fields of the attributes, by name.
+    version : str
+        Version of the package, for messages of `read_model`.
+
+    Raises
+    ------
+    ValueError
+        If the type of a label or a parameter cannot be stored; nothing is written.
+    """
+    parameters, arrays = _describe_parameters(model.parameters)
+    description = {"format": kind, "format_version": _VERSION, "version": version}
+    description |= {"parameters": parameters, "metadata": model.metadata}
+    for attribute, kind_of_field in fields.items():
+        name = attribute.removesuffix("_")
+        entries, more_arrays = kind_of_field.describe(name, model.attributes.get(attribute))
+        description |= entries
+        arrays |= more_arrays
+    write_model_file(Path(fspath(path)), description, arrays)
+
+
+def read_model(
+    path: str | PathLike[str],
+    *,
+    kind: str,
+    fields: Mapping[str, Field],
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Model:
+    """Read a model file, and check every field of it.
+
+    Parameters
+    ----------
+    path, kind, fields
+        As in `write_model`. Attributes are read in the order of `fields`: a field that decides a
+        size has to come before those that need it, so that a wrong size is found in the headers,
+        before its array is read.
+    upgrade : callable, optional
+        Returns the description of a file of an older format version in the current form.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a model of this kind, is damaged, or a field is not allowed; the message
+        names the file and the field.
+    FileNotFoundError, OSError
+    """
+    with ModelFile(Path(fspath(path)), kind, _VERSION) as file:
+        is_older = file.description["format_version"] < _VERSION
+        description = upgrade(file.description) if is_older else file.description
+        reader = Reader(file, description)
+        try:
+            attributes = {
+                attribute: kind_of_field.read(attribute.removesuffix("_"), reader)
+                for attribute, kind_of_field in fields.items()
+            }
+            described = reader.take("parameters", dict)
+            parameters = {name: _read_parameter(name, described[name], file) for name in described}
+            metadata = reader.take("metadata", dict) if "metadata" in description else {}
+        except ValueError as error:
+            raise ValueError(f"{fspath(path)} is a corrupt model file: {error}") from error
+    return Model(parameters, attributes, metadata)
+
+
+def _describe_parameters(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays]:
     described: dict[str, Any] = {}
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: Arrays = {}
     for name, value in parameters.items():
         if isinstance(value, np.random.RandomState):
-            generator = describe_generator(value)
+            generator = generator_state(value)
             arrays[name] = generator.pop("key")
             described[name] = generator
-        elif isinstance(value, Mapping):  # of labels; JSON has no keys but strings
+        elif isinstance(value, Mapping):  # class weights, whose keys JSON would turn into strings
             pairs = [[_plain(part, name) for part in item] for item in value.items()]
             described[name] = {"pairs": pairs}
         elif isinstance(value, PathLike):
@@ -169,99 +383,40 @@ def _described_parameters(
 
 
 def _plain(value: Any, name: str) -> Any:
-    """A value that JSON has; of NumPy's numbers those of Python."""
+    """Return a value as one of the types of JSON."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is not None and type(value) not in (bool, int, float, str):
-        raise ValueError(f"{name} holds a {type(value).__name__}, which a model file cannot hold")
+        raise ValueError(
+            f"parameter {name} contains a {type(value).__name__}, which a model file cannot store"
+        )
     return value
-
-
-def _read_parameters(described: Mapping[str, Any], file: ModelFile) -> dict[str, Any]:
-    return {name: _read_parameter(name, value, file) for name, value in described.items()}
 
 
 def _read_parameter(name: str, value: Any, file: ModelFile) -> Any:
     if not isinstance(value, dict):
         return value
+    entry = Reader(file, value)
     if "pairs" not in value:
-        return _read_random_state(name, value, file)
-    pairs = _Fields(value).take("pairs", list)
+        return _read_random_state(name, entry)
+    pairs = entry.take("pairs", list)
     for pair in pairs:
         is_pair = isinstance(pair, list) and len(pair) == 2
-        check_field(
-            is_pair and not isinstance(pair[0], (list, dict)), name, "has a pair that is none"
-        )
+        is_good = is_pair and not isinstance(pair[0], (list, dict))
+        check_field(is_good, name, "has a pair that is not a label and a number")
     return dict(pairs)
 
 
-def _read_random_state(name: str, value: Mapping[str, Any], file: ModelFile) -> Any:
-    fields = _Fields(value)
-    position, has_gauss = fields.take("position", int), fields.take("has_gauss", int)
+def _read_random_state(name: str, entry: Reader) -> np.random.RandomState:
+    position, has_gauss = entry.take("position", int), entry.take("has_gauss", int)
     check_field(0 <= position <= GENERATOR_SIZE, name, f"has position {position}")
     check_field(has_gauss in (0, 1), name, f"has has_gauss {has_gauss}")
-    key = file.array(name, (GENERATOR_SIZE,), (np.uint32,))
-    return read_generator(dict(value) | {"key": key, "gauss": fields.take("gauss", float)})
-
-
-def _described_labels(
-    classes: NDArray[Any],
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Labels that are numbers as an array, strings as JSON."""
-    kind = classes.dtype.kind
-    if kind in "biuf" and classes.dtype.itemsize <= 8:
-        return {"type": "numbers"}, {"classes": classes}
-    if kind == "O":
-        for label in classes:
-            if not isinstance(label, str):
-                raise ValueError(
-                    f"classes_ of dtype object holds a {type(label).__name__}, and a model file "
-                    "can only hold strings or numbers: convert y before fit"
-                )
-    elif kind not in "UT":
-        raise ValueError(f"classes_ of dtype {classes.dtype} cannot be held by a model file")
-    type_ = "strings" if kind == "U" else "objects"
-    return {"type": type_, "labels": [str(label) for label in classes]}, {}
-
-
-def _read_labels(described: Mapping[str, Any], file: ModelFile) -> NDArray[Any]:
-    fields = _Fields(described)
-    type_ = fields.take("type", str)
-    check_field(
-        type_ in ("numbers", "strings", "objects"), "classes", f"has the unknown type {type_!r}"
+    key = entry.file.array(name, (GENERATOR_SIZE,), (np.uint32,))
+    return generator_from_state(
+        {
+            "key": key,
+            "position": position,
+            "has_gauss": has_gauss,
+            "gauss": entry.take("gauss", float),
+        }
     )
-    classes: NDArray[Any]
-    if type_ == "numbers":
-        numbers = tuple(np.dtype(code).type for code in "?bBhHiIlLefd")
-        classes = file.array("classes", (None,), numbers)
-    else:
-        labels = fields.take("labels", list)
-        check_field(
-            all(type(label) is str for label in labels), "classes", "holds other than strings"
-        )
-        classes = np.array(labels, dtype=object)
-    check_field(len(classes) >= 1, "classes", "is empty")
-    check_field(bool((classes[:-1] < classes[1:]).all()), "classes", "is not sorted, or repeats")
-    return classes.astype(str) if type_ == "strings" else classes
-
-
-def _read_history(file: ModelFile) -> dict[str, NDArray[np.float64]]:
-    n_iter = None
-    history = {}
-    for name in _HISTORY:
-        field = f"history.{name}"
-        if name in _ALWAYS_IN_HISTORY or field in file.headers:
-            history[name] = file.array(field, (n_iter,), (np.float64,))
-            n_iter = len(history[name])
-    return history
-
-
-def _read_names(names: list[Any] | None, n_features: int) -> NDArray[np.object_] | None:
-    if names is None:
-        return None
-    check_field(all(type(name) is str for name in names), "feature_names_in", "holds no strings")
-    check_field(
-        len(names) == n_features,
-        "feature_names_in", f"has {len(names)} names for {n_features} features",
-    )  # fmt: skip
-    return np.array(names, dtype=object)

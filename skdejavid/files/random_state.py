@@ -1,4 +1,4 @@
-"""The state of random number generators, as arrays and numbers."""
+"""The state of random number generators as arrays and numbers that a file can store."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["GENERATOR_SIZE", "describe_generator", "read_generator"]
+__all__ = ["GENERATOR_SIZE", "generator_from_state", "generator_state"]
 
-GENERATOR_SIZE = 624  # numbers of the Mersenne Twister's key
+GENERATOR_SIZE = 624  # numbers in the Mersenne Twister's key
 
 
-def describe_generator(generator: np.random.RandomState) -> dict[str, Any]:
-    """Its state: the key as an array, and numbers."""
+def generator_state(generator: np.random.RandomState) -> dict[str, Any]:
+    """Return the state of a generator: the key as an array, the rest as numbers."""
     state: Any = generator.get_state(legacy=False)
     return {
         "key": state["state"]["key"],
@@ -23,8 +23,8 @@ def describe_generator(generator: np.random.RandomState) -> dict[str, Any]:
     }
 
 
-def read_generator(state: Mapping[str, Any]) -> np.random.RandomState:
-    """A generator that goes on where the described one was."""
+def generator_from_state(state: Mapping[str, Any]) -> np.random.RandomState:
+    """Return a new generator that continues from a state."""
     generator = np.random.RandomState()
     generator.set_state(
         ("MT19937", state["key"], state["position"], state["has_gauss"], state["gauss"])

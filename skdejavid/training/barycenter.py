@@ -14,13 +14,14 @@ from skdejavid.sequences.transforms import resample
 
 __all__ = ["Pool", "class_barycenters", "dba", "medoid"]
 
-# Summed distances closer than this are a tie: far above rounding, far below any real difference.
+# Summed distances closer than this count as a tie: far above rounding errors, far below any real
+# difference.
 _RELATIVE_TIE = 1e-9
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The sequences that an initial centroid is made of, and how they are compared."""
+    """The sequences of one initial centroid, and the settings of their alignment."""
 
     frames: NDArray[np.floating]  # (n_sequences, n_timesteps, n_features), resampled
     lengths: NDArray[np.int64]  # (n_sequences,), n_timesteps or 1
@@ -31,7 +32,7 @@ class Pool:
     device: str = "cpu"
 
     def align_with(self, centroids: NDArray[np.floating]) -> Problem:
-        """The native problem of aligning all sequences with each of the centroids."""
+        """Return the native problem of aligning all sequences with each centroid."""
         n_sequences, n_timesteps, n_features = self.frames.shape
         starts = np.arange(n_sequences, dtype=np.int64) * n_timesteps
         sequences = SequenceView(self.frames.reshape(-1, n_features), starts, self.lengths)
@@ -55,11 +56,11 @@ def class_barycenters(
     n_threads: int,
     device: str = "cpu",
 ) -> Iterator[NDArray[np.floating]]:
-    """The initial centroid of each class, in the order of the labels.
+    """Yield the initial centroid of each class, in the order of the labels.
 
-    Per class at most `n_samples` sequences are drawn without replacement and resampled linearly to
-    `n_timesteps` frames. Their medoid is the start of at most `max_iter` rounds of DBA (the paper's
-    supplement, "Additional Implementation Details").
+    For each class at most `n_samples` sequences are drawn without replacement and resampled
+    linearly to `n_timesteps` frames. At most `max_iter` iterations of DBA start from their medoid
+    (the paper's supplement, "Additional Implementation Details").
 
     Parameters
     ----------
@@ -67,11 +68,11 @@ def class_barycenters(
     labels : array of shape (n_sequences,)
         Class numbers 0, 1, ... without gaps.
     sample_weight : array of shape (n_sequences,)
-        How often each sequence counts, more than 0.
+        Weight of each sequence, more than 0.
     feature_weight : array of shape (n_features,)
         Weight of each feature in the cost.
     n_timesteps, diagonal, n_samples, max_iter, random_state, n_threads, device
-        As in :class:`skdejavid.DejaVidClassifier`; the device as `resolve_device` gives it.
+        As in :class:`skdejavid.DejaVidClassifier`; `device` as returned by `resolve_device`.
 
     Yields
     ------
@@ -84,8 +85,8 @@ def class_barycenters(
         view = sequences.view(members)
         pool = Pool(
             frames=resample(view, n_timesteps),
-            # One frame stays one: its copies would tie in every alignment, and rounding would
-            # decide how often it counts.
+            # A sequence of one frame keeps that length: copies of the frame would tie in every
+            # alignment, and rounding errors would decide how many of them are matched.
             lengths=np.where(view.lengths == 1, 1, n_timesteps),
             sample_weight=sample_weight[members],
             feature_weight=feature_weight,
@@ -97,9 +98,9 @@ def class_barycenters(
 
 
 def medoid(pool: Pool) -> NDArray[np.floating]:
-    """The sequence (n_timesteps, n_features) with the least summed distance to all others.
+    """Return the sequence (n_timesteps, n_features) with the least summed distance to all others.
 
-    Among equals the lexicographically first is taken, so that the order of the pool has no say.
+    Ties are broken lexicographically, so that the result does not depend on the order of the pool.
     """
     distances = pool.align_with(pool.frames).distances(pool.diagonal)
     totals = pool.sample_weight @ distances
@@ -108,9 +109,10 @@ def medoid(pool: Pool) -> NDArray[np.floating]:
 
 
 def dba(pool: Pool, start: NDArray[np.floating], max_iter: int) -> NDArray[np.floating]:
-    """DTW barycenter averaging: align all with the centroid, replace its frames by matched means.
+    """Refine a centroid by DTW barycenter averaging.
 
-    It ends when no path has changed, because the centroid would not change after that either.
+    Each iteration aligns all sequences with the centroid and replaces its time steps by the means
+    of the matched frames. It stops when no path has changed, since the centroid is fixed then.
     """
     centroid = start
     previous_runs = None

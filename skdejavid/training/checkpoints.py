@@ -1,19 +1,20 @@
-"""A training run on disk, so that one that was interrupted ends as if it had not been.
+"""Checkpoints of training: an interrupted fit resumes from one and gives the same result.
 
-A checkpoint is one file, replaced as a whole after epochs: whenever the process dies, the one
-before is there. It belongs to one set of data and parameters, of which it holds checksums.
+A checkpoint is one file that is replaced as a whole after an epoch, so that a killed process leaves
+either the previous or the new one. It belongs to one combination of data and parameters and stores
+their content hashes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import version
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,13 @@ from skdejavid.files.atomic import remove_temporaries
 from skdejavid.files.random_state import GENERATOR_SIZE
 from skdejavid.sequences import TSEArray
 
-__all__ = ["Checkpoint", "TrainingState", "content_hash"]
+if TYPE_CHECKING:
+    from skdejavid.training.loop import Training
 
-_FORMAT, _VERSION = "checkpoint", 1
+__all__ = ["Checkpoint", "CheckpointWriter", "TrainingState", "content_hash"]
+
+# Version 1 named the parameters of an older release and cannot be resumed.
+_FORMAT, _VERSION = "checkpoint", 2
 _NAME = "checkpoint.safetensors"
 
 # Writing takes at most this part of the time of training.
@@ -34,29 +39,31 @@ _SHARE_OF_TIME = 0.05
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that the rest of a training run depends on, between two of its epochs."""
+    """Everything needed to resume training after an epoch."""
 
-    arrays: dict[str, NDArray[Any]]
+    arrays: dict[str, NDArray[Any]]  # `Engine.state_dict`, and the parameters of snapshots
     history: dict[str, NDArray[np.float64]]
     distance_scale: float
     best_epoch: int | None
     best_loss: float
-    initial_generator: dict[str, Any]  # before the run drew anything, see `describe_generator`
-    generator: dict[str, Any]  # now
+    generator: dict[str, Any]  # after the epoch, see `generator_state`
+    # Before the fit drew its first number: the held-out sequences are drawn from it again.
+    initial_generator: dict[str, Any] = field(default_factory=dict)
 
 
 class Checkpoint:
-    """The checkpoint of a run in a folder, which is made if it is not there.
+    """The checkpoint of a fit in a folder, which is created if it does not exist.
 
     Parameters
     ----------
     folder : str or path
-    run : dict of str
-        What the run is of: of each thing a name, and a text that differs if it does.
+    key : dict of str to str
+        Names of the parameters and data that determine the result, and a representation of each
+        that differs if its content does.
     """
 
-    def __init__(self, folder: str | PathLike[str], run: Mapping[str, str]) -> None:
-        self._folder, self._run = Path(fspath(folder)), dict(run)
+    def __init__(self, folder: str | PathLike[str], key: Mapping[str, str]) -> None:
+        self._folder, self._key = Path(fspath(folder)), dict(key)
         self._folder.mkdir(parents=True, exist_ok=True)
         self.path = self._folder / _NAME
         remove_temporaries(self.path)
@@ -64,38 +71,38 @@ class Checkpoint:
         self._written_at = time.monotonic()
 
     def read(self) -> TrainingState | None:
-        """Where the run was interrupted; None if it has not begun.
+        """Return the stored state, or None if the file does not exist.
 
         Raises
         ------
         ValueError
-            If the file is damaged, or the checkpoint of another run; the message names what
-            differs.
+            If the file is damaged, or belongs to other data or parameters; the message names those
+            that differ.
         """
         if not self.path.exists():
             return None
         with ModelFile(self.path, _FORMAT, _VERSION) as file:
             try:
-                self._require_same_run(file.description.get("run"))
+                self._check_key(file.description)
                 return _read_state(file)
             except (AttributeError, KeyError, OverflowError, TypeError) as error:
                 raise ValueError(f"{self.path} is corrupt: {error!r}") from error
             except ValueError as error:
                 raise ValueError(f"{self.path}: {error}") from error
 
-    def write_if_due(self, state: Any) -> None:
-        """Write what `state` returns, if that has not been done for long enough."""
+    def write_if_due(self, state: Callable[[], TrainingState]) -> None:
+        """Write the state that `state` returns, if the last write is long enough ago."""
         waited = time.monotonic() - self._written_at
         if waited * _SHARE_OF_TIME >= self._seconds_of_writing:
             self.write(state())
 
     def write(self, state: TrainingState) -> None:
-        """Write a state; at any moment either the old one or the new one is there, whole."""
+        """Write a state; a crash leaves either the previous file or the new one."""
         begin = time.monotonic()
         arrays = {f"array.{name}": array for name, array in state.arrays.items()}
         arrays |= {f"history.{name}": values for name, values in state.history.items()}
         description = {"format": _FORMAT, "format_version": _VERSION}
-        description |= {"version": version("skdejavid"), "run": self._run}
+        description |= {"version": version("skdejavid"), "key": self._key}
         for name in ("initial_generator", "generator"):
             generator = dict(getattr(state, name))
             arrays[name] = generator.pop("key")
@@ -106,20 +113,53 @@ class Checkpoint:
             "distance_scale": state.distance_scale,
             "best_epoch": state.best_epoch,
         }
-        arrays["best_loss"] = np.array([state.best_loss])  # may be infinite, which JSON has not
+        arrays["best_loss"] = np.array([state.best_loss])  # may be infinite, which JSON cannot hold
         write_model_file(self.path, description, arrays)
         self._written_at = time.monotonic()
         self._seconds_of_writing = self._written_at - begin
 
-    def _require_same_run(self, run: Any) -> None:
-        check_field(isinstance(run, dict), "run", "is missing")
-        names = sorted({*run, *self._run})
-        differing = [name for name in names if run.get(name) != self._run.get(name)]
+    def _check_key(self, description: Mapping[str, Any]) -> None:
+        number = description["format_version"]
+        check_field(
+            number == _VERSION,
+            "format_version",
+            f"is {number}: a checkpoint of an older version of skdejavid cannot be resumed. Remove "
+            "the file to start again",
+        )
+        key = description.get("key")
+        check_field(isinstance(key, dict), "key", "is missing")
+        assert isinstance(key, dict)
+        names = sorted({*key, *self._key})
+        differing = [name for name in names if key.get(name) != self._key.get(name)]
         if differing:
             raise ValueError(
-                f"it is the checkpoint of another fit, of which {', '.join(differing)} differ(s). "
-                "Give another checkpoint_dir, or remove the file to begin anew."
+                f"it is the checkpoint of another fit: {', '.join(differing)} differ(s). Use "
+                "another checkpoint_dir, or remove the file to start again."
             )
+
+
+class CheckpointWriter:
+    """Observer that writes checkpoints: always after the last epoch, before that if one is due."""
+
+    def __init__(self, checkpoint: Checkpoint, initial_generator: dict[str, Any]) -> None:
+        self._checkpoint, self._initial_generator = checkpoint, initial_generator
+
+    def write(self, training: Training) -> None:
+        """Write the state of a training now."""
+        self._checkpoint.write(self._state(training))
+
+    def on_epoch_begin(self) -> None:
+        """Do nothing."""
+
+    def on_epoch_end(self, record: dict[str, float], training: Training) -> None:
+        """Write a checkpoint after the last epoch, or if one is due."""
+        if training.is_over:
+            self.write(training)
+        else:
+            self._checkpoint.write_if_due(lambda: self._state(training))
+
+    def _state(self, training: Training) -> TrainingState:
+        return replace(training.state(), initial_generator=self._initial_generator)
 
 
 def _read_state(file: ModelFile) -> TrainingState:
@@ -135,7 +175,7 @@ def _read_state(file: ModelFile) -> TrainingState:
         for name in ("initial_generator", "generator")
     ]
     best_epoch = description["best_epoch"]
-    check_field(best_epoch is None or type(best_epoch) is int, "best_epoch", "is no number")
+    check_field(best_epoch is None or type(best_epoch) is int, "best_epoch", "is not an int")
     return TrainingState(
         arrays={name: numbers(f"array.{name}") for name in description["arrays"]},
         history={name: numbers(f"history.{name}") for name in description["history"]},
@@ -148,7 +188,7 @@ def _read_state(file: ModelFile) -> TrainingState:
 
 
 def content_hash(*parts: TSEArray | NDArray[Any]) -> str:
-    """A text that differs if what it is made of does, whatever of it lies in which file."""
+    """Return a content hash of arrays and sequences, independent of their memory layout."""
     hashed = sha256()
     for part in parts:
         if isinstance(part, TSEArray):

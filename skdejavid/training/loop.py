@@ -1,6 +1,6 @@
 """Learning centroids and weights by gradient descent through the alignment.
 
-Knows the alignment, but no estimator: data and settings in, parameters out.
+Knows data, settings and engines, but no estimator.
 """
 
 from __future__ import annotations
@@ -8,362 +8,345 @@ from __future__ import annotations
 import copy
 import math
 import time
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
+from tqdm import tqdm
 
 from skdejavid.backends.protocol import (
+    PARAMETERS,
     InitialParameters,
+    Loss,
+    Parameters,
     Snapshot,
     TrainingData,
     TrainingSettings,
     split,
 )
 from skdejavid.backends.registry import make_engine
-from skdejavid.files.random_state import describe_generator, read_generator
-from skdejavid.training.checkpoints import Checkpoint, TrainingState
-from skdejavid.training.loss import cross_entropy, deviations
+from skdejavid.files.random_state import generator_from_state, generator_state
+from skdejavid.training.checkpoints import TrainingState
 
-__all__ = ["EpochHook", "Run", "TrainingResult", "train"]
-
-
-_JUDGED = ("validation_loss", "validation_accuracy")
+__all__ = ["Observer", "ProgressBar", "TimeLimit", "Training", "TrainingResult"]
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What was learned."""
+    """Learned parameters, and how training went."""
 
     centroids: NDArray[np.floating]
     log_weights: NDArray[np.floating]
-    distance_scale: float  # of "global" normalization, else 1
+    distance_scale: float  # of the loss
     history: dict[str, NDArray[np.float64]]  # one value per epoch
-    best_epoch: int | None  # after which the parameters were these, from 1; None: the last one
+    best_epoch: int | None  # from 1: the parameters are those after it; None: after the last one
+    # Why training stopped early, None if it did not: "diverged" in the epoch after those of the
+    # history, "no_improvement" of the held-out loss, or a reason of an observer.
+    stopped: str | None = None
 
 
-@dataclass(frozen=True)
-class Run:
-    """How a training run can be interrupted, and where it goes on."""
+class Observer(Protocol):
+    """Follows training epoch by epoch, and can stop it."""
 
-    checkpoint: Checkpoint | None = None
-    state: TrainingState | None = None  # None: at the beginning
-    initial_generator: dict[str, Any] = field(default_factory=dict)  # see `TrainingState`
-    max_time: float = math.inf  # seconds, looked at after each epoch
+    def on_epoch_begin(self) -> None:
+        """Note that an epoch begins."""
 
-    def note(self, state: Callable[[], TrainingState], *, must_be_written: bool = True) -> None:
-        """Write how far the run is, if it is to be written and it is time."""
-        if self.checkpoint is None:
-            return
-        if must_be_written:
-            self.checkpoint.write(state())
-        else:
-            self.checkpoint.write_if_due(state)
+    def on_epoch_end(self, record: dict[str, float], training: Training) -> str | None:
+        """Note that an epoch has ended.
+
+        Observers are called in their order; `training` knows if an earlier one has stopped it.
+
+        Parameters
+        ----------
+        record : dict of str to float
+            The metrics of the epoch.
+        training : Training
+            Its `result` is the one that stopping here gives.
+
+        Returns
+        -------
+        str or None
+            The reason to stop training here, or None to continue.
+        """
 
 
-# Told of an epoch, with what would be returned if it were the last; says whether it shall be.
-EpochHook = Callable[[dict[str, float], Callable[[], TrainingResult]], bool]
-
-
-def train(
-    data: TrainingData,
-    initial: InitialParameters,
-    settings: TrainingSettings,
-    random_state: np.random.RandomState,
-    on_epoch: EpochHook = lambda record, result_so_far: False,
-    held_out: TrainingData | None = None,
-    before_epoch: Callable[[], None] = lambda: None,
-    run: Run | None = None,
-) -> TrainingResult:
-    """Learn with Adam and a cosine schedule (the paper's Sec. 4.2).
+class Training:
+    """Training with Adam and a cosine schedule (the paper's Sec. 4.2).
 
     With ``path_refresh="epoch"`` centroids and weights are frozen at the start of an epoch: the
-    frozen ones choose the paths, the live ones are measured along them and learn (Sec. 3.4). With
-    ``"batch"`` the live ones choose the paths as well.
+    frozen ones choose the paths, and the current ones learn from distances along these (Sec. 3.4).
+    With ``"batch"`` the current ones choose the paths as well.
 
     Parameters
     ----------
-    data, settings
-        What to learn from and how.
+    data : TrainingData
     initial : InitialParameters
-        Where to start; used up.
+        The parameters to start from; they are overwritten.
+    settings : TrainingSettings
     random_state : RandomState
         Shuffles the batches.
-    on_epoch : callable, optional
-        Called after every epoch with its mean loss, its accuracy and its learning rate, and with a
-        function that copies what would be returned if it were the last. Learning ends if it says
-        True.
     held_out : TrainingData, optional
-        Of these, loss and accuracy are measured after every epoch. The parameters of least loss are
-        kept, and learning ends when there was none lower for ``settings.patience`` epochs.
-    before_epoch : callable, optional
-        Called before every epoch.
-    run : Run, optional
-        Where to note how far it is, and where to go on.
-
-    Returns
-    -------
-    TrainingResult
-
-    Raises
-    ------
-    RuntimeError
-        If loss or parameters overflow in the first epoch.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If they do so later; learning ends, and the last parameters that had a finite loss at the
-        start of an epoch are kept, or those that were best for held-out data.
+        Data on which the metrics are measured after every epoch. The parameters of least loss are
+        kept, and training stops if there was none lower for ``settings.patience`` epochs.
     """
-    run = run or Run()
-    if run.state is not None:
-        settings = replace(settings, distance_scale=run.state.distance_scale)
-    trainer = _Trainer(data, initial, settings)
-    best = None if held_out is None else _BestEpoch(trainer.engine.snapshot())
-    records: list[dict[str, float]] = []
-    if run.state is not None:
-        records = _go_on(run.state, trainer, best)
-        random_state = read_generator(run.state.generator)
-    begin = time.monotonic()
-
-    def result_so_far() -> TrainingResult:
-        parameters = trainer.engine.results(None if best is None else best.kept)
-        return _result(copy.deepcopy(parameters), trainer.scale, records, best)
-
-    def state() -> TrainingState:
-        return _state(trainer, records, best, run.initial_generator, random_state)
-
-    def is_settled() -> bool:
-        return best is not None and len(records) >= best.epoch + settings.patience
-
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is seen in the loss
-        if run.state is None:
-            run.note(state)  # initial centroids alone may have taken long
-        for epoch in range(len(records), settings.n_epochs):
-            if is_settled():
-                break
-            before_epoch()
-            batches = _shuffled_batches(len(data.labels), settings.batch_size, random_state)
-            record = trainer.train_epoch(epoch, batches)
-            if record is None:
-                _stop_diverging(epoch + 1, settings)
-                trainer.restore()
-                break
-            if held_out is not None:
-                record |= trainer.judge(held_out)
-            records.append(record)
-            if best is not None:
-                best.keep_if_lower(epoch + 1, record["validation_loss"])
-            is_asked_to_stop = on_epoch(record, result_so_far)
-            is_last = is_asked_to_stop or is_settled() or epoch + 1 == settings.n_epochs
-            is_over_time = not is_last and time.monotonic() - begin >= run.max_time
-            run.note(state, must_be_written=is_last or is_over_time)
-            if is_over_time:
-                _stop_in_time(epoch + 1, settings, run)
-            if is_asked_to_stop or is_over_time:
-                break
-    if best is not None:
-        best.restore()
-    return _result(trainer.engine.results(), trainer.scale, records, best)
-
-
-def _result(
-    parameters: tuple[NDArray[np.floating], NDArray[np.floating]],
-    distance_scale: float,
-    records: list[dict[str, float]],
-    best: _BestEpoch | None,
-) -> TrainingResult:
-    """What was learned; takes over centroids and weights."""
-    centroids, weights = parameters
-    # A weight may have become 0 by rounding.
-    np.maximum(weights, np.finfo(weights.dtype).tiny, out=weights)
-    return TrainingResult(
-        centroids=centroids,
-        log_weights=np.log(weights, out=weights),
-        distance_scale=distance_scale,
-        history=_history(records, best),
-        best_epoch=None if best is None else best.epoch,
-    )
-
-
-def _go_on(
-    state: TrainingState, trainer: _Trainer, best: _BestEpoch | None
-) -> list[dict[str, float]]:
-    """Set everything to what it was, and return the records of the epochs so far."""
-    engine, arrays = trainer.engine, state.arrays
-
-    def pair(name: str) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        return arrays[f"{name}.centroids"], arrays[f"{name}.weights"]
-
-    trainer.scale = state.distance_scale
-    engine.go_on(pair("live"), arrays)
-    engine.fill(trainer.frozen, pair("frozen"))
-    if best is not None and state.best_epoch is not None:
-        best.epoch, best.loss = state.best_epoch, state.best_loss
-        engine.fill(best.kept, pair("best"))
-    n_epochs = len(state.history["loss"])
-    return [
-        {name: float(values[epoch]) for name, values in state.history.items()}
-        for epoch in range(n_epochs)
-    ]
-
-
-def _state(
-    trainer: _Trainer,
-    records: list[dict[str, float]],
-    best: _BestEpoch | None,
-    initial_generator: dict[str, Any],
-    generator: np.random.RandomState,
-) -> TrainingState:
-    """What `_go_on` needs."""
-    engine = trainer.engine
-    pairs = {"live": engine.results(), "frozen": engine.results(trainer.frozen)}
-    if best is not None:
-        pairs["best"] = engine.results(best.kept)
-    arrays = {
-        f"{name}.{what}": array
-        for name, pair in pairs.items()
-        for what, array in zip(("centroids", "weights"), pair, strict=True)
-    }
-    return TrainingState(
-        arrays=arrays | engine.moments(),
-        history=_history(records, best),
-        distance_scale=float(trainer.scale),
-        best_epoch=None if best is None else best.epoch,
-        best_loss=math.inf if best is None else best.loss,
-        initial_generator=initial_generator,
-        generator=describe_generator(generator),
-    )
-
-
-def _history(
-    records: list[dict[str, float]], best: _BestEpoch | None
-) -> dict[str, NDArray[np.float64]]:
-    return {
-        name: np.array([record[name] for record in records], dtype=np.float64)
-        for name in ("loss", "accuracy", "learning_rate", *(_JUDGED if best else ()))
-    }
-
-
-def _stop_in_time(epoch: int, settings: TrainingSettings, run: Run) -> None:
-    remedy = "" if run.checkpoint is None else "; the same fit again goes on from here"
-    warnings.warn(
-        f"max_time={run.max_time:g} ended learning after epoch {epoch} of {settings.n_epochs}"
-        f"{remedy}",
-        ConvergenceWarning,
-        stacklevel=6,  # the caller of the estimator's fit
-    )
-
-
-def _stop_diverging(epoch: int, settings: TrainingSettings) -> None:
-    advice = f"lower learning_rate (now {settings.learning_rate}) or scale the features"
-    if epoch == 1:
-        raise RuntimeError(f"loss or parameters overflow in epoch 1: {advice}")
-    warnings.warn(
-        f"loss or parameters overflow in epoch {epoch}, the last good ones are kept: {advice}",
-        ConvergenceWarning,
-        stacklevel=6,  # the caller of the estimator's fit
-    )
-
-
-class _Trainer:
-    """The state of a training run between its batches."""
 
     def __init__(
-        self, data: TrainingData, initial: InitialParameters, settings: TrainingSettings
+        self,
+        data: TrainingData,
+        initial: InitialParameters,
+        settings: TrainingSettings,
+        random_state: np.random.RandomState,
+        held_out: TrainingData | None = None,
     ) -> None:
-        self._data, self._settings = data, settings
-        self.engine = make_engine(data, initial, settings)
-        if settings.normalization != "global":
-            self.scale = 1.0
-        elif settings.distance_scale is not None:
-            self.scale = settings.distance_scale
-        else:
-            self.scale = settings.temperature * self._measure_scale()
+        self._data, self._held_out, self._settings = data, held_out, settings
+        self._random_state = random_state
+        self._engine = make_engine(data, initial, settings)
+        self._records: list[dict[str, float]] = []
+        self._stopped: str | None = None
         if settings.n_epochs > 0:
-            self.frozen = self.engine.snapshot()
+            self._frozen = self._engine.snapshot()
+        self._best = None if held_out is None else self._engine.snapshot()
+        self._best_epoch, self._best_loss = 0, math.inf  # epoch 0: the initial parameters
 
-    def train_epoch(self, epoch: int, batches: list[NDArray[np.intp]]) -> dict[str, float] | None:
-        """Means over the epoch, each batch seen with the parameters it had at its turn.
+    @cached_property
+    def loss(self) -> Loss:
+        """The loss, with a scale that is measured when it is first needed: before any step."""
+        return self._settings.loss.calibrate(self._mean_over_samples)
 
-        None if a loss or a parameter is not finite, which ends the epoch.
+    @property
+    def n_epochs_done(self) -> int:
+        """Number of epochs that have ended."""
+        return len(self._records)
+
+    @property
+    def stopped(self) -> str | None:
+        """The reason for which training has stopped early, or None."""
+        has_improved = self.n_epochs_done < self._best_epoch + self._settings.patience
+        if self._stopped is None and self._best is not None and not has_improved:
+            return "no_improvement"
+        return self._stopped
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch follows."""
+        return self.stopped is not None or self.n_epochs_done >= self._settings.n_epochs
+
+    def learn(self, observers: Sequence[Observer] = ()) -> TrainingResult:
+        """Train until the last epoch, or until there is a reason to stop.
+
+        Returns
+        -------
+        TrainingResult
+            If loss or parameters overflow after the first epoch, training stops with the reason
+            "diverged". The result then has the last parameters of which the first batch of an epoch
+            had a finite loss, or those that were best for held-out data.
+
+        Raises
+        ------
+        RuntimeError
+            If loss or parameters overflow in the first epoch.
         """
-        settings, engine = self._settings, self.engine
+        # Overflows are detected in the loss and the parameters.
+        with np.errstate(over="ignore", invalid="ignore"):
+            while not self.is_over:
+                for observer in observers:
+                    observer.on_epoch_begin()
+                record = self.train_epoch(self.n_epochs_done)
+                if record is None:
+                    self._diverge()
+                else:
+                    self._end_epoch(record, observers)
+            if self._best is not None:
+                self._best.restore()
+            return self._result(self._engine.parameters())
+
+    def result(self) -> TrainingResult:
+        """Return a copy of the result that training gives if it stops now."""
+        return self._result(copy.deepcopy(self._engine.parameters(self._best)))
+
+    def state(self) -> TrainingState:
+        """Return everything that `resume` needs; its arrays may be those of the engine."""
+        arrays = self._engine.state_dict()
+        for name, snapshot in self._snapshots().items():
+            pair = self._engine.parameters(snapshot)
+            arrays |= {f"{name}.{what}": x for what, x in zip(PARAMETERS, pair, strict=True)}
+        return TrainingState(
+            arrays=arrays,
+            history=self._history(),
+            distance_scale=self._scale(),
+            best_epoch=None if self._best is None else self._best_epoch,
+            best_loss=self._best_loss,
+            generator=generator_state(self._random_state),
+        )
+
+    def resume(self, state: TrainingState) -> None:
+        """Continue from a state instead of the initial parameters."""
+        for name, snapshot in self._snapshots().items():
+            stored = {what: state.arrays[f"{name}.{what}"] for what in PARAMETERS}
+            self._engine.load_state_dict(state.arrays | stored)
+            snapshot.take()
+        self._engine.load_state_dict(state.arrays)
+        self.loss = self._settings.loss.with_scale(state.distance_scale)
+        if state.best_epoch is not None:
+            self._best_epoch, self._best_loss = state.best_epoch, state.best_loss
+        names, values = state.history.keys(), state.history.values()
+        self._records = [
+            dict(zip(names, map(float, epoch), strict=True)) for epoch in zip(*values, strict=True)
+        ]
+        self._random_state = generator_from_state(state.generator)
+
+    def train_epoch(self, epoch: int) -> dict[str, float] | None:
+        """Train with each batch once, in random order.
+
+        Returns
+        -------
+        dict of str to float, or None
+            The learning rate, and means of the metrics, where each batch is measured before its
+            step. None if the loss of the first batch, or the loss or a parameter at the end of the
+            epoch is not finite.
+        """
+        settings, engine = self._settings, self._engine
         # The learning rate falls along half a period of a cosine, from 1 to 0.
         decay = (1 + math.cos(math.pi * epoch / settings.n_epochs)) / 2
-        total_loss = total_hits = 0.0
-        for i, batch in enumerate(engine.load(batches)):
+        totals: list[Any] = [0.0] * len(self.loss.metrics)
+        for i, batch in enumerate(engine.iter_batches(self._shuffled_batches())):
             is_first = i == 0
-            chooses_live = is_first or settings.path_refresh == "batch"
-            loss, hits = engine.evaluate(batch, self.scale, None if chooses_live else self.frozen)
-            if not engine.may_go_on(loss, is_first=is_first):
+            chooses_current = is_first or settings.path_refresh == "batch"
+            sums = engine.evaluate(batch, self.loss, None if chooses_current else self._frozen)
+            if not engine.is_finite(sums[0], wait=is_first):
                 return None
             if is_first:
-                # Only now is it certain that these parameters are good ones to go back to.
-                self.frozen.take()
-            total_loss = total_loss + loss
-            total_hits = total_hits + hits
+                # Only now are these parameters known to be good ones to return to.
+                self._frozen.take()
+            totals = [total + more for total, more in zip(totals, sums, strict=True)]
             if settings.learn_centroids:
                 engine.move_centroids(decay * settings.centroid_learning_rate)
             if settings.learn_weights:
                 engine.move_weights(decay * settings.learning_rate)
-        mean_loss = engine.read(total_loss) / self._data.total_weight
-        if not (math.isfinite(mean_loss) and engine.is_finite()):
+        means = [engine.to_float(total) / self._data.total_weight for total in totals]
+        if not (math.isfinite(means[0]) and engine.parameters_are_finite()):
             return None
+        record = dict(zip(self.loss.metrics, means, strict=True))
+        return record | {"learning_rate": decay * settings.learning_rate}
+
+    def _end_epoch(self, record: dict[str, float], observers: Iterable[Observer]) -> None:
+        if self._held_out is not None:
+            record |= self._validate(self._held_out)
+        self._records.append(record)
+        if self._best is not None:
+            loss = record[f"validation_{self.loss.metrics[0]}"]
+            if loss < self._best_loss:
+                self._best_epoch, self._best_loss = self.n_epochs_done, loss
+                self._best.take()
+        for observer in observers:
+            self._stopped = observer.on_epoch_end(record, self) or self._stopped
+
+    def _diverge(self) -> None:
+        """Return to the last good parameters."""
+        if self.n_epochs_done == 0:
+            rate = self._settings.learning_rate
+            raise RuntimeError(
+                f"loss or parameters overflow in epoch 1: lower learning_rate (now {rate}) or "
+                "scale the features"
+            )
+        self._frozen.restore()
+        self._stopped = "diverged"
+
+    def _validate(self, held_out: TrainingData) -> dict[str, float]:
+        """Return the means of the metrics over held-out data."""
+        names = [f"validation_{name}" for name in self.loss.metrics]
+        means = self._means(held_out, lambda *pair: self.loss.evaluate(*pair)[0])
+        return dict(zip(names, means, strict=True))
+
+    def _mean_over_samples(
+        self, function: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    ) -> float:
+        """Return the weighted mean of a function of each training sample's distances."""
+        (mean,) = self._means(self._data, lambda distances, targets: (function(distances),))
+        return mean
+
+    def _means(
+        self,
+        data: TrainingData,
+        values_of: Callable[[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], ...]],
+    ) -> list[float]:
+        """Return weighted means of values (n_samples,) of distances and targets."""
+        totals: list[float] = []
+        for batch, distances in self._engine.distances(data):
+            weight = data.sample_weight[batch]
+            sums = [float(weight @ value) for value in values_of(distances, data.targets[batch])]
+            totals = [a + b for a, b in zip(totals or [0.0] * len(sums), sums, strict=True)]
+        return [total / data.total_weight for total in totals]
+
+    def _shuffled_batches(self) -> list[NDArray[np.intp]]:
+        """Return all samples in random order; a single batch keeps their own order."""
+        n_samples, batch_size = len(self._data.targets), self._settings.batch_size
+        if n_samples <= batch_size:
+            return [np.arange(n_samples)]
+        return split(self._random_state.permutation(n_samples), batch_size)
+
+    def _snapshots(self) -> dict[str, Snapshot]:
+        snapshots = {"frozen": self._frozen}
+        return snapshots if self._best is None else snapshots | {"best": self._best}
+
+    def _scale(self) -> float:
+        scale = self.loss.scale
+        assert scale is not None
+        return float(scale)
+
+    def _result(self, parameters: Parameters) -> TrainingResult:
+        """Return the result; it takes over centroids and weights."""
+        centroids, weights = parameters
+        scale = self._scale()  # may have to be measured, with the weights as they are
+        # Rounding may have made a weight 0.
+        np.maximum(weights, np.finfo(weights.dtype).tiny, out=weights)
+        return TrainingResult(
+            centroids=centroids,
+            log_weights=np.log(weights, out=weights),
+            distance_scale=scale,
+            history=self._history(),
+            best_epoch=None if self._best is None else self._best_epoch,
+            stopped=self.stopped,
+        )
+
+    def _history(self) -> dict[str, NDArray[np.float64]]:
+        names = [*self.loss.metrics, "learning_rate"]
+        if self._best is not None:
+            names += [f"validation_{name}" for name in self.loss.metrics]
         return {
-            "loss": mean_loss,
-            "accuracy": engine.read(total_hits) / self._data.total_weight,
-            "learning_rate": decay * settings.learning_rate,
+            name: np.array([record[name] for record in self._records], dtype=np.float64)
+            for name in names
         }
 
-    def judge(self, held_out: TrainingData) -> dict[str, float]:
-        """Mean loss and accuracy of data that nothing is learned from, by current parameters."""
-        total_loss = n_correct = 0.0
-        for batch, distances in self.engine.distances(held_out):
-            labels, sample_weight = held_out.labels[batch], held_out.sample_weight[batch]
-            losses, _ = cross_entropy(distances, labels, self._settings.normalization, self.scale)
-            total_loss += float(sample_weight @ losses)
-            n_correct += float(sample_weight @ (distances.argmin(axis=1) == labels))
-        means = total_loss / held_out.total_weight, n_correct / held_out.total_weight
-        return dict(zip(_JUDGED, means, strict=True))
 
-    def restore(self) -> None:
-        """Go back to the parameters at the start of the last epoch whose first loss was finite."""
-        self.frozen.restore()
+class ProgressBar:
+    """Observer that shows the metrics of each epoch in a bar of tqdm."""
 
-    def _measure_scale(self) -> float:
-        """The mean standard deviation of a sample's distances, 1 if they are all the same."""
-        total = 0.0
-        for batch, distances in self.engine.distances(self._data):
-            total += float(self._data.sample_weight[batch] @ deviations(distances))
-        return total / self._data.total_weight or 1.0
+    def __init__(self, bar: tqdm[Any]) -> None:
+        self._bar = bar
+
+    def on_epoch_begin(self) -> None:
+        """Do nothing."""
+
+    def on_epoch_end(self, record: dict[str, float], training: Training) -> None:
+        """Advance the bar."""
+        self._bar.set_postfix({name: f"{record[name]:.4f}" for name in training.loss.metrics})
+        self._bar.update()
 
 
-class _BestEpoch:
-    """The parameters that had the least loss on held-out data."""
+class TimeLimit:
+    """Observer that stops training `seconds` after its creation, at the end of an epoch."""
 
-    def __init__(self, kept: Snapshot) -> None:
-        self.kept = kept
-        self.loss = math.inf
-        self.epoch = 0  # before the first
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
 
-    def keep_if_lower(self, epoch: int, loss: float) -> None:
-        if loss < self.loss:
-            self.epoch, self.loss = epoch, loss
-            self.kept.take()
+    def on_epoch_begin(self) -> None:
+        """Do nothing."""
 
-    def restore(self) -> None:
-        self.kept.restore()
-
-
-def _shuffled_batches(
-    n_samples: int, batch_size: int, random_state: np.random.RandomState
-) -> list[NDArray[np.intp]]:
-    """All samples in random order; in their own where they make a single batch."""
-    order = np.arange(n_samples) if n_samples <= batch_size else random_state.permutation(n_samples)
-    return split(order, batch_size)
+    def on_epoch_end(self, record: dict[str, float], training: Training) -> str | None:
+        """Stop after the time limit, unless training is over anyway."""
+        is_over_time = not training.is_over and time.monotonic() >= self._end
+        return "max_time" if is_over_time else None

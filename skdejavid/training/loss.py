@@ -1,102 +1,131 @@
-"""From distances to logits, and the loss of them: the normalization in front of the soft-min.
-
-The functions that training needs take arrays of NumPy or tensors of torch alike, and give back the
-same kind.
-"""
+"""The loss of the classifier: cross-entropy of the soft-min of scaled distances."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.backends.protocol import MeanOverSamples
+
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["cross_entropy", "deviations", "distances_to_logits"]
+__all__ = ["LOGIT_SCALINGS", "SoftMinCrossEntropy", "deviations"]
 
-# Distances of one sample that agree to this relative precision count as equal; below it float32
-# rounding would be blown up to a standard deviation of 1.
+LOGIT_SCALINGS = ("global", "sample")
+
+# Distances of one sample that agree to this relative precision count as equal. Without this bound,
+# rounding errors of float32 would be scaled up to a standard deviation of 1.
 _RELATIVE_TIE = 1e-7
 
 Numbers = TypeVar("Numbers", NDArray[Any], "torch.Tensor")
 
 
-def distances_to_logits(
-    distances: NDArray[np.float64], normalization: str, scale: float
-) -> NDArray[np.float64]:
-    """Logits (n_samples, n_classes): the smaller the distance, the larger.
-
-    "layer": each sample's distances are standardized over the classes, mean 0 and unbiased standard
-    deviation 1 (the paper's LayerNorm). "global": centered for each sample and divided by one
-    `scale` for all.
-    """
-    mean = distances.mean(axis=1, keepdims=True)
-    return (mean - distances) / _divisors(distances, normalization, scale)
-
-
-def cross_entropy(
-    distances: Numbers, labels: Numbers, normalization: str, scale: float
-) -> tuple[Numbers, Numbers]:
-    """Cross-entropy of the soft-min of normalized distances, and its derivative by the distances.
+@dataclass(frozen=True)
+class SoftMinCrossEntropy:
+    """Cross-entropy of the soft-min of scaled distances; see `skdejavid.backends.protocol.Loss`.
 
     Parameters
     ----------
-    distances : array or tensor of shape (n_samples, n_classes), float64
-    labels : integer array or tensor of shape (n_samples,)
-    normalization, scale
-        See :func:`distances_to_logits`.
-
-    Returns
-    -------
-    losses : array or tensor of shape (n_samples,)
-    gradients : array or tensor of shape (n_samples, n_classes)
-        Of each sample's own loss.
+    logit_scaling : {"global", "sample"}
+        "sample" standardizes each sample's distances over the classes to mean 0 and unbiased
+        standard deviation 1 (the paper's LayerNorm). "global" centers them for each sample and
+        divides all by one `scale`.
+    scale : float or None, default=None
+        The divisor of "global" scaling; None means that `calibrate` measures it.
+    temperature : float, default=1.0
+        The measured scale is this times the mean standard deviation of a sample's distances.
     """
-    xp = _namespace(distances)
-    samples = xp.ones_like(labels).cumsum(0) - 1  # 0, 1, ... where the labels are
-    divisors = _divisors(distances, normalization, scale)
-    logits = (distances.mean(1)[:, None] - distances) / divisors
-    shifted = logits - xp.amax(logits, 1)[:, None]
-    likelihoods = xp.exp(shifted)
-    totals = likelihoods.sum(1)[:, None]
-    losses = xp.log(totals[:, 0]) - shifted[samples, labels]
-    by_logits = likelihoods / totals
-    by_logits[samples, labels] -= 1.0  # they add up to 0, so the mean's part in the logits is none
-    if _is_layer(normalization, distances):
-        covariance = (by_logits * logits).sum(1)[:, None] / (distances.shape[1] - 1)
-        by_logits -= covariance * logits
-        if distances.shape[1] == 2:
-            by_logits[:] = 0.0  # exactly: Adam would blow up what rounding leaves of it
-    return losses, -by_logits / divisors
+
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
+
+    logit_scaling: str
+    scale: float | None = None
+    temperature: float = 1.0
+
+    def with_scale(self, scale: float) -> SoftMinCrossEntropy:
+        """Return the same loss with another scale."""
+        return replace(self, scale=scale)
+
+    def calibrate(self, mean: MeanOverSamples) -> SoftMinCrossEntropy:
+        """Return the loss with a scale, which is 1 unless the scaling is "global"."""
+        if self.logit_scaling != "global":
+            return self.with_scale(1.0)
+        if self.scale is not None:
+            return self
+        # All deviations are 0 if no sample tells the classes apart.
+        return self.with_scale(self.temperature * (mean(deviations) or 1.0))
+
+    def logits(self, distances: Numbers) -> Numbers:
+        """Return logits (n_samples, n_classes): the smaller the distance, the larger the logit."""
+        return self._logits(distances, self._divisors(distances))
+
+    def evaluate(
+        self, distances: Numbers, targets: Numbers
+    ) -> tuple[tuple[Numbers, Numbers], Numbers]:
+        """Return the cross-entropy and the accuracy of each sample, and gradients of the former.
+
+        Parameters
+        ----------
+        distances : array or tensor of shape (n_samples, n_classes), float64
+        targets : integer array or tensor of shape (n_samples,)
+
+        Returns
+        -------
+        metrics : tuple of two arrays or tensors of shape (n_samples,)
+            Losses, and 1 where the smallest distance is that of the target, else 0.
+        gradients : array or tensor of shape (n_samples, n_classes)
+            Of each sample's loss by its distances.
+        """
+        xp = _namespace(distances)
+        samples = xp.ones_like(targets).cumsum(0) - 1  # 0, 1, ... on the device of the targets
+        divisors = self._divisors(distances)
+        logits = self._logits(distances, divisors)
+        shifted = logits - xp.amax(logits, 1)[:, None]
+        likelihoods = xp.exp(shifted)
+        totals = likelihoods.sum(1)[:, None]
+        losses = xp.log(totals[:, 0]) - shifted[samples, targets]
+        by_logits = likelihoods / totals
+        # Each row adds up to 0 now, so the mean in the logits has no gradient.
+        by_logits[samples, targets] -= 1.0
+        if self._is_by_sample(distances):
+            covariance = (by_logits * logits).sum(1)[:, None] / (distances.shape[1] - 1)
+            by_logits -= covariance * logits
+            if distances.shape[1] == 2:
+                by_logits[:] = 0.0  # exactly: Adam would scale up the rounding errors
+        hits = xp.ones_like(losses) * (distances.argmin(1) == targets)
+        return (losses, hits), -by_logits / divisors
+
+    def _logits(self, distances: Numbers, divisors: Numbers | float) -> Numbers:
+        return (distances.mean(1)[:, None] - distances) / divisors
+
+    def _divisors(self, distances: Numbers) -> Numbers | float:
+        """Return the divisor of all distances, or one for each sample, (n_samples, 1)."""
+        if not self._is_by_sample(distances):
+            assert self.scale is not None, "the loss has not been calibrated"
+            return self.scale
+        mean = distances.mean(1)[:, None]
+        variance = ((distances - mean) ** 2).sum(1)[:, None] / (distances.shape[1] - 1)
+        smallest = (_RELATIVE_TIE * mean) ** 2 + np.finfo(float).tiny
+        return _namespace(distances).sqrt(variance + smallest)
+
+    def _is_by_sample(self, distances: Any) -> bool:
+        return self.logit_scaling == "sample" and distances.shape[1] > 1
 
 
 def _namespace(numbers: Any) -> ModuleType:
     return np if isinstance(numbers, np.ndarray) else sys.modules["torch"]
 
 
-def _is_layer(normalization: str, distances: Any) -> bool:
-    return normalization == "layer" and distances.shape[1] > 1
-
-
-def _divisors(distances: Numbers, normalization: str, scale: float) -> Numbers | float:
-    """What each sample's distances are divided by: one number for all, or one each, (n, 1)."""
-    if not _is_layer(normalization, distances):
-        return scale
-    mean = distances.mean(1)[:, None]
-    variance = ((distances - mean) ** 2).sum(1)[:, None] / (distances.shape[1] - 1)
-    smallest = (_RELATIVE_TIE * mean) ** 2 + np.finfo(float).tiny
-    return _namespace(distances).sqrt(variance + smallest)
-
-
 def deviations(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unbiased standard deviation over the classes of each sample, (n_samples,); 0 for one class,
-    and where rounding alone makes them differ.
+    """Return the unbiased standard deviation over the classes of each sample, (n_samples,).
 
-    Its mean over the training samples is the scale of "global" normalization.
+    It is 0 for one class, and where the distances differ by rounding errors alone.
     """
     spread = distances.std(axis=1, ddof=min(1, distances.shape[1] - 1))
     return np.where(spread > _RELATIVE_TIE * distances.mean(axis=1), spread, 0.0)

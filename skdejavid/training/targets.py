@@ -1,8 +1,7 @@
-"""Labels and sample weights as the classifier takes them."""
+"""Checks of class labels and sample weights."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -22,14 +21,23 @@ ClassWeight = Mapping[Any, float] | str | None
 
 
 def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str) -> NDArray[Any]:
-    """Class labels (n_sequences,), or an error that says what is wrong with `y`."""
+    """Check class labels and return them as an array (n_sequences,).
+
+    Raises
+    ------
+    ValueError
+        If `y` is None, not one-dimensional, not of the length of `sequences`, continuous, or
+        contains missing labels.
+    TypeError
+        If `y` contains labels that cannot be sorted.
+    """
     if y is None:
         raise ValueError(
             f"This {estimator_name} estimator requires y to be passed, but the target y is None."
         )
     targets = column_or_1d(y, warn=True)
     if targets.dtype == object:
-        _require_labels(targets)
+        _check_labels(targets)
     assert_all_finite(targets, input_name="y")
     check_classification_targets(targets)
     if len(targets) != len(sequences):
@@ -45,8 +53,8 @@ def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str)
     return targets
 
 
-def _require_labels(targets: NDArray[np.object_]) -> None:
-    """Of objects, no NumPy function says which is missing, or which cannot be sorted."""
+def _check_labels(targets: NDArray[np.object_]) -> None:
+    """Check labels of dtype object: no NumPy function names a missing or unsortable one."""
     kinds: dict[type, int] = {}
     for i, label in enumerate(targets):
         if label is None or is_scalar_nan(label) or is_pandas_na(label):
@@ -65,9 +73,9 @@ def class_weights(
     y: NDArray[Any],
     sample_weight: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """What the weight (n_sequences,) of each sample is multiplied by because of its class.
+    """Return the factor of each sample's weight, (n_sequences,), by its class.
 
-    "balanced" gives all classes the same sum of weights; weight k acts as k copies.
+    "balanced" gives all classes the same sum of weights, where weight k counts as k copies.
     """
     if class_weight is None:
         return np.ones(len(y))
@@ -84,29 +92,39 @@ def class_weights(
     names = classes.tolist()
     unknown = [label for label in class_weight if label not in names]
     if unknown:
-        raise ValueError(f"class_weight[{unknown[0]!r}] is of a class that is not in y: {names}")
+        raise ValueError(
+            f"class_weight[{unknown[0]!r}] names a class that is not in y, which has {names}"
+        )
     return np.array([float(class_weight.get(name, 1.0)) for name in names])[labels]
 
 
 def scaled_weights(sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weights in units in which the largest is about 1; only their ratios have a meaning.
+    """Scale weights so that the largest is about 1; only their ratios matter.
 
-    Divided by a power of two, so that no bit is lost.
+    The divisor is a power of two, so that scaling loses no precision.
     """
     _, exponent = np.frexp(sample_weight.max())
     return np.ldexp(sample_weight, -exponent)
 
 
-def positive_weights(sample_weight: NDArray[np.float64], y: NDArray[Any]) -> NDArray[np.intp]:
-    """Indices of the samples that count; warns if that leaves a class without any."""
+def positive_weights(
+    sample_weight: NDArray[np.float64], y: NDArray[Any]
+) -> tuple[NDArray[np.intp], str | None]:
+    """Return the indices of the samples with positive weight, and a warning or None.
+
+    The warning names a class that has no such sample. It is returned so that ``fit`` can issue it
+    for the line that called it.
+
+    Raises
+    ------
+    ValueError
+        If all weights are zero.
+    """
     if not sample_weight.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
     kept = np.flatnonzero(sample_weight)
-    lost = np.setdiff1d(y, y[kept])
-    if len(lost):
-        warnings.warn(
-            f"all samples of class {lost.tolist()[0]!r} have zero weight: the class is left out",
-            UserWarning,
-            stacklevel=4,  # the caller of fit
-        )
-    return kept
+    absent = np.setdiff1d(y, y[kept])
+    if len(absent) == 0:
+        return kept, None
+    label = absent.tolist()[0]
+    return kept, f"all samples of class {label!r} have zero weight: the class is left out"

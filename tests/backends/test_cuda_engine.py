@@ -15,7 +15,7 @@ from skdejavid.backends.cpu_engine import CpuEngine
 from skdejavid.backends.cuda_engine import CudaEngine
 from skdejavid.backends.cuda_frames import ResidentFrames, StreamedFrames
 from skdejavid.backends.protocol import InitialParameters, TrainingData
-from skdejavid.training.loop import train
+from skdejavid.training.loop import Training
 
 SETTINGS = replace(PUBLISHED, device="cuda:0", n_epochs=2)
 
@@ -28,8 +28,12 @@ def problem(dtype=np.float32):
     return data, InitialParameters(*parameters, np.ones(3, dtype))
 
 
+def train(data, initial, settings):
+    return Training(data, initial, settings, np.random.RandomState(0)).learn()
+
+
 def run(settings=SETTINGS, **changes):
-    return train(*problem(), replace(settings, **changes), np.random.RandomState(0))
+    return train(*problem(), replace(settings, **changes))
 
 
 def assert_close(actual, expected, tolerance=1e-5):
@@ -47,12 +51,12 @@ def test_gradients_and_losses_are_those_of_the_host(emulated_cuda, path_refresh)
     device = CudaEngine(emulated_cuda, data, initial, settings)
     host = CpuEngine(data, initial, settings)
     batch = np.array([3, 1, 7, 11, 0])
-    (loaded,) = device.load([batch])
+    (loaded,), (expected_batch,) = device.iter_batches([batch]), host.iter_batches([batch])
     frozen_there, frozen = device.snapshot(), host.snapshot()
     device._parameters[0].mul_(1.5)
     initial.centroids *= 1.5
-    mine = device.evaluate(loaded, 1.0, frozen_there)
-    expected = host.evaluate(batch, 1.0, frozen)
+    mine = device.evaluate(loaded, SETTINGS.loss, frozen_there)
+    expected = host.evaluate(expected_batch, SETTINGS.loss, frozen)
     np.testing.assert_allclose([float(x) for x in mine], expected, rtol=1e-12)
     for gradient, wanted in zip(device._gradients, host._gradients, strict=True):
         np.testing.assert_allclose(gradient[..., :3], wanted, rtol=1e-10, atol=1e-12)
@@ -99,11 +103,11 @@ def test_a_batch_without_memory_is_split_and_nothing_else_changes(emulated_cuda)
 def test_without_memory_for_one_sample_the_error_names_bytes_and_parameters(emulated_cuda):
     data, initial = problem()
     engine = CudaEngine(emulated_cuda, data, initial, SETTINGS)
-    (loaded,) = engine.load([np.arange(5)])
+    (loaded,) = engine.iter_batches([np.arange(5)])
     emulated_cuda.refuses = lambda n_bytes: True
     emulated_cuda.free = 17
     with pytest.raises(MemoryError, match=r"bytes \(17 are free\): lower batch_size"):
-        engine.evaluate(loaded, 1.0, None)
+        engine.evaluate(loaded, SETTINGS.loss, None)
 
 
 @pytest.mark.parametrize("function", ["zeros_like", "to_padded_rows"])
@@ -149,7 +153,7 @@ def test_half_precision_changes_what_sequences_are_and_nothing_else(emulated_cud
     data, initial = problem()
     half = run(half_storage=True)
     rounded = TSEArray([x.astype(np.float16) for x in data.sequences])
-    same = train(replace(data, sequences=rounded), initial, SETTINGS, np.random.RandomState(0))
+    same = train(replace(data, sequences=rounded), initial, SETTINGS)
     np.testing.assert_array_equal(half.centroids, same.centroids)
     assert np.abs(half.centroids - run().centroids).max() > 0
 
@@ -208,9 +212,9 @@ def test_a_step_does_not_wait_for_the_card(cuda_card, path_refresh):
     frozen = engine.snapshot() if path_refresh == "epoch" else None
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for batch in engine.load([np.arange(5), np.arange(5, 12)]):
-            loss, _ = engine.evaluate(batch, 1.0, frozen)
-            assert engine.may_go_on(loss, is_first=False)
+        for batch in engine.iter_batches([np.arange(5), np.arange(5, 12)]):
+            loss, _ = engine.evaluate(batch, SETTINGS.loss, frozen)
+            assert engine.is_finite(loss, wait=False)
             engine.move_centroids(0.1)
             engine.move_weights(0.1)
     finally:

@@ -39,7 +39,7 @@ def test_coefficients_weigh_samples_by_their_share_of_the_mean_weight():
     np.testing.assert_array_equal(data.coefficients(np.array([2, 0])), [0.75, 0.25])
     part = data.part(np.array([1, 2]))
     assert part.total_weight == 5.0
-    assert part.labels.tolist() == [1, 2]
+    assert part.targets.tolist() == [1, 2]
 
 
 def test_weights_start_as_exponentials_over_the_scale_of_their_feature():

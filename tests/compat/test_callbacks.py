@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -187,9 +188,9 @@ def test_without_callbacks_nothing_happens(older_scikit_learn):
 
     assert not older_scikit_learn.HAS_CALLBACKS
     assert not hasattr(Plain(), "set_callbacks")
-    tasks = older_scikit_learn.FitTasks(Plain(), None, None, None)
+    tasks = older_scikit_learn.FitTasks(Plain(), None, None, None, dict)
     with older_scikit_learn.teardown_after_fit(Plain()):
         tasks.begin(2)
-        tasks.begin_epoch()
-        assert tasks.end_epoch(dict) is False
-        tasks.end(dict)
+        tasks.on_epoch_begin()
+        assert tasks.on_epoch_end({}, SimpleNamespace(result=dict)) is None
+        tasks.end({})

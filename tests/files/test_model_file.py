@@ -83,7 +83,7 @@ def test_two_classes_of_booleans_are_kept(tmp_path):
         {"differences": [1, 0.25]},
         {"differences": np.array([1, 2])},
         {"differences": (np.int64(1), np.float64(0.25))},
-        {"normalize": "layer", "standardize": False},
+        {"logit_scaling": "sample", "standardize": False},
         {"early_stopping": True, "validation_fraction": 0.34, "n_iter_no_change": 1},
         {"class_weight": {0: 2.5, 1: 1, 2: 3}},
         {"class_weight": {}},
@@ -126,7 +126,7 @@ def test_names_of_features_are_kept(tmp_path):
 def test_labels_that_json_does_not_have_are_refused_before_anything_is_written(tmp_path):
     clf = fitted()
     clf.classes_ = np.array([0, "a", None], dtype=object)
-    with pytest.raises(ValueError, match="classes_ of dtype object holds a int"):
+    with pytest.raises(ValueError, match="classes_ of dtype object contains a int"):
         clf.save(tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
@@ -258,8 +258,8 @@ HOSTILE = {
     "NaN in centroids": (with_number("centroids", 5, np.nan), "'centroids' holds NaN"),
     "infinity in centroids": (with_number("centroids", 80, -np.inf), "'centroids' holds NaN"),
     "NaN in weights": (with_number("log_weights", 0, np.nan), "'log_weights' holds NaN"),
-    "a weight that overflows": (with_number("log_weights", 0, 1e300), "'log_weights' holds a"),
-    "a weight that vanishes": (with_number("log_weights", 0, -1e300), "'log_weights' holds a"),
+    "a weight that overflows": (with_number("log_weights", 0, 1e300), "'log_weights' contains a"),
+    "a weight that vanishes": (with_number("log_weights", 0, -1e300), "'log_weights' contains a"),
     "NaN in the history": (with_number("history.loss", 0, np.nan), "'history.loss' holds NaN"),
     "a history of other lengths": (
         with_header("history.accuracy", shape=[1, 2]), "'history.accuracy' must have shape"
@@ -270,7 +270,8 @@ HOSTILE = {
         with_description(classes={"type": "strings", "labels": list("abcd")}), "'centroids' must"
     ),
     "labels that are no strings": (
-        with_description(classes={"type": "strings", "labels": ["a", 1, None]}), "'classes' holds"
+        with_description(classes={"type": "strings", "labels": ["a", 1, None]}),
+        "'classes' must contain only",
     ),
     "labels that are objects of a class": (
         with_description(classes={"type": "os.system", "labels": ["ls"]}), "'classes' has the"
@@ -286,8 +287,8 @@ HOSTILE = {
     "features that are no number": (with_description(n_features_in="3"), "'n_features_in' must"),
     "lags that do not fit": (with_description(lags=[1, 0.1, 0.2]), "'centroids' must have shape"),
     "lags that are none": (with_description(lags=[-1, -2]), r"lags\[0\] must be"),
-    "lags that are no numbers": (with_description(lags=["1", [2]]), "'lags' holds '1'"),
-    "an unknown normalization": (with_description(normalization="eval"), "'normalization' must"),
+    "lags that are no numbers": (with_description(lags=["1", [2]]), "'lags' contains '1'"),
+    "an unknown scaling": (with_description(logit_scaling="eval"), "'logit_scaling' must"),
     "a scale of 0": (with_description(distance_scale=0), "'distance_scale' must be positive"),
     "a scale that is no number": (with_description(distance_scale="1"), "'distance_scale' must"),
     "a best epoch that never was": (with_description(best_iter=99), "'best_iter' must be"),
@@ -311,7 +312,7 @@ HOSTILE = {
         "'random_state' has position",
     ),
     "no parameters": (without("parameters"), "'parameters' is missing"),
-    "a newer format": (with_description(format_version=2), "format_version is 2"),
+    "a newer format": (with_description(format_version=3), "format_version is 3"),
     "another thing": (with_description(format="store"), "'format' is not 'classifier'"),
 }  # fmt: skip
 
@@ -401,11 +402,41 @@ def test_the_fields_of_a_model_are_those_that_are_read(tmp_path):
     X, y = small_data()
     clf = DejaVidClassifier(n_epochs=1).fit(TSEArray(X), y)
     clf.save(tmp_path / "model")
-    model = read_model(tmp_path / "model")
-    write_model(tmp_path / "again", model, "0")
-    again = read_model(tmp_path / "again")
+    form = {"kind": "classifier", "fields": DejaVidClassifier._fields}
+    model = read_model(tmp_path / "model", **form)
+    write_model(tmp_path / "again", model, **form, version="0")
+    again = read_model(tmp_path / "again", **form)
     assert isinstance(again, Model)
     assert again.parameters == model.parameters == clf.get_params()
+    assert again.attributes.keys() == model.attributes.keys() == DejaVidClassifier._fields.keys()
+
+
+def test_metadata_that_json_cannot_store_are_refused_before_anything_is_written(tmp_path):
+    clf = fitted()
+    for value in (object(), float("nan")):
+        with pytest.raises(ValueError, match="metadata must contain only what JSON can store"):
+            clf.save(tmp_path / "m", metadata={"a": value})
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_fitting_forgets_the_metadata_of_the_file(tmp_path, warm_start):
+    clf = fitted(warm_start=warm_start)
+    clf.save(tmp_path / "m", metadata={"a": 1})
+    loaded = DejaVidClassifier.load(tmp_path / "m").fit(*small_data())
+    assert not hasattr(loaded, "metadata_")
+
+
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("value", ["eval", [1], None])
+def test_an_old_file_with_an_unknown_scaling_is_refused(tmp_path, value):
+    old = GOLDEN / "classifier-0.1.0-layer.safetensors"
+    (tmp_path / "m").write_bytes(with_description(normalization=value)(*parts_of(old)))
+    with pytest.raises(ValueError, match="'logit_scaling' must be"):
+        DejaVidClassifier.load(tmp_path / "m")
+    (tmp_path / "m").write_bytes(with_description(parameters=value)(*parts_of(old)))
+    with pytest.raises(ValueError, match="'parameters' must be dict"):
+        DejaVidClassifier.load(tmp_path / "m")
 
 
 def test_metadata_comes_back_and_is_kept_by_the_next_save(tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from skdejavid.files.random_state import GENERATOR_SIZE, describe_generator, read_generator
+from skdejavid.files.random_state import GENERATOR_SIZE, generator_from_state, generator_state
 
 
 @pytest.mark.parametrize("n_drawn", [0, 1, 700])
@@ -11,9 +11,9 @@ def test_a_generator_goes_on_where_it_was(n_drawn, has_gauss):
     generator.randint(0, 9, n_drawn)
     if has_gauss:
         generator.standard_normal()  # a second one is kept in reserve
-    state = describe_generator(generator)
+    state = generator_state(generator)
     assert state["key"].shape == (GENERATOR_SIZE,)
     assert all(type(state[name]) in (int, float) for name in state if name != "key")
-    again = read_generator(state)
+    again = generator_from_state(state)
     np.testing.assert_array_equal(again.standard_normal(5), generator.standard_normal(5))
     np.testing.assert_array_equal(again.permutation(50), generator.permutation(50))

@@ -10,9 +10,10 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skdejavid import DejaVidClassifier, TSEArray
 from skdejavid.datasets import make_order_sequences
-from skdejavid.files.random_state import describe_generator
+from skdejavid.files.random_state import generator_state
 from skdejavid.training import checkpoints
 from skdejavid.training.checkpoints import Checkpoint, TrainingState, content_hash
+from skdejavid.training.loop import Training
 
 PARAMETERS = {"n_epochs": 6, "n_timesteps": 4, "batch_size": 7, "random_state": 0}
 
@@ -23,7 +24,7 @@ def orders():
 
 
 def state(value=1.0):
-    generator = describe_generator(np.random.RandomState(0))
+    generator = generator_state(np.random.RandomState(0))
     arrays = {"live.centroids": np.full((2, 3), value), "n_steps": np.array([1, 2])}
     history = {"loss": np.array([np.inf, 2.0])}
     return TrainingState(arrays, history, 0.5, 3, np.inf, generator, generator)
@@ -35,16 +36,14 @@ class StopError(Exception):
 
 def stop_after(monkeypatch, n_epochs):
     """Make the next fit fail after so many epochs."""
-    from skdejavid.training import loop as training
+    train_epoch = Training.train_epoch
 
-    train_epoch = training._Trainer.train_epoch
-
-    def stop(self, epoch, batches):
+    def stop(self, epoch):
         if epoch == n_epochs:
             raise StopError
-        return train_epoch(self, epoch, batches)
+        return train_epoch(self, epoch)
 
-    monkeypatch.setattr(training._Trainer, "train_epoch", stop)
+    monkeypatch.setattr(Training, "train_epoch", stop)
 
 
 def assert_same_fit(actual, expected):
@@ -77,8 +76,17 @@ def test_a_state_is_read_as_it_was_written(tmp_path):
 def test_another_run_is_refused_and_what_differs_is_named(tmp_path):
     Checkpoint(tmp_path, {"X": "1", "y": "2", "batch_size": "7"}).write(state())
     other = Checkpoint(tmp_path, {"X": "1", "y": "3", "n_epochs": "7"})
-    with pytest.raises(ValueError, match=r"another fit, of which batch_size, n_epochs, y differ"):
+    with pytest.raises(ValueError, match=r"another fit: batch_size, n_epochs, y differ"):
         other.read()
+
+
+@pytest.mark.fault(62)
+def test_a_checkpoint_of_an_older_version_is_refused_with_a_remedy(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_VERSION", 1)
+        Checkpoint(tmp_path, {"X": "1"}).write(state())
+    with pytest.raises(ValueError, match=r"'format_version' is 1: .* Remove the file"):
+        Checkpoint(tmp_path, {"X": "1"}).read()
 
 
 @pytest.mark.fault(61)
@@ -150,7 +158,7 @@ def test_digests_are_of_values_and_not_of_how_they_lie_in_memory():
     [
         {},
         {"path_refresh": "epoch"},
-        {"normalize": "layer"},
+        {"logit_scaling": "sample"},
         {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 2},
         {"learn_weights": False, "random_state": np.random.RandomState(3)},
         {"learn_centroids": False, "random_state": None},
@@ -186,7 +194,7 @@ def test_initial_centroids_are_not_computed_twice(orders, tmp_path, monkeypatch)
         stop_after(patch, 0)
         with pytest.raises(StopError):
             DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(*orders)
-    monkeypatch.setattr("skdejavid.classifier.class_barycenters", None)
+    monkeypatch.setattr("skdejavid.training.fitting.class_barycenters", None)
     DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(*orders)
 
 
@@ -196,21 +204,21 @@ def test_other_data_or_parameters_are_refused(orders, tmp_path):
     clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(X, y)
     clf.set_params(n_jobs=2, verbose=1, max_time=1000)  # of no matter to the result
     clf.fit(X, y)
-    with pytest.raises(ValueError, match="another fit, of which X differ"):
+    with pytest.raises(ValueError, match="another fit: X differ"):
         clf.fit(TSEArray([x * 2 for x in X]), y)
-    with pytest.raises(ValueError, match="of which y differ"):
+    with pytest.raises(ValueError, match="another fit: y differ"):
         clf.fit(X, y[::-1])
-    with pytest.raises(ValueError, match="of which sample_weight differ"):
+    with pytest.raises(ValueError, match="another fit: sample_weight differ"):
         clf.fit(X, y, np.arange(1, 31))
     clf.set_params(learning_rate=0.5, random_state=1)
-    with pytest.raises(ValueError, match="of which learning_rate, random_state differ"):
+    with pytest.raises(ValueError, match="another fit: learning_rate, random_state differ"):
         clf.fit(X, y)
 
 
 def test_a_time_budget_ends_learning_and_the_same_fit_goes_on(orders, tmp_path):
     X, y = orders
     clf = DejaVidClassifier(checkpoint_dir=tmp_path, max_time=1e-9, **PARAMETERS)
-    message = r"max_time=1e-09 ended learning after epoch 1 of 6; the same fit again goes on"
+    message = r"max_time=1e-09 stopped training after epoch 1 of 6; call fit again to resume"
     with pytest.warns(ConvergenceWarning, match=message):
         clf.fit(X, y)
     assert clf.n_iter_ == 1

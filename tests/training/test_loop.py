@@ -1,17 +1,19 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import reference
-from sklearn.exceptions import ConvergenceWarning
 
 from skdejavid import TSEArray, dtw_distances
 from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
-from skdejavid.training.loop import train
+from skdejavid.training.loop import TimeLimit, Training
+from skdejavid.training.loss import SoftMinCrossEntropy
 
+BY_SAMPLE = SoftMinCrossEntropy("sample")
+GLOBAL = SoftMinCrossEntropy("global")
 PUBLISHED = TrainingSettings(
-    normalization="layer",
-    temperature=1.0,
+    loss=BY_SAMPLE,
     learn_weights=True,
     learn_centroids=True,
     diagonal=False,
@@ -55,7 +57,24 @@ def run(problem, feature_scale=None, seed=0, held_out=None, **changes):
         feature_scale = np.ones(3)
     initial = InitialParameters(centroids.copy(), log_weights.copy(), feature_scale)
     settings = replace(PUBLISHED, device=device, **changes)
-    return train(data, initial, settings, np.random.RandomState(seed), held_out=held_out)
+    training = Training(data, initial, settings, np.random.RandomState(seed), held_out)
+    return training.learn()
+
+
+class Following:
+    """An observer of all that happens, which may stop training after some epochs."""
+
+    def __init__(self, last=None):
+        self.last, self.n_begun, self.records, self.results = last, 0, [], []
+
+    def on_epoch_begin(self):
+        assert self.n_begun == len(self.records)
+        self.n_begun += 1
+
+    def on_epoch_end(self, record, training):
+        self.records.append(record)
+        self.results.append(training.result())
+        return "enough" if self.n_begun == self.last else None
 
 
 def batches_of(seed, n_samples=12, batch_size=5, n_epochs=3):
@@ -70,7 +89,7 @@ def test_training_is_the_published_algorithm(problem):
     data, centroids, log_weights = problem
     result = run(problem)
     expected_centroids, expected_log_weights = reference.train(
-        list(data.sequences), data.labels, centroids, log_weights, batches_of(0), 0.03, 0.01
+        list(data.sequences), data.targets, centroids, log_weights, batches_of(0), 0.03, 0.01
     )
     np.testing.assert_allclose(result.centroids, expected_centroids, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(result.log_weights, expected_log_weights, rtol=1e-9, atol=1e-9)
@@ -105,7 +124,7 @@ def test_what_is_frozen_does_not_move(problem):
 
 def test_no_epoch_returns_what_it_was_given(problem):
     data, centroids, log_weights = problem
-    result = run(problem, n_epochs=0, normalization="global")
+    result = run(problem, n_epochs=0, loss=GLOBAL)
     np.testing.assert_array_equal(result.centroids, centroids)
     np.testing.assert_allclose(result.log_weights, log_weights, rtol=0, atol=EXP_AND_LOG)
     assert [len(values) for values in result.history.values()] == [0, 0, 0]
@@ -114,18 +133,21 @@ def test_no_epoch_returns_what_it_was_given(problem):
 
 
 def test_the_global_scale_is_measured_before_training_and_kept(problem):
-    one, three = (run(problem, normalization="global", n_epochs=n) for n in (1, 3))
+    one, three = (run(problem, loss=GLOBAL, n_epochs=n) for n in (1, 3))
     assert one.distance_scale == three.distance_scale
     assert run(problem).distance_scale == 1.0
 
 
 def test_the_temperature_is_in_units_of_the_measured_scale(problem):
     warm, cold = (
-        run(problem, normalization="global", temperature=temperature, n_epochs=0)
+        run(problem, loss=replace(GLOBAL, temperature=temperature), n_epochs=0)
         for temperature in (1.0, 0.25)
     )
     assert cold.distance_scale == warm.distance_scale / 4
-    published = [run(problem, temperature=temperature).centroids for temperature in (1.0, 0.25)]
+    published = [
+        run(problem, loss=replace(BY_SAMPLE, temperature=temperature)).centroids
+        for temperature in (1.0, 0.25)
+    ]
     np.testing.assert_array_equal(*published)
 
 
@@ -134,7 +156,7 @@ def test_feature_scale_is_training_on_scaled_data(problem):
     data, centroids, log_weights = problem
     scale = np.array([0.01, 1.0, 300.0])
     sequences = TSEArray([x * scale for x in data.sequences])
-    scaled_data = TrainingData(sequences, data.labels, data.sample_weight)
+    scaled_data = TrainingData(sequences, data.targets, data.sample_weight)
     plain = run(problem)
     scaled = run((scaled_data, centroids * scale, log_weights), feature_scale=scale)
     np.testing.assert_allclose(scaled.centroids / scale, plain.centroids, rtol=1e-7)
@@ -144,9 +166,9 @@ def test_feature_scale_is_training_on_scaled_data(problem):
 def test_integer_weights_are_repetitions(problem):
     data, centroids, log_weights = problem
     weight = np.array([1, 2, 3] * 4)
-    weighted = TrainingData(data.sequences, data.labels, weight.astype(float))
+    weighted = TrainingData(data.sequences, data.targets, weight.astype(float))
     order = np.repeat(np.arange(12), weight)[::-1]
-    repeated = TrainingData(data.sequences[order], data.labels[order], np.ones(len(order)))
+    repeated = TrainingData(data.sequences[order], data.targets[order], np.ones(len(order)))
     results = [
         run((variant, centroids, log_weights), batch_size=99) for variant in (weighted, repeated)
     ]
@@ -157,7 +179,7 @@ def test_integer_weights_are_repetitions(problem):
 
 def test_the_scale_of_all_sample_weights_does_not_matter(problem):
     data, centroids, log_weights = problem
-    heavy = TrainingData(data.sequences, data.labels, np.full(12, 1000.0))
+    heavy = TrainingData(data.sequences, data.targets, np.full(12, 1000.0))
     np.testing.assert_allclose(
         run((heavy, centroids, log_weights)).centroids, run(problem).centroids, rtol=1e-9
     )
@@ -165,57 +187,47 @@ def test_the_scale_of_all_sample_weights_does_not_matter(problem):
 
 def test_history_tells_what_happened(problem):
     data, centroids, log_weights = problem
-    records = []
-    result = train(
+    following = Following()
+    result = Training(
         data,
         InitialParameters(centroids.copy(), log_weights.copy(), np.ones(3)),
         replace(PUBLISHED, batch_size=12),
         np.random.RandomState(0),
-        lambda record, result_so_far: records.append(record),
-    )
+    ).learn([following])
+    records = following.records
     distances = dtw_distances(data.sequences, centroids, np.exp(log_weights), diagonal=False)
-    losses = [reference.loss(d, label) for d, label in zip(distances, data.labels, strict=True)]
+    losses = [reference.loss(d, label) for d, label in zip(distances, data.targets, strict=True)]
     assert result.history["loss"][0] == pytest.approx(np.mean(losses))
-    accuracy = np.mean(distances.argmin(axis=1) == data.labels)
+    accuracy = np.mean(distances.argmin(axis=1) == data.targets)
     assert result.history["accuracy"][0] == pytest.approx(accuracy)
     np.testing.assert_allclose(result.history["learning_rate"], 0.03 * np.array([1, 0.75, 0.25]))
     assert [record["loss"] for record in records] == result.history["loss"].tolist()
 
 
 @pytest.mark.parametrize("with_held_out", [False, True])
-def test_a_hook_sees_what_a_run_that_ends_there_returns(with_held_out, problem):
+def test_an_observer_sees_the_result_of_a_training_that_ends_there(with_held_out, problem):
     """And ends it, if it says so."""
     data, centroids, log_weights = problem
-    seen, begun = [], []
 
     def run_until(last):
-        def hook(record, result_so_far):
-            seen.append(result_so_far())
-            return len(begun) == last
-
-        begun.clear()
         initial = InitialParameters(centroids.copy(), log_weights.copy(), np.ones(3))
         settings = replace(PUBLISHED, n_epochs=4, centroid_learning_rate=2.0, patience=9)
-        return train(
-            data,
-            initial,
-            settings,
-            np.random.RandomState(0),
-            hook,
-            data.part(np.arange(6)) if with_held_out else None,
-            lambda: begun.append(len(seen)),
-        )
+        held_out = data.part(np.arange(6)) if with_held_out else None
+        following = Following(last)
+        rng = np.random.RandomState(0)
+        result = Training(data, initial, settings, rng, held_out).learn([following])
+        assert result.stopped == ("enough" if last is not None else None)
+        return result, following
 
-    run_until(4)
-    assert begun == [0, 1, 2, 3]
-    whole = seen.copy()
+    _, undisturbed = run_until(None)
+    whole = undisturbed.results
     if with_held_out:  # not always the last one
         assert [result.best_epoch for result in whole] == [1, 2, 2, 2]
     for n_epochs, expected in enumerate(whole, start=1):
-        seen.clear()
-        result = run_until(n_epochs)
-        assert len(begun) == len(seen) == len(result.history["loss"]) == n_epochs
-        for ended in (result, seen[-1]):
+        result, following = run_until(n_epochs)
+        n_seen = len(following.results)
+        assert following.n_begun == n_seen == len(result.history["loss"]) == n_epochs
+        for ended in (result, following.results[-1]):
             np.testing.assert_array_equal(ended.centroids, expected.centroids)
             np.testing.assert_array_equal(ended.log_weights, expected.log_weights)
             assert ended.best_epoch == expected.best_epoch
@@ -225,13 +237,13 @@ def test_a_hook_sees_what_a_run_that_ends_there_returns(with_held_out, problem):
 
 
 def test_a_scale_that_is_given_is_not_measured(problem):
-    measured = run(problem, normalization="global")
-    given = run(problem, normalization="global", distance_scale=measured.distance_scale)
+    measured = run(problem, loss=GLOBAL)
+    given = run(problem, loss=GLOBAL.with_scale(measured.distance_scale))
     np.testing.assert_array_equal(given.centroids, measured.centroids)
-    other = run(problem, normalization="global", distance_scale=2 * measured.distance_scale)
+    other = run(problem, loss=GLOBAL.with_scale(2 * measured.distance_scale))
     assert other.distance_scale == 2 * measured.distance_scale
     assert not np.array_equal(other.centroids, measured.centroids)
-    assert run(problem, distance_scale=3.0).distance_scale == 1.0
+    assert run(problem, loss=BY_SAMPLE.with_scale(3.0)).distance_scale == 1.0
 
 
 def test_threads_change_no_bit(rng):
@@ -252,7 +264,7 @@ def test_the_seed_decides(problem):
 
 def test_float32_data_trains_in_float32(problem):
     data, centroids, log_weights = problem
-    narrow = TrainingData(data.sequences.astype(np.float32), data.labels, data.sample_weight)
+    narrow = TrainingData(data.sequences.astype(np.float32), data.targets, data.sample_weight)
     result = run(
         (narrow, centroids.astype(np.float32), log_weights.astype(np.float32)),
         feature_scale=np.ones(3, dtype=np.float32),
@@ -276,8 +288,8 @@ def test_a_loss_that_overflows_at_once_stops_with_advice(problem):
 @pytest.mark.fault(38)
 def test_a_loss_that_overflows_later_keeps_the_last_good_parameters(problem):
     data, _, _ = problem
-    with pytest.warns(ConvergenceWarning, match=r"overflow in epoch \d+, the last good ones"):
-        result = run(problem, learning_rate=200.0, batch_size=12, n_epochs=50)
+    result = run(problem, learning_rate=200.0, batch_size=12, n_epochs=50)
+    assert result.stopped == "diverged"
     n_epochs = len(result.history["loss"])
     assert 1 <= n_epochs < 50
     assert np.isfinite(result.history["loss"]).all()
@@ -293,7 +305,7 @@ def test_duplicates_in_all_classes_are_no_scale_to_divide_by(rng):
     x = rng.standard_normal((5, 3))
     data = TrainingData(TSEArray([x] * 4), np.array([0, 1, 0, 1]), np.ones(4))
     centroids = np.stack([x, x * (1 + 1e-15)])
-    result = run((data, centroids + 1, np.zeros((2, 5, 3))), normalization="global", n_epochs=1)
+    result = run((data, centroids + 1, np.zeros((2, 5, 3))), loss=GLOBAL, n_epochs=1)
     assert result.distance_scale == 1.0
 
 
@@ -311,18 +323,18 @@ def test_the_learning_rate_is_reported_even_if_no_weight_is_learned(problem):
 LONG = {"n_epochs": 40, "learning_rate": 0.3, "centroid_learning_rate": 0.3}
 
 
-def losses_of(result, data, normalization="layer"):
+def losses_of(result, data):
     """By the plain formulas, for each sequence."""
     parameters = zip(result.centroids, np.exp(result.log_weights), strict=True)
     distances = np.array(
         [[reference.dtw_distance(x, c, u) for x in data.sequences] for c, u in parameters]
     ).T
-    return [reference.loss(row, label) for row, label in zip(distances, data.labels, strict=True)]
+    return [reference.loss(row, label) for row, label in zip(distances, data.targets, strict=True)]
 
 
 def test_the_parameters_that_are_best_for_held_out_data_are_kept(problem, rng):
     data, *_ = problem
-    held_out = TrainingData(data.sequences, (data.labels + 1) % 3, rng.random(12) + 0.5)
+    held_out = TrainingData(data.sequences, (data.targets + 1) % 3, rng.random(12) + 0.5)
     result = run(problem, held_out=held_out, patience=40, **LONG)
     losses = result.history["validation_loss"]
     assert len(losses) == 40
@@ -335,7 +347,7 @@ def test_the_parameters_that_are_best_for_held_out_data_are_kept(problem, rng):
 
 def test_learning_ends_when_held_out_data_gain_no_more(problem):
     data, *_ = problem
-    wrong = TrainingData(data.sequences, (data.labels + 1) % 3, np.ones(12))
+    wrong = TrainingData(data.sequences, (data.targets + 1) % 3, np.ones(12))
     whole = run(problem, held_out=wrong, patience=40, **LONG)
     short = run(problem, held_out=wrong, patience=4, **LONG)
     losses = whole.history["validation_loss"]
@@ -352,3 +364,78 @@ def test_held_out_data_teach_nothing(problem):
     with_held_out = run(problem, held_out=data, patience=3)
     assert with_held_out.best_epoch == 3
     np.testing.assert_array_equal(with_held_out.centroids, run(problem).centroids)
+
+
+def start(problem, **changes):
+    data, centroids, log_weights = problem
+    initial = InitialParameters(centroids.copy(), log_weights.copy(), np.ones(3))
+    settings = replace(PUBLISHED, device=device, **changes)
+    return Training(data, initial, settings, np.random.RandomState(0), data.part(np.arange(6)))
+
+
+def test_a_result_says_why_training_stopped(problem):
+    assert start(problem, patience=9).learn().stopped is None
+    assert start(problem, patience=1, **LONG).learn().stopped == "no_improvement"
+    following = Following()
+    result = start(problem, patience=9).learn([TimeLimit(0), following])
+    assert (result.stopped, len(following.results)) == ("max_time", 1)
+
+
+def test_a_time_limit_that_ends_with_the_last_epoch_is_no_reason(problem):
+    assert start(problem, n_epochs=1, patience=9).learn([TimeLimit(0)]).stopped is None
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 4])
+@pytest.mark.parametrize("loss", [BY_SAMPLE, GLOBAL], ids=["sample", "global"])
+def test_a_training_resumes_from_a_state_to_the_same_bits(problem, n_epochs, loss):
+    settings = {"loss": loss, "n_epochs": 4, "centroid_learning_rate": 2.0, "patience": 9}
+    undisturbed = start(problem, **settings).learn()
+    states = []
+
+    class Keeping(Following):
+        def on_epoch_end(self, record, training):
+            states.append(copy.deepcopy(training.state()))
+            return super().on_epoch_end(record, training)
+
+    start(problem, **settings).learn([Keeping()])
+    resumed = start((problem[0], *np.zeros((2, 3, 4, 3))), **settings)
+    resumed.resume(states[n_epochs - 1])
+    assert resumed.n_epochs_done == n_epochs
+    result = resumed.learn()
+    np.testing.assert_array_equal(result.centroids, undisturbed.centroids)
+    np.testing.assert_array_equal(result.log_weights, undisturbed.log_weights)
+    assert result.best_epoch == undisturbed.best_epoch
+    assert result.distance_scale == undisturbed.distance_scale
+    for name, values in undisturbed.history.items():
+        np.testing.assert_array_equal(result.history[name], values)
+
+
+class AbsoluteError:
+    """A loss of another kind: the distance to the first centroid as a prediction of a number."""
+
+    metrics = ("error", "is_small")
+    scale = 1.0
+
+    def calibrate(self, mean):
+        return self
+
+    def evaluate(self, distances, targets):
+        errors = distances[:, 0] - targets
+        gradients = 0.0 * distances
+        gradients[:, 0] = 2 * (errors > 0) - 1
+        return (abs(errors), (abs(errors) < 1.0) + 0.0 * errors), gradients
+
+
+def test_another_loss_learns_and_names_its_metrics(problem, rng):
+    """Targets are numbers, and nothing else of training has to know."""
+    data, centroids, log_weights = problem
+    data = replace(data, targets=np.linspace(10, 20, 12))
+    result = run(
+        (data, centroids, log_weights), loss=AbsoluteError(), held_out=data, patience=40, **LONG
+    )
+    assert list(result.history) == [
+        "error", "is_small", "learning_rate", "validation_error", "validation_is_small",
+    ]  # fmt: skip
+    errors = result.history["error"]
+    assert result.history["validation_error"].min() < 0.7 * errors[0]
+    assert result.best_epoch == result.history["validation_error"].argmin() + 1

@@ -6,67 +6,71 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skdejavid.training.loss import cross_entropy, deviations, distances_to_logits
+from skdejavid.training.loss import LOGIT_SCALINGS, SoftMinCrossEntropy, deviations
 
 DISTANCES = hnp.arrays(
     float, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1), elements=st.floats(0.1, 1e6)
 )
 
 
-def test_layer_logits_are_standardized_distances(rng):
+def test_logits_by_sample_are_standardized_distances(rng):
     distances = rng.exponential(size=(20, 5))
-    logits = distances_to_logits(distances, "layer", 1.0)
+    logits = SoftMinCrossEntropy("sample", 1.0).logits(distances)
     for row, expected in zip(logits, distances, strict=True):
         np.testing.assert_allclose(row, reference.standardize(expected), rtol=1e-9)
 
 
 def test_global_logits_are_distances_over_one_scale(rng):
     distances = rng.exponential(size=(20, 5))
-    logits = distances_to_logits(distances, "global", 4.0)
+    logits = SoftMinCrossEntropy("global", 4.0).logits(distances)
     np.testing.assert_allclose(np.diff(logits), -np.diff(distances) / 4.0, rtol=1e-12)
     np.testing.assert_allclose(logits.mean(axis=1), 0, atol=1e-12)
 
 
-@given(DISTANCES, st.sampled_from(["layer", "global"]))
-def test_logits_are_finite_and_rank_as_the_distances_do(distances, normalization):
-    logits = distances_to_logits(distances, normalization, 2.5)
+@given(DISTANCES, st.sampled_from(LOGIT_SCALINGS))
+def test_logits_are_finite_and_rank_as_the_distances_do(distances, logit_scaling):
+    logits = SoftMinCrossEntropy(logit_scaling, 2.5).logits(distances)
     assert np.isfinite(logits).all()
     order = np.argsort(distances, axis=1)
     assert (np.diff(np.take_along_axis(logits, order, axis=1)) <= 0).all()
 
 
-@pytest.mark.parametrize("normalization", ["layer", "global"])
+@pytest.mark.parametrize("logit_scaling", LOGIT_SCALINGS)
 @pytest.mark.parametrize("n_classes", [2, 3, 50])
-def test_losses_and_gradients_are_those_of_automatic_differentiation(normalization, n_classes, rng):
+def test_losses_and_gradients_are_those_of_automatic_differentiation(logit_scaling, n_classes, rng):
     values, labels = rng.exponential(size=(20, n_classes)), rng.integers(n_classes, size=20)
     distances = torch.tensor(values, requires_grad=True)
     mean = distances.mean(dim=1, keepdim=True)
-    divisor = distances.std(dim=1, keepdim=True) if normalization == "layer" else 2.5
+    divisor = distances.std(dim=1, keepdim=True) if logit_scaling == "sample" else 2.5
     expected = torch.nn.functional.cross_entropy(
         (mean - distances) / divisor, torch.from_numpy(labels), reduction="none"
     )
     expected.sum().backward()
-    losses, gradients = cross_entropy(values, labels, normalization, 2.5)
+    (losses, hits), gradients = SoftMinCrossEntropy(logit_scaling, 2.5).evaluate(values, labels)
+    np.testing.assert_array_equal(hits, values.argmin(axis=1) == labels)
     np.testing.assert_allclose(losses, expected.detach().numpy(), rtol=1e-12)
-    if normalization == "layer" and n_classes == 2:
+    if logit_scaling == "sample" and n_classes == 2:
         # A standardized distance is +-0.7071, whatever it was.
         assert (gradients == 0).all()
     else:
         np.testing.assert_allclose(gradients, distances.grad.numpy(), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("normalization", ["layer", "global"])
-def test_equal_distances_give_zero_logits_and_finite_gradients(normalization):
+@pytest.mark.parametrize("logit_scaling", LOGIT_SCALINGS)
+def test_equal_distances_give_zero_logits_and_finite_gradients(logit_scaling):
     distances = np.full((2, 4), 7.0)
-    assert (distances_to_logits(distances, normalization, 1.0) == 0).all()
-    losses, gradients = cross_entropy(distances, np.array([0, 3]), normalization, 1.0)
+    loss = SoftMinCrossEntropy(logit_scaling, 1.0)
+    assert (loss.logits(distances) == 0).all()
+    (losses, _), gradients = loss.evaluate(distances, np.array([0, 3]))
     np.testing.assert_allclose(losses, np.log(4))
     assert np.isfinite(gradients).all()
 
 
 def test_losses_of_distances_far_apart_are_finite():
     distances = np.array([[0.0, 1e300], [1e300, 0.0]])
-    losses, gradients = cross_entropy(distances, np.array([0, 0]), "global", 1e290)
+    (losses, _), gradients = SoftMinCrossEntropy("global", 1e290).evaluate(
+        distances, np.array([0, 0])
+    )
     np.testing.assert_allclose(losses, [0.0, 1e10])
     np.testing.assert_allclose(gradients, [[0, 0], [1e-290, -1e-290]], atol=1e-300)
 
@@ -74,10 +78,30 @@ def test_losses_of_distances_far_apart_are_finite():
 def test_differences_within_rounding_are_not_blown_up():
     """Distances that agree to 9 digits are a tie in float32, not a deviation of 1."""
     nearly = np.array([[1e3, 1e3 + 1e-6, 1e3 - 1e-6]])
-    assert np.abs(distances_to_logits(nearly, "layer", 1.0)).max() < 0.02
+    assert np.abs(SoftMinCrossEntropy("sample", 1.0).logits(nearly)).max() < 0.02
 
 
 def test_deviations_are_unbiased(rng):
     distances = rng.exponential(size=(6, 4))
     np.testing.assert_allclose(deviations(distances), [np.std(d, ddof=1) for d in distances])
     assert (deviations(distances[:, :1]) == 0).all()
+
+
+def test_a_scale_is_measured_once_in_units_of_the_temperature():
+    measured = SoftMinCrossEntropy("global", temperature=0.5).calibrate(lambda function: 3.0)
+    assert measured.scale == 1.5
+    assert measured.calibrate(None).scale == 1.5
+    assert SoftMinCrossEntropy("global").calibrate(lambda function: 0.0).scale == 1.0
+    assert SoftMinCrossEntropy("sample", temperature=0.5).calibrate(None).scale == 1.0
+
+
+@pytest.mark.parametrize("logit_scaling", LOGIT_SCALINGS)
+@pytest.mark.parametrize("n_classes", [1, 2, 3])
+def test_tensors_give_what_arrays_give(logit_scaling, n_classes, rng):
+    distances, labels = rng.exponential(size=(7, n_classes)), rng.integers(n_classes, size=7)
+    loss = SoftMinCrossEntropy(logit_scaling, 2.0)
+    (losses, hits), gradients = loss.evaluate(distances, labels)
+    (tensors, more), of_tensors = loss.evaluate(*map(torch.from_numpy, (distances, labels)))
+    for actual, expected in ((tensors, losses), (more, hits), (of_tensors, gradients)):
+        assert actual.dtype == torch.float64
+        np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-12, atol=1e-15)

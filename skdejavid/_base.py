@@ -1,0 +1,231 @@
+"""The base of estimators that compare sequences with learned centroids."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from os import PathLike
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from skdejavid.alignment import distances_of_checked
+from skdejavid.files.model_file import (
+    Array,
+    FeatureNames,
+    Features,
+    Field,
+    Lags,
+    LogWeights,
+    Model,
+    read_model,
+    write_model,
+)
+from skdejavid.sequences import TSEArray, check_sequences
+from skdejavid.sequences.transforms import check_lags, with_differences
+
+__all__ = ["AlignedEstimator"]
+
+
+class AlignedEstimator(BaseEstimator):
+    """Base class of estimators that align sequences with centroids.
+
+    A subclass has the parameters `diagonal`, `device` and `n_jobs`. Its ``fit`` reads `X` with
+    `_read_training` and sets the attributes in `_fields`, to which it may add its own. It inherits
+    distances, model files, and pickles that warn of other versions.
+    """
+
+    # The kind of estimator in model files.
+    _kind: ClassVar[str]
+
+    # The fitted attributes and how model files store them, in the order in which they are read.
+    # "n_centroids" is the size that attributes with one entry per centroid share.
+    _fields: ClassVar[dict[str, Field]] = {
+        "lags_": Lags(),
+        "n_features_in_": Features(),
+        "centroids_": Array(("n_centroids", "n_timesteps", "n_features")),
+        "log_weights_": LogWeights(like="centroids"),
+        "feature_names_in_": FeatureNames(),
+    }
+
+    def save(self, path: str | PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write the fitted estimator to a file that is safe to share.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, which is replaced if it exists. By convention its name ends with
+            ``.safetensors``.
+        metadata : dict of str, optional
+            Anything that JSON can store, for example how the sequences were made. :meth:`load`
+            restores it as ``metadata_``. If None, the ``metadata_`` of a loaded estimator is kept.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If a class label is neither a number nor a string, or JSON cannot store `metadata`.
+
+        Notes
+        -----
+        Arrays are written as safetensors, everything else as JSON in its metadata. Pickle, joblib
+        and skops work as well, but loading a pickle can execute arbitrary code, and a pickle is
+        only meant for the version that wrote it.
+        """
+        check_is_fitted(self, "centroids_")
+        for name in ("centroids_", "log_weights_"):
+            self._fitted_array(name)
+        if metadata is None:
+            metadata = getattr(self, "metadata_", {})
+        try:
+            json.dumps(dict(metadata), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"metadata must contain only what JSON can store: {error}") from error
+        attributes = {name: getattr(self, name) for name in self._fields if hasattr(self, name)}
+        model = Model(self.get_params(deep=False), attributes, dict(metadata))
+        write_model(path, model, kind=self._kind, fields=self._fields, version=version("skdejavid"))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Read an estimator that was written by :meth:`save`.
+
+        Nothing in the file is executed and every field is checked, so that files of unknown origin
+        can be loaded.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Returns
+        -------
+        estimator
+            Fitted; it gives the same results as the one that was saved.
+
+        Raises
+        ------
+        ValueError
+            If the file does not contain such an estimator, is damaged, or has a newer format; the
+            message names the file and the field.
+        FileNotFoundError, OSError
+            If the file cannot be read.
+
+        Examples
+        --------
+        >>> import tempfile, os
+        >>> from skdejavid import DejaVidClassifier
+        >>> from skdejavid.datasets import make_order_sequences
+        >>> X, y = make_order_sequences(20, random_state=0)
+        >>> clf = DejaVidClassifier(n_epochs=2, random_state=0).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     clf.save(os.path.join(folder, "model.safetensors"))
+        ...     loaded = DejaVidClassifier.load(os.path.join(folder, "model.safetensors"))
+        >>> bool((loaded.predict(X) == clf.predict(X)).all())
+        True
+        """
+        model = read_model(path, kind=cls._kind, fields=cls._fields, upgrade=cls._upgrade_model)
+        try:
+            self = cls(**model.parameters)
+            self._validate_params()
+            check_lags(model.attributes["lags_"], "lags")
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is a corrupt model file: {error}") from error
+        self.__dict__.update(model.attributes)
+        if model.attributes["feature_names_in_"] is None:
+            del self.feature_names_in_
+        if model.metadata:
+            self.metadata_ = model.metadata
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_skdejavid_version": version("skdejavid")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        pickled, current = state.pop("_skdejavid_version", "unknown"), version("skdejavid")
+        if pickled != current:
+            warnings.warn(
+                InconsistentVersionWarning(
+                    estimator_name=type(self).__name__,
+                    current_sklearn_version=f"{current} of skdejavid",
+                    original_sklearn_version=f"{pickled} of skdejavid",
+                ),
+                stacklevel=2,
+            )
+        super().__setstate__(self._upgrade_pickle(state))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    @classmethod
+    def _upgrade_model(cls, description: dict[str, Any]) -> dict[str, Any]:
+        """Return the description of a model file of an older format in the current form."""
+        return description
+
+    @classmethod
+    def _upgrade_pickle(cls, state: dict[str, Any]) -> dict[str, Any]:
+        """Return the attributes of a pickle of an older version with the current names."""
+        return state
+
+    def _read_training(self, X: Any, *, reset: bool = True) -> TSEArray:
+        """Read the sequences of a fit, which forgets the metadata of a model that was loaded.
+
+        If `reset` is False, the number and names of features must be those of the previous fit.
+        """
+        self.__dict__.pop("metadata_", None)
+        return check_sequences(X, estimator=self, reset=reset)
+
+    def _align(self, X: Any, compute: Callable[..., NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Apply an alignment function to `X` and the fitted parameters."""
+        check_is_fitted(self, "centroids_")
+        self._validate_params()
+        sequences = check_sequences(X, estimator=self, reset=False)
+        centroids = self._fitted_array("centroids_")
+        # The distance names the sequence whose values are too large.
+        with np.errstate(over="ignore", invalid="ignore"):
+            # Whatever else is in X, a sequence is computed in the precision of the model.
+            sequences = self._with_differences(sequences.astype(centroids.dtype))
+            weights = np.exp(self._fitted_array("log_weights_"))
+        return compute(
+            sequences,
+            centroids,
+            weights,
+            diagonal=self.diagonal,
+            device=self.device,
+            n_jobs=self.n_jobs,
+        )
+
+    def _distances(self, X: Any) -> NDArray[np.float64]:
+        """Return the distances (n_sequences, n_centroids) of sequences to the centroids."""
+        return self._align(X, distances_of_checked)
+
+    def _fitted_array(self, name: str) -> NDArray[np.floating]:
+        """Check a fitted array, which a user may have edited, and return it."""
+        array = np.asarray(getattr(self, name))
+        if array.dtype not in (np.float32, np.float64):
+            raise ValueError(f"{name} must be float32 or float64, got {array.dtype}")
+        if array.ndim != 3 or len(array) != self._n_centroids:
+            raise ValueError(
+                f"{name} must be a 3-D array of {self._n_centroids} centroids, got shape "
+                f"{array.shape}"
+            )
+        return array
+
+    @property
+    def _n_centroids(self) -> int:
+        """Number of centroids that the other fitted attributes belong to."""
+        return len(self.centroids_)
+
+    def _with_differences(self, sequences: TSEArray) -> TSEArray:
+        """Return sequences in the form in which they are compared with the centroids."""
+        lags = check_lags(self.lags_, "lags_")
+        return with_differences(sequences, lags) if lags else sequences

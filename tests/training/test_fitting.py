@@ -1,0 +1,133 @@
+"""Stages of a fit that have no test in test_classifier.py, whose fits go through all of them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skdejavid import DejaVidClassifier, TSEArray
+from skdejavid.training.fitting import (
+    WarmStart,
+    checkpoint_for,
+    explain_stop,
+    find_start,
+    initial_parameters,
+    make_plan,
+    prepare,
+)
+from skdejavid.training.loop import TrainingResult
+
+
+def parameters(**changes):
+    defaults = {"n_timesteps": 3, "n_epochs": 2, "random_state": 0, "differences": None}
+    return SimpleNamespace(**DejaVidClassifier(**defaults | changes).get_params())
+
+
+def prepared(values=None, y=("b", "a", "c"), warm_start=None, sample_weight=None):
+    values = values or parameters()
+    rng = np.random.default_rng(0)
+    X = TSEArray([rng.standard_normal((n, 2)).astype(np.float32) for n in range(2, 14)])
+    return prepare(X, np.resize(y, 12), sample_weight, values, warm_start, "Some")
+
+
+def fitted(**changes):
+    values = {
+        "classes": np.array(["a", "b", "c"]),
+        "lags": (),
+        "centroids": np.arange(18.0).reshape(3, 3, 2),
+        "log_weights": np.zeros((3, 3, 2)),
+        "logit_scaling": "global",
+        "distance_scale": 7.0,
+    }
+    return WarmStart(**values | changes)
+
+
+@given(weight=st.lists(st.integers(0, 3), min_size=12, max_size=12).filter(any))
+def test_preparing_drops_what_has_no_weight_and_numbers_the_classes(weight):
+    result = prepared(sample_weight=weight)
+    y, kept = np.resize(["b", "a", "c"], 12), np.flatnonzero(weight)
+    assert result.classes[result.data.targets].tolist() == y[kept].tolist()
+    assert result.data.sequences.lengths.tolist() == (kept + 2).tolist()
+    assert len(result.warnings) == (len(result.classes) < 3)
+    ratios = result.data.sample_weight * np.array(weight)[kept][0]
+    np.testing.assert_allclose(
+        ratios, result.data.sample_weight[0] * np.array(weight)[kept], rtol=1e-15
+    )
+
+
+def test_warnings_are_returned_for_the_caller_of_fit():
+    weight = [1, 1, 0] * 4
+    warnings = prepared(parameters(logit_scaling="sample"), sample_weight=weight).warnings
+    assert [warning.split(":")[0] for warning in warnings] == [
+        "all samples of class 'c' have zero weight",
+        "logit_scaling='sample' has no gradient for 2 classes",
+    ]
+
+
+def test_a_plan_leaves_nothing_automatic():
+    values = parameters(n_timesteps="auto", n_epochs="auto", centroid_learning_rate=None)
+    ready = prepared(values)
+    plan = make_plan(ready, values, find_start(ready, values, None))
+    assert (plan.n_timesteps, plan.settings.n_epochs) == (8, 600)
+    assert (plan.settings.device, plan.settings.centroid_learning_rate) == ("cpu", 0.01)
+    assert plan.settings.loss.scale is None  # has to be measured
+    assert plan.held_out is None
+
+
+@pytest.mark.parametrize(("scaling", "scale"), [("global", 7.0), ("sample", None)])
+def test_a_warm_start_keeps_its_scale_unless_the_scaling_is_another(scaling, scale):
+    values = parameters(n_timesteps="auto")
+    warm_start = fitted(logit_scaling=scaling)
+    ready = prepared(values, warm_start=warm_start)
+    start = find_start(ready, values, warm_start)
+    plan = make_plan(ready, values, start)
+    assert plan.settings.loss.scale == scale
+    initial = initial_parameters(plan, values, start)
+    np.testing.assert_array_equal(initial.centroids, warm_start.centroids)
+    np.testing.assert_allclose(initial.weights, 1.0, rtol=1e-6)
+    initial.centroids[:] = 0.0
+    assert warm_start.centroids.max() == 17.0
+
+
+def test_a_warm_start_with_weights_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="log_weights_ must have the shape of centroids_"):
+        prepared(warm_start=fitted(log_weights=np.zeros((3, 3, 1))))
+
+
+def test_a_checkpoint_belongs_to_parameters_data_and_start(tmp_path):
+    values = parameters(checkpoint_dir=tmp_path)
+    keys = [
+        checkpoint_for(ready, values, warm_start)._key
+        for ready, warm_start in (
+            (prepared(values), None),
+            (prepared(values, y=("a", "b", "c")), None),
+            (prepared(values), fitted()),
+        )
+    ]
+    assert {"X", "y", "sample_weight", "precision", "logit_scaling"} <= keys[0].keys()
+    assert not {"checkpoint_dir", "n_jobs", "max_time", "verbose"} & keys[0].keys()
+    assert {name for name in keys[0] if keys[1][name] != keys[0][name]} == {"y"}
+    assert {name for name in keys[0] if keys[2][name] != keys[0][name]} == {"warm_start"}
+    assert checkpoint_for(prepared(), parameters(), None) is None
+
+
+@pytest.mark.parametrize(
+    ("stopped", "checkpoint_dir", "message"),
+    [
+        (None, None, None),
+        ("no_improvement", None, None),
+        ("callback", None, None),
+        ("diverged", None, "loss or parameters overflow in epoch 2, the last good ones are kept"),
+        ("max_time", None, "max_time=3 stopped training after epoch 1 of 2"),
+        ("max_time", "x", "stopped training after epoch 1 of 2; call fit again to resume"),
+    ],
+)
+def test_only_what_a_user_can_change_is_warned_of(stopped, checkpoint_dir, message):
+    values = parameters(max_time=3, checkpoint_dir=checkpoint_dir)
+    ready = prepared()
+    settings = make_plan(ready, parameters(), find_start(ready, parameters(), None)).settings
+    result = TrainingResult(None, None, 1.0, {"loss": np.zeros(1)}, None, stopped)
+    warning = explain_stop(result, settings, values)
+    assert warning is None if message is None else message in warning
