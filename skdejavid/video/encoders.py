@@ -109,11 +109,26 @@ def input_spec(encoder: Any) -> InputSpec | None:
     processor = _processors.get(encoder)
     if processor is None:
         return InputSpec(layout, clip_length, size, size, None, None)
+    return InputSpec(
+        layout, clip_length, *_frame_sizes(processor, size), *_normalization(processor)
+    )
+
+
+def _frame_sizes(processor: dict[str, Any], size: int | None) -> tuple[int | None, int | None]:
+    """Return the shorter side that frames are scaled to, and the side that they are cropped to.
+
+    Parameters
+    ----------
+    processor : dict
+        Settings of the model's image processor.
+    size : int or None
+        The model's own input size, for processors that name none.
+    """
     crops = processor.get("do_center_crop", "crop_size" in processor)
     crop = _shorter_side(processor.get("crop_size")) if crops else None
     scaled = _shorter_side(processor.get("size")) if processor.get("do_resize", True) else None
     crop = crop or scaled or size
-    return InputSpec(layout, clip_length, scaled or crop, crop, *_normalization(processor))
+    return scaled or crop, crop
 
 
 class ClipEncoder:
