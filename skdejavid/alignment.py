@@ -22,6 +22,7 @@ from skdejavid.backends.registry import Problem, make_problem, resolve_device
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import SequenceView, TSEArray, check_sequences
 from skdejavid.sequences.containers import as_real, without_torch
+from skdejavid.sequences.layout import starts_of
 
 __all__ = ["dtw_distances", "dtw_path"]
 
@@ -194,7 +195,7 @@ def expand_runs(runs: NDArray[np.int32]) -> NDArray[np.intp]:
     """Return the cells (n_cells, 2) of one path from its runs (n_timesteps, 2)."""
     lengths = runs[:, 1] - runs[:, 0] + 1
     timesteps = np.repeat(np.arange(len(runs)), lengths)
-    begins = np.cumsum(lengths) - lengths
+    begins = starts_of(lengths)
     frames = np.arange(len(timesteps)) - np.repeat(begins - runs[:, 0], lengths)
     return np.stack([timesteps, frames], axis=1)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.sequences.array import TSEArray
-from skdejavid.sequences.layout import SequenceView
+from skdejavid.sequences.layout import SequenceView, starts_of
 
 __all__ = ["Lag", "check_lags", "lagged_frames", "resample", "with_differences"]
 
@@ -70,7 +70,7 @@ def lagged_frames(
     else:
         n_frames = np.maximum(1, np.rint(lag * lengths).astype(np.int64))
     earlier = n_frames // 2
-    frames = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    frames = np.arange(lengths.sum()) - np.repeat(starts_of(lengths), lengths)
     last = np.repeat(lengths - 1, lengths)
     return (
         np.minimum(frames + np.repeat(n_frames - earlier, lengths), last),
