@@ -14,6 +14,7 @@ from skdejavid.backends.backend import TensorProblem
 from skdejavid.backends.registry import backend_of_tensor
 from skdejavid.compat.optional import import_optional
 from skdejavid.compat.threads import count_threads
+from skdejavid.sequences.layout import starts_of
 from skdejavid.sequences.transforms import Lag, check_lags, lagged_frames
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ class TimeWeightedDTW(torch.nn.Module):
 
     def _with_differences(self, values: torch.Tensor, lengths: NDArray[np.int64]) -> torch.Tensor:
         """Append differences to features, see `skdejavid.sequences.transforms`."""
-        first = np.repeat(np.cumsum(lengths) - lengths, lengths)
+        first = np.repeat(starts_of(lengths), lengths)
         parts = [values]
         for lag in self.lags:
             later, earlier = (

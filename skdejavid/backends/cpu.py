@@ -12,6 +12,7 @@ from skdejavid.backends.backend import Problem, TensorProblem
 from skdejavid.backends.protocol import Engine, InitialParameters, TrainingData, TrainingSettings
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import SequenceView
+from skdejavid.sequences.layout import starts_of
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +56,7 @@ class CpuBackend:
         *,
         n_threads: int,
     ) -> TensorProblem:
-        sequences = SequenceView(_to_array(values), np.cumsum(lengths) - lengths, lengths)
+        sequences = SequenceView(_to_array(values), starts_of(lengths), lengths)
         problem = self.problem(
             "cpu", sequences, _to_array(centroids), _to_array(weights), n_threads=n_threads
         )

@@ -119,7 +119,10 @@ class CpuEngine:
         return [*self._initial.parameters, *moments]
 
     def _align(self, sequences: SequenceView, parameters: Parameters) -> Problem:
-        return make_problem(sequences, *parameters, n_threads=self._settings.n_threads)
+        settings = self._settings
+        return make_problem(
+            sequences, *parameters, n_threads=settings.n_threads, device=settings.device
+        )
 
 
 class _Adam:

@@ -20,6 +20,7 @@ from skdejavid.backends.cuda_problem import CudaArrayProblem, CudaTensorProblem
 from skdejavid.backends.protocol import Engine, InitialParameters, TrainingData, TrainingSettings
 from skdejavid.compat.optional import import_optional
 from skdejavid.sequences import SequenceView
+from skdejavid.sequences.layout import starts_of
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +88,7 @@ class CudaBackend:
         n_threads: int,
     ) -> TensorProblem:
         device = self.open(f"cuda:{centroids.device.index or 0}")
-        starts = np.cumsum(lengths) - lengths
+        starts = starts_of(lengths)
         frames = make_frames(device, device.padded(values), starts, lengths)
         parameters = device.padded(centroids), device.padded(weights)
         return CudaTensorProblem(device, frames, *parameters, centroids.shape[2])

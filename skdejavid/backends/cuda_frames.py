@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from skdejavid.backends.cuda_device import CudaDevice
 from skdejavid.sequences import SequenceView
+from skdejavid.sequences.layout import starts_of
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +80,7 @@ class ResidentFrames:
     def __init__(self, device: CudaDevice, sequences: SequenceView, dtype: torch.dtype) -> None:
         self._device = device
         self._lengths = sequences.lengths
-        self._starts = np.cumsum(sequences.lengths) - sequences.lengths
+        self._starts = starts_of(sequences.lengths)
         n_features = sequences.values.shape[1]
         shape = int(self._lengths.sum()), device.pitch(n_features, dtype)
         self._values = device.empty(shape, dtype)
@@ -145,7 +146,7 @@ class StreamedFrames:
                     if values is None:  # the device cannot store several batches: one at a time
                         max_pending = 1
                         values = self._copy_alone(batch)
-                    starts = np.cumsum(lengths[batch]) - lengths[batch]
+                    starts = starts_of(lengths[batch])
                     yield make_frames(self._device, values, starts, lengths[batch])
                     del values  # else it would stay allocated until the next batch has arrived
                     in_flight.append(self._device.record_event())
@@ -196,7 +197,7 @@ def make_frames(
     lengths: NDArray[np.int64],
 ) -> CudaFrames:
     """Return the sequences that begin at the rows `starts` of `values` (n_rows, pitch)."""
-    index = device.upload(np.stack([starts, lengths, np.cumsum(lengths) - lengths]))
+    index = device.upload(np.stack([starts, lengths, starts_of(lengths)]))
     return CudaFrames(values, index[0], index[1], index[2], lengths)
 
 

@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 from tqdm import tqdm
 
 from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
-from skdejavid.backends.registry import resolve_device
+from skdejavid.backends.registry import backend_of, resolve_device
 from skdejavid.compat.sklearn import check_sample_weight
 from skdejavid.compat.threads import count_threads
 from skdejavid.files.random_state import generator_from_state, generator_state
@@ -250,7 +250,7 @@ def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> 
     n_timesteps = _count_timesteps(data, parameters.n_timesteps, start.warm_start)
     n_parameters = n_classes * n_timesteps * data.sequences.n_features
     device = resolve_device(parameters.device, data.sequences.total_frames * n_parameters)
-    if device != "cpu" and parameters.half_storage:
+    if parameters.half_storage and backend_of(device).stores_half:
         for part in (data, held_out):
             if part is not None:
                 check_half_range(part.sequences)

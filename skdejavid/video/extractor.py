@@ -20,6 +20,7 @@ from skdejavid.compat.sklearn import Interval, StrOptions
 from skdejavid.compat.threads import count_threads
 from skdejavid.preprocessing import SequenceTransformer
 from skdejavid.sequences import TSEArray
+from skdejavid.sequences.layout import offsets_of
 from skdejavid.store import StoreWriter, TSEStore
 from skdejavid.video.clips import ClipSpec
 from skdejavid.video.pipeline import Extraction, InMemory, Sink
@@ -461,7 +462,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         ]
         self._set_kept([source.position for source in by_position if source.id in sink.sequences])
         values, spans = zip(*sink.sequences.values(), strict=True)
-        offsets = np.append(0, np.cumsum([len(rows) for rows in values]))
+        offsets = offsets_of(np.array([len(rows) for rows in values]))
         return TSEArray.from_packed(np.concatenate(values), offsets, np.concatenate(spans))
 
     def _encode_into_store(self, sources: Sequence[Source], settings: _Settings) -> TSEArray:

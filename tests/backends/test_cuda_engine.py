@@ -49,7 +49,7 @@ def test_gradients_and_losses_are_those_of_the_host(emulated_cuda, path_refresh)
     data, initial = problem(np.float64)
     settings = replace(SETTINGS, path_refresh=path_refresh)
     device = CudaEngine(emulated_cuda, data, initial, settings)
-    host = CpuEngine(data, initial, settings)
+    host = CpuEngine(data, initial, replace(settings, device="cpu"))
     batch = np.array([3, 1, 7, 11, 0])
     (loaded,), (expected_batch,) = device.iter_batches([batch]), host.iter_batches([batch])
     frozen_there, frozen = device.snapshot(), host.snapshot()
@@ -190,14 +190,14 @@ def test_classifiers_refuse_what_half_precision_cannot_hold(emulated_cuda):
     y = np.arange(6) % 2
     clf = DejaVidClassifier(2, n_epochs=1, device="cuda", half_storage=True, differences=None)
     assert clf.fit(X, y).centroids_.dtype == np.float32
-    with pytest.raises(ValueError, match=r"half_storage=True needs float32 data.*X is float64"):
+    with pytest.raises(ValueError, match=r"half_storage=True requires float32 data.*X is float64"):
         clf.fit([x.astype(float) for x in X], y)
     X[3] = X[3] * 1e6
     clf.set_params(early_stopping=True, validation_fraction=0.34)
-    with pytest.raises(ValueError, match=r"X\[\d\] holds values up to .* within \+-65504"):
+    with pytest.raises(ValueError, match=r"X\[\d\] contains values up to .* within \+-65504"):
         clf.fit(X, y)  # whether it is learned from or held out
     clf.set_params(early_stopping=False)
-    with pytest.raises(ValueError, match=r"X\[3\] holds values up to .* within \+-65504"):
+    with pytest.raises(ValueError, match=r"X\[3\] contains values up to .* within \+-65504"):
         clf.fit(X, y)
     clf.set_params(device="cpu").fit(X, y)  # not used there
 
