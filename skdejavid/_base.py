@@ -33,6 +33,9 @@ from skdejavid.sequences.transforms import check_lags, with_differences
 
 __all__ = ["AlignedEstimator"]
 
+# Read once, because every fit copies the estimator and so asks for its state.
+_VERSION = version("skdejavid")
+
 
 class AlignedEstimator(BaseEstimator):
     """Base class of estimators that align sequences with centroids.
@@ -91,7 +94,7 @@ class AlignedEstimator(BaseEstimator):
             raise ValueError(f"metadata must contain only what JSON can store: {error}") from error
         attributes = {name: getattr(self, name) for name in self._fields if hasattr(self, name)}
         model = Model(self.get_params(deep=False), attributes, dict(metadata))
-        write_model(path, model, kind=self._kind, fields=self._fields, version=version("skdejavid"))
+        write_model(path, model, kind=self._kind, fields=self._fields, version=_VERSION)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -145,16 +148,16 @@ class AlignedEstimator(BaseEstimator):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_skdejavid_version": version("skdejavid")}
+        return {**super().__getstate__(), "_skdejavid_version": _VERSION}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        pickled, current = state.pop("_skdejavid_version", "unknown"), version("skdejavid")
-        if pickled != current:
+        pickled = state.pop("_skdejavid_version", "unknown")
+        if pickled != _VERSION:
             warnings.warn(
                 InconsistentVersionWarning(
                     estimator_name=type(self).__name__,
-                    current_sklearn_version=f"{current} of skdejavid",
+                    current_sklearn_version=f"{_VERSION} of skdejavid",
                     original_sklearn_version=f"{pickled} of skdejavid",
                 ),
                 stacklevel=2,

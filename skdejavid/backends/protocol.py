@@ -179,7 +179,7 @@ class Snapshot:
             current[...] = stored
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Batch(Generic[Frames, Numbers]):
     """The sequences of a batch on the device of an engine, and what the loss needs of them."""
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.backends.protocol import MeanOverSamples
-
-if TYPE_CHECKING:
-    import torch
+from skdejavid.backends.protocol import MeanOverSamples, Numbers
 
 __all__ = ["LOGIT_SCALINGS", "SoftMinCrossEntropy", "deviations"]
 
@@ -22,8 +19,6 @@ LOGIT_SCALINGS = ("global", "sample")
 # Distances of one sample that agree to this relative precision count as equal. Without this bound,
 # rounding errors of float32 would be scaled up to a standard deviation of 1.
 _RELATIVE_TIE = 1e-7
-
-Numbers = TypeVar("Numbers", NDArray[Any], "torch.Tensor")
 
 
 @dataclass(frozen=True)
@@ -98,7 +93,7 @@ class SoftMinCrossEntropy:
             by_logits -= covariance * logits
             if distances.shape[1] == 2:
                 by_logits[:] = 0.0  # exactly: Adam would scale up the rounding errors
-        hits = xp.ones_like(losses) * (distances.argmin(1) == targets)
+        hits = xp.asarray(distances.argmin(1) == targets, dtype=losses.dtype)
         return (losses, hits), -by_logits / divisors
 
     def _logits(self, distances: Numbers, divisors: Numbers | float) -> Numbers:
