@@ -38,7 +38,7 @@ QUICK = {"n_epochs": 3, "n_timesteps": 4, "random_state": 0}
 
 @pytest.fixture(scope="module")
 def orders():
-    """Six classes that only the order of events tells apart."""
+    """Six classes that differ only in the order of events."""
     return make_order_sequences(90, random_state=0)
 
 
@@ -191,7 +191,7 @@ def test_the_seed_decides_and_nothing_else(orders):
     assert not np.array_equal(one.centroids_, other.centroids_)
 
 
-# Every published variant, and what it must change.
+# A value for each parameter that must change the model.
 VARIANTS = {
     "weight_init": "random",
     "learn_weights": False,
@@ -314,7 +314,7 @@ def test_large_data_are_compared_without_differences(orders, monkeypatch):
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == ()
     monkeypatch.setattr(fitting, "_MOST_NUMBERS_TO_DIFFER", X.values.size)
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == (1, 0.1)
-    # What has no weight is as if absent.
+    # Sequences without weight do not count.
     longer, weight = TSEArray([*X, X[0]]), [1] * len(X) + [0]
     assert DejaVidClassifier(**QUICK).fit(longer, [*y, y[0]], weight).lags_ == (1, 0.1)
 
@@ -434,7 +434,7 @@ STOPPING = QUICK | {"early_stopping": True, "validation_fraction": 0.4, "n_iter_
 
 
 def split_of(y):
-    """The parts that fits with `STOPPING` learn from and hold out."""
+    """Return the indices that fits with `STOPPING` learn from and hold out."""
     split = StratifiedShuffleSplit(1, test_size=0.4, random_state=np.random.RandomState(0))
     ((learned, held_out),) = split.split(y, y)
     return np.sort(learned), np.sort(held_out)
@@ -548,7 +548,7 @@ def test_sequences_that_are_all_the_same_give_finite_ties(differences, standardi
 
 @pytest.mark.fault(39)
 def test_reaching_the_last_epoch_is_no_reason_to_warn(orders):
-    """No tolerance was asked for; any warning is an error here."""
+    """There is no tolerance to reach; any warning is an error here."""
     clf = DejaVidClassifier(**QUICK | {"n_epochs": 1}).fit(*orders)
     assert clf.n_iter_ == 1
     stopping = DejaVidClassifier(early_stopping=True, **QUICK | {"n_epochs": 1}).fit(*orders)
@@ -557,7 +557,7 @@ def test_reaching_the_last_epoch_is_no_reason_to_warn(orders):
 
 @pytest.mark.fault(38)
 def test_divergence_keeps_the_last_good_parameters_and_warns(orders):
-    """Of one batch an epoch; after the second step distances are about 1e30 x exp(80)."""
+    """With one batch per epoch, distances are about 1e30 x exp(80) after the second step."""
     settings = {"batch_size": 90, "learning_rate": 40.0, "centroid_learning_rate": 1e30}
     message = r"overflow in epoch 2, .*: lower learning_rate \(now 40.0\)"
     with pytest.warns(ConvergenceWarning, match=message):
@@ -756,7 +756,7 @@ def test_data_is_left_as_it_was(orders):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_data_that_another_thread_changes_meanwhile_crashes_nothing(orders, monkeypatch):
-    """What comes out is undefined, an answer or an error; the next call is as ever."""
+    """The outcome is undefined, a result or an error; the next call works as before."""
     X, y = copy.deepcopy(orders[0]), orders[1]
     clean = orders[0].values
     model = DejaVidClassifier(**QUICK | {"differences": None, "n_jobs": 2, "n_epochs": 20})
@@ -926,7 +926,7 @@ def golden_data():
     return X, np.array(["a", "b", "c"])[np.arange(12) % 3]
 
 
-# A pickle of another version of scikit-learn warns of that, which is no matter here.
+# A pickle of another version of scikit-learn warns of that, which does not matter here.
 @pytest.mark.filterwarnings(
     "ignore:Trying to unpickle:sklearn.exceptions.InconsistentVersionWarning"
 )
@@ -963,7 +963,7 @@ def test_a_warm_start_goes_on_where_the_fit_ended(orders):
     cold = DejaVidClassifier(**QUICK).fit(X, y)
     np.testing.assert_array_equal(clf.centroids_, cold.centroids_)
     before = clf.centroids_.copy(), clf.log_weights_.copy(), clf.distance_scale_
-    clf.set_params(learn_weights=False, learn_centroids=False).fit(X, y)  # goes on without a step
+    clf.set_params(learn_weights=False, learn_centroids=False).fit(X, y)  # keeps everything
     np.testing.assert_array_equal(clf.centroids_, before[0])
     np.testing.assert_allclose(clf.log_weights_, before[1], rtol=0, atol=1e-6)
     assert clf.distance_scale_ == before[2]

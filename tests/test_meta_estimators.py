@@ -1,6 +1,6 @@
-"""Everything of scikit-learn that takes an estimator: what works with sequences, and what does not.
+"""scikit-learn's meta-estimators: which work with sequences, and which do not.
 
-docs/scikit_learn.md tells it to users.
+docs/scikit_learn.md documents it for users.
 """
 
 import re
@@ -109,7 +109,7 @@ def calibrated_frozen(X):
 
 
 def split(X):
-    """Learn from one part, score the other."""
+    """Fit on one part and score the other."""
     X_train, X_test, y_train, y_test = train_test_split(X, Y, stratify=Y, random_state=0)
     return Quick().fit(X_train, y_train).score(X_test, y_test)
 
@@ -118,7 +118,7 @@ def confusion(X):
     return ConfusionMatrixDisplay.from_estimator(Quick().fit(X, Y), X, Y).confusion_matrix
 
 
-# What is computed with each of them, from sequences alone.
+# A result of each meta-estimator that works, as a function of the sequences.
 WORKS = {
     "train_test_split": split,
     "cross_validate": validated,
@@ -185,7 +185,7 @@ def test_the_container_changes_no_number(name, container):
 
 
 def test_a_code_of_classes_takes_any_array_but_no_list():
-    """It asks for an array itself, of whatever shape."""
+    """It requires an array, of any shape."""
     expected, packed = (
         OutputCodeClassifier(Quick(), random_state=0).fit(container(X), Y).predict(container(X))
         for container in (as_objects, TSEArray)
@@ -195,8 +195,8 @@ def test_a_code_of_classes_takes_any_array_but_no_list():
         OutputCodeClassifier(Quick(), random_state=0).fit(X, Y)
 
 
-# These want a table themselves, before the classifier sees anything: columns to select from, rows
-# to draw, or features to append to.
+# These require a table before the classifier is called: columns to select, rows to sample, or
+# features to append to.
 REFUSES = {
     "BaggingClassifier": lambda X: BaggingClassifier(Quick()).fit(X, Y),
     "AdaBoostClassifier": lambda X: AdaBoostClassifier(Quick()).fit(X, Y),
@@ -244,7 +244,7 @@ def test_what_wants_a_table_says_so_and_does_not_take_sequences_for_one(name, co
     ids=["BaggingClassifier", "OneVsOneClassifier"],
 )
 def test_what_draws_rows_can_draw_numbers_of_sequences(meta):
-    """The remedy of docs/scikit_learn.md."""
+    """See the workaround in docs/scikit_learn.md."""
     sequences = TSEArray(X)
     look_up = FunctionTransformer(lambda rows: sequences[rows[:, 0]])
     rows = np.arange(len(X))[:, None]
@@ -253,7 +253,7 @@ def test_what_draws_rows_can_draw_numbers_of_sequences(meta):
 
 
 def test_the_documentation_names_all_of_them():
-    """Each in the table that it belongs to."""
+    """Each belongs to one of the tables."""
     text = (Path(__file__).parents[1] / "docs" / "scikit_learn.md").read_text()
     works, refuses = text.split("## What wants a table")
     for names, part in ((WORKS, works), (REFUSES, refuses)):
@@ -298,7 +298,7 @@ def test_searches_on_dask_find_what_serial_ones_do(search, container, dask_clust
 
 
 class Counting(TimeDifferences):
-    """Counts how often anything is transformed."""
+    """A transformer that counts its calls."""
 
     n_calls = 0
 
@@ -309,7 +309,7 @@ class Counting(TimeDifferences):
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_a_pipeline_with_a_memory_transforms_once(container, tmp_path, monkeypatch):
-    """And finds in it what it found without."""
+    """The results are those without the cache."""
     monkeypatch.setattr(Counting, "n_calls", 0)
     data = CONTAINERS[container](X)
     plain = make_pipeline(TimeDifferences(), Quick()).fit(data, Y).predict_proba(data)
@@ -328,7 +328,7 @@ def test_sequences_that_happen_to_be_of_one_length_are_the_same_list_of_sequence
 
 
 def test_features_of_frames_are_selected_inside_of_a_pipeline():
-    """What RFE and its like cannot do; the second feature says nothing."""
+    """A substitute for RFE; the second feature is uninformative."""
     rng = np.random.default_rng(1)
     data = [
         np.c_[x[:, 0] + 5 * label, rng.standard_normal(len(x))]
@@ -349,7 +349,7 @@ def test_a_frozen_model_is_not_fitted_again(container):
 
 
 def weighted_search(container, weight):
-    """A search in which sample weights count where a model is fitted and where it is scored."""
+    """Search with sample weights in fitting and scoring."""
     clf = Quick(batch_size=48).set_fit_request(sample_weight=True)
     clf.set_score_request(sample_weight=True)
     return searched_with(GridSearchCV(clf, GRID, cv=2), container(X), sample_weight=weight)

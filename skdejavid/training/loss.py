@@ -78,7 +78,7 @@ class SoftMinCrossEntropy:
             Of each sample's loss by its distances.
         """
         xp = _namespace(distances)
-        samples = xp.ones_like(targets).cumsum(0) - 1  # 0, 1, ... on the device of the targets
+        samples = _indices(targets)
         divisors = self._divisors(distances)
         logits = self._logits(distances, divisors)
         shifted = logits - xp.amax(logits, 1)[:, None]
@@ -115,6 +115,13 @@ class SoftMinCrossEntropy:
 
 def _namespace(numbers: Any) -> ModuleType:
     return np if isinstance(numbers, np.ndarray) else sys.modules["torch"]
+
+
+def _indices(numbers: Any) -> Any:
+    """Return the indices 0, 1, ... of an array or tensor, on its device."""
+    if isinstance(numbers, np.ndarray):  # which has no device before NumPy 2
+        return np.arange(len(numbers))
+    return sys.modules["torch"].arange(len(numbers), device=numbers.device)
 
 
 def deviations(distances: NDArray[np.float64]) -> NDArray[np.float64]:

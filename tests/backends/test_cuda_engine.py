@@ -1,6 +1,6 @@
-"""What the engine of a device has beside the other one: memory that runs out, half precision.
+"""Features that only the CUDA engine has: recovery from missing memory, half precision.
 
-That it trains as the CPU does stands in test_loop.py, whose tests run on both.
+test_loop.py runs its tests with both engines.
 """
 
 from dataclasses import replace
@@ -134,13 +134,13 @@ def test_without_memory_for_a_snapshot_the_error_names_bytes(emulated_cuda, monk
 
 
 def test_a_workspace_without_memory_splits_the_batch_too(emulated_cuda):
-    """Even if it is refused for a single sequence as long as all others' runs are there."""
+    """Even if there is no memory for one sequence while the runs of others are stored."""
     expected = run()
     held = []
 
     def refuses(n_bytes):
         if n_bytes % (3 * 4 * 8) == 0 and n_bytes <= 5 * 3 * 4 * 8:
-            held.append(n_bytes)  # runs of so many sequences
+            held.append(n_bytes)  # runs of some sequences
         is_workspace = n_bytes % 256 == 0
         return is_workspace and held[-1:] == [5 * 3 * 4 * 8]
 
@@ -195,7 +195,7 @@ def test_classifiers_refuse_what_half_precision_cannot_hold(emulated_cuda):
     X[3] = X[3] * 1e6
     clf.set_params(early_stopping=True, validation_fraction=0.34)
     with pytest.raises(ValueError, match=r"X\[\d\] contains values up to .* within \+-65504"):
-        clf.fit(X, y)  # whether it is learned from or held out
+        clf.fit(X, y)  # in the training or the held-out part
     clf.set_params(early_stopping=False)
     with pytest.raises(ValueError, match=r"X\[3\] contains values up to .* within \+-65504"):
         clf.fit(X, y)

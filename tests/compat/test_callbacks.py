@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks, and that nothing is missing without them."""
+"""scikit-learn's callbacks; everything else works without them."""
 
 import importlib
 import sys
@@ -14,7 +14,7 @@ import skdejavid.compat.callbacks
 from skdejavid import DejaVidClassifier
 from skdejavid.datasets import make_order_sequences
 
-# Older versions of scikit-learn have none; the last test is about those.
+# Older versions of scikit-learn have none; the last test is for them.
 sklearn_callback = pytest.importorskip("sklearn.callback")
 
 QUICK = {"n_epochs": 4, "n_timesteps": 4, "random_state": 0}
@@ -26,7 +26,7 @@ def orders():
 
 
 class Recorder:
-    """Everything that a callback is told, and a request to stop after some epochs."""
+    """A callback that records its calls and stops after `stop_after` epochs."""
 
     def __init__(self, stop_after=None):
         self.stop_after = stop_after
@@ -74,7 +74,7 @@ def test_callbacks_change_no_bit(orders):
 
 
 def test_callbacks_see_the_data_and_a_model_that_predicts(orders):
-    """After epoch k that of a fit that a callback ends there; in the end the fitted one."""
+    """After epoch k the model is that of a fit stopped there; at the end it is the fitted one."""
     X, y = orders
     weight = np.linspace(1, 2, len(y))
     recorder = Recorder()

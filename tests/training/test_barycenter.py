@@ -55,7 +55,7 @@ def test_the_medoid_has_the_least_summed_distance(diagonal, rng):
 
 
 def test_the_order_of_two_equal_candidates_has_no_say(rng):
-    frames = rng.standard_normal((2, 4, 2))  # the distance of two is the same from both sides
+    frames = rng.standard_normal((2, 4, 2))  # the distance of two is symmetric
     np.testing.assert_array_equal(medoid(make_pool(frames)), medoid(make_pool(frames[::-1].copy())))
 
 
@@ -106,7 +106,7 @@ def test_integer_weights_are_repetitions(rng):
 
 
 def test_single_frames_have_their_plain_mean(rng):
-    """Their copies would tie in every alignment, and rounding would choose the weights."""
+    """Copies would tie in every alignment, and rounding errors would choose the weights."""
     X = rng.standard_normal((7, 1, 3))
     found = barycenters_of(X, np.zeros(7, int))
     np.testing.assert_allclose(found[0], np.tile(X.mean(axis=(0, 1)), (5, 1)), rtol=1e-12)
@@ -123,7 +123,7 @@ def test_at_most_n_samples_are_drawn_reproducibly(rng):
 
 
 def test_feature_weights_choose_the_paths():
-    """With its loud but irrelevant feature weighted away, the event of the other is averaged."""
+    """If the weight of a loud irrelevant feature is 0, the event in the other is averaged."""
     quiet = np.zeros((2, 6))
     quiet[0, 1:3] = quiet[1, 3:5] = 1.0  # the same event, at different times
     loud = np.random.default_rng(0).normal(scale=100, size=(2, 6))

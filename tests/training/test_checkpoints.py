@@ -1,4 +1,4 @@
-"""Training that is interrupted, and goes on as if it had not been."""
+"""Interrupted training resumes and gives the result of uninterrupted training."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ class StopError(Exception):
 
 
 def stop_after(monkeypatch, n_epochs):
-    """Make the next fit fail after so many epochs."""
+    """Make the next fit fail after `n_epochs` epochs."""
     train_epoch = Training.train_epoch
 
     def stop(self, epoch):
@@ -186,7 +186,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(
         with pytest.raises(StopError):
             classifier(tmp_path).fit(X, y)
     assert_same_fit(classifier(tmp_path).fit(X, y), undisturbed)
-    assert_same_fit(classifier(tmp_path).fit(X, y), undisturbed)  # which had ended
+    assert_same_fit(classifier(tmp_path).fit(X, y), undisturbed)  # which was complete
 
 
 def test_initial_centroids_are_not_computed_twice(orders, tmp_path, monkeypatch):
@@ -202,7 +202,7 @@ def test_initial_centroids_are_not_computed_twice(orders, tmp_path, monkeypatch)
 def test_other_data_or_parameters_are_refused(orders, tmp_path):
     X, y = orders
     clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(X, y)
-    clf.set_params(n_jobs=2, verbose=1, max_time=1000)  # of no matter to the result
+    clf.set_params(n_jobs=2, verbose=1, max_time=1000)  # do not change the result
     clf.fit(X, y)
     with pytest.raises(ValueError, match="another fit: X differ"):
         clf.fit(TSEArray([x * 2 for x in X]), y)

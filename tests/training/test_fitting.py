@@ -1,4 +1,4 @@
-"""Stages of a fit that have no test in test_classifier.py, whose fits go through all of them."""
+"""Details of the stages of a fit; test_classifier.py tests them all together."""
 
 from types import SimpleNamespace
 
@@ -72,7 +72,7 @@ def test_a_plan_leaves_nothing_automatic():
     plan = make_plan(ready, values, find_start(ready, values, None))
     assert (plan.n_timesteps, plan.settings.n_epochs) == (8, 600)
     assert (plan.settings.device, plan.settings.centroid_learning_rate) == ("cpu", 0.01)
-    assert plan.settings.loss.scale is None  # has to be measured
+    assert plan.settings.loss.scale is None  # to be measured
     assert plan.held_out is None
 
 
