@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 export PIP_CONSTRAINT = $(CURDIR)/.ci/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-NATIVE = $(shell find src_cuda tests/cuda_emulation -type f -not -name '*.py*')
+NATIVE = $(shell find src_cuda tests/cuda_emulation tests/squared_cost -type f -not -name '*.py*')
 SOURCES = CMakeLists.txt pyproject.toml .ci/constraints.txt \
 	$(shell find skdejavid src_cuda -type f -not -name '*.pyc')
 

@@ -656,11 +656,11 @@ def test_every_instruction_set_gives_the_reference_at_odd_sizes(instruction_set,
                 np.testing.assert_array_equal(along, distances)
                 pairs = np.arange(distances.size).reshape(distances.shape) % 5 - 2.0
                 problem = PROBLEMS[dtype](*arrays, 1)  # compared with the reference in other tests
-                mine = (
+                expected_gradients = (
                     *problem.parameter_gradients(runs, pairs),
                     problem.sequence_gradients(runs, pairs),
                 )
-                for one, other in zip(mine, results.pop(0), strict=True):
+                for one, other in zip(expected_gradients, results.pop(0), strict=True):
                     np.testing.assert_array_equal(one, other)
                 for s, k in np.ndindex(distances.shape):
                     total = expected[diagonal, s, k]

@@ -132,15 +132,15 @@ class Device:
             "centroids": aligned(centroids.astype(self.real), self.pitch),
             "weights": aligned(weights.astype(self.real), self.pitch),
         }
-        self.kept = {name: self.backend.put(array) for name, array in arrays.items()}
+        self.arrays = {name: self.backend.put(array) for name, array in arrays.items()}
         self.pairs = (len(lengths), len(centroids))
         self.shape = centroids.shape
         self.n_frames = int(lengths.sum())
         self.problem = getattr(self.backend.core, f"CudaProblem{kind.capitalize()}")(
             device=0,
             stream=0,
-            **{name: self.backend.pointer(array) for name, array in self.kept.items()},
-            value_pitch=self.kept["values"].shape[-1],
+            **{name: self.backend.pointer(array) for name, array in self.arrays.items()},
+            value_pitch=self.arrays["values"].shape[-1],
             n_sequences=len(lengths),
             n_frames=self.n_frames,
             longest=int(lengths.max(initial=0)),
@@ -256,10 +256,10 @@ def test_integers_give_exactly_what_the_cpu_gives_at_large_and_odd_sizes(kind, d
     np.testing.assert_array_equal(runs, expected_runs)
     np.testing.assert_array_equal(device.distances_along(runs), expected_distances)
     grad = np.random.default_rng(1).integers(-2, 3, size=distances.shape).astype(float)
-    for mine, expected in zip(
+    for actual, expected in zip(
         device.parameter_gradients(runs, grad), cpu.parameter_gradients(runs, grad), strict=True
     ):
-        np.testing.assert_array_equal(mine[..., : device.n_features], expected)
+        np.testing.assert_array_equal(actual[..., : device.n_features], expected)
     np.testing.assert_array_equal(
         device.sequence_gradients(runs, grad), cpu.sequence_gradients(runs, grad)
     )
@@ -428,8 +428,8 @@ def test_adam_is_that_of_the_cpu(dtype, is_relative, rng):
             learning_rate=learning_rate,
             n_steps=n_steps,
         )
-        for there, expected in zip(on_device, (parameters, *moments), strict=True):
-            mine = backend.get(there)
-            assert (mine[..., 301:] == 0).all()
+        for copy, expected in zip(on_device, (parameters, *moments), strict=True):
+            actual = backend.get(copy)
+            assert (actual[..., 301:] == 0).all()
             eps = np.finfo(dtype).eps
-            np.testing.assert_allclose(mine[..., :301], expected, rtol=8 * eps, atol=8 * eps)
+            np.testing.assert_allclose(actual[..., :301], expected, rtol=8 * eps, atol=8 * eps)
