@@ -8,6 +8,7 @@ import pytest
 from skdejavid import __main__ as entrance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [[sys.executable, "-m", "skdejavid"], [Path(sys.executable).with_name("skdejavid")]],

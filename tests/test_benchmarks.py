@@ -23,10 +23,12 @@ def run(script, *arguments):
     return subprocess.check_output(command, cwd=ROOT, text=True)
 
 
+@pytest.mark.slow
 def test_import_time_is_compared_with_scikit_learns():
     assert json.loads(run("bench_import", "--rounds", 1))["ratio"] > 0
 
 
+@pytest.mark.slow
 def test_the_core_is_compared_with_the_peak_of_the_machine(tmp_path):
     target = tmp_path / "core.json"
     run("bench_core", "--case", "JapaneseVowels", "--rounds", 1, "--json", target)
@@ -35,6 +37,7 @@ def test_the_core_is_compared_with_the_peak_of_the_machine(tmp_path):
     assert all(value > 0 for value in ratios.values())
 
 
+@pytest.mark.slow
 def test_others_are_compared_with_the_core(tmp_path):
     target = tmp_path / "peers.json"
     run("bench_peers", "--sequences", 1, "--rounds", 1, "--json", target)
@@ -43,6 +46,7 @@ def test_others_are_compared_with_the_core(tmp_path):
     assert all(value > 0 for value in ratios.values())
 
 
+@pytest.mark.slow
 def test_exponents_of_all_sizes_are_fitted(tmp_path):
     target = tmp_path / "scaling.json"
     run("bench_scaling", "--rounds", 1, "--json", target)
@@ -55,6 +59,7 @@ def test_exponents_of_all_sizes_are_fitted(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_what_fit_costs_beside_native_work_is_measured(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     bench_fit = importlib.import_module("bench_fit")
@@ -75,12 +80,14 @@ def test_one_table_shows_every_result(monkeypatch):
         assert len(rows) == 4 * 4 + 3 + 5 + 5
 
 
+@pytest.mark.slow
 def test_searches_over_a_container_are_compared(tmp_path):
     target = tmp_path / "search.json"
     run("bench_search", "--sequences", 60, "--json", target)
     assert json.loads(target.read_text())
 
 
+@pytest.mark.slow
 def test_extraction_is_compared_with_plain_decoding(tmp_path):
     videos, _ = make_order_videos(2, random_state=0)
     for i, frames in enumerate(videos):
@@ -101,6 +108,7 @@ def benchmarks(monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_an_evaluation_goes_on_where_it_stopped(tmp_path):
     results = tmp_path / "results.jsonl"
     sets = ["--set", "OrderOfEvents", "--set", "BasicMotions"]
@@ -122,6 +130,7 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path):
     assert f"| mean | {100 * np.mean(ours):.1f} |" in printed
 
 
+@pytest.mark.slow
 @NO_H5PY
 @pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")  # in QUANT
 def test_every_model_learns(benchmarks):
@@ -351,6 +360,7 @@ def test_tests_of_a_card_that_are_skipped_are_a_failed_step(gpu_check, monkeypat
         gpu_check.tests(arguments)
 
 
+@pytest.mark.slow
 def test_every_file_with_tests_of_a_card_is_run_there(gpu_check):
     command = [sys.executable, "-P", "-m", "pytest", "--collect-only", "-q", "-m", "gpu", "tests"]
     collected = gpu_check.run([*command, "-p", "no:cacheprovider"], 300)
@@ -402,6 +412,7 @@ def test_what_was_measured_before_a_failure_is_told(gpu_check, monkeypatch, tmp_
         gpu_check.benchmarks(SimpleNamespace(seconds=1, case=["HMDB51"]))
 
 
+@pytest.mark.slow
 def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
     """On the CPU, instead of a CUDA device."""
     program = gpu_check.AGREEMENT.replace('"cuda"', '"cpu:again"').replace(

@@ -103,6 +103,7 @@ def run_python(code, folder):
     return subprocess.check_output([sys.executable, "-c", code], cwd=folder, text=True).strip()
 
 
+@pytest.mark.slow
 def test_importing_loads_neither_torch_nor_matplotlib_nor_a_decoder(tmp_path):
     code = (
         "import sys, skdejavid\n"
@@ -162,6 +163,7 @@ def test_no_fast_math_anywhere():
     assert "fast-math" not in re.sub(r"#.*", "", (ROOT / "CMakeLists.txt").read_text())
 
 
+@pytest.mark.slow
 def test_denormal_numbers_survive_the_import(tmp_path):
     code = "import skdejavid, numpy as np; print(np.float64(5e-324) * 1.0 > 0.0)"
     assert run_python(code, tmp_path) == "True"

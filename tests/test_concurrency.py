@@ -17,6 +17,7 @@ SECONDS = float(os.environ.get("SKDEJAVID_STRESS_SECONDS", "5"))
 N_THREADS = 8
 
 
+@pytest.mark.slow
 @pytest.mark.fault(51)
 def test_threads_that_do_everything_at_once_get_the_answers_of_one_alone(tmp_path):
     X, y = make_order_sequences(40, random_state=0)

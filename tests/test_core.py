@@ -103,6 +103,7 @@ def test_real_numbers_are_exact_but_for_rounding(dtype, diagonal, shapes, seed):
 
 
 # No long paths in float64: their cells are summed sequentially in double, which is no wider.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "n_frames"), [(np.float32, 33), (np.float32, 3), (np.float64, 3)]
 )
@@ -313,6 +314,7 @@ def printed_by(program, folder, shapes=LARGE):
     return done.stdout.decode().split()
 
 
+@pytest.mark.slow
 @LINUX
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_as_many_threads_work_as_were_asked_for(n_threads, tmp_path):
@@ -326,6 +328,7 @@ print(len(helpers), all(seconds(helper) > 0.001 for helper in helpers))
     assert printed_by(program, tmp_path) == [str(n_threads - 1), "True"]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(52)
 @LINUX
 def test_calls_from_several_threads_share_the_machine(tmp_path):
@@ -355,6 +358,7 @@ print(share)
     assert float(share) < 0.25  # it may compute between the calls
 
 
+@pytest.mark.slow
 @pytest.mark.fault(50)
 @LINUX
 def test_a_child_computes_after_a_fork(tmp_path):
@@ -380,6 +384,7 @@ LONG_CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.fault(42)
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no interval timer")
 @pytest.mark.parametrize("n_threads", [1, 2])
@@ -408,6 +413,7 @@ signal.setitimer(signal.ITIMER_REAL, 0)
     assert printed_by(program, tmp_path, ([100], n_centroids, 2, 2000)) == ["interrupted"]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(42)
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no interval timer")
 def test_an_interrupt_ends_a_call_that_waits_for_its_helper(tmp_path):
@@ -630,6 +636,7 @@ def align_odd_sizes(instruction_set, problems, folder):
     return subprocess.run(command, env=environment, check=False, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(48)
 @DTYPES
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)

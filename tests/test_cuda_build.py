@@ -44,6 +44,7 @@ def resources(unit, folder):
     return report
 
 
+@pytest.mark.slow
 @needs_nvcc
 @pytest.mark.parametrize("unit", UNITS)
 def test_no_kernel_spills_registers(unit, tmp_path):

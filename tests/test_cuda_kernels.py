@@ -244,6 +244,7 @@ LARGE = [
 ]
 
 
+@pytest.mark.slow
 @KINDS
 @DIAGONAL
 @pytest.mark.parametrize("shapes", LARGE, ids=str)
@@ -293,6 +294,7 @@ def test_gradients_are_those_of_the_reference(kind, diagonal, shapes, seed, inte
     assert_gradients_of_the_reference((*by_parameters, by_frames), arrays, runs, grad, roundings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "n_frames"), [("float32", 33), ("float32", 3), ("float16", 3), ("float64", 3)]
 )

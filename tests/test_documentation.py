@@ -81,6 +81,7 @@ def test_the_readme_example_for_sequences(capsys):
     assert float(capsys.readouterr().out.split()[0]) >= 0.97
 
 
+@pytest.mark.slow
 def test_the_readme_example_for_videos(tmp_path, monkeypatch, capsys):
     """The reader's files, labels and encoder are filled in; the test clips are training clips."""
     import torch

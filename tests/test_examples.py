@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pytest
 from matplotlib import image
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
@@ -22,6 +23,7 @@ def accuracies(printed):
     return {name: float(accuracy) for accuracy, name in lines}
 
 
+@pytest.mark.slow
 def test_sequences_beat_both_baselines_and_are_drawn(tmp_path, capsys):
     load("demo_sequences").main(tmp_path, seeds=[0])
     *baselines, (name, accuracy) = accuracies(capsys.readouterr().out).items()
@@ -34,6 +36,7 @@ def test_sequences_beat_both_baselines_and_are_drawn(tmp_path, capsys):
     assert len(set(map(tuple, picture[::7, ::7, :3].reshape(-1, 3).tolist()))) > 50
 
 
+@pytest.mark.slow
 def test_order_is_seen_in_videos_where_averages_are_blind(tmp_path, capsys):
     load("demo_videos").main(tmp_path, n_train=120, n_test=60)
     averaged, learned = accuracies(capsys.readouterr().out).values()

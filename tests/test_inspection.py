@@ -57,6 +57,7 @@ def test_groups_are_permuted_together(fitted, bump):
     np.testing.assert_array_equal(everything.importances, all_of_time.importances)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", [list, np.asarray, TSEArray])
 def test_neither_container_nor_jobs_change_a_number(container, fitted, bump):
     X, y = bump

@@ -97,6 +97,7 @@ def test_any_selection_is_written_in_batches_of_bounded_size(
         assert n_numbers * 4 < bytes_per_batch + longest or len(batches) == 1
 
 
+@pytest.mark.slow
 def test_an_arrow_file_is_mapped_and_shared_with_workers(tmp_path):
     path = tmp_path / "x.arrow"
     write_arrow(make(np.float64, has_spans=True), path, IDS)

@@ -38,6 +38,7 @@ print("goes on")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.fault(45)
 def test_without_memory_there_is_an_error_and_the_interpreter_goes_on(tmp_path):
     command = [sys.executable, "-P", "-c", LIMITED]

@@ -255,7 +255,7 @@ def test_what_draws_rows_can_draw_numbers_of_sequences(meta):
 def test_the_documentation_names_all_of_them():
     """Each belongs to one of the tables."""
     text = (Path(__file__).parents[1] / "docs" / "scikit_learn.md").read_text()
-    works, refuses = text.split("## What wants a table")
+    works, refuses = text.split("## What needs 2-D input")
     for names, part in ((WORKS, works), (REFUSES, refuses)):
         for name in names:
             assert re.search(rf"`{name.partition(',')[0]}\b", part), name
@@ -278,6 +278,7 @@ def dask_cluster():
         yield it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("backend", ["loky", "threading"])

@@ -333,6 +333,7 @@ def test_lags_are_checked():
         matcher([torch.zeros(4, 6)])
 
 
+@pytest.mark.slow
 def test_without_torch_the_extra_that_brings_it_is_named(tmp_path):
     code = (
         "import sys, skdejavid\n"

@@ -29,6 +29,7 @@ def run(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_fit_predict_save_load_and_search_need_no_torch(run):
     code = """
 import sys
@@ -50,6 +51,7 @@ print("done")
     assert run(code) == "done\n"
 
 
+@pytest.mark.slow
 def test_the_command_line_needs_no_torch_for_stores(run, tmp_path):
     X, y = make_order_sequences(24, random_state=0)
     store = TSEStore.create(tmp_path / "store", dtype="float32", fingerprint={})
@@ -73,6 +75,7 @@ assert "torch" not in sys.modules
     assert "path,label,probability" in printed
 
 
+@pytest.mark.slow
 def test_what_needs_torch_names_the_extra_that_brings_it(run, tmp_path):
     (tmp_path / "features").mkdir()
     np.save(tmp_path / "features" / "a.npy", np.ones((3, 2)))

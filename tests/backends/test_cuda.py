@@ -83,6 +83,7 @@ def test_without_torch_the_extra_that_brings_it_is_named(monkeypatch):
         CudaBackend(native()).resolve("cuda:0")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(49)
 @pytest.mark.parametrize(
     ("devices", "message"),
@@ -146,6 +147,7 @@ def test_questions_about_devices_need_no_driver():
         assert _core.cuda_unusable_reason(0)
 
 
+@pytest.mark.slow
 def test_importing_loads_no_torch_and_no_driver(tmp_path):
     code = (
         "import sys, skdejavid.backends.cuda_engine\n"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -17,6 +18,7 @@ from skdejavid.datasets import make_order_sequences
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_baseline_is_logistic_regression_on_the_mean(tmp_path):
     X, y = make_order_sequences(60, random_state=0)
     store = TSEStore.create(tmp_path / "store", dtype="float32", fingerprint={})

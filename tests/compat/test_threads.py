@@ -26,6 +26,7 @@ def test_threads_follow_threadpoolctl():
         assert count_threads(None) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -43,6 +44,7 @@ def test_threads_follow_the_environment(environment, expected, tmp_path):
     assert printed.strip() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.fault(52)
 def test_a_worker_of_joblib_gets_its_share(monkeypatch):
     """Two workers have no more threads in all than the machine has cores."""

@@ -312,6 +312,7 @@ def test_a_pickle_of_a_memory_map_needs_no_file(mapped):
     assert type(pickle.loads(pickled).values) is np.ndarray
 
 
+@pytest.mark.slow
 def test_parallel_workers_open_the_memory_map_or_share_one_that_is_written_once(mapped):
     def look(X):  # a local function, so that it is sent to the workers by value
         values = X.view().values

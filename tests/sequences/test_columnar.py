@@ -51,6 +51,7 @@ def test_any_part_of_a_column_of_any_kind_of_lists_is_read(sequences, kind, data
     assert_rows(rows_of_arrow(column.take(pa.array(order)), "X"), [sequences[i] for i in order])
 
 
+@pytest.mark.slow
 @given(SEQUENCES, st.data())
 def test_any_part_of_an_awkward_array_is_read(sequences, data):
     order = data.draw(st.lists(st.sampled_from(range(len(sequences))), min_size=1, max_size=9))

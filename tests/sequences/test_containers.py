@@ -225,6 +225,7 @@ def test_tensors_are_detached_copied_once_and_widened(dtype):
             assert found.frame_dtype == (np.float64 if dtype == torch.float64 else np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(17)
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype")
@@ -332,6 +333,7 @@ CONTAINERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", CONTAINERS)
 @given(lengths=st.lists(st.integers(1, 4), min_size=1, max_size=6), data=st.data())
 def test_every_container_is_read_whole_and_as_scikit_learn_slices_it(container, lengths, data):

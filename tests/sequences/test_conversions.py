@@ -55,6 +55,7 @@ def assert_equal(mine, theirs):
     np.testing.assert_array_equal(np.signbit(mine.values), np.signbit(theirs.values))
 
 
+@pytest.mark.slow
 @EVERY_ROUND_TRIP
 @given(X=ragged_data())
 def test_round_trips_change_no_bit_of_ragged_data(round_trip, X):
@@ -131,6 +132,7 @@ def test_tslearn_pads_as_we_do(ragged):
     assert_equal(TSEArray.from_tslearn(to_time_series_dataset(ragged[0])), X)
 
 
+@pytest.mark.slow
 def test_tslearn_reads_what_we_give_it(ragged):
     """Tslearn sums squares and takes the root, which is our cost for one feature and one frame."""
     X = TSEArray(ragged[0])[:1]

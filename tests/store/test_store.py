@@ -102,6 +102,7 @@ def test_one_shard_is_read_as_a_memory_map(store):
     assert not X.values.flags.writeable
 
 
+@pytest.mark.slow
 def test_workers_map_the_same_file(store):
     [name] = joblib.Parallel(n_jobs=2, max_nbytes=0)(
         [joblib.delayed(attrgetter("values.filename"))(store.sequences())]

@@ -475,6 +475,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.fault(59)
 def test_killed_ten_times_at_random_a_store_ends_as_if_undisturbed(tmp_path):
     chance = random.Random(3)

@@ -50,6 +50,7 @@ def numbered_video(request, tmp_path_factory):
     return str(write_numbered(path, 75, request.param)), 75
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spec=SPECS)
 def test_every_window_gets_exactly_its_frames(numbered_video, spec):

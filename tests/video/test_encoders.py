@@ -411,6 +411,7 @@ def video_clips(rng):
     return list(rng.integers(0, 256, size=(3, 8, 3, 32, 32), dtype=np.uint8))
 
 
+@pytest.mark.slow
 def test_hugging_face_models_give_embedding_and_logits(video_model, video_clips):
     spec = input_spec(video_model)
     assert spec == InputSpec("BTCHW", 8, 32, 32, None, None)

@@ -212,6 +212,7 @@ def test_parameters_are_checked_when_used_and_not_before(parameter, value, video
         extractor.transform(videos)
 
 
+@pytest.mark.slow
 def test_without_torch_it_says_what_to_install_once_torch_is_needed(tmp_path):
     code = """
 import pickle, sys
@@ -593,6 +594,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.fault(59)
 def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(tmp_path):
     (tmp_path / "work.py").write_text(WORK)
@@ -634,6 +636,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(tmp_path):
     assert n_encoded("killed") <= n_encoded("whole") + 3 * n_kills  # the batches in flight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ["RuntimeError", "KeyboardInterrupt"])
 def test_an_error_of_the_encoder_ends_the_process(error, tmp_path):
     """Threads that read ahead must not keep the process alive."""

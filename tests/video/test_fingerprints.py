@@ -82,6 +82,7 @@ def test_changes_without_a_version_counter_are_seen():
     assert fingerprint(module) != before
 
 
+@pytest.mark.slow
 def test_fingerprints_are_the_same_in_every_process(tmp_path):
     code = (
         "import torch; torch.manual_seed(0)\n"
