@@ -174,7 +174,7 @@ class LogWeights:
 
 @dataclass(frozen=True)
 class Choice(_Described):
-    """One of some strings."""
+    """One of a fixed set of strings."""
 
     options: tuple[str, ...]
 

@@ -67,7 +67,7 @@ def read_clock(path: str | PathLike[str], *, by_decoding: bool = False) -> Frame
         The file.
     by_decoding : bool, default=False
         Whether to decode the frames. By default times are read from packets, which takes a small
-        part of the time of decoding. They are wrong if packets do not hold exactly one frame each;
+        part of the time of decoding. They are wrong if a packet does not contain exactly one frame;
         the caller notices this when decoding the frames. Files with packets without timestamps are
         always decoded.
 

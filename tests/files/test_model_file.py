@@ -255,12 +255,12 @@ HOSTILE = {
     "no weights": (without_array("log_weights"), "'log_weights' is missing"),
     "no classes": (without_array("classes"), "'classes' is missing"),
     "no history": (without_array("history.loss"), "'history.loss' is missing"),
-    "NaN in centroids": (with_number("centroids", 5, np.nan), "'centroids' holds NaN"),
-    "infinity in centroids": (with_number("centroids", 80, -np.inf), "'centroids' holds NaN"),
-    "NaN in weights": (with_number("log_weights", 0, np.nan), "'log_weights' holds NaN"),
+    "NaN in centroids": (with_number("centroids", 5, np.nan), "'centroids' contains NaN"),
+    "infinity in centroids": (with_number("centroids", 80, -np.inf), "'centroids' contains NaN"),
+    "NaN in weights": (with_number("log_weights", 0, np.nan), "'log_weights' contains NaN"),
     "a weight that overflows": (with_number("log_weights", 0, 1e300), "'log_weights' contains a"),
     "a weight that vanishes": (with_number("log_weights", 0, -1e300), "'log_weights' contains a"),
-    "NaN in the history": (with_number("history.loss", 0, np.nan), "'history.loss' holds NaN"),
+    "NaN in the history": (with_number("history.loss", 0, np.nan), "'history.loss' contains NaN"),
     "a history of other lengths": (
         with_header("history.accuracy", shape=[1, 2]), "'history.accuracy' must have shape"
     ),
