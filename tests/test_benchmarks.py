@@ -15,7 +15,7 @@ import pytest
 from skdejavid.datasets import make_order_videos, write_video
 
 ROOT = Path(__file__).parents[1]
-NO_H5PY = pytest.mark.filterwarnings("ignore:h5py not installed")  # says tslearn when imported
+NO_H5PY = pytest.mark.filterwarnings("ignore:h5py not installed")  # of tslearn's import
 
 
 def run(script, *arguments):
@@ -113,7 +113,7 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path):
     printed = run("evaluate", *quick, "--model", "mean + logistic", "--model", "1-NN DTW")
     records = [json.loads(line) for line in results.read_text().splitlines()]
     assert [json.dumps(record) for record in records[:3]] == first[:3]
-    assert len(records) == 4 + 2 + 2  # chance has no part in the last two: one seed
+    assert len(records) == 4 + 2 + 2  # the last two are deterministic: one seed
     for record in records:
         assert 0 <= record["accuracy"] <= 1
         assert record["log-loss"] >= 0 < record["fit seconds"]
@@ -169,7 +169,7 @@ def test_the_papers_tables_compare_models_that_can_be_made(benchmarks):
         for model in rows.values():
             models.make(model, 0)
     published = paper_tables.specification("published settings", {"diagonal": False})
-    assert published == "paper on logits(learning_rate=0.008)"  # it is off already
+    assert published == "paper on logits(learning_rate=0.008)"  # the default of paper()
     defaults = paper_tables.specification("defaults", {"diagonal": False})
     assert defaults == "DejaVid on logits(diagonal=False)"
 
@@ -308,7 +308,7 @@ def test_steps_of_that_check_are_named(gpu_check, capsys):
 
 
 def test_that_check_needs_all_dependencies_of_the_package(gpu_check):
-    """The package is installed without its dependencies there."""
+    """The check installs the package without its dependencies."""
     names = {"scikit-learn": "sklearn"}
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     required = {re.match(r"[\w-]+", dependency).group() for dependency in dependencies}
@@ -371,7 +371,7 @@ def test_a_sanitizer_that_stops_early_is_a_failed_step(gpu_check, monkeypatch):
 
 
 def test_results_of_a_card_are_written_under_its_name(gpu_check, monkeypatch, tmp_path, capsys):
-    """Each step is written when it ends, beside the others: the next one may kill the process."""
+    """Each step is written when it ends, because the next one may kill the process."""
     monkeypatch.setattr(gpu_check, "RESULTS", tmp_path)
     monkeypatch.setattr(gpu_check, "card", lambda: "nvidia-h100")
     monkeypatch.setitem(gpu_check.STEPS, "tests", lambda arguments: "7 passed")
@@ -403,7 +403,7 @@ def test_what_was_measured_before_a_failure_is_told(gpu_check, monkeypatch, tmp_
 
 
 def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
-    """On the CPU, instead of a CUDA device."""
+    """They run on the CPU, instead of a CUDA device."""
     program = gpu_check.AGREEMENT.replace('"cuda"', '"cpu:again"').replace(
         "device=device", "device=device.partition(':')[0], n_epochs=1"
     )
@@ -417,9 +417,9 @@ def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
         (program, str(tmp_path / "vowels.npz"), "JapaneseVowels"),
         (without_aeon, "", "generated sequences, without --vowels and aeon"),
     ):
-        told = json.loads(gpu_check.run([sys.executable, "-P", "-c", source, path], 300))
-        assert told["data"] == data
-        assert told["cpu"] == told["cpu:again"] > 0.3
+        printed = json.loads(gpu_check.run([sys.executable, "-P", "-c", source, path], 300))
+        assert printed["data"] == data
+        assert printed["cpu"] == printed["cpu:again"] > 0.3
     program = gpu_check.SANITIZED.replace('"cuda"', '"cpu"').replace(".cuda()", "")
     program = program.replace("torch.cuda.synchronize()", "")
     assert gpu_check.run([sys.executable, "-P", "-c", program], 300) == "done\n"
@@ -444,9 +444,9 @@ def test_the_speed_of_a_card_is_measured_of_what_training_uses(emulated_cuda, mo
     n_differences = 4 * 3 * 2 * 4 * 5
     assert measured["paths"]["of issue limit"] == pytest.approx(2 * n_differences / 2e12)
     data = bench_gpu.generate(case, case.n_generated)
-    told = bench_gpu.epochs(case, data, half_storage=False)
-    assert told["sequences"] == "resident"
-    assert told["epoch, path_refresh='batch', seconds"] > 0
+    measured = bench_gpu.epochs(case, data, half_storage=False)
+    assert measured["sequences"] == "resident"
+    assert measured["epoch, path_refresh='batch', seconds"] > 0
     emulated_cuda.free = 0
-    told = bench_gpu.epochs(case, data, half_storage=False)
-    assert told["sequences"] == "streamed from the host"
+    measured = bench_gpu.epochs(case, data, half_storage=False)
+    assert measured["sequences"] == "streamed from the host"

@@ -32,9 +32,9 @@ def resources(unit, folder):
     command = [NVCC, "-std=c++17", "-fatbin", "-Xptxas", "-v", "-Werror", "all-warnings"]
     command += [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
     command += ["-o", str(folder / "kernels.fatbin"), str(SOURCES / unit)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     report = {}
-    for part in told.split("Compiling entry function")[1:]:
+    for part in output.split("Compiling entry function")[1:]:
         name = re.search(r"\d+([a-z_]+_kernel)I.*' for 'sm_(\d+)'", part)
         frame = re.search(
             r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) .* loads", part

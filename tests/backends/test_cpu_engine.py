@@ -1,4 +1,4 @@
-"""The engine of the CPU by itself; test_loop.py has what is learned with it."""
+"""The engine of the CPU by itself; test_loop.py tests training with it."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What engines share, and that of the CPU; test_loop.py has what is computed with them."""
+"""The interface of engines, with that of the CPU; test_loop.py tests training with them."""
 
 import numpy as np
 import pytest

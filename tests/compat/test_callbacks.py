@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks, and that nothing is missing without them."""
+"""scikit-learn's callbacks, and estimators without them."""
 
 import importlib
 import sys
@@ -26,7 +26,7 @@ def orders():
 
 
 class Recorder:
-    """Everything that a callback is told, and a request to stop after some epochs."""
+    """Callback that records its calls, and requests to stop after some epochs."""
 
     def __init__(self, stop_after=None):
         self.stop_after = stop_after
@@ -74,7 +74,7 @@ def test_callbacks_change_no_bit(orders):
 
 
 def test_callbacks_see_the_data_and_a_model_that_predicts(orders):
-    """After epoch k that of a fit that a callback ends there; in the end the fitted one."""
+    """After epoch k the model equals that of a fit which ends there; at the end, the fitted one."""
     X, y = orders
     weight = np.linspace(1, 2, len(y))
     recorder = Recorder()

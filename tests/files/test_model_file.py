@@ -1,4 +1,4 @@
-"""Models in files: nothing lost, nothing believed, nothing executed."""
+"""Model files: nothing is lost, every field is checked, nothing is executed."""
 
 import json
 import pickle
@@ -100,13 +100,13 @@ def test_every_parameter_is_kept(tmp_path, parameters):
     for name, value in clf.get_params().items():
         kept = list(value) if isinstance(value, (tuple, np.ndarray)) else value
         assert getattr(loaded, name) == kept
-    loaded.set_params(**clf.get_params())  # NumPy's scalars come back as Python's
+    loaded.set_params(**clf.get_params())  # NumPy's scalars are read as Python's
     assert_same_model(loaded, clf)
 
 
 def test_a_random_generator_goes_on_where_it_was(tmp_path):
     generator = np.random.RandomState(5)
-    generator.standard_normal(3)  # keeps one in reserve
+    generator.standard_normal(3)  # the generator keeps a second number for the next call
     clf = fitted(random_state=generator)
     clf.save(tmp_path / "model")
     assert_same_model(DejaVidClassifier.load(tmp_path / "model"), clf)
@@ -145,7 +145,7 @@ def test_models_of_version_1_are_read_forever():
     assert clf.history_["loss"].tolist() == expected["loss"]
 
 
-# --- files that somebody means harm with --------------------------------------------------------
+# --- hostile files -------------------------------------------------------------------------------
 
 
 def parts_of(path):
@@ -156,7 +156,7 @@ def parts_of(path):
 
 
 def assembled(header, description, body):
-    """A file whose checksums are right: against somebody who knows the format they are no help."""
+    """Return the bytes of a file with valid checksums, which a forger can compute."""
     for name, fields in header.items():
         if "data_offsets" in fields:
             content = body[slice(*fields["data_offsets"])]
@@ -199,7 +199,7 @@ def with_header(name, **fields):
 
 
 def without_array(name):
-    """An array that is missing; those behind it move."""
+    """Return a change that removes an array and moves those after it."""
 
     def change(header, description, body):
         begin, end = header.pop(name)["data_offsets"]
@@ -344,7 +344,7 @@ def test_a_hostile_file_is_refused_with_the_name_of_its_field(
 
 @pytest.mark.fault(55)
 def test_a_large_hostile_file_takes_no_more_than_twice_its_size(tmp_path, model_file):
-    """What is wrong is seen in the headers, before an array is read."""
+    """The fault is found in the headers, before an array is read."""
     _, description, _ = parts_of(model_file)
     n_bytes = 64 * 2**20
     arrays = {"centroids": {"dtype": "F64", "shape": [n_bytes // 8], "data_offsets": [0, n_bytes]}}

@@ -278,7 +278,7 @@ def test_a_folder_of_other_things_is_no_place_for_a_store(tmp_path):
 
 
 def test_many_may_create_a_store_at_once(tmp_path):
-    """All get the same store, whichever was first, even if others already write to it."""
+    """All get the same store, even if some already write to it."""
     path = tmp_path / "store"
     start = threading.Barrier(8)
     made = []

@@ -370,7 +370,7 @@ def test_partial_rows_that_never_reached_the_disk_take_their_commits_with_them(s
 
 @pytest.mark.parametrize("n_commits", [1, 2, 5])
 def test_dying_again_and_again_loses_no_commit(n_commits, path, undisturbed):
-    """Each time with uncommitted rows and a torn line of the journal."""
+    """Each crash leaves uncommitted rows and an incomplete line of the journal."""
     for begin in range(0, len(COMMITS), n_commits):
         with dying(path) as writer:
             assert n_commits_of(writer) == begin

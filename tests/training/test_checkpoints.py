@@ -1,4 +1,4 @@
-"""Training that is interrupted, and goes on as if it had not been."""
+"""Interrupted training resumes and gives the result of uninterrupted training."""
 
 import json
 import subprocess
@@ -31,11 +31,11 @@ def state(value=1.0):
 
 
 class StopError(Exception):
-    """Raised in the middle of a fit."""
+    """Error raised in the middle of a fit."""
 
 
 def stop_after(monkeypatch, n_epochs):
-    """Make the next fit fail after so many epochs."""
+    """Make the next fit fail after `n_epochs` epochs."""
     train_epoch = Training.train_epoch
 
     def stop(self, epoch):
@@ -112,7 +112,7 @@ def test_a_damaged_checkpoint_is_refused_and_named(tmp_path):
     content = bytearray(checkpoint.path.read_bytes())
     content[-1] ^= 1
     checkpoint.path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"checkpoint\.safetensors.*not as it was written"):
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors.*has changed since it was written"):
         checkpoint.read()
     checkpoint.path.write_bytes(content[:50])
     with pytest.raises(ValueError, match=r"checkpoint\.safetensors"):
@@ -186,7 +186,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(
         with pytest.raises(StopError):
             classifier(tmp_path).fit(X, y)
     assert_same_fit(classifier(tmp_path).fit(X, y), undisturbed)
-    assert_same_fit(classifier(tmp_path).fit(X, y), undisturbed)  # which had ended
+    assert_same_fit(classifier(tmp_path).fit(X, y), undisturbed)  # of a completed fit
 
 
 def test_initial_centroids_are_not_computed_twice(orders, tmp_path, monkeypatch):
@@ -202,7 +202,7 @@ def test_initial_centroids_are_not_computed_twice(orders, tmp_path, monkeypatch)
 def test_other_data_or_parameters_are_refused(orders, tmp_path):
     X, y = orders
     clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(X, y)
-    clf.set_params(n_jobs=2, verbose=1, max_time=1000)  # of no matter to the result
+    clf.set_params(n_jobs=2, verbose=1, max_time=1000)  # do not change the result
     clf.fit(X, y)
     with pytest.raises(ValueError, match="another fit: X differ"):
         clf.fit(TSEArray([x * 2 for x in X]), y)
@@ -271,6 +271,6 @@ print(json.dumps({"killed": n_killed, "same": same}))
 def test_killed_at_20_random_moments_a_fit_ends_with_the_same_bits(tmp_path):
     command = [sys.executable, "-P", "-c", KILLED, str(tmp_path / "checkpoint")]
     printed = subprocess.check_output(command, text=True, cwd=tmp_path)
-    told = json.loads(printed)
-    assert told["killed"] >= 15
-    assert told["same"] == [True] * 7
+    outcome = json.loads(printed)
+    assert outcome["killed"] >= 15
+    assert outcome["same"] == [True] * 7

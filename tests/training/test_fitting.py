@@ -1,4 +1,4 @@
-"""Stages of a fit that have no test in test_classifier.py, whose fits go through all of them."""
+"""Stages of a fit, as far as test_classifier.py does not test them."""
 
 from types import SimpleNamespace
 
