@@ -205,12 +205,12 @@ def test_ranks_and_comparisons_count_ties(benchmarks):
 
 
 def test_a_model_without_all_sets_has_no_mean_and_no_rank(benchmarks, capsys):
-    Run = benchmarks("evaluate").Run
+    Fit = benchmarks("evaluate").Fit
     scores = dict.fromkeys(
         ("log-loss", "calibration error", "fit seconds", "predict seconds"), 0.25
     )
     records = {
-        Run(name, 0, model, seed, None, 0): {"accuracy": accuracy, **scores}
+        Fit(name, 0, model, seed, None, 0): {"accuracy": accuracy, **scores}
         for name, model, seed, accuracy in [
             ("easy", "one", 0, 0.9),
             ("easy", "one", 1, 0.7),
@@ -221,8 +221,8 @@ def test_a_model_without_all_sets_has_no_mean_and_no_rank(benchmarks, capsys):
     benchmarks("tables").print_tables(records, ["easy", "hard"], ["one", "other"])
     printed = capsys.readouterr().out
     assert "| easy | 80.0 | 100.0 |\n| hard | 50.0 | - |\n| mean | 65.0 | - |" in printed
-    assert "one has 1 instead of 2 runs of hard." in printed
-    assert "other has 0 instead of 1 runs of hard." in printed
+    assert "one has 1 instead of 2 fits of hard." in printed
+    assert "other has 0 instead of 1 fits of hard." in printed
     assert printed.rstrip().endswith("| one | 1.00 |  |  | 0.250 | 0.250 | 0.5 | 0.50 |")
 
 
@@ -235,17 +235,17 @@ def test_results_of_other_data_or_folds_are_not_taken(benchmarks, tmp_path):
         **{f"y_{part}": np.arange(6) % 2 for part in ("train", "test")},
     )
     assert sets.fingerprint("GunPoint", tmp_path) != sets.fingerprint("GunPoint")
-    runs = set()
+    fits = set()
     for folder, folds in ((None, 0), (tmp_path, 0), (None, 2), (None, 3)):
         arguments = SimpleNamespace(folder=folder, folds=folds, seeds=1, model=["DejaVid"])
-        runs |= set(evaluate.all_runs(arguments, ["GunPoint"]))
-    assert len(runs) == 1 + 1 + 2 + 3
+        fits |= set(evaluate.all_fits(arguments, ["GunPoint"]))
+    assert len(fits) == 1 + 1 + 2 + 3
 
 
 def test_a_line_that_was_cut_off_is_computed_again(benchmarks, tmp_path):
     path = tmp_path / "results.jsonl"
-    run = {"set": "a", "data": 1, "model": "m", "seed": 0, "fold": None, "n_folds": 0}
-    whole = json.dumps(run | {"accuracy": 1.0}) + "\n"
+    fit = {"set": "a", "data": 1, "model": "m", "seed": 0, "fold": None, "n_folds": 0}
+    whole = json.dumps(fit | {"accuracy": 1.0}) + "\n"
     path.write_text(whole + whole[:20])
     read = benchmarks("evaluate").read
     assert len(read(path)) == 1
@@ -271,7 +271,7 @@ def test_results_are_readable(path):
 def test_results_are_of_models_that_can_be_made(path, benchmarks):
     records = benchmarks("evaluate").read(path)
     assert len(records) >= 100
-    for model in {run.model for run in records}:
+    for model in {fit.model for fit in records}:
         benchmarks("models").make(model, 0)
 
 

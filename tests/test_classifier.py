@@ -763,7 +763,7 @@ def test_data_that_another_thread_changes_meanwhile_crashes_nothing(orders, monk
     expected = clone(model).fit(X, y).transform(X)
     is_checked, is_done, n_changes, outcomes = threading.Event(), threading.Event(), 0, []
 
-    def check_and_let_go(*arguments, **options):
+    def check_and_release(*arguments, **options):
         checked = check_sequences(*arguments, **options)
         assert np.shares_memory(checked.values, X.values)
         is_checked.set()
@@ -778,7 +778,7 @@ def test_data_that_another_thread_changes_meanwhile_crashes_nothing(orders, monk
                 X.values[rows] = generator.choice([np.nan, np.inf, -3e38, 0.0, 1e-40])
                 n_changes += 1
 
-    monkeypatch.setattr(_base, "check_sequences", check_and_let_go)
+    monkeypatch.setattr(_base, "check_sequences", check_and_release)
     thread = threading.Thread(target=scribble)
     thread.start()
     try:
