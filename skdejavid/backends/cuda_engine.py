@@ -1,4 +1,4 @@
-"""The engine of a CUDA device: all that training computes with stays in the device's memory."""
+"""The engine of a CUDA device: parameters, gradients and moments stay in the device's memory."""
 
 from __future__ import annotations
 

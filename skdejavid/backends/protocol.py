@@ -181,7 +181,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Batch(Generic[Frames, Numbers]):
-    """The sequences of a batch on the device of an engine, and what the loss needs of them."""
+    """The sequences of a batch on the device of an engine, with their targets and weights."""
 
     frames: Frames
     targets: Numbers  # (n_sequences,)

@@ -251,7 +251,7 @@ def _start_and_duration(item: Any) -> tuple[float | None, float]:
 def _check_complete(name: str, stream: Any, end: int | None, n_decoded: int) -> None:
     """Raise VideoDecodeError if the last frame ends over two frames before the declared end.
 
-    Declared numbers of frames are no criterion: containers also count frames that are skipped
+    Declared numbers of frames are not a criterion: containers also count frames that are skipped
     (variable frame rate) or hidden (a lossless trim).
     """
     rate = stream.average_rate or stream.guessed_rate

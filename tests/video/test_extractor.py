@@ -290,7 +290,7 @@ def test_windows_that_mean_nothing_are_refused_before_any_work(videos):
         (name,) = windows
         with pytest.raises(ValueError, match=name):
             TSEExtractor(mean_color, **windows).fit(videos)
-    with pytest.raises(ValueError, match=r"X\[1\] \(an array\) has no clock"):
+    with pytest.raises(ValueError, match=r"X\[1\] \(an array\) has no timestamps"):
         TSEExtractor(mean_color, width="1s").transform(["a.mp4", videos[0]])
 
 
