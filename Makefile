@@ -71,8 +71,8 @@ $(VENV)/.%: $(BIN)/python $(SOURCES)
 	rm -f $(VENV)/.editable
 	touch $@
 
-# In place: edited Python files count at once. Made anew when native code changes, and when Python
-# files come or go, which changes their folder.
+# In place, so that edits of Python files take effect immediately. Installed again when native code
+# changes, and when Python files are added or removed, which changes their folder.
 $(VENV)/.editable: $(BIN)/python CMakeLists.txt pyproject.toml .ci/constraints.txt \
 		$(shell find src_cuda -type f) $(shell find skdejavid -type d -not -name __pycache__)
 	$(BIN)/pip install --quiet cmake ninja pybind11 scikit-build-core

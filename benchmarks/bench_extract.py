@@ -2,7 +2,7 @@
 
     python benchmarks/bench_extract.py path/to/videos [--encoder FILE.py:FUNCTION --argument FILE]
 
-Three measurements, each a ratio or size taken in one run:
+Three measurements, each a ratio or a size:
 
 * throughput of decoding and windowing with an encoder that does nothing, relative to a plain PyAV
   loop that decodes and scales the same frames with the decoder's own threads;

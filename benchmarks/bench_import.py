@@ -1,4 +1,4 @@
-"""Measure the time to import the package, as a ratio to importing scikit-learn in the same run.
+"""Measure the time to import the package, as a ratio to importing scikit-learn.
 
 Each import happens in a fresh interpreter, alternating; the medians are compared.
 """

@@ -32,7 +32,7 @@ from typing import NamedTuple
 THREAD_COUNTS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-class Run(NamedTuple):
+class Fit(NamedTuple):
     """One fit of one model: the key of a line of results."""
 
     set: str
@@ -43,7 +43,7 @@ class Run(NamedTuple):
     n_folds: int
 
 
-def evaluate(run, folder):
+def evaluate(fit, folder):
     """Fit and score one model, and return its line of results."""
     import models
     import numpy as np
@@ -51,23 +51,23 @@ def evaluate(run, folder):
     from scores import clipped_log_loss, expected_calibration_error
     from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-    data = sets.load(run.set, folder)
-    if run.fold is not None:
-        data = data.fold(run.fold, run.n_folds)
+    data = sets.load(fit.set, folder)
+    if fit.fold is not None:
+        data = data.fold(fit.fold, fit.n_folds)
     few = np.concatenate([np.flatnonzero(data.y_train == c)[:5] for c in np.unique(data.y_train)])
-    record = run._asdict()
+    record = fit._asdict()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings of peers are not part of the results
-        warm = models.make(run.model, run.seed).fit(data.X_train[few], data.y_train[few])
+        warm = models.make(fit.model, fit.seed).fit(data.X_train[few], data.y_train[few])
         warm.predict(data.X_test[:2])
         begin = time.process_time()
-        model = models.make(run.model, run.seed).fit(data.X_train, data.y_train)
+        model = models.make(fit.model, fit.seed).fit(data.X_train, data.y_train)
         fitted = time.process_time()
         predicted = model.predict(data.X_test)
         done = time.process_time()
         probabilities = np.asarray(model.predict_proba(data.X_test), dtype=np.float64)
     if not np.isin(data.y_test, model.classes_).all():
-        raise ValueError(f"{run.set} has test classes that are not in the training part")
+        raise ValueError(f"{fit.set} has test classes that are not in the training part")
     labels = np.searchsorted(model.classes_, data.y_test)
     return record | {
         "accuracy": accuracy_score(data.y_test, predicted),
@@ -81,16 +81,16 @@ def evaluate(run, folder):
 
 
 def read(path):
-    """Return the lines of a results file by `Run`; remove the last one if it is incomplete."""
+    """Return the lines of a results file by `Fit`; remove the last one if it is incomplete."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     if lines and not lines[-1].endswith("\n"):
         path.write_text("".join(lines[:-1]))
         lines.pop()
     records = [json.loads(line) for line in lines]
-    return {Run(*(record[name] for name in Run._fields)): record for record in records}
+    return {Fit(*(record[name] for name in Fit._fields)): record for record in records}
 
 
-def all_runs(arguments, sets):
+def all_fits(arguments, sets):
     """Yield the requested fits; models without randomness have one seed."""
     import models
     from sets import fingerprint
@@ -99,7 +99,7 @@ def all_runs(arguments, sets):
     folds = range(arguments.folds) if arguments.folds else (None,)
     for name, model, seed, fold in product(sets, arguments.model, range(arguments.seeds), folds):
         if seed == 0 or models.parse(model)[0] not in models.ONE_SEED:
-            yield Run(name, data[name], model, seed, fold, arguments.folds)
+            yield Fit(name, data[name], model, seed, fold, arguments.folds)
 
 
 def end_with_parent():
@@ -112,20 +112,20 @@ def end_with_parent():
     threading.Thread(target=wait, daemon=True).start()
 
 
-def compute(runs, arguments):
+def compute(fits, arguments):
     """Evaluate the fits that are not in the results file, which receives each result at once.
 
     Returns the results of all fits that succeeded.
     """
     done = read(arguments.results)
-    missing = [run for run in runs if run not in done]
+    missing = [fit for fit in fits if fit not in done]
     if missing:
         compute_missing(missing, arguments)
         done = read(arguments.results)
-    return {run: done[run] for run in runs if run in done}
+    return {fit: done[fit] for fit in fits if fit in done}
 
 
-def compute_missing(runs, arguments):
+def compute_missing(fits, arguments):
     """Evaluate in parallel; print and skip the fits that fail."""
     for name in THREAD_COUNTS:
         os.environ[name] = "1"
@@ -133,18 +133,18 @@ def compute_missing(runs, arguments):
         arguments.jobs, mp_context=get_context("spawn"), initializer=end_with_parent
     )
     try:
-        jobs = {executor.submit(evaluate, run, arguments.folder): run for run in runs}
+        jobs = {executor.submit(evaluate, fit, arguments.folder): fit for fit in fits}
         with arguments.results.open("a") as file:
             for n_done, job in enumerate(as_completed(jobs), start=1):
-                run = jobs[job]
+                fit = jobs[job]
                 if (error := job.exception()) is not None:
-                    print(f"{run}: {error!r}", file=sys.stderr)
+                    print(f"{fit}: {error!r}", file=sys.stderr)
                     continue
                 record = job.result()
                 file.write(json.dumps(record) + "\n")
                 file.flush()
                 print(
-                    f"{n_done}/{len(jobs)} {run.set} {run.model} seed {run.seed}: "
+                    f"{n_done}/{len(jobs)} {fit.set} {fit.model} seed {fit.seed}: "
                     f"{100 * record['accuracy']:.1f} %, {record['fit seconds']:.1f} s",
                     file=sys.stderr,
                 )
@@ -176,11 +176,11 @@ def main():
 
     arguments.model = arguments.model or ["DejaVid", *models.PEERS]
     names = arguments.set or sets.names(arguments.folder)
-    runs = list(all_runs(arguments, names))
-    records = compute(runs, arguments)
+    fits = list(all_fits(arguments, names))
+    records = compute(fits, arguments)
     print_tables(records, names, arguments.model)
-    if len(records) < len(runs):
-        sys.exit(f"{len(runs) - len(records)} of {len(runs)} runs failed")
+    if len(records) < len(fits):
+        sys.exit(f"{len(fits) - len(records)} of {len(fits)} fits failed")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import sets
-from evaluate import all_runs, compute
+from evaluate import all_fits, compute
 from models import EmbeddingAndLogits
 from tables import rows_of
 
@@ -77,8 +77,8 @@ def mean_and_deviation(records, model, name):
     """Return mean and standard deviation of the accuracy in percent, as text."""
     values = [
         100 * record["accuracy"]
-        for run, record in records.items()
-        if (run.model, run.set) == (model, name)
+        for fit, record in records.items()
+        if (fit.model, fit.set) == (model, name)
     ]
     if len(values) < 2:
         return f"{values[0]:.1f}" if values else "-"
@@ -124,7 +124,7 @@ def main():
     names = sets.names(arguments.folder)
     listed = list(tables())
     arguments.model = list(dict.fromkeys(model for _, rows in listed for model in rows.values()))
-    records = compute(list(all_runs(arguments, names)), arguments)
+    records = compute(list(all_fits(arguments, names)), arguments)
     for title, rows in listed:
         body = [
             [row, *(mean_and_deviation(records, model, name) for name in names)]

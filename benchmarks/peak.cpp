@@ -29,7 +29,7 @@ extern "C" double peak(std::int64_t n_rounds) {
     for (std::int64_t i = 0; i < n_rounds; ++i) {
 #pragma GCC unroll 12
         for (int k = 0; k < kSums; ++k) {
-            asm volatile("" : "+v"(frame));  // whatever it holds now: nothing can be left out
+            asm volatile("" : "+v"(frame));  // hides its value from the optimizer
             sums[k] += weight * (Lanes)((Bits)(centroid - frame) & all_but_sign);
         }
     }

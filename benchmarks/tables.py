@@ -10,8 +10,8 @@ from scipy.stats import rankdata, wilcoxon
 def means(records, value):
     """Return the mean of a value over the results of each (model, set)."""
     values = defaultdict(list)
-    for run, record in records.items():
-        values[run.model, run.set].append(record[value])
+    for fit, record in records.items():
+        values[fit.model, fit.set].append(record[value])
     return {key: statistics.mean(items) for key, items in values.items()}
 
 
@@ -51,12 +51,12 @@ def print_tables(records, sets, models):
     body.append(["mean", *(f"{100 * overall[m]:.1f}" if m in overall else "-" for m in models)])
     print("\n".join(rows_of(["accuracy", *models], body)), end="\n\n")
 
-    n_seeds = Counter((run.model, run.set) for run in records)
+    n_seeds = Counter((fit.model, fit.set) for fit in records)
     for model in models:
         counts = [n_seeds[model, name] for name in sets]
         for name, count in zip(sets, counts, strict=True):
             if count < max(counts):
-                print(f"{model} has {count} instead of {max(counts)} runs of {name}.\n")
+                print(f"{model} has {count} instead of {max(counts)} fits of {name}.\n")
     if complete:
         print("\n".join(summary(records, sets, complete, accuracies)))
 

@@ -180,7 +180,7 @@ class AlignedEstimator(BaseEstimator):
         return state
 
     def _read_training(self, X: Any, *, reset: bool = True) -> TSEArray:
-        """Read the sequences of a fit, which forgets the metadata of a model that was loaded.
+        """Read the sequences to fit to, and remove the metadata of a loaded model.
 
         If `reset` is False, the number and names of features must be those of the previous fit.
         """
@@ -195,7 +195,7 @@ class AlignedEstimator(BaseEstimator):
         centroids = self._fitted_array("centroids_")
         # The distance names the sequence whose values are too large.
         with np.errstate(over="ignore", invalid="ignore"):
-            # Whatever else is in X, a sequence is computed in the precision of the model.
+            # In the precision of the model, so that no result depends on the other sequences in X.
             sequences = self._with_differences(sequences.astype(centroids.dtype))
             weights = np.exp(self._fitted_array("log_weights_"))
         return compute(

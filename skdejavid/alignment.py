@@ -114,7 +114,7 @@ def distances_by_timestep(
     make, packed, parameters = _prepare(sequences, centroids, weights, device, n_jobs)
     distances, runs = make(packed, *parameters).paths(diagonal)
     _check_no_overflow(distances)
-    # As a centroid of its own, a time step has its part of the distance along its own run.
+    # Each time step becomes a centroid whose distance along its run is the contribution.
     timesteps = [array.reshape(-1, 1, array.shape[2]) for array in parameters]
     runs = runs.reshape(len(runs), -1, 1, 2)
     by_timestep: NDArray[np.float64] = make(packed, *timesteps).distances_along(runs)

@@ -146,18 +146,18 @@ class DejaVidClassifier(
 
     n_epochs : int or "auto", default="auto"
         Number of passes over the data, and length of the cosine schedule. "auto" uses the paper's
-        36, or as many as are needed for 600 optimizer steps.
+        36, or as many as are needed for 600 optimizer steps if that is more.
 
     early_stopping : bool, default=False
-        Whether to hold out a part of the training sequences, to stop when their loss has not
-        decreased for `n_iter_no_change` epochs, and to keep the parameters of least held-out loss.
+        Whether to hold out a part of the training sequences, to stop when the loss on it has not
+        decreased for `n_iter_no_change` epochs, and to keep the parameters with the lowest loss.
 
     validation_fraction : float, default=0.1
         Fraction of the sequences to hold out, stratified by class. Only used if `early_stopping`.
 
     n_iter_no_change : int, default=20
-        Number of epochs without a lower held-out loss after which training stops. Only used if
-        `early_stopping`.
+        Number of epochs without a lower loss on the held-out part after which training stops. Only
+        used if `early_stopping`.
 
     class_weight : dict, "balanced" or None, default=None
         Factors of the sample weights by class, ``{class label: number}``; 1 for a class that is not
@@ -171,8 +171,8 @@ class DejaVidClassifier(
         Whether :meth:`fit` of a fitted classifier starts from its centroids and weights instead of
         barycenters and `weight_init`. Classes, features, `differences` and `n_timesteps` must be
         the same; "auto" keeps the last two. The scale of distances is kept as well, unless
-        `logit_scaling` has changed. Schedule and optimizer start anew, and the fitted attributes
-        describe the last call only.
+        `logit_scaling` has changed. Schedule and optimizer start from the beginning, and the fitted
+        attributes describe the last call only.
 
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="auto"
         Device to compute on. "cuda" is the first CUDA device. "auto" is the CPU in this version.
@@ -235,9 +235,9 @@ class DejaVidClassifier(
         Number of epochs run.
 
     best_iter_ : int or None
-        With `early_stopping`, the number of epochs after which the held-out loss was least: the
-        parameters are those after this epoch, or the initial ones if it is 0. Else None: they are
-        those after the last epoch.
+        With `early_stopping`, the epoch, counted from 1, after which the loss on the held-out part
+        was lowest; 0 stands for the initial parameters. The fitted parameters are those of this
+        epoch. None without `early_stopping`: they are those after the last epoch.
 
     n_features_in_ : int
         Number of features of a frame.
@@ -434,7 +434,7 @@ class DejaVidClassifier(
         InvalidParameterError
             If a parameter is not in its allowed range (a ValueError).
         TypeError, ValueError
-            If `X`, `y` or `sample_weight` is not as described; the message names the place. Or if
+            If `X`, `y` or `sample_weight` is not as described; the message names the item. Or if
             `warm_start` is True and the data or parameters do not agree with the previous fit.
         RuntimeError
             If `device` requires CUDA and there is none, or the loss overflows in the first epoch.

@@ -133,7 +133,7 @@ _clip_options = _with_options(
 )
 
 
-# Which encoder to run, and how.
+# The encoder, and how to run it.
 _encoder_options = _with_options(
     click.option(
         "--encoder",
@@ -171,7 +171,7 @@ _encoder_options = _with_options(
 )
 
 
-# Which sequences of a store, and their labels.
+# Choice of sequences of a store, and their labels.
 _label_options = _with_options(
     click.option(
         "--labels",
@@ -198,8 +198,8 @@ def skdejavid() -> None:
       skdejavid evaluate model.safetensors other_store
       skdejavid predict model.safetensors other_store
 
-    Exit codes: 0 success, 1 an error that the message explains, 2 wrong usage, 3 finished, except
-    for videos that could not be read.
+    Exit codes: 0 success, 1 an error that the message explains, 2 wrong usage, 3 finished, but some
+    videos could not be read.
     """  # noqa: D301  (click formats after the character, not after its escape)
 
 
@@ -216,7 +216,7 @@ def skdejavid() -> None:
     "--where",
     type=Assignment(),
     multiple=True,
-    help="Use only rows of that file with COLUMN=VALUE.",
+    help="Use only rows of that file with this value in a column, such as split=train.",
 )
 @click.option(
     "--dtype",
@@ -380,7 +380,7 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
 def _settings_of(
     classifier: DejaVidClassifier, path: str, extractor: TSEExtractor
 ) -> dict[str, Any]:
-    """Return the settings with which a model's training data was extracted, but for the encoder."""
+    """Return the settings of the extraction of a model's training data, without the encoder."""
     stored = getattr(classifier, "metadata_", {}).get("extraction")
     needed = ["encoder", *_SETTINGS]
     if not isinstance(stored, dict) or not all(name in stored for name in needed):

@@ -64,13 +64,12 @@ def permutation_importance(
     """Measure how much a score drops when features or parts of time are permuted.
 
     This is :func:`sklearn.inspection.permutation_importance` for sequences of different lengths.
-    Whole *courses* are exchanged between sequences: each sequence keeps its length and takes the
-    values over time that a feature has in another sequence, the donor, which a permutation of all
-    sequences selects. The donor's course is stretched to the length of the sequence: frame j of n
-    takes the donor's value at the fraction ``(j + 0.5) / n`` of the donor's duration. So each value
-    was measured and each course has a realistic shape, but neither is related any more to `y`, to
-    the other features or to the other parts of time. (Shuffled frames would be noise, and the score
-    would measure how the model reacts to noise.) The lengths are not permuted.
+    To permute a feature or a part, each sequence takes its values from another sequence, its donor;
+    a permutation of the sequences determines the donors. Each sequence keeps its length, so the
+    donor's values are stretched to it: frame j of n takes the donor's value at the fraction
+    ``(j + 0.5) / n`` of the donor's duration. The permuted values thus follow a realistic course
+    over time, but are unrelated to `y` and to the values that are not permuted. (Shuffled frames
+    would be noise, and the score would measure how the model reacts to noise.)
 
     Parameters
     ----------
@@ -81,12 +80,12 @@ def permutation_importance(
     y : array-like of shape (n_sequences,) or None
         Targets of the sequences.
     over : {"features", "time"}, default="features"
-        What is permuted in turn: the whole course of each feature, or all features of each part of
-        time.
+        What is permuted in turn: each feature over the whole duration, or all features in each part
+        of it.
     groups : sequence of sequences of int, optional
-        Indices of the features that are permuted together, for each group. Only if `over` is
-        "features". If None, each feature is permuted alone. Put redundant features into one group:
-        each of them alone appears unimportant.
+        For each group, the indices of the features that are permuted together. Only allowed if
+        `over` is "features". If None, each feature is permuted alone. Put redundant features into
+        one group: permuted alone, each of them appears unimportant.
     n_parts : int, default=10
         Number of equal parts into which the duration of each sequence is divided, if `over` is
         "time". A frame belongs to the part that contains its middle. A sequence with fewer frames

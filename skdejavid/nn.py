@@ -30,8 +30,9 @@ __all__ = ["TimeWeightedDTW", "distances_along_paths"]
 class TimeWeightedDTW(torch.nn.Module):
     """Time-weighted DTW distances to learned centroids, differentiable in all inputs.
 
-    Every call finds the cheapest paths and keeps them fixed for the gradient, which flows to the
-    centroids, the log-weights and the sequences: on top of an encoder, both are trained.
+    Every call finds the cheapest paths. The gradient, for which these paths are constants, reaches
+    the centroids, the log-weights and the sequences, so an encoder before the module can be trained
+    with it.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ class TimeWeightedDTW(torch.nn.Module):
         NotFittedError
             If `estimator` is not fitted.
         ValueError
-            If its centroids have another shape, or its lags are others.
+            If its centroids have another shape, or its lags differ.
         """
         check_is_fitted(estimator, "centroids_")
         if estimator.centroids_.shape != tuple(self.centroids.shape):

@@ -1,7 +1,7 @@
 """Measure the code base: ``python tests/codebase.py [ROOT]`` prints the table.
 
 A *room* is a folder of the package, or a module that stands alone. `test_codebase.py` asserts
-limits on what is measured here.
+limits on these measurements.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def count_lines(function):
 
 
 def complexity(function):
-    """Return the cyclomatic complexity of a function, with what is defined inside of it."""
+    """Return the cyclomatic complexity of a function, including functions defined inside it."""
     nodes = list(ast.walk(function))
     n_decisions = sum(isinstance(node, BRANCHES) for node in nodes)
     n_decisions += sum(len(node.values) - 1 for node in nodes if isinstance(node, ast.BoolOp))
@@ -100,7 +100,7 @@ def complexity(function):
 
 
 def measure(root):
-    """Return what is measured, by name."""
+    """Return the measurements by name."""
     modules = modules_of(root)
     arrows = arrows_between_rooms(root)
     sizes = [len(path.read_text().splitlines()) for path in modules.values()]

@@ -66,7 +66,7 @@ def usable_devices():
 
 @pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
-    """Device to compute on; the same tests hold for each."""
+    """Device to compute on; tests run on each."""
     if request.param not in usable_devices():
         pytest.skip("no CUDA device that this build can compute on")
     return request.param

@@ -23,7 +23,7 @@ SQUARED = Cost(np.square, lambda difference: 2 * difference)
 
 
 def cost_matrix(x, c, u, cost_term=ABSOLUTE):
-    """cost[i, j] = sum_f u[i, f] * deviation(c[i, f] - x[j, f])"""
+    """Compute cost[i, j] = sum_f u[i, f] * deviation(c[i, f] - x[j, f])."""
     x, c, u = (np.asarray(array, dtype=np.float64) for array in (x, c, u))
     cost = np.zeros((len(c), len(x)))
     for i in range(len(c)):
@@ -96,13 +96,13 @@ def gradients_along(x, c, u, path, cost_term=ABSOLUTE):
 
 
 def resample(x, n_timesteps):
-    """Linear interpolation with end points kept."""
+    """Interpolate linearly, keeping the end points."""
     positions = [k * (len(x) - 1) / (n_timesteps - 1) for k in range(n_timesteps)]
     return np.array([[np.interp(t, range(len(x)), column) for column in x.T] for t in positions])
 
 
 def barycenter(pool, c, u, sample_weight, diagonal=False):
-    """One round of DBA: the weighted mean of the frames matched to each centroid frame."""
+    """Compute one round of DBA: the weighted mean of the frames matched to each time step."""
     sums, counts = np.zeros(np.shape(c)), np.zeros(len(c))
     for x, weight in zip(pool, sample_weight, strict=True):
         for i, j in dtw_path(x, c, u, diagonal):
@@ -112,7 +112,7 @@ def barycenter(pool, c, u, sample_weight, diagonal=False):
 
 
 def standardize(distances):
-    """Logits of one sample: minus the distances, with mean 0 and unbiased deviation 1."""
+    """Return a sample's logits: minus the distances, with mean 0 and unbiased deviation 1."""
     return -(distances - distances.mean()) / distances.std(ddof=1)
 
 
@@ -126,7 +126,7 @@ def loss(distances, label):
 
 
 def loss_gradient(distances, label):
-    """dL/dD of cross entropy of the soft-min of standardized distances."""
+    """Compute dL/dD of the cross-entropy of the soft-min of standardized distances."""
     n_classes = len(distances)
     z = standardize(distances)
     by_z = softmax(z) - (np.arange(n_classes) == label)
@@ -151,9 +151,9 @@ class AdamW:
 
 
 def train(sequences, labels, centroids, log_weights, epochs, learning_rate, centroid_learning_rate):
-    """The published training (Sec. 3.4 and 4.2); `epochs` lists the batches of each epoch.
+    """Train as published (Sec. 3.4 and 4.2), and return centroids and log-weights.
 
-    Returns centroids and log-weights.
+    `epochs` lists the batches of each epoch.
     """
     c, v = np.array(centroids, dtype=np.float64), np.array(log_weights, dtype=np.float64)
     adam_c, adam_v = AdamW(c.shape), AdamW(v.shape)

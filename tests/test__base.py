@@ -60,7 +60,7 @@ class CentroidRegressor(RegressorMixin, AlignedEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.regressor_tags.poor_score = True  # a few steps cannot follow a plane
+        tags.regressor_tags.poor_score = True  # a step function fits a plane badly
         return tags
 
 
@@ -68,13 +68,13 @@ class CentroidRegressor(RegressorMixin, AlignedEstimator):
 def test_another_estimator_passes_scikit_learns_own_checks(estimator, check):
     try:
         check(estimator)
-    except SkipTest as error:  # a check that did not run proves nothing
+    except SkipTest as error:  # a skipped check proves nothing
         pytest.fail(f"skipped: {error}")
 
 
 @pytest.fixture(scope="module")
 def rising():
-    """Sequences that rise by as much as their target says."""
+    """Sequences whose rise is equal to their target."""
     rng = np.random.default_rng(0)
     y = rng.uniform(0, 9, size=40)
     times = (np.linspace(0, 1, n)[:, None] for n in rng.integers(3, 12, size=40))

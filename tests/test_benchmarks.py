@@ -15,7 +15,7 @@ import pytest
 from skdejavid.datasets import make_order_videos, write_video
 
 ROOT = Path(__file__).parents[1]
-NO_H5PY = pytest.mark.filterwarnings("ignore:h5py not installed")  # says tslearn when imported
+NO_H5PY = pytest.mark.filterwarnings("ignore:h5py not installed")  # of tslearn's import
 
 
 def run(script, *arguments):
@@ -121,7 +121,7 @@ def test_an_evaluation_goes_on_where_it_stopped(tmp_path):
     printed = run("evaluate", *quick, "--model", "mean + logistic", "--model", "1-NN DTW")
     records = [json.loads(line) for line in results.read_text().splitlines()]
     assert [json.dumps(record) for record in records[:3]] == first[:3]
-    assert len(records) == 4 + 2 + 2  # chance has no part in the last two: one seed
+    assert len(records) == 4 + 2 + 2  # the last two are deterministic: one seed
     for record in records:
         assert 0 <= record["accuracy"] <= 1
         assert record["log-loss"] >= 0 < record["fit seconds"]
@@ -178,7 +178,7 @@ def test_the_papers_tables_compare_models_that_can_be_made(benchmarks):
         for model in rows.values():
             models.make(model, 0)
     published = paper_tables.specification("published settings", {"diagonal": False})
-    assert published == "paper on logits(learning_rate=0.008)"  # it is off already
+    assert published == "paper on logits(learning_rate=0.008)"  # the default of paper()
     defaults = paper_tables.specification("defaults", {"diagonal": False})
     assert defaults == "DejaVid on logits(diagonal=False)"
 
@@ -214,12 +214,12 @@ def test_ranks_and_comparisons_count_ties(benchmarks):
 
 
 def test_a_model_without_all_sets_has_no_mean_and_no_rank(benchmarks, capsys):
-    Run = benchmarks("evaluate").Run
+    Fit = benchmarks("evaluate").Fit
     scores = dict.fromkeys(
         ("log-loss", "calibration error", "fit seconds", "predict seconds"), 0.25
     )
     records = {
-        Run(name, 0, model, seed, None, 0): {"accuracy": accuracy, **scores}
+        Fit(name, 0, model, seed, None, 0): {"accuracy": accuracy, **scores}
         for name, model, seed, accuracy in [
             ("easy", "one", 0, 0.9),
             ("easy", "one", 1, 0.7),
@@ -230,8 +230,8 @@ def test_a_model_without_all_sets_has_no_mean_and_no_rank(benchmarks, capsys):
     benchmarks("tables").print_tables(records, ["easy", "hard"], ["one", "other"])
     printed = capsys.readouterr().out
     assert "| easy | 80.0 | 100.0 |\n| hard | 50.0 | - |\n| mean | 65.0 | - |" in printed
-    assert "one has 1 instead of 2 runs of hard." in printed
-    assert "other has 0 instead of 1 runs of hard." in printed
+    assert "one has 1 instead of 2 fits of hard." in printed
+    assert "other has 0 instead of 1 fits of hard." in printed
     assert printed.rstrip().endswith("| one | 1.00 |  |  | 0.250 | 0.250 | 0.5 | 0.50 |")
 
 
@@ -244,17 +244,17 @@ def test_results_of_other_data_or_folds_are_not_taken(benchmarks, tmp_path):
         **{f"y_{part}": np.arange(6) % 2 for part in ("train", "test")},
     )
     assert sets.fingerprint("GunPoint", tmp_path) != sets.fingerprint("GunPoint")
-    runs = set()
+    fits = set()
     for folder, folds in ((None, 0), (tmp_path, 0), (None, 2), (None, 3)):
         arguments = SimpleNamespace(folder=folder, folds=folds, seeds=1, model=["DejaVid"])
-        runs |= set(evaluate.all_runs(arguments, ["GunPoint"]))
-    assert len(runs) == 1 + 1 + 2 + 3
+        fits |= set(evaluate.all_fits(arguments, ["GunPoint"]))
+    assert len(fits) == 1 + 1 + 2 + 3
 
 
 def test_a_line_that_was_cut_off_is_computed_again(benchmarks, tmp_path):
     path = tmp_path / "results.jsonl"
-    run = {"set": "a", "data": 1, "model": "m", "seed": 0, "fold": None, "n_folds": 0}
-    whole = json.dumps(run | {"accuracy": 1.0}) + "\n"
+    fit = {"set": "a", "data": 1, "model": "m", "seed": 0, "fold": None, "n_folds": 0}
+    whole = json.dumps(fit | {"accuracy": 1.0}) + "\n"
     path.write_text(whole + whole[:20])
     read = benchmarks("evaluate").read
     assert len(read(path)) == 1
@@ -280,7 +280,7 @@ def test_results_are_readable(path):
 def test_results_are_of_models_that_can_be_made(path, benchmarks):
     records = benchmarks("evaluate").read(path)
     assert len(records) >= 100
-    for model in {run.model for run in records}:
+    for model in {fit.model for fit in records}:
         benchmarks("models").make(model, 0)
 
 
@@ -317,7 +317,7 @@ def test_steps_of_that_check_are_named(gpu_check, capsys):
 
 
 def test_that_check_needs_all_dependencies_of_the_package(gpu_check):
-    """The package is installed without its dependencies there."""
+    """The check installs the package without its dependencies."""
     names = {"scikit-learn": "sklearn"}
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     required = {re.match(r"[\w-]+", dependency).group() for dependency in dependencies}
@@ -381,7 +381,7 @@ def test_a_sanitizer_that_stops_early_is_a_failed_step(gpu_check, monkeypatch):
 
 
 def test_results_of_a_card_are_written_under_its_name(gpu_check, monkeypatch, tmp_path, capsys):
-    """Each step is written when it ends, beside the others: the next one may kill the process."""
+    """Each step is written when it ends, because the next one may kill the process."""
     monkeypatch.setattr(gpu_check, "RESULTS", tmp_path)
     monkeypatch.setattr(gpu_check, "card", lambda: "nvidia-h100")
     monkeypatch.setitem(gpu_check.STEPS, "tests", lambda arguments: "7 passed")
@@ -414,7 +414,7 @@ def test_what_was_measured_before_a_failure_is_told(gpu_check, monkeypatch, tmp_
 
 @pytest.mark.slow
 def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
-    """On the CPU, instead of a CUDA device."""
+    """They run on the CPU, instead of a CUDA device."""
     program = gpu_check.AGREEMENT.replace('"cuda"', '"cpu:again"').replace(
         "device=device", "device=device.partition(':')[0], n_epochs=1"
     )
@@ -428,9 +428,9 @@ def test_the_programs_that_check_a_card_run(gpu_check, tmp_path):
         (program, str(tmp_path / "vowels.npz"), "JapaneseVowels"),
         (without_aeon, "", "generated sequences, without --vowels and aeon"),
     ):
-        told = json.loads(gpu_check.run([sys.executable, "-P", "-c", source, path], 300))
-        assert told["data"] == data
-        assert told["cpu"] == told["cpu:again"] > 0.3
+        printed = json.loads(gpu_check.run([sys.executable, "-P", "-c", source, path], 300))
+        assert printed["data"] == data
+        assert printed["cpu"] == printed["cpu:again"] > 0.3
     program = gpu_check.SANITIZED.replace('"cuda"', '"cpu"').replace(".cuda()", "")
     program = program.replace("torch.cuda.synchronize()", "")
     assert gpu_check.run([sys.executable, "-P", "-c", program], 300) == "done\n"
@@ -455,9 +455,9 @@ def test_the_speed_of_a_card_is_measured_of_what_training_uses(emulated_cuda, mo
     n_differences = 4 * 3 * 2 * 4 * 5
     assert measured["paths"]["of issue limit"] == pytest.approx(2 * n_differences / 2e12)
     data = bench_gpu.generate(case, case.n_generated)
-    told = bench_gpu.epochs(case, data, half_storage=False)
-    assert told["sequences"] == "resident"
-    assert told["epoch, path_refresh='batch', seconds"] > 0
+    measured = bench_gpu.epochs(case, data, half_storage=False)
+    assert measured["sequences"] == "resident"
+    assert measured["epoch, path_refresh='batch', seconds"] > 0
     emulated_cuda.free = 0
-    told = bench_gpu.epochs(case, data, half_storage=False)
-    assert told["sequences"] == "streamed from the host"
+    measured = bench_gpu.epochs(case, data, half_storage=False)
+    assert measured["sequences"] == "streamed from the host"

@@ -191,7 +191,7 @@ def test_the_seed_decides_and_nothing_else(orders):
     assert not np.array_equal(one.centroids_, other.centroids_)
 
 
-# A value for each parameter that must change the model.
+# A value for every published variant, which must change the model.
 VARIANTS = {
     "weight_init": "random",
     "learn_weights": False,
@@ -218,7 +218,7 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_is_a_parameter_that_changes_the_model(name, orders):
     X, y = orders
-    # Steps as large as these make sure that paths change inside of an epoch.
+    # With such large steps paths change within an epoch.
     settings = QUICK | {"learning_rate": 0.1, "centroid_learning_rate": 0.3}
     plain = DejaVidClassifier(**settings).fit(X, y)
     variant = DejaVidClassifier(**settings | {name: VARIANTS[name]}).fit(X, y)
@@ -314,7 +314,7 @@ def test_large_data_are_compared_without_differences(orders, monkeypatch):
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == ()
     monkeypatch.setattr(fitting, "_MOST_NUMBERS_TO_DIFFER", X.values.size)
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == (1, 0.1)
-    # Sequences without weight do not count.
+    # A sequence without weight does not count.
     longer, weight = TSEArray([*X, X[0]]), [1] * len(X) + [0]
     assert DejaVidClassifier(**QUICK).fit(longer, [*y, y[0]], weight).lags_ == (1, 0.1)
 
@@ -513,7 +513,7 @@ def test_absurdly_many_time_steps_are_refused_before_anything_is_allocated(n_tim
 @pytest.mark.fault(34)
 @pytest.mark.parametrize(("dba_max_iter", "n_gigabytes"), [(100, 12500), (0, 9.6)])
 def test_the_memory_that_time_steps_need_is_said(dba_max_iter, n_gigabytes, monkeypatch):
-    """10 arrays of 2 x 1e7 x 6 float64 numbers, and a bit for each of 1e7 x 1e7 cells of a path."""
+    """It is 10 arrays of 2 x 1e7 x 6 float64 numbers, and a bit for each of 1e7 x 1e7 cells."""
     monkeypatch.setattr(fitting, "_memory_of_machine", lambda: 2.0**33)
     X = np.random.default_rng(0).standard_normal((4, 5, 2))
     clf = DejaVidClassifier(n_timesteps=10**7, dba_max_iter=dba_max_iter)
@@ -548,7 +548,7 @@ def test_sequences_that_are_all_the_same_give_finite_ties(differences, standardi
 
 @pytest.mark.fault(39)
 def test_reaching_the_last_epoch_is_no_reason_to_warn(orders):
-    """There is no tolerance to reach; any warning is an error here."""
+    """Any warning is an error in these tests."""
     clf = DejaVidClassifier(**QUICK | {"n_epochs": 1}).fit(*orders)
     assert clf.n_iter_ == 1
     stopping = DejaVidClassifier(early_stopping=True, **QUICK | {"n_epochs": 1}).fit(*orders)
@@ -557,7 +557,7 @@ def test_reaching_the_last_epoch_is_no_reason_to_warn(orders):
 
 @pytest.mark.fault(38)
 def test_divergence_keeps_the_last_good_parameters_and_warns(orders):
-    """With one batch per epoch, distances are about 1e30 x exp(80) after the second step."""
+    """Each epoch has one batch; after the second step distances are about 1e30 x exp(80)."""
     settings = {"batch_size": 90, "learning_rate": 40.0, "centroid_learning_rate": 1e30}
     message = r"overflow in epoch 2, .*: lower learning_rate \(now 40.0\)"
     with pytest.warns(ConvergenceWarning, match=message):
@@ -756,14 +756,14 @@ def test_data_is_left_as_it_was(orders):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_data_that_another_thread_changes_meanwhile_crashes_nothing(orders, monkeypatch):
-    """The outcome is undefined, a result or an error; the next call works as before."""
+    """The result is undefined (values or an error); the next call is not affected."""
     X, y = copy.deepcopy(orders[0]), orders[1]
     clean = orders[0].values
     model = DejaVidClassifier(**QUICK | {"differences": None, "n_jobs": 2, "n_epochs": 20})
     expected = clone(model).fit(X, y).transform(X)
     is_checked, is_done, n_changes, outcomes = threading.Event(), threading.Event(), 0, []
 
-    def check_and_let_go(*arguments, **options):
+    def check_and_release(*arguments, **options):
         checked = check_sequences(*arguments, **options)
         assert np.shares_memory(checked.values, X.values)
         is_checked.set()
@@ -778,7 +778,7 @@ def test_data_that_another_thread_changes_meanwhile_crashes_nothing(orders, monk
                 X.values[rows] = generator.choice([np.nan, np.inf, -3e38, 0.0, 1e-40])
                 n_changes += 1
 
-    monkeypatch.setattr(_base, "check_sequences", check_and_let_go)
+    monkeypatch.setattr(_base, "check_sequences", check_and_release)
     thread = threading.Thread(target=scribble)
     thread.start()
     try:
@@ -913,8 +913,8 @@ def test_pickles_of_another_version_warn(orders):
     assert "_skdejavid_version" not in vars(again)
     np.testing.assert_array_equal(again.predict(orders[0]), clf.predict(orders[0]))
     del state["_skdejavid_version"]
-    for named, told in (({"_skdejavid_version": "0.0.1"}, "0.0.1"), ({}, "unknown")):
-        with pytest.warns(InconsistentVersionWarning, match=f"version {told} of skdejavid"):
+    for named, version in (({"_skdejavid_version": "0.0.1"}, "0.0.1"), ({}, "unknown")):
+        with pytest.warns(InconsistentVersionWarning, match=f"version {version} of skdejavid"):
             DejaVidClassifier().__setstate__(state | named)
 
 
@@ -927,7 +927,7 @@ def golden_data():
     return X, np.array(["a", "b", "c"])[np.arange(12) % 3]
 
 
-# A pickle of another version of scikit-learn warns of that, which does not matter here.
+# A pickle of another version of scikit-learn warns, which is not tested here.
 @pytest.mark.filterwarnings(
     "ignore:Trying to unpickle:sklearn.exceptions.InconsistentVersionWarning"
 )
@@ -964,7 +964,7 @@ def test_a_warm_start_goes_on_where_the_fit_ended(orders):
     cold = DejaVidClassifier(**QUICK).fit(X, y)
     np.testing.assert_array_equal(clf.centroids_, cold.centroids_)
     before = clf.centroids_.copy(), clf.log_weights_.copy(), clf.distance_scale_
-    clf.set_params(learn_weights=False, learn_centroids=False).fit(X, y)  # keeps everything
+    clf.set_params(learn_weights=False, learn_centroids=False).fit(X, y)  # takes no step
     np.testing.assert_array_equal(clf.centroids_, before[0])
     np.testing.assert_allclose(clf.log_weights_, before[1], rtol=0, atol=1e-6)
     assert clf.distance_scale_ == before[2]

@@ -80,7 +80,7 @@ WINDOWS = ["--width", 4, "--stride", 2, "--clip-length", 2, "--layout", "BCHW", 
 
 @pytest.fixture(scope="module")
 def store(folder):
-    """The store of all of them."""
+    """The store of all clips."""
     target = folder / "store"
     succeed("extract", folder / "videos", "-o", target, *encoding(folder), *WINDOWS)
     return target

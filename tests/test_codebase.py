@@ -1,4 +1,4 @@
-"""The house itself: who may import whom, what importing costs, what belongs together."""
+"""Imports between rooms, sizes of functions and files, and what importing the package loads."""
 
 import re
 import subprocess
@@ -99,7 +99,7 @@ def test_every_module_has_tests_of_its_own():
 
 
 def run_python(code, folder):
-    """What a fresh interpreter prints, outside of the source tree."""
+    """Return the output of a fresh interpreter outside of the source tree."""
     return subprocess.check_output([sys.executable, "-c", code], cwd=folder, text=True).strip()
 
 

@@ -28,7 +28,7 @@ DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "
 
 
 def native_files_with(is_wanted):
-    """Name the native files of which a statement, without comments and line breaks, is wanted."""
+    """Name the native files with a statement (without comments and line breaks) that is wanted."""
     names = set()
     for path in NATIVE.rglob("*"):
         if path.is_file():

@@ -336,7 +336,7 @@ def test_importing_goes_on_where_it_stopped(folder, tmp_path):
 
 
 def test_importing_again_reads_what_is_new(folder, tmp_path):
-    import_sequences(folder, folder / "store")  # inside, and no source of it
+    import_sequences(folder, folder / "store")  # inside the folder, but not imported into itself
     np.save(folder / "new.npy", arrays())
     with mock.patch.object(interchange, "read_array", wraps=interchange.read_array) as read:
         store = import_sequences(folder, folder / "store")
@@ -419,7 +419,7 @@ def save_with_old_torch(path, victim):
 def test_nothing_is_unpickled_whatever_a_file_is_named(save, message, suffix, tmp_path):
     (tmp_path / "features").mkdir()
     path, victim = tmp_path / "features" / f"x{suffix}", tmp_path / "victim"
-    save(tmp_path / "x.npy", str(victim))  # a name to which NumPy adds nothing
+    save(tmp_path / "x.npy", str(victim))  # NumPy appends .npy to any other suffix
     (tmp_path / "x.npy").replace(path)
     with pytest.raises(ValueError, match=rf"x{suffix}.*{message}"):
         import_sequences(tmp_path / "features", tmp_path / "store")

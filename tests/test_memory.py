@@ -34,7 +34,7 @@ for name, call in calls.items():
         print(name, "succeeded")
 assert np.array_equal(small.predict_proba(X), expected)
 DejaVidClassifier(4, **parameters).fit(X, y)
-print("goes on")
+print("done")
 """
 
 
@@ -43,7 +43,7 @@ print("goes on")
 def test_without_memory_there_is_an_error_and_the_interpreter_goes_on(tmp_path):
     command = [sys.executable, "-P", "-c", LIMITED]
     printed = subprocess.check_output(command, text=True, cwd=tmp_path).split("\n")
-    assert printed[-2] == "goes on"
-    told = dict(line.split() for line in printed[:-2])
-    assert set(told.values()) <= {"MemoryError", "ValueError"}
-    assert set(told) == {"fit", "distances", "predict", "check_sequences"}
+    assert printed[-2] == "done"
+    outcomes = dict(line.split() for line in printed[:-2])
+    assert set(outcomes.values()) <= {"MemoryError", "ValueError"}
+    assert set(outcomes) == {"fit", "distances", "predict", "check_sequences"}

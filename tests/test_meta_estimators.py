@@ -1,6 +1,6 @@
-"""scikit-learn's meta-estimators: which work with sequences, and which do not.
+"""Which of scikit-learn's meta-estimators, searches and displays work with sequences.
 
-docs/scikit_learn.md documents it for users.
+docs/scikit_learn.md lists them for users.
 """
 
 import re
@@ -109,7 +109,7 @@ def calibrated_frozen(X):
 
 
 def split(X):
-    """Fit on one part and score the other."""
+    """Fit to one part and return the score of the other."""
     X_train, X_test, y_train, y_test = train_test_split(X, Y, stratify=Y, random_state=0)
     return Quick().fit(X_train, y_train).score(X_test, y_test)
 
@@ -118,7 +118,7 @@ def confusion(X):
     return ConfusionMatrixDisplay.from_estimator(Quick().fit(X, Y), X, Y).confusion_matrix
 
 
-# A result of each meta-estimator that works, as a function of the sequences.
+# A computation with each of them, from sequences alone.
 WORKS = {
     "train_test_split": split,
     "cross_validate": validated,
@@ -195,8 +195,8 @@ def test_a_code_of_classes_takes_any_array_but_no_list():
         OutputCodeClassifier(Quick(), random_state=0).fit(X, Y)
 
 
-# These require a table before the classifier is called: columns to select, rows to sample, or
-# features to append to.
+# These convert X to a 2-D array before they call the classifier: to select columns, draw rows or
+# append features.
 REFUSES = {
     "BaggingClassifier": lambda X: BaggingClassifier(Quick()).fit(X, Y),
     "AdaBoostClassifier": lambda X: AdaBoostClassifier(Quick()).fit(X, Y),
@@ -253,7 +253,7 @@ def test_what_draws_rows_can_draw_numbers_of_sequences(meta):
 
 
 def test_the_documentation_names_all_of_them():
-    """Each belongs to one of the tables."""
+    """In the right table: that of what works, or that of what needs 2-D input."""
     text = (Path(__file__).parents[1] / "docs" / "scikit_learn.md").read_text()
     works, refuses = text.split("## What needs 2-D input")
     for names, part in ((WORKS, works), (REFUSES, refuses)):
@@ -310,7 +310,7 @@ class Counting(TimeDifferences):
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_a_pipeline_with_a_memory_transforms_once(container, tmp_path, monkeypatch):
-    """The results are those without the cache."""
+    """Results are the same as without memory."""
     monkeypatch.setattr(Counting, "n_calls", 0)
     data = CONTAINERS[container](X)
     plain = make_pipeline(TimeDifferences(), Quick()).fit(data, Y).predict_proba(data)
@@ -329,7 +329,7 @@ def test_sequences_that_happen_to_be_of_one_length_are_the_same_list_of_sequence
 
 
 def test_features_of_frames_are_selected_inside_of_a_pipeline():
-    """A substitute for RFE; the second feature is uninformative."""
+    """RFE and similar estimators cannot do this; the second feature is uninformative."""
     rng = np.random.default_rng(1)
     data = [
         np.c_[x[:, 0] + 5 * label, rng.standard_normal(len(x))]

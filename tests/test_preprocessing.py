@@ -138,7 +138,7 @@ def test_framewise_leaves_the_given_transformer_unfitted(ragged):
 
 
 def test_nothing_of_a_test_fold_is_fitted(ragged):
-    """Features that only look informative because all labels were seen score as chance."""
+    """Features that are informative only if test labels are used must score as chance."""
     rng = np.random.default_rng(0)
     X = TSEArray(rng.standard_normal((40, 1, 2000)))
     y = np.arange(40) % 2
@@ -152,7 +152,7 @@ def test_nothing_of_a_test_fold_is_fitted(ragged):
 
 
 class CrossFitting(BaseEstimator):
-    """Gives other results while fitting, as scikit-learn's TargetEncoder does."""
+    """Transformer whose `fit_transform` differs from `transform`, as of TargetEncoder."""
 
     def fit(self, X, y=None):
         return self

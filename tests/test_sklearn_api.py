@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 
 from skdejavid import DejaVidClassifier, Framewise, Resample, TimeDifferences, TSEExtractor
 
-# Checks that do not pass a table to the estimator.
+# Checks that pass no table to the estimator.
 CHECKS_WITHOUT_DATA = [
     "check_estimator_cloneable",
     "check_estimator_repr",
@@ -31,12 +31,12 @@ CHECKS_WITHOUT_DATA = [
 def test_scikit_learns_own_checks(estimator, check):
     try:
         check(estimator)
-    except SkipTest as error:  # a check that did not run proves nothing
+    except SkipTest as error:  # a skipped check proves nothing
         pytest.fail(f"skipped: {error}")
 
 
 def test_all_of_scikit_learns_checks_apply():
-    """Checks apply only to estimators of 2-D arrays, and skip if a package is missing."""
+    """They apply only if 2-D arrays are accepted, and some environments skip some of them."""
     assert get_tags(DejaVidClassifier()).input_tags.two_d_array
     assert len(list(estimator_checks_generator(DejaVidClassifier()))) >= 55
 
@@ -47,7 +47,7 @@ def extractor():
 
 @pytest.mark.parametrize("name", CHECKS_WITHOUT_DATA)
 def test_the_extractor_passes_the_checks_that_need_no_data(name):
-    """scikit-learn runs only the first by itself for an estimator that takes no 2-D arrays."""
+    """For an estimator that does not accept 2-D arrays, scikit-learn itself runs only the first."""
     getattr(estimator_checks, name)("TSEExtractor", extractor())
 
 

@@ -1,6 +1,6 @@
 """Classify JapaneseVowels: 640 ragged sequences of 12 features, spoken by 9 men.
 
-Prints the test accuracy of DejaVidClassifier with default parameters beside two baselines, and
+Prints the test accuracy of DejaVidClassifier with default parameters and of two baselines, and
 saves a picture of one alignment and its weights.
 """
 

@@ -1,4 +1,4 @@
-"""Classify short clips in which only the order of events tells the classes apart.
+"""Classify short clips whose classes differ only in the order of events.
 
 Each clip shows a disc, a square and a cross, one after the other; its class is their order. An
 encoder is trained on single frames to recognize the shapes, and is then frozen. Its embeddings

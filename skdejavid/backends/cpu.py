@@ -27,7 +27,7 @@ class CpuBackend:
 
     def resolve(self, device: str) -> str:
         if device != "cpu":
-            raise ValueError(f"device 'cpu' has no numbers, got {device!r}: use device='cpu'")
+            raise ValueError(f"device 'cpu' takes no number, got {device!r}: use device='cpu'")
         return device
 
     def owns(self, tensor: torch.Tensor) -> bool:

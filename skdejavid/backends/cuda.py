@@ -1,4 +1,4 @@
-"""The backend of CUDA devices: which of them can be used, and what computes on them.
+"""The backend of CUDA devices: checks that they are usable, and their problems and engines.
 
 Torch, whose memory and streams are used, is imported when a device is resolved and not before.
 """

@@ -1,4 +1,4 @@
-"""The engine of a CUDA device: all that training computes with stays in the device's memory."""
+"""The engine of a CUDA device: parameters, gradients and moments stay in the device's memory."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ _ARRAYS_OF_SNAPSHOTS = 4  # of the start of the epoch, and of the best epoch
 class CudaEngine:
     """The engine of a CUDA device, see `skdejavid.backends.protocol.Engine`; scalars are tensors.
 
-    The host waits for the device after the first batch of an epoch and at the end of the epoch,
-    and nowhere else.
+    During an epoch the host waits for the device only after the first batch, at the end, and when
+    streamed batches would pile up (see `StreamedFrames`).
     """
 
     def __init__(

@@ -129,8 +129,8 @@ class StreamedFrames:
         """
         # The device must always have work, and memory must not grow with the number of batches.
         # Threads gather the frames of the next batches (`pending`) in pinned memory and copy them
-        # on a stream beside that of the kernels; there is one more of them than threads, so that no
-        # thread is idle. Kernels are only queued, so the host could run ahead and fill the device
+        # on a second stream; one more batch is pending than there are threads, so that no thread is
+        # idle. Kernels are only queued, so the host could run ahead and fill the device
         # with copies: each batch records an event behind its kernels (`in_flight`), and before the
         # host fetches another batch, it waits for all events but the last.
         lengths = self._sequences.lengths

@@ -41,7 +41,7 @@ MOMENTS = ("centroids.first", "centroids.second", "weights.first", "weights.seco
 Numbers = TypeVar("Numbers", NDArray[Any], "torch.Tensor")
 Frames = TypeVar("Frames")
 
-# A number, or a tensor that holds one on a device that has not been waited for.
+# A number, or a tensor with one number that a device may not have computed yet.
 Scalar: TypeAlias = "float | torch.Tensor"
 
 # Centroids and weights, each (n_centroids, n_timesteps, n_features), in the memory of the host.
@@ -181,7 +181,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Batch(Generic[Frames, Numbers]):
-    """The sequences of a batch on the device of an engine, and what the loss needs of them."""
+    """The sequences of a batch on the device of an engine, with their targets and weights."""
 
     frames: Frames
     targets: Numbers  # (n_sequences,)
@@ -210,7 +210,7 @@ class Engine(Protocol):
     def is_finite(self, loss: Scalar, *, wait: bool) -> bool:
         """Return whether a loss is finite.
 
-        An engine whose scalars are not known yet returns True unless it has to `wait` for them.
+        Without `wait`, an engine whose device may not have computed the loss yet returns True.
         """
 
     def parameters_are_finite(self) -> bool:

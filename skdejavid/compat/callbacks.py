@@ -1,7 +1,7 @@
 """scikit-learn's callbacks: the only module that uses them.
 
-They came with scikit-learn 1.9 and may still change without notice. With an older version, or one
-that has changed them, estimators have no ``set_callbacks`` and everything else works.
+scikit-learn 1.9 added them as an experimental feature. With an older version, or one that has
+changed them, estimators have no ``set_callbacks`` and everything else works.
 """
 
 from __future__ import annotations

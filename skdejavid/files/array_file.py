@@ -159,7 +159,7 @@ class ModelFile:
             "has changed since it was written: its checksum differs",
         )
         is_good = not must_be_finite or bool(np.isfinite(array).all())
-        check_field(is_good, name, "holds NaN or infinity")
+        check_field(is_good, name, "contains NaN or infinity")
         return array
 
     def _header(self, name: str) -> _ArrayHeader:

@@ -47,7 +47,7 @@ class Model(NamedTuple):
 
 
 class Field(Protocol):
-    """The kind of one fitted attribute: how a file stores it, and what it may be.
+    """The kind of one fitted attribute: how a file stores it, and which values are allowed.
 
     A field is called by the name of its attribute without the underscore.
     """
@@ -174,7 +174,7 @@ class LogWeights:
 
 @dataclass(frozen=True)
 class Choice(_Described):
-    """One of some strings."""
+    """One of a fixed set of strings."""
 
     options: tuple[str, ...]
 

@@ -40,9 +40,9 @@ class TSEArray(Convertible):
     It is indexed as scikit-learn indexes (integers, slices, integer arrays, boolean masks, each
     also followed by ``...``), so it passes through ``Pipeline``, ``GridSearchCV`` and the
     splitters. Selecting sequences copies no frames: the selection refers to the same underlying
-    array, which may be a memory map, and is therefore cheap to send to parallel workers. If the
-    selected sequences are not consecutive, they are packed, once, when the selection is pickled,
-    so that the pickle does not contain the others.
+    array, which may be a memory map, and is therefore cheap to send to parallel workers. When a
+    selection of sequences that are not consecutive is pickled, it is packed first (once), so that
+    the pickle does not contain the other sequences.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class TSEArray(Convertible):
           read a 2-D array as univariate series; use ``x[:, :, None]`` for that.)
         - another ``TSEArray``, whose memory is shared;
         - column of lists of lists: pandas or polars Series, Arrow array, awkward array;
-        - any other object with a length and items by integer, such as a map-style data set.
+        - any other object with a length and integer indexing, such as a map-style data set.
 
     Attributes
     ----------
@@ -411,7 +411,7 @@ def _packed(storage: _Storage) -> _Storage:
 
 
 def _rows_of(view: SequenceView) -> NDArray[np.int64]:
-    """Return the rows of the view's values that hold its sequences, in their order."""
+    """Return the row numbers of the view's sequences in its values, in their order."""
     offsets = offsets_of(view.lengths)
     return _rows_between(view, offsets, 0, offsets[-1])
 
@@ -419,7 +419,7 @@ def _rows_of(view: SequenceView) -> NDArray[np.int64]:
 def _rows_between(
     view: SequenceView, offsets: NDArray[np.int64], begin: int, stop: int
 ) -> NDArray[np.int64]:
-    """Return the rows of the view's values that hold packed rows `begin` to `stop`.
+    """Return the row numbers, in the view's values, of the packed rows `begin` to `stop`.
 
     Rows of one sequence keep their distance to each other, so a packed row is found in the view's
     values at a shift that depends on its sequence only: ``starts - offsets``. Only the sequences

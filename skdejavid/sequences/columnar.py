@@ -29,10 +29,10 @@ Rows: TypeAlias = tuple[NDArray[Any], NDArray[np.int64]]
 
 
 def arrow_column(X: Any) -> Any | None:
-    """Return `X` as a pyarrow column if it holds lists of lists, else None.
+    """Return `X` as a pyarrow column if it contains lists of lists, else None.
 
-    Any library whose columns export Arrow's C interface is read, except pandas: its series hold
-    lists as Python objects.
+    Any library whose columns export Arrow's C interface is read, except pandas, whose series
+    contain lists as Python objects.
     """
     if is_pandas(X) or not (hasattr(X, "__arrow_c_stream__") or hasattr(X, "__arrow_c_array__")):
         return None

@@ -1,7 +1,7 @@
 """Read sequences from lists, arrays, tensors, data frames and columns of other libraries.
 
-Everything becomes one packed array; what cannot be read raises an error that says why. Our own
-container is not known here.
+Everything becomes one packed array; an input that cannot be read raises an error that says why.
+:class:`TSEArray` itself is read elsewhere.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _check_type(X: Any) -> None:
     columns = _columns_with_objects(X)
     if columns:
         raise TypeError(
-            f"X is a {name} with the columns {columns}: pass the one that holds the sequences, "
+            f"X is a {name} with the columns {columns}: pass the one that contains the sequences, "
             f"X[{columns[0]!r}] for example, or TSEArray(X[{columns[0]!r}])."
         )
     if not (is_collection or hasattr(X, "__array__")):
@@ -217,7 +217,7 @@ def _columns_with_objects(X: Any) -> list[str]:
 
 
 def _looks_like_sequence(item: Any) -> bool:
-    """Return whether a collection with this item holds sequences, and is not a row of numbers."""
+    """Return whether a collection with this item contains sequences, not numbers."""
     if isinstance(item, (list, tuple)):
         return len(item) == 0 or getattr(item[0], "ndim", np.ndim(item[0])) > 0
     if item is None or isinstance(item, (str, bytes, PathLike, Mapping)):

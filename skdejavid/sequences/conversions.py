@@ -1,7 +1,7 @@
 """Conversions of ``TSEArray`` from and to the containers of other libraries.
 
 Axes follow the convention of the other library: arrays of aeon and sktime have channels before
-time. None of these containers can hold spans of time (:attr:`TSEArray.spans`), so conversions drop
+time. None of these containers can store spans of time (:attr:`TSEArray.spans`), so conversions drop
 them; ``skdejavid.interchange.write_arrow`` and :class:`TSEStore` keep them.
 """
 

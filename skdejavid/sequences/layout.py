@@ -1,4 +1,4 @@
-"""How sequences lie in memory: one array of all frames, and where each sequence begins."""
+"""Layout of sequences in memory: one array of all frames, and where each sequence begins."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ class ShardFiles:
     def _count_good(self, state: ShardState, lines: list[dict[str, Any]]) -> int:
         """Return how many lines of the journal are valid commits.
 
-        A line is written only after its rows, but the operating system may bring it to the disk
+        A line is written only after its rows, but the operating system may write it to the disk
         before them, so after a power loss a whole line does not prove that its rows are whole. A
         synced line does: its rows, and those of all lines before, were on the disk when it was
         written, and only their size is checked. Rows of later lines are compared with their

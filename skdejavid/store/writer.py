@@ -35,8 +35,8 @@ class StoreWriter:
     Sequences become part of the shard at the next `commit`. Leaving the context without an error
     commits and completes the shard. If the context is left by an error, or the process is killed,
     the shard stays incomplete and the next writer resumes after the last commit. Commits are
-    brought to the disk every few seconds: after a power loss, the shard is that of an earlier
-    commit.
+    synced to the disk every few seconds; after a power loss, the shard is in the state of an
+    earlier commit.
 
     If writing fails, for example because the disk is full, this writer cannot be used any more; the
     next writer resumes after the last commit.

@@ -113,7 +113,7 @@ class Checkpoint:
             "distance_scale": state.distance_scale,
             "best_epoch": state.best_epoch,
         }
-        arrays["best_loss"] = np.array([state.best_loss])  # may be infinite, which JSON cannot hold
+        arrays["best_loss"] = np.array([state.best_loss])  # may be infinite, unlike JSON's
         write_model_file(self.path, description, arrays)
         self._written_at = time.monotonic()
         self._seconds_of_writing = self._written_at - begin

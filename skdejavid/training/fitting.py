@@ -1,6 +1,6 @@
 """The stages of fitting a classifier: prepare, plan, initialize, train.
 
-The parameters of the estimator are read as values here; the estimator itself is not known.
+These functions receive the parameters of the estimator, not the estimator.
 """
 
 from __future__ import annotations
@@ -205,9 +205,9 @@ def find_start(
 def checkpoint_for(
     prepared: Prepared, parameters: SimpleNamespace, warm_start: WarmStart | None
 ) -> Checkpoint | None:
-    """Return the checkpoint in the folder that the parameters name; None without anything to train.
+    """Return the checkpoint in `checkpoint_dir`, or None if it is not set or there are no epochs.
 
-    Its key has all that the result depends on: parameters, data, and the start.
+    Its key contains everything that the result depends on: parameters, data, and a warm start.
     """
     data = prepared.data
     n_epochs = _count_epochs(len(data.targets), len(prepared.classes), parameters)
@@ -232,7 +232,7 @@ def checkpoint_for(
 
 
 def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> Plan:
-    """Decide all that training depends on.
+    """Make all choices that training depends on.
 
     Raises
     ------
@@ -306,8 +306,8 @@ def train(
 ) -> TrainingResult:
     """Train from the start to the end of the plan.
 
-    Progress bar, `observers`, time limit and checkpoints follow each epoch in this order: a
-    checkpoint is always written if one of the others has stopped training.
+    After each epoch, progress bar, `observers`, time limit and checkpoint are called in this order,
+    so that a checkpoint is always written if one of the others has stopped training.
     """
     training = Training(plan.data, initial, plan.settings, start.random_state, plan.held_out)
     if start.state is not None:

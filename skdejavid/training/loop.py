@@ -1,6 +1,6 @@
 """Learning centroids and weights by gradient descent through the alignment.
 
-Knows data, settings and engines, but no estimator.
+This module uses data, settings and engines; it does not depend on estimators.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Training:
     random_state : RandomState
         Shuffles the batches.
     held_out : TrainingData, optional
-        Data on which the metrics are measured after every epoch. The parameters of least loss are
-        kept, and training stops if there was none lower for ``settings.patience`` epochs.
+        Data on which the metrics are measured after every epoch. The parameters with the lowest
+        loss are kept, and training stops after ``settings.patience`` epochs without a lower one.
     """
 
     def __init__(
@@ -141,8 +141,8 @@ class Training:
         -------
         TrainingResult
             If loss or parameters overflow after the first epoch, training stops with the reason
-            "diverged". The result then has the last parameters of which the first batch of an epoch
-            had a finite loss, or those that were best for held-out data.
+            "diverged". The result then has the last parameters with which the first batch of an
+            epoch had a finite loss, or those with the lowest loss on held-out data.
 
         Raises
         ------

@@ -32,7 +32,7 @@ class SoftMinCrossEntropy:
         standard deviation 1 (the paper's LayerNorm). "global" centers them for each sample and
         divides all by one `scale`.
     scale : float or None, default=None
-        The divisor of "global" scaling; None means that `calibrate` measures it.
+        The divisor of "global" scaling. If None, `calibrate` measures it.
     temperature : float, default=1.0
         The measured scale is this times the mean standard deviation of a sample's distances.
     """
@@ -53,7 +53,7 @@ class SoftMinCrossEntropy:
             return self.with_scale(1.0)
         if self.scale is not None:
             return self
-        # All deviations are 0 if no sample tells the classes apart.
+        # All deviations are 0 if each sample has equal distances to all classes.
         return self.with_scale(self.temperature * (mean(deviations) or 1.0))
 
     def logits(self, distances: Numbers) -> Numbers:

@@ -123,7 +123,7 @@ def read_clips(
     try:
         yield from _read_file(video, spec, clock, n_threads)
     except _WrongClockError as error:
-        raise VideoDecodeError(f"{video}: different frames each time it is decoded") from error
+        raise VideoDecodeError(f"{video}: decoding it again gives different frames") from error
 
 
 def _read_array(

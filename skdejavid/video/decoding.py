@@ -67,7 +67,7 @@ def read_clock(path: str | PathLike[str], *, by_decoding: bool = False) -> Frame
         The file.
     by_decoding : bool, default=False
         Whether to decode the frames. By default times are read from packets, which takes a small
-        part of the time of decoding. They are wrong if packets do not hold exactly one frame each;
+        part of the time of decoding. They are wrong if a packet does not contain exactly one frame;
         the caller notices this when decoding the frames. Files with packets without timestamps are
         always decoded.
 
@@ -251,7 +251,7 @@ def _start_and_duration(item: Any) -> tuple[float | None, float]:
 def _check_complete(name: str, stream: Any, end: int | None, n_decoded: int) -> None:
     """Raise VideoDecodeError if the last frame ends over two frames before the declared end.
 
-    Declared numbers of frames are no criterion: containers also count frames that are skipped
+    Declared numbers of frames are not a criterion: containers also count frames that are skipped
     (variable frame rate) or hidden (a lossless trim).
     """
     rate = stream.average_rate or stream.guessed_rate

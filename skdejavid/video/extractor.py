@@ -48,11 +48,11 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
     Parameters
     ----------
     encoder : torch.nn.Module, callable, or str
-        Takes a float batch of clips in `layout` and returns a tensor ``(n_clips, n_features)``, a
-        tuple (embedding, logits), or a mapping with the keys ``"embedding"`` and ``"logits"``. Can
-        also be a Hugging Face model, or the name or folder of one. A module is switched to
-        evaluation mode during the extraction and restored afterwards. Clones of the extractor share
-        the encoder.
+        Module or function that takes a float batch of clips in `layout` and returns a tensor
+        ``(n_clips, n_features)``, a tuple (embedding, logits), or a mapping with the keys
+        ``"embedding"`` and ``"logits"``; or a Hugging Face model, or its name or folder. A module
+        is switched to evaluation mode during the extraction and restored afterwards. Clones of the
+        extractor share the encoder.
 
     width : int, float, str, or sequence of them, default=0.2
         Width of the window: number of frames if int, fraction of the video if float, seconds if a
@@ -302,9 +302,9 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             If `X` is a single path, or an item is neither a path nor an array.
         ValueError
             If an array is not a video, or the encoder returns NaN or a wrong shape; the message
-            names the video. If the store was created with a different encoder or settings, contains
-            a file of the same name and a different size, or needs `encoder_id`. If no video
-            remains.
+            names the video. Also if the store was created with a different encoder or settings,
+            contains a file of the same name and a different size, or needs `encoder_id`; and if
+            no video remains.
         FileNotFoundError, VideoDecodeError, ValueError
             If a file is missing or broken, or `short` or `max_pixels` exclude it, unless `on_error`
             leaves such videos out.
@@ -563,8 +563,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
     def _missing(self, sources: Sequence[Source], store: TSEStore | StoreWriter) -> list[Source]:
         """Return the sources that are not in the store and must be encoded.
 
-        A recorded failure is final only if `on_error` leaves videos out and the file has the same
-        size as then.
+        A recorded failure is final only if `on_error` leaves videos out and the size of the file
+        has not changed since.
         """
         failures = {failure.id: failure for failure in store.failures}
         missing = []

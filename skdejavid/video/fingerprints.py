@@ -1,4 +1,4 @@
-"""Fingerprints of encoders, by which a store tells them apart."""
+"""Fingerprints of encoders, by which a store distinguishes them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _fingerprint_of_module(module: torch.nn.Module) -> str:
     structure = re.sub(r" at 0x[0-9a-f]+", "", repr(module))
     # Hashing gigabytes of parameters takes seconds, and each call of `transform` needs the
     # fingerprint. The cached one is valid while structure, version counters and samples of all
-    # tensors are unchanged. Inference tensors have no version counter, so they are hashed anew.
+    # tensors are unchanged. Inference tensors have no version counter, so they are hashed again.
     signature = None
     if not any(tensor.is_inference() for tensor in tensors):
         signature = structure, [_signature(tensor) for tensor in tensors]

@@ -91,7 +91,7 @@ _VIDEO_ERRORS = (OSError, RefusedVideoError, _NotFiniteError)
 
 @dataclass
 class _OpenVideo:
-    """A video of which not all clips are encoded."""
+    """A video some of whose clips are not encoded yet."""
 
     plan: WindowPlan
     n_to_skip: int = 0  # clips encoded before the interruption

@@ -148,5 +148,5 @@ def check_has_clock(sources: Sequence[Source]) -> None:
     for source in sources:
         if isinstance(source.video, np.ndarray):
             raise ValueError(
-                f"{source.name} has no clock: width and stride in seconds need video files"
+                f"{source.name} has no timestamps: width and stride in seconds need video files"
             )

@@ -10,7 +10,7 @@ SHAPES = ([3, 1, 7], 3, 4, 9)  # lengths, n_centroids, n_timesteps, n_features
 
 def test_the_cpu_is_one_device():
     assert CpuBackend().resolve("cpu") == "cpu"
-    with pytest.raises(ValueError, match="device 'cpu' has no numbers, got 'cpu:0'"):
+    with pytest.raises(ValueError, match="device 'cpu' takes no number, got 'cpu:0'"):
         CpuBackend().resolve("cpu:0")
 
 

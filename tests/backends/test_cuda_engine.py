@@ -1,4 +1,4 @@
-"""Features that only the CUDA engine has: recovery from missing memory, half precision.
+"""The CUDA engine: memory that runs out, half precision.
 
 test_loop.py runs its tests with both engines.
 """
@@ -134,15 +134,15 @@ def test_without_memory_for_a_snapshot_the_error_names_bytes(emulated_cuda, monk
 
 
 def test_a_workspace_without_memory_splits_the_batch_too(emulated_cuda):
-    """Even if there is no memory for one sequence while the runs of others are stored."""
+    """Even if not one sequence fits while the runs of the whole batch are allocated."""
     expected = run()
-    held = []
+    allocated = []
 
     def refuses(n_bytes):
         if n_bytes % (3 * 4 * 8) == 0 and n_bytes <= 5 * 3 * 4 * 8:
-            held.append(n_bytes)  # runs of some sequences
+            allocated.append(n_bytes)  # runs of one to five sequences
         is_workspace = n_bytes % 256 == 0
-        return is_workspace and held[-1:] == [5 * 3 * 4 * 8]
+        return is_workspace and allocated[-1:] == [5 * 3 * 4 * 8]
 
     emulated_cuda.refuses = refuses
     assert_close(run(), expected)
@@ -195,11 +195,11 @@ def test_classifiers_refuse_what_half_precision_cannot_hold(emulated_cuda):
     X[3] = X[3] * 1e6
     clf.set_params(early_stopping=True, validation_fraction=0.34)
     with pytest.raises(ValueError, match=r"X\[\d\] contains values up to .* within \+-65504"):
-        clf.fit(X, y)  # in the training or the held-out part
+        clf.fit(X, y)  # in the training part or the held-out part
     clf.set_params(early_stopping=False)
     with pytest.raises(ValueError, match=r"X\[3\] contains values up to .* within \+-65504"):
         clf.fit(X, y)
-    clf.set_params(device="cpu").fit(X, y)  # not used there
+    clf.set_params(device="cpu").fit(X, y)  # half_storage is not used on the CPU
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""Data and functions that engines share; test_loop.py tests training with them."""
+"""The interface of engines, with that of the CPU; test_loop.py tests training with them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks; everything else works without them."""
+"""scikit-learn's callbacks, and estimators without them."""
 
 import importlib
 import sys
@@ -26,7 +26,7 @@ def orders():
 
 
 class Recorder:
-    """A callback that records its calls and stops after `stop_after` epochs."""
+    """Callback that records its calls, and requests to stop after some epochs."""
 
     def __init__(self, stop_after=None):
         self.stop_after = stop_after
@@ -74,7 +74,7 @@ def test_callbacks_change_no_bit(orders):
 
 
 def test_callbacks_see_the_data_and_a_model_that_predicts(orders):
-    """After epoch k the model is that of a fit stopped there; at the end it is the fitted one."""
+    """After epoch k the model equals that of a fit which ends there; at the end, the fitted one."""
     X, y = orders
     weight = np.linspace(1, 2, len(y))
     recorder = Recorder()

@@ -1,4 +1,4 @@
-"""What scikit-learn keeps private is imported in one place."""
+"""Private names of scikit-learn are imported in one place."""
 
 import re
 from pathlib import Path

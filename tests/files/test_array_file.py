@@ -89,7 +89,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path, bad):
     path = write(tmp_path / "x", {"a": np.array([0, bad])})
     with (
         ModelFile(path, "thing", 1) as file,
-        pytest.raises(ValueError, match="'a' holds NaN or infinity"),
+        pytest.raises(ValueError, match="'a' contains NaN or infinity"),
     ):
         file.array("a", (2,), ("f8",))
 

@@ -123,7 +123,7 @@ def test_the_names_of_several_tensors_are_listed(thing, key, message, tmp_path):
 
 
 def with_pickle(content, folder, **parts):
-    """An archive as torch's, but with another pickle."""
+    """Write an archive like those of torch, but with another pickle; return its path."""
     path = folder / "hostile.pt"
     parts = {"data/0": BASE.numpy().tobytes(), "version": b"3\n", **parts}
     with zipfile.ZipFile(path, "w") as archive:
@@ -254,7 +254,7 @@ def pickled_tensor(
 
 
 def test_the_written_pickle_is_that_of_a_tensor(tmp_path):
-    """So that the tests below fail for the reason that they name."""
+    """Ensure that the tests below fail for the reason that they name."""
     path = with_pickle(pickled_tensor(), tmp_path)
     np.testing.assert_array_equal(read_array(path, None), BASE.numpy())
 

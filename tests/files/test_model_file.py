@@ -1,4 +1,4 @@
-"""Model files: complete, checked, and never executed."""
+"""Model files: nothing is lost, every field is checked, nothing is executed."""
 
 import json
 import pickle
@@ -100,13 +100,13 @@ def test_every_parameter_is_kept(tmp_path, parameters):
     for name, value in clf.get_params().items():
         kept = list(value) if isinstance(value, (tuple, np.ndarray)) else value
         assert getattr(loaded, name) == kept
-    loaded.set_params(**clf.get_params())  # NumPy scalars are loaded as Python's
+    loaded.set_params(**clf.get_params())  # NumPy's scalars are read as Python's
     assert_same_model(loaded, clf)
 
 
 def test_a_random_generator_goes_on_where_it_was(tmp_path):
     generator = np.random.RandomState(5)
-    generator.standard_normal(3)  # stores a second number
+    generator.standard_normal(3)  # the generator keeps a second number for the next call
     clf = fitted(random_state=generator)
     clf.save(tmp_path / "model")
     assert_same_model(DejaVidClassifier.load(tmp_path / "model"), clf)
@@ -145,7 +145,7 @@ def test_models_of_version_1_are_read_forever():
     assert clf.history_["loss"].tolist() == expected["loss"]
 
 
-# --- hostile files ------------------------------------------------------------------------------
+# --- hostile files -------------------------------------------------------------------------------
 
 
 def parts_of(path):
@@ -156,7 +156,7 @@ def parts_of(path):
 
 
 def assembled(header, description, body):
-    """Return a file with valid checksums: an attacker who knows the format can compute them."""
+    """Return the bytes of a file with valid checksums, which a forger can compute."""
     for name, fields in header.items():
         if "data_offsets" in fields:
             content = body[slice(*fields["data_offsets"])]
@@ -199,7 +199,7 @@ def with_header(name, **fields):
 
 
 def without_array(name):
-    """Remove an array and move those behind it."""
+    """Return a change that removes an array and moves those after it."""
 
     def change(header, description, body):
         begin, end = header.pop(name)["data_offsets"]
@@ -255,12 +255,12 @@ HOSTILE = {
     "no weights": (without_array("log_weights"), "'log_weights' is missing"),
     "no classes": (without_array("classes"), "'classes' is missing"),
     "no history": (without_array("history.loss"), "'history.loss' is missing"),
-    "NaN in centroids": (with_number("centroids", 5, np.nan), "'centroids' holds NaN"),
-    "infinity in centroids": (with_number("centroids", 80, -np.inf), "'centroids' holds NaN"),
-    "NaN in weights": (with_number("log_weights", 0, np.nan), "'log_weights' holds NaN"),
+    "NaN in centroids": (with_number("centroids", 5, np.nan), "'centroids' contains NaN"),
+    "infinity in centroids": (with_number("centroids", 80, -np.inf), "'centroids' contains NaN"),
+    "NaN in weights": (with_number("log_weights", 0, np.nan), "'log_weights' contains NaN"),
     "a weight that overflows": (with_number("log_weights", 0, 1e300), "'log_weights' contains a"),
     "a weight that vanishes": (with_number("log_weights", 0, -1e300), "'log_weights' contains a"),
-    "NaN in the history": (with_number("history.loss", 0, np.nan), "'history.loss' holds NaN"),
+    "NaN in the history": (with_number("history.loss", 0, np.nan), "'history.loss' contains NaN"),
     "a history of other lengths": (
         with_header("history.accuracy", shape=[1, 2]), "'history.accuracy' must have shape"
     ),
@@ -344,7 +344,7 @@ def test_a_hostile_file_is_refused_with_the_name_of_its_field(
 
 @pytest.mark.fault(55)
 def test_a_large_hostile_file_takes_no_more_than_twice_its_size(tmp_path, model_file):
-    """The error is found in the headers, before an array is read."""
+    """The fault is found in the headers, before an array is read."""
     _, description, _ = parts_of(model_file)
     n_bytes = 64 * 2**20
     arrays = {"centroids": {"dtype": "F64", "shape": [n_bytes // 8], "data_offsets": [0, n_bytes]}}

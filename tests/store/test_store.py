@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skdejavid import TSEArray, TSEStore
-from skdejavid.files import atomic as durable
+from skdejavid.files import atomic
 from skdejavid.store import store as store_module
 from skdejavid.store import writer as writer_module
 from skdejavid.store.shards import Failure
@@ -279,7 +279,7 @@ def test_a_folder_of_other_things_is_no_place_for_a_store(tmp_path):
 
 
 def test_many_may_create_a_store_at_once(tmp_path):
-    """All get the same store, whichever was first, even if others already write to it."""
+    """All get the same store, even if some already write to it."""
     path = tmp_path / "store"
     start = threading.Barrier(8)
     made = []
@@ -526,7 +526,7 @@ def test_labels_are_set_by_one_after_the_other(store):
         setting.start()
         setting.join(0.1)
         assert setting.is_alive()
-        durable.replace_file(
+        atomic.replace_file(
             store._folder / "labels.json", lambda file: file.write(b'{"gone": "x"}')
         )
     setting.join()

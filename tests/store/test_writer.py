@@ -96,7 +96,7 @@ def n_commits_of(writer):
     return STATES.index(left_behind(writer))
 
 
-def go_on(path):
+def resume(path):
     """Resume a store after a crash, and return the number of commits that it had."""
     with TSEStore(path).write() as writer:
         n_done = n_commits_of(writer)
@@ -144,7 +144,7 @@ def _no_waiting_for_disks():
 def undisturbed(tmp_path_factory):
     path = tmp_path_factory.mktemp("undisturbed") / "store"
     TSEStore.create(path)
-    assert go_on(path) == 0
+    assert resume(path) == 0
     TSEStore(path).verify()
     return contents(path)
 
@@ -156,7 +156,7 @@ def path(tmp_path):
 
 
 def test_what_is_written_is_read(path):
-    go_on(path)
+    resume(path)
     store = TSEStore(path)
     appended = {a[0]: a for actions in COMMITS for name, a in actions if name == "append"}
     assert store.ids == STATES[-1][0] == list(appended)
@@ -235,7 +235,7 @@ def test_dying_at_any_step_loses_no_commit(seconds, path, tmp_path, monkeypatch,
         elif STATES[n_committed][0]:
             X = store.sequences(allow_incomplete=True)
             assert len(X) >= len(STATES[n_committed][0])
-        assert go_on(copy) in (n_committed, n_committed + 1)
+        assert resume(copy) in (n_committed, n_committed + 1)
         assert contents(copy) == undisturbed
 
 
@@ -298,7 +298,7 @@ def damage(never_synced, tmp_path_factory, undisturbed):
         shutil.copytree(never_synced, path)
         found = []
         yield path, found
-        found.append(go_on(path))
+        found.append(resume(path))
         assert contents(path) == undisturbed
         shutil.rmtree(path.parent)
 
@@ -370,7 +370,7 @@ def test_partial_rows_that_never_reached_the_disk_take_their_commits_with_them(s
 
 @pytest.mark.parametrize("n_commits", [1, 2, 5])
 def test_dying_again_and_again_loses_no_commit(n_commits, path, undisturbed):
-    """Each time with uncommitted rows and a torn line of the journal."""
+    """Each crash leaves uncommitted rows and an incomplete line of the journal."""
     for begin in range(0, len(COMMITS), n_commits):
         with dying(path) as writer:
             assert n_commits_of(writer) == begin
@@ -383,7 +383,7 @@ def test_dying_again_and_again_loses_no_commit(n_commits, path, undisturbed):
             do(writer, [unfinished(id, 3, dtype)])
         with (path / "journal-00000.jsonl").open("ab") as journal:
             journal.write(b'{"n_commits": 99, "n_feat')
-    assert go_on(path) == len(COMMITS)
+    assert resume(path) == len(COMMITS)
     assert contents(path) == undisturbed
 
 
@@ -576,7 +576,7 @@ def test_a_full_disk_loses_no_commit(n_bytes, tmp_path_factory, undisturbed):
                 do(writer, actions)
                 writer.commit()
                 n_committed += 1
-    assert go_on(path) == n_committed
+    assert resume(path) == n_committed
     assert contents(path) == undisturbed
     shutil.rmtree(path.parent)
 
@@ -598,10 +598,10 @@ def test_a_disk_that_is_full_at_the_end_leaves_a_store_to_go_on_with(
         for module in (rows_file, writer_module):
             patch.setattr(module, "replace_file", replace)
         with pytest.raises(OSError, match="No space left"):
-            go_on(path)
+            resume(path)
     assert not TSEStore(path).is_complete
     assert not list(path.glob(".*"))
-    assert go_on(path) == len(COMMITS)
+    assert resume(path) == len(COMMITS)
     assert contents(path) == undisturbed
 
 
@@ -620,7 +620,7 @@ def test_after_a_failed_write_nothing_is_added_and_the_shard_not_finished(path, 
     with pytest.raises(ValueError, match="has failed"):
         writer.__exit__(None, None, None)
     assert not TSEStore(path).is_complete
-    assert go_on(path) == 1
+    assert resume(path) == 1
 
 
 def test_a_writer_is_of_no_use_outside_of_its_context(path):
@@ -636,7 +636,7 @@ def test_a_writer_is_of_no_use_outside_of_its_context(path):
 
 
 def test_writing_nothing_to_a_complete_shard_changes_nothing(path):
-    go_on(path)
+    resume(path)
     before = {item.name: item.stat().st_mtime_ns for item in path.glob("*.[nj]*")}
     with TSEStore(path).write() as writer:
         assert n_commits_of(writer) == len(COMMITS)
@@ -809,7 +809,7 @@ def test_a_link_in_place_of_a_file_is_refused(name, path, tmp_path):
     outside.write_bytes(b"precious")
     (path / name).symlink_to(outside)
     with pytest.raises(ValueError, match=f"{name} is a symbolic link"):
-        go_on(path)
+        resume(path)
     assert outside.read_bytes() == b"precious"
 
 
@@ -817,5 +817,5 @@ def test_what_a_crash_left_of_replacing_a_file_is_removed(path):
     crash(path, COMMITS[:3])
     for name in ("offsets-00000.npy", "shard-00000.json"):
         (path / f".{name}.0123.tmp").write_bytes(b"half of")
-    assert go_on(path) == 3
+    assert resume(path) == 3
     assert not list(path.glob(".*"))

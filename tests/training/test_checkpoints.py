@@ -31,7 +31,7 @@ def state(value=1.0):
 
 
 class StopError(Exception):
-    """Raised in the middle of a fit."""
+    """Error raised in the middle of a fit."""
 
 
 def stop_after(monkeypatch, n_epochs):
@@ -112,7 +112,7 @@ def test_a_damaged_checkpoint_is_refused_and_named(tmp_path):
     content = bytearray(checkpoint.path.read_bytes())
     content[-1] ^= 1
     checkpoint.path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"checkpoint\.safetensors.*has changed since it was written"):
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors.*its checksum differs"):
         checkpoint.read()
     checkpoint.path.write_bytes(content[:50])
     with pytest.raises(ValueError, match=r"checkpoint\.safetensors"):
@@ -187,7 +187,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(
         with pytest.raises(StopError):
             classifier(tmp_path).fit(X, y)
     assert_same_fit(classifier(tmp_path).fit(X, y), undisturbed)
-    assert_same_fit(classifier(tmp_path).fit(X, y), undisturbed)  # which was complete
+    assert_same_fit(classifier(tmp_path).fit(X, y), undisturbed)  # of a completed fit
 
 
 def test_initial_centroids_are_not_computed_twice(orders, tmp_path, monkeypatch):
@@ -273,6 +273,6 @@ print(json.dumps({"killed": n_killed, "same": same}))
 def test_killed_at_20_random_moments_a_fit_ends_with_the_same_bits(tmp_path):
     command = [sys.executable, "-P", "-c", KILLED, str(tmp_path / "checkpoint")]
     printed = subprocess.check_output(command, text=True, cwd=tmp_path)
-    told = json.loads(printed)
-    assert told["killed"] >= 15
-    assert told["same"] == [True] * 7
+    outcome = json.loads(printed)
+    assert outcome["killed"] >= 15
+    assert outcome["same"] == [True] * 7

@@ -1,4 +1,4 @@
-"""Details of the stages of a fit; test_classifier.py tests them all together."""
+"""Stages of a fit, as far as test_classifier.py does not test them."""
 
 from types import SimpleNamespace
 

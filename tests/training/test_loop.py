@@ -25,7 +25,7 @@ PUBLISHED = TrainingSettings(
     n_threads=1,
 )
 
-# Weights are stored and not their logarithms, which have been rounded twice at a size of about 1.
+# The weights are stored: their logarithms, of about 1, are rounded twice.
 EXP_AND_LOG = 2 * np.finfo(float).eps
 
 
@@ -34,7 +34,7 @@ device = "cpu"
 
 @pytest.fixture(params=["cpu", "emulated CUDA"], autouse=True)
 def choose_device(request):
-    """Run every test with both engines."""
+    """Run all tests with both engines."""
     global device
     if request.param != "cpu":
         request.getfixturevalue("emulated_cuda")
@@ -62,7 +62,7 @@ def run(problem, feature_scale=None, seed=0, held_out=None, **changes):
 
 
 class Following:
-    """An observer that records everything and stops training after `last` epochs."""
+    """Observer that records its calls, and may stop training after some epochs."""
 
     def __init__(self, last=None):
         self.last, self.n_begun, self.records, self.results = last, 0, [], []
@@ -96,7 +96,7 @@ def test_training_is_the_published_algorithm(problem):
 
 
 def test_frozen_parameters_choose_the_paths_of_an_epoch(problem):
-    """The result differs from that with paths chosen for every batch."""
+    """If paths are chosen again for every batch, the result differs."""
     large_steps = {"centroid_learning_rate": 0.3}
     by_epoch = run(problem, **large_steps)
     by_batch = run(problem, path_refresh="batch", **large_steps)
@@ -152,7 +152,7 @@ def test_the_temperature_is_in_units_of_the_measured_scale(problem):
 
 
 def test_feature_scale_is_training_on_scaled_data(problem):
-    """Training in scaled units does not need scaled data."""
+    """Training in other units is equivalent, without a copy of the data."""
     data, centroids, log_weights = problem
     scale = np.array([0.01, 1.0, 300.0])
     sequences = TSEArray([x * scale for x in data.sequences])
@@ -206,7 +206,7 @@ def test_history_tells_what_happened(problem):
 
 @pytest.mark.parametrize("with_held_out", [False, True])
 def test_an_observer_sees_the_result_of_a_training_that_ends_there(with_held_out, problem):
-    """A reason that the observer returns stops training."""
+    """An observer that returns a reason ends the training."""
     data, centroids, log_weights = problem
 
     def run_until(last):
@@ -221,7 +221,7 @@ def test_an_observer_sees_the_result_of_a_training_that_ends_there(with_held_out
 
     _, undisturbed = run_until(None)
     whole = undisturbed.results
-    if with_held_out:  # not always the last one
+    if with_held_out:  # the best epoch is not always the last
         assert [result.best_epoch for result in whole] == [1, 2, 2, 2]
     for n_epochs, expected in enumerate(whole, start=1):
         result, following = run_until(n_epochs)
@@ -301,7 +301,7 @@ def test_a_loss_that_overflows_later_keeps_the_last_good_parameters(problem):
 
 @pytest.mark.fault(36)
 def test_duplicates_in_all_classes_are_no_scale_to_divide_by(rng):
-    """Their distances differ by rounding errors alone, which must not be scaled up and learned."""
+    """The distances differ by rounding errors only, which must not be scaled up and learned."""
     x = rng.standard_normal((5, 3))
     data = TrainingData(TSEArray([x] * 4), np.array([0, 1, 0, 1]), np.ones(4))
     centroids = np.stack([x, x * (1 + 1e-15)])
@@ -310,7 +310,7 @@ def test_duplicates_in_all_classes_are_no_scale_to_divide_by(rng):
 
 
 def test_parameters_that_are_not_finite_are_no_result(problem):
-    """The last step can cause it, after which no loss is computed."""
+    """The last step can cause an overflow, and no loss is computed after it."""
     with pytest.raises(RuntimeError, match="parameters overflow in epoch 1: lower learning_rate"):
         run(problem, learning_rate=1e4, batch_size=12, n_epochs=1)
 
@@ -324,7 +324,7 @@ LONG = {"n_epochs": 40, "learning_rate": 0.3, "centroid_learning_rate": 0.3}
 
 
 def losses_of(result, data):
-    """Return the loss of each sequence by the plain formulas."""
+    """Compute the loss of each sequence by plain formulas."""
     parameters = zip(result.centroids, np.exp(result.log_weights), strict=True)
     distances = np.array(
         [[reference.dtw_distance(x, c, u) for x in data.sequences] for c, u in parameters]
@@ -359,7 +359,7 @@ def test_learning_ends_when_held_out_data_gain_no_more(problem):
 
 
 def test_held_out_data_teach_nothing(problem):
-    """If the last epoch has the least loss, the result is that of training without them."""
+    """If the loss is lowest at the end, the result is that of training without held-out data."""
     data, *_ = problem
     with_held_out = run(problem, held_out=data, patience=3)
     assert with_held_out.best_epoch == 3
@@ -411,7 +411,7 @@ def test_a_training_resumes_from_a_state_to_the_same_bits(problem, n_epochs, los
 
 
 class AbsoluteError:
-    """A loss of numbers, predicted by the distance to the first centroid."""
+    """Loss of a regression whose prediction is the distance to the first centroid."""
 
     metrics = ("error", "is_small")
     scale = 1.0
@@ -427,7 +427,7 @@ class AbsoluteError:
 
 
 def test_another_loss_learns_and_names_its_metrics(problem, rng):
-    """Targets are numbers here; no other part of training depends on that."""
+    """Targets are numbers; only the loss depends on that."""
     data, centroids, log_weights = problem
     data = replace(data, targets=np.linspace(10, 20, 12))
     result = run(

@@ -50,7 +50,7 @@ def test_losses_and_gradients_are_those_of_automatic_differentiation(logit_scali
     np.testing.assert_array_equal(hits, values.argmin(axis=1) == labels)
     np.testing.assert_allclose(losses, expected.detach().numpy(), rtol=1e-12)
     if logit_scaling == "sample" and n_classes == 2:
-        # A standardized distance is always +-0.7071.
+        # Every standardized distance is +-0.7071.
         assert (gradients == 0).all()
     else:
         np.testing.assert_allclose(gradients, distances.grad.numpy(), rtol=1e-9, atol=1e-12)

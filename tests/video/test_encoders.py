@@ -163,7 +163,7 @@ def test_what_goes_into_the_head_is_the_embedding(shape, clips):
     np.testing.assert_array_equal(
         encode(encoder, clips, head="fc", features="logits"), features[:, 3:]
     )
-    assert pickle.dumps(encoder) == before  # no hook stays
+    assert pickle.dumps(encoder) == before  # all hooks are removed
 
 
 def test_hooks_are_gone_after_an_error(clips):
@@ -305,7 +305,7 @@ def test_a_module_that_cannot_be_moved_is_brought_back(clips):
 def test_a_module_without_parameters_is_moved_for_its_buffers():
     encoder = torch.nn.BatchNorm1d(3, affine=False)
     with (
-        pytest.raises(NotImplementedError, match="meta"),  # nothing comes back from there
+        pytest.raises(NotImplementedError, match="meta"),  # its values cannot be copied back
         ClipEncoder(encoder, layout="BCTHW", device="meta").session(),
     ):
         assert {buffer.device.type for buffer in encoder.buffers()} == {"meta"}

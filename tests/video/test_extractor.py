@@ -291,7 +291,7 @@ def test_windows_that_mean_nothing_are_refused_before_any_work(videos):
         (name,) = windows
         with pytest.raises(ValueError, match=name):
             TSEExtractor(mean_color, **windows).fit(videos)
-    with pytest.raises(ValueError, match=r"X\[1\] \(an array\) has no clock"):
+    with pytest.raises(ValueError, match=r"X\[1\] \(an array\) has no timestamps"):
         TSEExtractor(mean_color, width="1s").transform(["a.mp4", videos[0]])
 
 
@@ -504,7 +504,7 @@ def test_a_file_that_was_changed_is_noticed(counting, files, tmp_path):
     write_video(files[1], numbered(30))
     with pytest.raises(ValueError, match=r"X\[0\] \(.*1\.mp4\) has .* bytes, but had"):
         extractor.transform(files[1:2])
-    files[0].unlink()  # who keeps sequences need not keep videos
+    files[0].unlink()  # stored sequences do not need their videos
     np.testing.assert_array_equal(extractor.transform(files[:1]).values, X[0])
 
 
@@ -526,7 +526,7 @@ def test_ranks_fill_one_store(counting, files, tmp_path):
     extractor = TSEExtractor(counting, frame_size=8, store=tmp_path / "store")
     ids = list("abcd")
     twice = TSEExtractor(counting, frame_size=8, store=tmp_path / "twice")
-    for rank in (0, 1):  # who names a video twice has it encoded by one rank
+    for rank in (0, 1):  # a repeated video is encoded by one rank only
         twice.extract([paths[0], paths[0], paths[1]], shard=(rank, 2))
     assert twice.extract(paths[:2]).ids == [str(paths[0]), str(paths[1])]
     assert Counting.seen == 2 * 33
@@ -538,7 +538,7 @@ def test_ranks_fill_one_store(counting, files, tmp_path):
     whole = TSEExtractor(counting, frame_size=8).transform(paths)
     np.testing.assert_allclose(store.sequences().values, whole.values, rtol=1e-6)
     n_seen = Counting.seen
-    again = extractor.extract(paths, ids=ids)  # as many shards as there are
+    again = extractor.extract(paths, ids=ids)  # with the existing number of shards
     assert Counting.seen == n_seen
     assert again.ids == ids
     with pytest.raises(ValueError, match="n_shards is 2 in the store, but 3 was requested"):
@@ -633,7 +633,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(tmp_path):
     assert killed.ids == whole.ids == paths
     np.testing.assert_array_equal(killed.sequences().values, whole.sequences().values)
     np.testing.assert_array_equal(killed.sequences().spans, whole.sequences().spans)
-    assert n_encoded("killed") <= n_encoded("whole") + 3 * n_kills  # the batches in flight
+    assert n_encoded("killed") <= n_encoded("whole") + 3 * n_kills  # unfinished batches
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def test_nobody_reads_farther_ahead_than_allowed(n_threads):
     for i, item in ahead:
         consumed[i] += not isinstance(item, End)
         time.sleep(0.0002)
-        # What waits, one in the hand of each thread, and one of the source whose turn it is.
+        # Waiting items, one that each thread has read, and one of the source being consumed.
         assert sum(made) - sum(consumed) <= 4 + n_threads + 1
     assert made == consumed == [50] * 20
 
@@ -64,7 +64,7 @@ def test_sources_are_read_at_the_same_time():
     together = threading.Barrier(3)
 
     def read(source):
-        together.wait(timeout=30)  # raises if the others do not come
+        together.wait(timeout=30)  # raises unless all three threads read at the same time
         yield source
 
     items = list(ahead_of(range(3), read, 3, 1))
@@ -80,7 +80,7 @@ def test_no_more_sources_are_opened_than_there_are_threads():
         yield from range(2)
 
     for i, _ in ahead_of(range(50), read, n_threads, 1):
-        # Those that are read, one whose items wait, and what was finished.
+        # The sources being read, one whose items wait, and those that are finished.
         assert len(opened) <= i + 1 + n_threads + 1
 
 

@@ -72,5 +72,5 @@ def test_only_a_file_of_another_size_is_another(sources):
 
 def test_arrays_have_no_clock(sources):
     check_has_clock(sources[::2])
-    with pytest.raises(ValueError, match=r"X\[1\] \(an array\) has no clock"):
+    with pytest.raises(ValueError, match=r"X\[1\] \(an array\) has no timestamps"):
         check_has_clock(sources)
