@@ -13,7 +13,9 @@ NATIVE = $(shell find src_cuda tests/cuda_emulation tests/squared_cost -type f -
 SOURCES = CMakeLists.txt pyproject.toml .ci/constraints.txt \
 	$(shell find skdejavid src_cuda -type f -not -name '*.pyc')
 
-.PHONY: help demo quick test fuzz bench sanitize lint format docs clean
+PYTHON_FILES = $(sort $(shell find skdejavid -name '*.py'))
+
+.PHONY: help demo quick test fuzz bench sanitize lint format docs clean force
 
 help:
 	@echo "make demo    set up, classify real sequences and generated videos, print and plot"
@@ -72,13 +74,17 @@ $(VENV)/.%: $(BIN)/python $(SOURCES)
 	touch $@
 
 # In place, so that edits of Python files take effect immediately. Installed again when native code
-# changes, and when Python files are added or removed, which changes their folder.
+# changes, and when Python files are added or removed: the installation contains the list of files.
 $(VENV)/.editable: $(BIN)/python CMakeLists.txt pyproject.toml .ci/constraints.txt \
-		$(shell find src_cuda -type f) $(shell find skdejavid -type d -not -name __pycache__)
+		$(shell find src_cuda -type f) build/python_files
 	$(BIN)/pip install --quiet cmake ninja pybind11 scikit-build-core
 	$(BIN)/pip install --quiet --no-build-isolation --editable ".[test]"
-	rm -f $(filter-out $@,$(wildcard $(VENV)/.[a-z]*))
+	rm -f $(foreach extra,demo test bench lint docs,$(VENV)/.$(extra))
 	touch $@
+
+build/python_files: force
+	@mkdir -p build
+	@echo $(PYTHON_FILES) | cmp -s - $@ || echo $(PYTHON_FILES) > $@
 
 clean:
 	rm -rf $(VENV) build demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis

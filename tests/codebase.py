@@ -7,6 +7,7 @@ limits on these measurements.
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 import sys
 from graphlib import TopologicalSorter
@@ -15,6 +16,10 @@ from pathlib import Path
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Each adds a way through a function; a comprehension is a loop, `a and b and c` are two decisions.
 BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.comprehension, ast.Assert)
+# The cost of the native code, and its derivative, by any name that they have had.
+MAGNITUDE_OR_SIGN = re.compile(
+    r"\b((__builtin_)?f?abs[fl]?|absolute\w*|magnitude\w*|copysign\w*|signbit\w*|sign|slope)\("
+)
 
 
 def modules_of(root):
@@ -99,6 +104,22 @@ def complexity(function):
     return 1 + n_decisions
 
 
+def native_files_with(root, is_wanted):
+    """Name the native files with a statement (without comments and line breaks) that is wanted."""
+    names = set()
+    for path in (root / "src_cuda").rglob("*.*"):
+        code = re.sub(r"//.*", "", path.read_text())
+        statements = (" ".join(text.split()) for text in re.split(r"[;{}]", code))
+        if any(map(is_wanted, statements)):
+            names.add(path.name)
+    return names
+
+
+def cost_files(root):
+    """Name the native files that take the magnitude or the sign of a difference."""
+    return native_files_with(root, MAGNITUDE_OR_SIGN.search)
+
+
 def measure(root):
     """Return the measurements by name."""
     modules = modules_of(root)
@@ -131,6 +152,7 @@ def measure(root):
         "cyclomatic complexity, maximum": f"{complexities[hardest]} ({hardest})",
         "lines of a native file, median": statistics.median(native.values()),
         "lines of a native file, maximum": max(native.values()),
+        "native files that write the cost": len(cost_files(root)),
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+from codebase import cost_files, native_files_with
 from test_core import (
     INSTRUCTION_SETS,
     assert_gradients_of_the_reference,
@@ -27,21 +28,8 @@ SQUARED = ROOT / "tests" / "squared_cost"
 DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
 
 
-def native_files_with(is_wanted):
-    """Name the native files with a statement (without comments and line breaks) that is wanted."""
-    names = set()
-    for path in NATIVE.rglob("*"):
-        if path.is_file():
-            code = re.sub(r"//.*", "", path.read_text())
-            statements = (" ".join(text.split()) for text in re.split(r"[;{}]", code))
-            if any(map(is_wanted, statements)):
-                names.add(path.name)
-    return names
-
-
 def test_one_native_file_writes_the_cost():
-    magnitude_or_sign = re.compile(r"\b((__builtin_)?f?abs[fl]?|copysign\w*|signbit\w*|slope)\(")
-    assert native_files_with(magnitude_or_sign.search) == {"cost_term.hpp"}
+    assert cost_files(ROOT) == {"cost_term.hpp"}
 
 
 def test_no_other_native_file_subtracts_frames_from_centroids():
@@ -51,7 +39,7 @@ def test_no_other_native_file_subtracts_frames_from_centroids():
         has_both = re.search(r"centroid|\bvalues\[|\brows\[", statement) and "frame" in statement
         return has_both and re.search(r"[\w)\]] - [^-]", statement)
 
-    assert native_files_with(subtracts) == {
+    assert native_files_with(ROOT, subtracts) == {
         "cost_term.hpp",
         "barycenters.hpp",
         "barycenter_kernel.cuh",

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from skdejavid import TSEStore
 from skdejavid.datasets import make_order_sequences
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
