@@ -22,6 +22,7 @@ def random_case(rng, integers):
     return X, centroids.astype(float), weights.astype(float) if rng.random() < 0.8 else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
 @pytest.mark.parametrize("integers", [True, False], ids=["integers", "reals"])
 def test_distances_and_paths_are_the_definition_on_random_cases(integers, diagonal):

@@ -231,6 +231,7 @@ def reference_medoid(pool):
     return pool[int(np.argmin(np.sum(distances, axis=1)))]
 
 
+@pytest.mark.slow
 def test_the_papers_mode_is_the_published_algorithm(orders):
     """From the data to the parameters after 3 epochs, against plain formulas in float64."""
     X, y = orders[0][:24].astype(np.float64), orders[1][:24]

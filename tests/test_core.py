@@ -177,6 +177,7 @@ def test_gradients_are_those_of_the_reference(dtype, diagonal, shapes, seed, int
     )
 
 
+@pytest.mark.slow
 @DTYPES
 @DIAGONAL
 @given(shapes=SHAPES, seed=st.integers(0, 2**32))
@@ -234,6 +235,7 @@ def test_the_number_of_threads_changes_no_bit(dtype):
             np.testing.assert_array_equal(one, many)
 
 
+@pytest.mark.slow
 @DTYPES
 @pytest.mark.parametrize("is_relative", [False, True], ids=["in units of a scale", "logarithms"])
 def test_adam_is_that_of_torch(dtype, is_relative, rng):

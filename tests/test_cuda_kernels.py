@@ -212,6 +212,7 @@ def on_cpu(kind, arrays):
     return problem[PROBLEMS[kind][0]](*arrays, 1)
 
 
+@pytest.mark.slow
 @KINDS
 @DIAGONAL
 @settings(max_examples=25)
@@ -270,6 +271,7 @@ def test_integers_give_exactly_what_the_cpu_gives_at_large_and_odd_sizes(kind, d
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @KINDS
 @DIAGONAL
 @settings(max_examples=25)
@@ -321,6 +323,7 @@ def test_errors_stay_within_twice_those_of_numpy(kind, n_frames, n_features):
     assert np.mean(errors_along) <= 2 * np.mean(numpy_errors)
 
 
+@pytest.mark.slow
 @KINDS
 @DIAGONAL
 @settings(max_examples=15)

@@ -57,6 +57,7 @@ def namespace():
     return {"X": X, "y": y, "X_train": X, "y_train": y, "X_test": X[:12], "y_test": y[:12]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "end"), [("quickstart", "## Videos"), ("scikit_learn", "## Callbacks")]
 )

@@ -246,6 +246,7 @@ def test_a_scale_that_is_given_is_not_measured(problem):
     assert run(problem, loss=BY_SAMPLE.with_scale(3.0)).distance_scale == 1.0
 
 
+@pytest.mark.slow
 def test_threads_change_no_bit(rng):
     # About 10 million weighted differences per batch: enough work for more than one thread.
     X = [rng.standard_normal((n_frames, 4000)) for n_frames in range(1, 13)]

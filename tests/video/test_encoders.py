@@ -428,6 +428,7 @@ def test_hugging_face_models_give_embedding_and_logits(video_model, video_clips)
     assert not video_model.classifier._forward_hooks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["VideoMAE", "Vivit"])
 def test_a_model_is_loaded_by_the_name_of_its_folder(family, video_clips, tmp_path):
     import transformers

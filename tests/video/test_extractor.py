@@ -345,6 +345,7 @@ def test_an_encoder_of_images_sees_each_frame_once(videos):
     np.testing.assert_allclose(X.values, expected.values, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2, 5])
 def test_results_do_not_depend_on_jobs(n_jobs, tmp_path):
     arrays, _ = make_order_videos(5, random_state=0)

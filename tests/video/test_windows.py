@@ -81,6 +81,7 @@ def test_the_papers_recipe_for_something_something_gives_a_row_per_frame():
     np.testing.assert_array_equal(plan.spans[[0, 20, 39]], [[0, 16], [12, 28], [24, 40]])
 
 
+@pytest.mark.slow
 @given(clocks(), SECONDS, SECONDS, st.integers(1, 6))
 def test_windows_in_seconds_show_what_is_on_screen(clock, width, stride, clip_length):
     shown = of_one_width(clock, width, stride, clip_length)
