@@ -99,11 +99,11 @@ def backend_of(device: str) -> Backend:
 
 
 def backend_of_tensor(tensor: torch.Tensor) -> Backend:
-    """Return the backend that computes on the memory of a tensor.
-
-    Backends are asked from the last registered to the first, because the CPU's accepts any tensor.
-    """
-    return next(backend for backend in reversed(_BACKENDS.values()) if backend.owns(tensor))
+    """Return the last registered backend that owns a tensor, or the CPU's if there is none."""
+    for backend in reversed(list(_BACKENDS.values())):  # a copy: other threads may register
+        if backend.owns(tensor):
+            return backend
+    return backend_of("cpu")
 
 
 def resolve_device(device: str, n_differences: float = 0) -> str:
