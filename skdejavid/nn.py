@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 else:
     torch = import_optional("torch", "nn", "skdejavid.nn")
 
-__all__ = ["TimeWeightedDTW", "distances_along_paths"]
+__all__ = ["TimeWeightedDTW"]
 
 
 class TimeWeightedDTW(torch.nn.Module):
@@ -206,7 +206,6 @@ class TimeWeightedDTW(torch.nn.Module):
             self.centroids,
             weights,
             lengths,
-            None,
             self.diagonal,
             count_threads(self.n_jobs),
         )
@@ -241,58 +240,8 @@ class TimeWeightedDTW(torch.nn.Module):
         return torch.cat(parts, dim=1) if self.lags else values
 
 
-def distances_along_paths(
-    values: torch.Tensor,
-    lengths: NDArray[np.int64],
-    centroids: torch.Tensor,
-    weights: torch.Tensor,
-    runs: torch.Tensor,
-    *,
-    n_jobs: int | None = None,
-) -> torch.Tensor:
-    """Compute distances along given paths, differentiable in all floating tensors.
-
-    Parameters
-    ----------
-    values : tensor of shape (n_frames, n_features)
-        Frames of all sequences, one sequence after the other.
-    lengths : array of shape (n_sequences,)
-        Number of frames of each sequence.
-    centroids, weights : tensors of shape (n_centroids, n_timesteps, n_features)
-        Of the floating type and on the device of `values`.
-    runs : tensor of shape (n_sequences, n_centroids, n_timesteps, 2), int32
-        The paths: first and last frame of each sequence matched to each time step. The frames are
-        not checked.
-    n_jobs : int, optional
-        Number of threads, see :func:`skdejavid.dtw_distances`.
-
-    Returns
-    -------
-    tensor of shape (n_sequences, n_centroids), float64
-
-    Raises
-    ------
-    ValueError
-        If the shape or type of `runs`, or the types of the other tensors do not fit.
-    """
-    shape = len(lengths), *centroids.shape[:2], 2
-    if runs.shape != shape or runs.dtype != torch.int32:
-        raise ValueError(
-            f"runs must be int32 and of shape {tuple(shape)}, got {runs.dtype} and "
-            f"{tuple(runs.shape)}"
-        )
-    if not values.dtype == centroids.dtype == weights.dtype:
-        raise ValueError(
-            "values, centroids and weights must have the same floating type, got "
-            f"{values.dtype}, {centroids.dtype} and {weights.dtype}"
-        )
-    return _Distances.apply(
-        values, centroids, weights, lengths, runs.contiguous(), False, count_threads(n_jobs)
-    )
-
-
 class _Distances(torch.autograd.Function):
-    """Distances along the cheapest paths or along given ones, which are constants.
+    """Distances along the cheapest paths, which are constants for the gradients.
 
     The gradients are dD/dC and dD/dU of the paper's supplement, and dD/ds.
     """
@@ -304,16 +253,12 @@ class _Distances(torch.autograd.Function):
         centroids: torch.Tensor,
         weights: torch.Tensor,
         lengths: NDArray[np.int64],
-        runs: torch.Tensor | None,
         diagonal: bool,
         n_threads: int,
     ) -> torch.Tensor:
         ctx.save_for_backward(values, centroids, weights)
         problem = _problem(values, centroids, weights, lengths, n_threads)
-        if runs is None:
-            distances, runs = problem.paths(diagonal)
-        else:
-            distances = problem.distances_along(runs)
+        distances, runs = problem.paths(diagonal)
         ctx.lengths, ctx.runs, ctx.n_threads = lengths, runs, n_threads
         return distances
 
@@ -330,7 +275,7 @@ class _Distances(torch.autograd.Function):
             by_values = problem.sequence_gradients(ctx.runs, grad_distances)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             by_centroids, by_weights = problem.parameter_gradients(ctx.runs, grad_distances)
-        return by_values, by_centroids, by_weights, None, None, None, None
+        return by_values, by_centroids, by_weights, None, None, None
 
 
 def _problem(
