@@ -160,9 +160,11 @@ class TimeWeightedDTW(torch.nn.Module):
         NotFittedError
             If `estimator` is not fitted.
         ValueError
-            If its centroids have another shape, or its lags differ.
+            If its centroids have another shape, or its lags differ, or this module is not in
+            float32 or float64.
         """
         check_is_fitted(estimator, "centroids_")
+        _check_floating(self.centroids, self.log_weights)
         if estimator.centroids_.shape != tuple(self.centroids.shape):
             raise ValueError(
                 "estimator must have centroids of the same shape as this module, got "

@@ -187,6 +187,12 @@ def test_precisions_changed_later_are_refused_too():
         matcher([torch.zeros(5, 4)])
 
 
+def test_a_module_in_half_precision_does_not_become_a_classifier(ragged):
+    _, clf = fit(ragged, None)
+    with pytest.raises(ValueError, match=r"float32 or float64, got torch.float16"):
+        TimeWeightedDTW.from_estimator(clf).half().to_estimator(clf)
+
+
 def test_weights_are_computed_in_the_precision_of_the_centroids(rng):
     sequences, centroids, log_weights = draw(rng, torch.float32)
     matcher = TimeWeightedDTW(centroids, log_weights.double())
