@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdejavid.backends.backend import TensorProblem
 from skdejavid.backends.registry import backend_of_tensor
 from skdejavid.compat.optional import import_optional
+from skdejavid.compat.tensors import as_tensor
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences.layout import starts_of
 from skdejavid.sequences.transforms import Lag, check_lags, lagged_frames
@@ -73,10 +74,10 @@ class TimeWeightedDTW(torch.nn.Module):
         n_jobs: int | None = None,
     ) -> None:
         super().__init__()
-        centroids = torch.as_tensor(centroids).detach().clone()
+        centroids = as_tensor(centroids).detach().clone()
         if log_weights is None:
             log_weights = torch.zeros_like(centroids)
-        log_weights = torch.as_tensor(log_weights).detach().clone()
+        log_weights = as_tensor(log_weights).detach().clone()
         if centroids.ndim != 3 or log_weights.shape != centroids.shape:
             raise ValueError(
                 "centroids and log_weights must be 3-D (n_centroids, n_timesteps, n_features) and "
@@ -217,7 +218,7 @@ class TimeWeightedDTW(torch.nn.Module):
         self, sequences: Sequence[torch.Tensor | NDArray[np.floating]] | torch.Tensor
     ) -> tuple[torch.Tensor, NDArray[np.int64]]:
         """Return all frames (n_frames, n_features) one after the other, and the lengths."""
-        items = [torch.as_tensor(item) for item in sequences]
+        items = [as_tensor(item) for item in sequences]
         if not items:
             raise ValueError("sequences is empty, expected at least one")
         n_features = self.centroids.shape[2] // (1 + len(self.lags))

@@ -211,6 +211,20 @@ def test_sequences_may_be_arrays_but_not_none_at_all():
     assert matcher([np.ones((5, 4), dtype=np.float32)]).tolist() == [[28.0, 28.0]]
 
 
+@pytest.mark.filterwarnings("error")
+def test_read_only_arrays_are_computed_on_without_a_warning(ragged, tmp_path, torch_warnings):
+    X, clf = fit(ragged, None)
+    np.save(tmp_path / "frames.npy", np.concatenate(X))
+    stored = TSEArray.from_packed(
+        np.load(tmp_path / "frames.npy", mmap_mode="r"), np.cumsum([0, *map(len, X)])
+    )
+    assert not stored[0].flags.writeable
+    expected = TimeWeightedDTW.from_estimator(clf)(X)
+    for array in (clf.centroids_, clf.log_weights_):
+        array.flags.writeable = False
+    assert torch.equal(TimeWeightedDTW.from_estimator(clf)(stored), expected)
+
+
 LAGS = pytest.mark.parametrize("lags", [None, (1,), (2, 0.3, 50)], ids=str)
 
 

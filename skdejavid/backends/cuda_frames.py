@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.backends.cuda_device import CudaDevice
+from skdejavid.compat.tensors import as_tensor
 from skdejavid.sequences import SequenceView
 from skdejavid.sequences.layout import starts_of
 
@@ -84,7 +85,7 @@ class ResidentFrames:
         n_features = sequences.values.shape[1]
         shape = int(self._lengths.sum()), device.pitch(n_features, dtype)
         self._values = device.empty(shape, dtype)
-        source = device.as_tensor(sequences.values)
+        source = as_tensor(sequences.values)
         for part in split_by_frames(sequences.lengths, CHUNK_BYTES // (shape[1] * dtype.itemsize)):
             starts, lengths = sequences.starts[part], sequences.lengths[part]
             chunk = _gather(device, source, starts, lengths, dtype)
@@ -120,7 +121,7 @@ class StreamedFrames:
 
     def __init__(self, device: CudaDevice, sequences: SequenceView, dtype: torch.dtype) -> None:
         self._device, self._sequences, self._dtype = device, sequences, dtype
-        self._source = device.as_tensor(sequences.values)
+        self._source = as_tensor(sequences.values)
 
     def load(self, batches: list[NDArray[np.intp]]) -> Iterator[CudaFrames]:
         """Yield the sequences of each batch of indices.
