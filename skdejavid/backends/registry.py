@@ -38,7 +38,8 @@ __all__ = [
 
 # "auto" chooses a CUDA device for problems of at least this number of weighted differences (frames
 # x time steps x features). The number has not been measured on any CUDA device yet
-# (benchmarks/gpu_check.py prints it). Until then "auto" is the CPU.
+# (benchmarks/gpu_check.py prints it). Until then "auto" is the CPU. Other registered backends are
+# never chosen: the number belongs to one kind of device.
 _CROSSOVER = math.inf
 
 _BACKENDS: dict[str, Backend] = {"cpu": CpuBackend(), "cuda": CudaBackend()}
