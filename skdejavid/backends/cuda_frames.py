@@ -101,7 +101,7 @@ class ResidentFrames:
         row_bytes = device.pitch(sequences.values.shape[1], dtype) * dtype.itemsize
         return n_rows <= _MAX_ROWS and n_rows * row_bytes + kept_free <= device.free_bytes()
 
-    def load(self, batches: list[NDArray[np.intp]]) -> Iterator[CudaFrames]:
+    def iter_batches(self, batches: list[NDArray[np.intp]]) -> Iterator[CudaFrames]:
         """Yield the sequences of each batch of indices."""
         for batch in batches:
             starts, lengths = self._starts[batch], self._lengths[batch]
@@ -123,7 +123,7 @@ class StreamedFrames:
         self._device, self._sequences, self._dtype = device, sequences, dtype
         self._source = as_tensor(sequences.values)
 
-    def load(self, batches: list[NDArray[np.intp]]) -> Iterator[CudaFrames]:
+    def iter_batches(self, batches: list[NDArray[np.intp]]) -> Iterator[CudaFrames]:
         """Yield the sequences of each batch of indices.
 
         The caller must have queued its work on a batch before it asks for the next one.
