@@ -155,7 +155,9 @@ def kernels(case, *, half_storage):
     device = backend_of("cuda").open("cuda:0")
     data = generate(case, BATCH_SIZE)
     dtype = torch.float16 if half_storage else torch.float32
-    (frames,) = ResidentFrames(device, data.sequences.view(), dtype).load([np.arange(BATCH_SIZE)])
+    (frames,) = ResidentFrames(device, data.sequences.view(), dtype).iter_batches(
+        [np.arange(BATCH_SIZE)]
+    )
     shape = case.n_classes, N_TIMESTEPS, case.n_features
     rng = np.random.default_rng(1)
     centroids = device.to_padded_rows(rng.standard_normal(shape, dtype=np.float32))

@@ -16,7 +16,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from skdejavid.alignment import distances_of_checked
+from skdejavid.alignment import compute_distances
 from skdejavid.files.model_file import (
     Array,
     FeatureNames,
@@ -209,7 +209,7 @@ class AlignedEstimator(BaseEstimator):
 
     def _distances(self, X: Any) -> NDArray[np.float64]:
         """Return the distances (n_sequences, n_centroids) of sequences to the centroids."""
-        return self._align(X, distances_of_checked)
+        return self._align(X, compute_distances)
 
     def _fitted_array(self, name: str) -> NDArray[np.floating]:
         """Check a fitted array, which a user may have edited, and return it."""

@@ -24,7 +24,7 @@ from skdejavid.sequences import SequenceView, TSEArray, check_sequences
 from skdejavid.sequences.containers import as_real, without_torch
 from skdejavid.sequences.layout import starts_of
 
-__all__ = ["dtw_distances", "dtw_path"]
+__all__ = ["compute_distances", "compute_distances_by_timestep", "dtw_distances", "dtw_path"]
 
 
 def dtw_distances(
@@ -77,12 +77,12 @@ def dtw_distances(
     >>> dtw_distances([[[0.0], [1.0], [1.0]]], [[[0.0], [1.0]], [[1.0], [0.0]]])
     array([[0., 2.]])
     """
-    return distances_of_checked(
+    return compute_distances(
         check_sequences(X), centroids, weights, diagonal=diagonal, device=device, n_jobs=n_jobs
     )
 
 
-def distances_of_checked(
+def compute_distances(
     sequences: TSEArray,
     centroids: ArrayLike,
     weights: ArrayLike | None,
@@ -96,7 +96,7 @@ def distances_of_checked(
     return _check_no_overflow(make(packed, *parameters).distances(diagonal))
 
 
-def distances_by_timestep(
+def compute_distances_by_timestep(
     sequences: TSEArray,
     centroids: ArrayLike,
     weights: ArrayLike | None,
@@ -105,7 +105,7 @@ def distances_by_timestep(
     device: str,
     n_jobs: int | None,
 ) -> NDArray[np.float64]:
-    """Split the distances of `distances_of_checked` into the contribution of each time step.
+    """Compute the contribution of each time step to the distances of `compute_distances`.
 
     Returns
     -------

@@ -17,7 +17,7 @@ from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, Trans
 from sklearn.exceptions import ConvergenceWarning
 
 from skdejavid._base import AlignedEstimator
-from skdejavid.alignment import distances_by_timestep, distances_of_checked
+from skdejavid.alignment import compute_distances, compute_distances_by_timestep
 from skdejavid.backends.registry import resolve_device
 from skdejavid.compat.callbacks import CallbackSupportMixin, FitTasks, teardown_after_fit
 from skdejavid.compat.sklearn import Interval, StrOptions
@@ -516,7 +516,7 @@ class DejaVidClassifier(
             The latter if `transform_timesteps`: the parts of the distance to the first centroid,
             which add up to it, then those of the second, and so on.
         """
-        compute = distances_by_timestep if self.transform_timesteps else distances_of_checked
+        compute = compute_distances_by_timestep if self.transform_timesteps else compute_distances
         return self._align(X, compute)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:

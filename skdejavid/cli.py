@@ -369,9 +369,19 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
         if name in given:
             given[name] = given[name][0] if len(given[name]) == 1 else list(given[name])
     if ":" in encoder:
-        from skdejavid.video.encoders import call_named  # imports torch
+        # Imported here because only some commands need torch.
+        import torch
 
-        return TSEExtractor(call_named(encoder, *arguments), verbose=1, **given)
+        from skdejavid.video.encoders import call_named
+
+        loaded = call_named(encoder, *arguments)
+        is_function = callable(loaded) and not isinstance(loaded, torch.nn.Module)
+        if is_function and "encoder_id" not in given:
+            raise ValueError(
+                f"{encoder} returns a {type(loaded).__name__}, not a torch module: give "
+                "--encoder-id, a name unique to each encoder"
+            )
+        return TSEExtractor(loaded, verbose=1, **given)
     if arguments:
         raise ValueError("--encoder-argument needs an --encoder of the form FILE.py:FUNCTION")
     return TSEExtractor(encoder, verbose=1, **given)

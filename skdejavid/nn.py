@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdejavid.backends.backend import TensorProblem
 from skdejavid.backends.registry import backend_of_tensor
 from skdejavid.compat.optional import import_optional
+from skdejavid.compat.tensors import as_tensor
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences.layout import starts_of
 from skdejavid.sequences.transforms import Lag, check_lags, lagged_frames
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 else:
     torch = import_optional("torch", "nn", "skdejavid.nn")
 
-__all__ = ["TimeWeightedDTW", "distances_along_paths"]
+__all__ = ["TimeWeightedDTW"]
 
 
 class TimeWeightedDTW(torch.nn.Module):
@@ -73,10 +74,10 @@ class TimeWeightedDTW(torch.nn.Module):
         n_jobs: int | None = None,
     ) -> None:
         super().__init__()
-        centroids = torch.as_tensor(centroids).detach().clone()
+        centroids = as_tensor(centroids).detach().clone()
         if log_weights is None:
             log_weights = torch.zeros_like(centroids)
-        log_weights = torch.as_tensor(log_weights).detach().clone()
+        log_weights = as_tensor(log_weights).detach().clone()
         if centroids.ndim != 3 or log_weights.shape != centroids.shape:
             raise ValueError(
                 "centroids and log_weights must be 3-D (n_centroids, n_timesteps, n_features) and "
@@ -160,9 +161,11 @@ class TimeWeightedDTW(torch.nn.Module):
         NotFittedError
             If `estimator` is not fitted.
         ValueError
-            If its centroids have another shape, or its lags differ.
+            If its centroids have another shape, or its lags differ, or this module is not in
+            float32 or float64.
         """
         check_is_fitted(estimator, "centroids_")
+        _check_floating(self.centroids, self.log_weights)
         if estimator.centroids_.shape != tuple(self.centroids.shape):
             raise ValueError(
                 "estimator must have centroids of the same shape as this module, got "
@@ -206,7 +209,6 @@ class TimeWeightedDTW(torch.nn.Module):
             self.centroids,
             weights,
             lengths,
-            None,
             self.diagonal,
             count_threads(self.n_jobs),
         )
@@ -216,7 +218,7 @@ class TimeWeightedDTW(torch.nn.Module):
         self, sequences: Sequence[torch.Tensor | NDArray[np.floating]] | torch.Tensor
     ) -> tuple[torch.Tensor, NDArray[np.int64]]:
         """Return all frames (n_frames, n_features) one after the other, and the lengths."""
-        items = [torch.as_tensor(item) for item in sequences]
+        items = [as_tensor(item) for item in sequences]
         if not items:
             raise ValueError("sequences is empty, expected at least one")
         n_features = self.centroids.shape[2] // (1 + len(self.lags))
@@ -241,58 +243,8 @@ class TimeWeightedDTW(torch.nn.Module):
         return torch.cat(parts, dim=1) if self.lags else values
 
 
-def distances_along_paths(
-    values: torch.Tensor,
-    lengths: NDArray[np.int64],
-    centroids: torch.Tensor,
-    weights: torch.Tensor,
-    runs: torch.Tensor,
-    *,
-    n_jobs: int | None = None,
-) -> torch.Tensor:
-    """Compute distances along given paths, differentiable in all floating tensors.
-
-    Parameters
-    ----------
-    values : tensor of shape (n_frames, n_features)
-        Frames of all sequences, one sequence after the other.
-    lengths : array of shape (n_sequences,)
-        Number of frames of each sequence.
-    centroids, weights : tensors of shape (n_centroids, n_timesteps, n_features)
-        Of the floating type and on the device of `values`.
-    runs : tensor of shape (n_sequences, n_centroids, n_timesteps, 2), int32
-        The paths: first and last frame of each sequence matched to each time step. The frames are
-        not checked.
-    n_jobs : int, optional
-        Number of threads, see :func:`skdejavid.dtw_distances`.
-
-    Returns
-    -------
-    tensor of shape (n_sequences, n_centroids), float64
-
-    Raises
-    ------
-    ValueError
-        If the shape or type of `runs`, or the types of the other tensors do not fit.
-    """
-    shape = len(lengths), *centroids.shape[:2], 2
-    if runs.shape != shape or runs.dtype != torch.int32:
-        raise ValueError(
-            f"runs must be int32 and of shape {tuple(shape)}, got {runs.dtype} and "
-            f"{tuple(runs.shape)}"
-        )
-    if not values.dtype == centroids.dtype == weights.dtype:
-        raise ValueError(
-            "values, centroids and weights must have the same floating type, got "
-            f"{values.dtype}, {centroids.dtype} and {weights.dtype}"
-        )
-    return _Distances.apply(
-        values, centroids, weights, lengths, runs.contiguous(), False, count_threads(n_jobs)
-    )
-
-
 class _Distances(torch.autograd.Function):
-    """Distances along the cheapest paths or along given ones, which are constants.
+    """Distances along the cheapest paths, which are constants for the gradients.
 
     The gradients are dD/dC and dD/dU of the paper's supplement, and dD/ds.
     """
@@ -304,16 +256,12 @@ class _Distances(torch.autograd.Function):
         centroids: torch.Tensor,
         weights: torch.Tensor,
         lengths: NDArray[np.int64],
-        runs: torch.Tensor | None,
         diagonal: bool,
         n_threads: int,
     ) -> torch.Tensor:
         ctx.save_for_backward(values, centroids, weights)
         problem = _problem(values, centroids, weights, lengths, n_threads)
-        if runs is None:
-            distances, runs = problem.paths(diagonal)
-        else:
-            distances = problem.distances_along(runs)
+        distances, runs = problem.paths(diagonal)
         ctx.lengths, ctx.runs, ctx.n_threads = lengths, runs, n_threads
         return distances
 
@@ -330,7 +278,7 @@ class _Distances(torch.autograd.Function):
             by_values = problem.sequence_gradients(ctx.runs, grad_distances)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             by_centroids, by_weights = problem.parameter_gradients(ctx.runs, grad_distances)
-        return by_values, by_centroids, by_weights, None, None, None, None
+        return by_values, by_centroids, by_weights, None, None, None
 
 
 def _problem(

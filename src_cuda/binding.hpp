@@ -10,7 +10,7 @@ namespace skdejavid {
 /// Raises ValueError with the concatenation of `parts` unless a condition is true. The message is
 /// built only on failure, because loops over all runs call this.
 template <typename... Parts>
-void require(bool condition, const Parts&... parts) {
+void check_that(bool condition, const Parts&... parts) {
     if (condition) return;
     std::ostringstream message;
     (message << ... << parts);

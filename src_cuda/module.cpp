@@ -31,13 +31,13 @@ std::string text_of(const Shape& shape) {
 }
 
 template <typename T>
-void require_shape(const Array<T>& array, const Shape& shape, const char* name) {
+void check_shape(const Array<T>& array, const Shape& shape, const char* name) {
     const Shape actual(array.shape(), array.shape() + array.ndim());
     if (actual != shape) {
-        require(false, name, " must have shape ", text_of(shape), ", got ", text_of(actual));
+        check_that(false, name, " must have shape ", text_of(shape), ", got ", text_of(actual));
     }
-    require(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0, name,
-            " must be aligned to its item size; pass a copy");
+    check_that(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0, name,
+               " must be aligned to its item size; pass a copy");
 }
 
 /// Whether this thread runs Python's signal handlers, which only the main thread does. Other
@@ -74,22 +74,22 @@ class PyProblem {
         : values_(std::move(values)),
           centroids_(std::move(centroids)),
           weights_(std::move(weights)) {
-        require(values_.ndim() == 2 && values_.shape(1) >= 1,
-                "values must be 2-D (n_rows, n_features >= 1)");
-        require(starts.ndim() == 1, "starts must be 1-D (n_sequences,)");
-        require(centroids_.ndim() == 3 && centroids_.shape(1) >= 1,
-                "centroids must be 3-D (n_centroids, n_timesteps >= 1, n_features)");
-        require(n_threads >= 1, "n_threads must be at least 1");
+        check_that(values_.ndim() == 2 && values_.shape(1) >= 1,
+                   "values must be 2-D (n_rows, n_features >= 1)");
+        check_that(starts.ndim() == 1, "starts must be 1-D (n_sequences,)");
+        check_that(centroids_.ndim() == 3 && centroids_.shape(1) >= 1,
+                   "centroids must be 3-D (n_centroids, n_timesteps >= 1, n_features)");
+        check_that(n_threads >= 1, "n_threads must be at least 1");
         const py::ssize_t n_features = values_.shape(1);
-        require_shape(values_, {values_.shape(0), n_features}, "values");
-        require_shape(starts, {starts.size()}, "starts");
-        require_shape(lengths, {starts.size()}, "lengths");
-        require_shape(centroids_, {centroids_.shape(0), centroids_.shape(1), n_features},
-                      "centroids");
-        require_shape(weights_, {centroids_.shape(0), centroids_.shape(1), n_features}, "weights");
+        check_shape(values_, {values_.shape(0), n_features}, "values");
+        check_shape(starts, {starts.size()}, "starts");
+        check_shape(lengths, {starts.size()}, "lengths");
+        check_shape(centroids_, {centroids_.shape(0), centroids_.shape(1), n_features},
+                    "centroids");
+        check_shape(weights_, {centroids_.shape(0), centroids_.shape(1), n_features}, "weights");
         starts_ = copy_of(starts);
         lengths_ = copy_of(lengths);
-        require_sequences_inside_values();
+        check_sequences_inside_values();
         problem_ = {{values_.data(), starts_.data(), lengths_.data(), n_sequences(), n_features},
                     {centroids_.data(), weights_.data(), centroids_.shape(0), centroids_.shape(1),
                      n_features},
@@ -120,12 +120,12 @@ class PyProblem {
     std::pair<Array<Real>, Array<Real>> parameter_gradients(
         const Array<std::int32_t>& runs, const Array<double>& grad_distances,
         const std::optional<std::pair<Array<Real>, Array<Real>>>& out) const {
-        require_shape(grad_distances, pairs_shape(), "grad_distances");
+        check_shape(grad_distances, pairs_shape(), "grad_distances");
         const Run* source_runs = checked_runs(runs);
         auto [grad_centroids, grad_weights] =
             out ? *out : std::pair(Array<Real>(centroids_shape()), Array<Real>(centroids_shape()));
-        require_shape(grad_centroids, centroids_shape(), "out[0]");
-        require_shape(grad_weights, centroids_shape(), "out[1]");
+        check_shape(grad_centroids, centroids_shape(), "out[0]");
+        check_shape(grad_weights, centroids_shape(), "out[1]");
         without_gil([&, source = grad_distances.data(),
                      to_centroids = grad_centroids.mutable_data(),
                      to_weights = grad_weights.mutable_data()] {
@@ -136,7 +136,7 @@ class PyProblem {
 
     Array<Real> sequence_gradients(const Array<std::int32_t>& runs,
                                    const Array<double>& grad_distances) const {
-        require_shape(grad_distances, pairs_shape(), "grad_distances");
+        check_shape(grad_distances, pairs_shape(), "grad_distances");
         const Run* source_runs = checked_runs(runs);
         const std::int64_t n_frames =
             std::accumulate(lengths_.begin(), lengths_.end(), std::int64_t{0});
@@ -149,7 +149,7 @@ class PyProblem {
 
     Array<Real> barycenters(const Array<std::int32_t>& runs,
                             const Array<double>& sample_weights) const {
-        require_shape(sample_weights, pairs_shape(), "sample_weights");
+        check_shape(sample_weights, pairs_shape(), "sample_weights");
         const Run* source_runs = checked_runs(runs);
         Array<Real> means(centroids_shape());
         without_gil([&, source = sample_weights.data(), target = means.mutable_data()] {
@@ -170,27 +170,28 @@ class PyProblem {
         return {centroids_.shape(0), centroids_.shape(1), centroids_.shape(2)};
     }
 
-    void require_sequences_inside_values() const {
+    void check_sequences_inside_values() const {
         const std::int64_t n_rows = values_.shape(0);
         for (std::size_t s = 0; s < starts_.size(); ++s) {
-            require(starts_[s] >= 0 && lengths_[s] >= 1 && lengths_[s] <= n_rows &&
-                        starts_[s] <= n_rows - lengths_[s],
-                    "sequence ", s, " is not inside values: starts[", s, "] is ", starts_[s],
-                    " and lengths[", s, "] is ", lengths_[s]);
-            require(lengths_[s] <= std::numeric_limits<std::int32_t>::max(), "sequence ", s,
-                    " has more than 2**31 - 1 frames; split it");
+            check_that(starts_[s] >= 0 && lengths_[s] >= 1 && lengths_[s] <= n_rows &&
+                           starts_[s] <= n_rows - lengths_[s],
+                       "sequence ", s, " is not inside values: starts[", s, "] is ", starts_[s],
+                       " and lengths[", s, "] is ", lengths_[s]);
+            check_that(lengths_[s] <= std::numeric_limits<std::int32_t>::max(), "sequence ", s,
+                       " has more than 2**31 - 1 frames; split it");
         }
     }
 
     const Run* checked_runs(const Array<std::int32_t>& runs) const {
-        require_shape(runs, runs_shape(), "runs");
+        check_shape(runs, runs_shape(), "runs");
         const Run* first = reinterpret_cast<const Run*>(runs.data());
         const Run* run = first;
         const py::ssize_t per_sequence = centroids_.shape(0) * centroids_.shape(1);
         for (std::size_t s = 0; s < lengths_.size(); ++s) {
             for (py::ssize_t k = 0; k < per_sequence; ++k, ++run) {
-                require(0 <= run->first && run->first <= run->last && run->last < lengths_[s],
-                        "runs of sequence ", s, " must satisfy 0 <= first <= last < ", lengths_[s]);
+                check_that(0 <= run->first && run->first <= run->last && run->last < lengths_[s],
+                           "runs of sequence ", s, " must satisfy 0 <= first <= last < ",
+                           lengths_[s]);
             }
         }
         return first;
@@ -223,15 +224,15 @@ template <typename Real>
 void adam_step(Array<Real> parameters, const Array<Real>& gradients, Array<Real> first_moments,
                Array<Real> second_moments, const std::optional<Array<Real>>& scale,
                double learning_rate, std::int64_t n_steps, int n_threads) {
-    require(parameters.ndim() == 3, "parameters must be 3-D");
+    check_that(parameters.ndim() == 3, "parameters must be 3-D");
     const Shape shape(parameters.shape(), parameters.shape() + 3);
-    require_shape(parameters, shape, "parameters");
-    require_shape(gradients, shape, "gradients");
-    require_shape(first_moments, shape, "first_moments");
-    require_shape(second_moments, shape, "second_moments");
-    if (scale) require_shape(*scale, {shape[2]}, "scale");
-    require(n_steps >= 1, "n_steps must be at least 1");
-    require(n_threads >= 1, "n_threads must be at least 1");
+    check_shape(parameters, shape, "parameters");
+    check_shape(gradients, shape, "gradients");
+    check_shape(first_moments, shape, "first_moments");
+    check_shape(second_moments, shape, "second_moments");
+    if (scale) check_shape(*scale, {shape[2]}, "scale");
+    check_that(n_steps >= 1, "n_steps must be at least 1");
+    check_that(n_threads >= 1, "n_threads must be at least 1");
     const AdamStep<Real> step = {parameters.mutable_data(),
                                  gradients.data(),
                                  first_moments.mutable_data(),

@@ -27,8 +27,8 @@ constexpr std::size_t kRowAlignment = 16;  // bytes; rows are read in accesses o
 
 template <typename T>
 T* pointer(Address address, const char* name, std::size_t alignment = alignof(T)) {
-    require(address != 0, name, " must not be null");
-    require(address % alignment == 0, name, " must be a multiple of ", alignment, " bytes");
+    check_that(address != 0, name, " must not be null");
+    check_that(address % alignment == 0, name, " must be a multiple of ", alignment, " bytes");
     return reinterpret_cast<T*>(address);
 }
 
@@ -38,15 +38,15 @@ T* rows(Address address, const char* name) {
     return pointer<T>(address, name, kRowAlignment);
 }
 
-void require_positive(std::int64_t size, const char* name) {
-    require(size >= 1, name, " must be at least 1, got ", size);
+void check_positive(std::int64_t size, const char* name) {
+    check_that(size >= 1, name, " must be at least 1, got ", size);
 }
 
 template <typename T>
-void require_pitch(std::int64_t pitch, std::int64_t n_features, const char* name) {
-    require(pitch >= n_features && pitch * sizeof(T) % kRowAlignment == 0, name,
-            " must be at least n_features, and rows must be a multiple of ", kRowAlignment,
-            " bytes long, got ", pitch);
+void check_pitch(std::int64_t pitch, std::int64_t n_features, const char* name) {
+    check_that(pitch >= n_features && pitch * sizeof(T) % kRowAlignment == 0, name,
+               " must be at least n_features, and rows must be a multiple of ", kRowAlignment,
+               " bytes long, got ", pitch);
 }
 
 Queue queue_of(int device, Address stream) { return {device, reinterpret_cast<void*>(stream)}; }
@@ -62,18 +62,19 @@ class PyCudaProblem {
                   std::int64_t parameter_pitch, std::int64_t n_centroids, std::int64_t n_timesteps,
                   std::int64_t n_features)
         : queue_(queue_of(device, stream)) {
-        require_positive(n_sequences, "n_sequences");
-        require_positive(n_centroids, "n_centroids");
-        require_positive(n_timesteps, "n_timesteps");
-        require_positive(n_features, "n_features");
-        require_positive(longest, "longest");
-        require(n_frames >= longest && n_frames >= n_sequences && n_frames < kMostRows - 1,
-                "n_frames must be at least longest and n_sequences, and less than 2**32 - 1, got ",
-                n_frames);
-        require(longest <= std::numeric_limits<std::int32_t>::max(),
-                "longest must be less than 2**31, got ", longest);
-        require_pitch<Stored>(value_pitch, n_features, "value_pitch");
-        require_pitch<Real>(parameter_pitch, n_features, "parameter_pitch");
+        check_positive(n_sequences, "n_sequences");
+        check_positive(n_centroids, "n_centroids");
+        check_positive(n_timesteps, "n_timesteps");
+        check_positive(n_features, "n_features");
+        check_positive(longest, "longest");
+        check_that(
+            n_frames >= longest && n_frames >= n_sequences && n_frames < kMostRows - 1,
+            "n_frames must be at least longest and n_sequences, and less than 2**32 - 1, got ",
+            n_frames);
+        check_that(longest <= std::numeric_limits<std::int32_t>::max(),
+                   "longest must be less than 2**31, got ", longest);
+        check_pitch<Stored>(value_pitch, n_features, "value_pitch");
+        check_pitch<Real>(parameter_pitch, n_features, "parameter_pitch");
         problem_ = {rows<const Stored>(values, "values"),
                     value_pitch,
                     pointer<const std::int64_t>(starts, "starts"),
@@ -138,10 +139,10 @@ void adam_step(int device, Address stream, Address parameters, Address gradients
                Address first_moments, Address second_moments, Address scale, std::int64_t n_rows,
                std::int64_t pitch, std::int64_t n_features, double learning_rate,
                std::int64_t n_steps) {
-    require_positive(n_rows, "n_rows");
-    require_positive(n_features, "n_features");
-    require_positive(n_steps, "n_steps");
-    require_pitch<Real>(pitch, n_features, "pitch");
+    check_positive(n_rows, "n_rows");
+    check_positive(n_features, "n_features");
+    check_positive(n_steps, "n_steps");
+    check_pitch<Real>(pitch, n_features, "pitch");
     const CudaAdamStep<Real> step = {rows<Real>(parameters, "parameters"),
                                      rows<const Real>(gradients, "gradients"),
                                      rows<Real>(first_moments, "first_moments"),

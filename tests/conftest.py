@@ -81,6 +81,17 @@ def cuda_card():
 
 
 @pytest.fixture
+def torch_warnings():
+    """Let torch repeat warnings that it otherwise issues once in a process."""
+    import torch
+
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+@pytest.fixture
 def register():
     """A function that registers a backend until the test ends, and returns it."""
     replaced = []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skdejavid import DejaVidClassifier, TSEArray, check_sequences, dtw_distances, dtw_path
-from skdejavid.alignment import distances_by_timestep, distances_of_checked, expand_runs
+from skdejavid.alignment import compute_distances, compute_distances_by_timestep, expand_runs
 
 
 def random_case(rng, integers):
@@ -48,7 +48,7 @@ def test_distances_and_paths_are_the_definition_on_random_cases(integers, diagon
 def test_parts_of_a_distance_are_the_costs_along_each_run(diagonal, rng):
     for _ in range(50):
         X, centroids, weights = random_case(rng, integers=False)
-        parts = distances_by_timestep(
+        parts = compute_distances_by_timestep(
             TSEArray(X), centroids, weights, diagonal=diagonal, device="cpu", n_jobs=1
         ).reshape(len(X), *centroids.shape[:2])
         for s, x in enumerate(X):
@@ -152,7 +152,7 @@ def test_results_of_a_device_are_those_of_the_cpu(emulated_cuda, rng):
     X = [rng.integers(-3, 4, size=(n, 5)).astype(float) for n in (1, 4, 9)]
     centroids, weights = rng.integers(0, 4, size=(2, 3, 4, 5)).astype(float)
     sequences = check_sequences(X)
-    for compute in (distances_of_checked, distances_by_timestep):
+    for compute in (compute_distances, compute_distances_by_timestep):
         on_cpu, on_device = (
             compute(sequences, centroids, weights, diagonal=True, device=device, n_jobs=1)
             for device in ("cpu", "cuda")

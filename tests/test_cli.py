@@ -301,6 +301,20 @@ def test_an_encoder_that_is_not_a_module_is_identified_by_a_name(folder, store, 
     assert "--encoder is not the encoder of the training data" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["extract", "predict"])
+def test_an_encoder_that_needs_a_name_is_refused_with_the_option_for_it(
+    command, folder, model, tmp_path
+):
+    videos = folder / "videos" / "order 3"
+    inputs = [videos, "-o", tmp_path / "new"] if command == "extract" else [model, videos]
+    result = run(command, *inputs, "--encoder", f"{folder / 'encoder.py'}:load_function")
+    assert result.exit_code == 1
+    assert "load_function returns a function, not a torch module: give --encoder-id" in (
+        result.stderr
+    )
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     "metadata",
     [

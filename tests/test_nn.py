@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 
 from skdejavid import DejaVidClassifier, TSEArray, dtw_distances
 from skdejavid.backends.registry import make_problem
-from skdejavid.nn import TimeWeightedDTW, distances_along_paths
+from skdejavid.nn import TimeWeightedDTW
 from skdejavid.sequences.transforms import with_differences
 
 DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
@@ -70,21 +70,21 @@ def test_gradients_are_those_of_torch_on_fixed_paths(diagonal, rng):
 
 
 @DIAGONAL
-def test_gradcheck_agrees(diagonal, rng):
-    sequences, centroids, log_weights = draw(rng)
-    X = TSEArray(sequences)
-    weights = log_weights.detach().exp().requires_grad_()
-    values, lengths = torch.from_numpy(X.values).requires_grad_(), X.view().lengths
-    problem = make_problem(
-        X.view(), centroids.detach().numpy(), weights.detach().numpy(), n_threads=1
+@pytest.mark.parametrize("lags", [(), (1, 0.5)], ids=str)
+def test_gradients_of_the_module_agree_with_finite_differences(diagonal, lags, rng):
+    """The drawn numbers are not near a tie of two paths, where the distance has no gradient."""
+    sequences, _, _ = draw(rng)
+    shape = 3, 4, 5 * (1 + len(lags))
+    centroids, log_weights = (
+        torch.from_numpy(rng.standard_normal(shape)).requires_grad_() for _ in range(2)
     )
-    expected, runs = map(torch.from_numpy, problem.paths(diagonal))
+    matcher = TimeWeightedDTW(centroids, lags=lags, diagonal=diagonal, n_jobs=1)
 
-    def along(values, centroids, weights):
-        return distances_along_paths(values, lengths, centroids, weights, runs, n_jobs=1)
+    def distances(centroids, log_weights, *sequences):
+        parameters = {"centroids": centroids, "log_weights": log_weights}
+        return torch.func.functional_call(matcher, parameters, (sequences,))
 
-    torch.testing.assert_close(along(values, centroids, weights), expected)
-    assert torch.autograd.gradcheck(along, (values, centroids, weights))
+    assert torch.autograd.gradcheck(distances, (centroids, log_weights, *sequences))
 
 
 @DIAGONAL
@@ -187,6 +187,12 @@ def test_precisions_changed_later_are_refused_too():
         matcher([torch.zeros(5, 4)])
 
 
+def test_a_module_in_half_precision_does_not_become_a_classifier(ragged):
+    _, clf = fit(ragged, None)
+    with pytest.raises(ValueError, match=r"float32 or float64, got torch.float16"):
+        TimeWeightedDTW.from_estimator(clf).half().to_estimator(clf)
+
+
 def test_weights_are_computed_in_the_precision_of_the_centroids(rng):
     sequences, centroids, log_weights = draw(rng, torch.float32)
     matcher = TimeWeightedDTW(centroids, log_weights.double())
@@ -203,6 +209,20 @@ def test_sequences_may_be_arrays_but_not_none_at_all():
     assert matcher([np.ones((5, 4), dtype=np.float32)]).tolist() == [[20.0, 20.0]]
     matcher.diagonal = False
     assert matcher([np.ones((5, 4), dtype=np.float32)]).tolist() == [[28.0, 28.0]]
+
+
+@pytest.mark.filterwarnings("error")
+def test_read_only_arrays_are_computed_on_without_a_warning(ragged, tmp_path, torch_warnings):
+    X, clf = fit(ragged, None)
+    np.save(tmp_path / "frames.npy", np.concatenate(X))
+    stored = TSEArray.from_packed(
+        np.load(tmp_path / "frames.npy", mmap_mode="r"), np.cumsum([0, *map(len, X)])
+    )
+    assert not stored[0].flags.writeable
+    expected = TimeWeightedDTW.from_estimator(clf)(X)
+    for array in (clf.centroids_, clf.log_weights_):
+        array.flags.writeable = False
+    assert torch.equal(TimeWeightedDTW.from_estimator(clf)(stored), expected)
 
 
 LAGS = pytest.mark.parametrize("lags", [None, (1,), (2, 0.3, 50)], ids=str)
@@ -300,27 +320,6 @@ def test_classifiers_that_do_not_fit_a_module_are_refused(ragged):
         TimeWeightedDTW(torch.zeros(2, 3, 6)).to_estimator(clf)
     with pytest.raises(ValueError, match=r"the same lags .* got \(1,\), expected \(2,\)"):
         TimeWeightedDTW(torch.zeros(3, 3, 6), lags=[2]).to_estimator(clf)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"runs": torch.zeros((1, 2, 4, 2), dtype=torch.int32)}, r"of shape \(1, 2, 3, 2\)"),
-        ({"runs": torch.zeros((1, 2, 3, 2), dtype=torch.int64)}, "runs must be int32"),
-        ({"weights": torch.ones(2, 3, 5, dtype=torch.float64)}, "the same floating type, got"),
-    ],
-)
-def test_paths_that_do_not_fit_are_refused(changes, message):
-    arguments = {
-        "values": torch.zeros(4, 5),
-        "lengths": np.array([4]),
-        "centroids": torch.zeros(2, 3, 5),
-        "weights": torch.ones(2, 3, 5),
-        "runs": torch.zeros((1, 2, 3, 2), dtype=torch.int32),
-    }
-    distances_along_paths(**arguments)
-    with pytest.raises(ValueError, match=message):
-        distances_along_paths(**arguments | changes)
 
 
 def test_lags_are_checked():

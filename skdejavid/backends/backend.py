@@ -69,7 +69,10 @@ class Backend(Protocol):
         """Return the canonical name of a device, or raise an error that says why it is unusable."""
 
     def owns(self, tensor: torch.Tensor) -> bool:
-        """Return whether `tensor_problem` should be called for tensors in this memory."""
+        """Return whether `tensor_problem` computes on the memory of a tensor.
+
+        Tensors that no backend owns are copied to the host, and computed on by the CPU's backend.
+        """
 
     def problem(
         self,
@@ -91,7 +94,7 @@ class Backend(Protocol):
         *,
         n_threads: int,
     ) -> TensorProblem:
-        """Return the problem for tensors of this backend, see `owns`.
+        """Return the problem for tensors that this backend owns.
 
         `values` (n_frames, n_features) has the frames of all sequences, one after the other, in the
         floating type of the centroids.

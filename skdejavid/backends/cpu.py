@@ -31,8 +31,9 @@ class CpuBackend:
         return device
 
     def owns(self, tensor: torch.Tensor) -> bool:
-        # Tensors in memory that no other backend computes on are copied to the host and back.
-        return True
+        # The registry chooses this backend for tensors that no backend owns. Derived backends
+        # inherit this method: with True they would replace it for all tensors on the CPU.
+        return False
 
     def problem(
         self,

@@ -61,7 +61,8 @@ class CudaBackend:
         """Return a device by its name, always the same object in one process."""
         number = self._check_usable(device)
         if number not in self._opened:
-            self._opened[number] = CudaDevice(number, self._native)
+            # Not an assignment, because another thread may have opened the device meanwhile.
+            self._opened.setdefault(number, CudaDevice(number, self._native))
         return self._opened[number]
 
     def owns(self, tensor: torch.Tensor) -> bool:

@@ -7,7 +7,6 @@ it is queued: torch reuses it only for work that is queued later.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -147,9 +146,3 @@ class CudaDevice:
         if missing:
             rows = self.torch.nn.functional.pad(rows, (0, missing))
         return rows.contiguous()
-
-    def as_tensor(self, array: NDArray[Any]) -> torch.Tensor:
-        """Return a tensor that shares the memory of an array; the caller must not write to it."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            return self.torch.from_numpy(array)

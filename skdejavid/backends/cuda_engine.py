@@ -82,7 +82,7 @@ class CudaEngine:
 
     def iter_batches(self, batches: list[NDArray[np.intp]]) -> Iterator[CudaBatch]:
         data = self._data
-        loaded = self._frames[id(data.sequences)].load(batches)
+        loaded = self._frames[id(data.sequences)].iter_batches(batches)
         for batch, frames in zip(batches, loaded, strict=True):
             targets = self._device.upload(data.targets[batch])
             numbers = np.stack([data.sample_weight[batch], data.coefficients(batch)])
@@ -127,7 +127,7 @@ class CudaEngine:
         if key not in self._frames:
             self._frames[key] = self._frames_of(data.sequences)
         batches = split(np.arange(len(data.targets)), self._settings.batch_size)
-        for batch, frames in zip(batches, self._frames[key].load(batches), strict=True):
+        for batch, frames in zip(batches, self._frames[key].iter_batches(batches), strict=True):
             distances = self._problem(frames, self._parameters).distances(self._settings.diagonal)
             yield batch, distances.cpu().numpy()
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.backends.cuda_device import CudaDevice
+from skdejavid.compat.tensors import as_tensor
 from skdejavid.sequences import SequenceView
 from skdejavid.sequences.layout import starts_of
 
@@ -84,10 +85,8 @@ class ResidentFrames:
         n_features = sequences.values.shape[1]
         shape = int(self._lengths.sum()), device.pitch(n_features, dtype)
         self._values = device.empty(shape, dtype)
-        source = device.as_tensor(sequences.values)
         for part in split_by_frames(sequences.lengths, CHUNK_BYTES // (shape[1] * dtype.itemsize)):
-            starts, lengths = sequences.starts[part], sequences.lengths[part]
-            chunk = _gather(device, source, starts, lengths, dtype)
+            chunk = _gather(device, sequences, part, dtype)
             begin = int(self._starts[part.start])
             self._values[begin : begin + len(chunk)].copy_(chunk, non_blocking=True)
 
@@ -100,7 +99,7 @@ class ResidentFrames:
         row_bytes = device.pitch(sequences.values.shape[1], dtype) * dtype.itemsize
         return n_rows <= _MAX_ROWS and n_rows * row_bytes + kept_free <= device.free_bytes()
 
-    def load(self, batches: list[NDArray[np.intp]]) -> Iterator[CudaFrames]:
+    def iter_batches(self, batches: list[NDArray[np.intp]]) -> Iterator[CudaFrames]:
         """Yield the sequences of each batch of indices."""
         for batch in batches:
             starts, lengths = self._starts[batch], self._lengths[batch]
@@ -112,17 +111,14 @@ class StreamedFrames:
 
     Parameters
     ----------
-    device : CudaDevice
-    sequences : SequenceView
-    dtype : torch.dtype
-        Floating type of the frames on the device.
+    device, sequences, dtype
+        As for `ResidentFrames`.
     """
 
     def __init__(self, device: CudaDevice, sequences: SequenceView, dtype: torch.dtype) -> None:
         self._device, self._sequences, self._dtype = device, sequences, dtype
-        self._source = device.as_tensor(sequences.values)
 
-    def load(self, batches: list[NDArray[np.intp]]) -> Iterator[CudaFrames]:
+    def iter_batches(self, batches: list[NDArray[np.intp]]) -> Iterator[CudaFrames]:
         """Yield the sequences of each batch of indices.
 
         The caller must have queued its work on a batch before it asks for the next one.
@@ -177,8 +173,7 @@ class StreamedFrames:
             return self._start_copy(batch)()
 
     def _start_copy(self, batch: NDArray[np.intp]) -> Callable[[], torch.Tensor]:
-        starts, lengths = self._sequences.starts[batch], self._sequences.lengths[batch]
-        chunk = _gather(self._device, self._source, starts, lengths, self._dtype)
+        chunk = _gather(self._device, self._sequences, batch, self._dtype)
         return self._device.upload_async(chunk)
 
 
@@ -203,15 +198,16 @@ def make_frames(
 
 def _gather(
     device: CudaDevice,
-    source: torch.Tensor,
-    starts: NDArray[np.int64],
-    lengths: NDArray[np.int64],
+    sequences: SequenceView,
+    selection: slice | NDArray[np.intp],
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """Return the frames of sequences, one after the other, as padded rows in pinned memory.
+    """Return the frames of selected sequences, in order, as padded rows in pinned memory.
 
     They are copied with torch, which converts to half precision nine times as fast as NumPy.
     """
+    source = as_tensor(sequences.values)
+    starts, lengths = sequences.starts[selection], sequences.lengths[selection]
     n_features = source.shape[1]
     rows = device.pinned((int(lengths.sum()), device.pitch(n_features, dtype)), dtype)
     rows[:, n_features:] = 0

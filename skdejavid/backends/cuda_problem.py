@@ -285,7 +285,7 @@ class CudaArrayProblem:
         self, runs: NDArray[np.int32], sample_weights: NDArray[np.float64]
     ) -> NDArray[np.floating]:
         resident = ResidentFrames(self._device, self._sequences, self._dtype)
-        (frames,) = resident.load([np.arange(len(self._sequences.lengths))])
+        (frames,) = resident.iter_batches([np.arange(len(self._sequences.lengths))])
         uploaded = self._device.upload(runs), self._device.upload(sample_weights)
         return self._to_array(self._problem(frames).barycenters(*uploaded))
 
@@ -298,7 +298,7 @@ class CudaArrayProblem:
         parts = split_by_frames(self._sequences.lengths, CHUNK_BYTES / row_bytes)
         streamed = StreamedFrames(self._device, self._sequences, self._dtype)
         batches = [np.arange(part.start, part.stop) for part in parts]
-        for part, frames in zip(parts, streamed.load(batches), strict=True):
+        for part, frames in zip(parts, streamed.iter_batches(batches), strict=True):
             yield part, self._problem(frames)
 
     def _problem(self, frames: CudaFrames) -> CudaTensorProblem:

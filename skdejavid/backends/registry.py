@@ -38,7 +38,8 @@ __all__ = [
 
 # "auto" chooses a CUDA device for problems of at least this number of weighted differences (frames
 # x time steps x features). The number has not been measured on any CUDA device yet
-# (benchmarks/gpu_check.py prints it). Until then "auto" is the CPU.
+# (benchmarks/gpu_check.py prints it). Until then "auto" is the CPU. Other registered backends are
+# never chosen: the number belongs to one kind of device.
 _CROSSOVER = math.inf
 
 _BACKENDS: dict[str, Backend] = {"cpu": CpuBackend(), "cuda": CudaBackend()}
@@ -99,11 +100,11 @@ def backend_of(device: str) -> Backend:
 
 
 def backend_of_tensor(tensor: torch.Tensor) -> Backend:
-    """Return the backend that computes on the memory of a tensor.
-
-    Backends are asked from the last registered to the first, because the CPU's accepts any tensor.
-    """
-    return next(backend for backend in reversed(_BACKENDS.values()) if backend.owns(tensor))
+    """Return the last registered backend that owns a tensor, or the CPU's if there is none."""
+    for backend in reversed(list(_BACKENDS.values())):  # a copy: other threads may register
+        if backend.owns(tensor):
+            return backend
+    return backend_of("cpu")
 
 
 def resolve_device(device: str, n_differences: float = 0) -> str:

@@ -145,6 +145,12 @@ def _read_torch(path: Path, key: str | None) -> NDArray[Any]:
         with warnings.catch_warnings(action="ignore"):  # of pickle's protocol 3, which is loaded
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # of nearly any type, for a malformed pickle
+        protocol = _pickle_protocol(path)
+        if protocol > 3:
+            raise ValueError(
+                f"{path} was saved with pickle_protocol={protocol}, which torch does not load with "
+                "weights_only=True: save it with torch.save's default protocol, or as .safetensors"
+            ) from error
         raise ValueError(f"{path} cannot be read: {_reason(error)}") from error
     tensors = _tensors_of(content, torch.Tensor)
     tensor = tensors[_choose(path, tensors, key)]
@@ -152,6 +158,15 @@ def _read_torch(path: Path, key: str | None) -> NDArray[Any]:
         _check_extent(tensor)
         plain = tensor.detach()
         return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+
+
+def _pickle_protocol(path: Path) -> int:
+    """Return the protocol of the pickle in a ZIP file of torch; 0 if the pickle has none."""
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        with archive.open(name) as file:
+            begin = file.read(2)
+    return begin[1] if len(begin) == 2 and begin[0] == 0x80 else 0
 
 
 def _reason(error: Exception) -> str:

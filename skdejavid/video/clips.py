@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
+from skdejavid.compat.tensors import as_tensor
 from skdejavid.video.decoding import (
     RefusedVideoError,
     ToRGB,
@@ -192,8 +193,8 @@ def _scale(frame: NDArray[np.uint8], shorter_side: int | None) -> NDArray[np.uin
     if target == frame.shape[:2]:
         return frame
     torch: Any = import_optional("torch", "video", "TSEExtractor")
-    writable = np.require(frame, requirements=["C", "W"])  # torch warns about read-only arrays
-    channels_first = torch.from_numpy(writable).permute(2, 0, 1)[None]
+    contiguous = np.ascontiguousarray(frame)  # torch has no negative strides
+    channels_first = as_tensor(contiguous).permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(
         channels_first, size=target, mode="bilinear", antialias=True
     )

@@ -30,8 +30,8 @@ std::vector<DeviceInfo> list_devices(std::string& reason) {
     std::vector<DeviceInfo> devices;
     for (int device = 0; device < n_devices; ++device) {
         cudaDeviceProp properties;
-        device::require_success(cudaGetDeviceProperties(&properties, device),
-                                "getting the properties of a CUDA device");
+        device::check_success(cudaGetDeviceProperties(&properties, device),
+                              "getting the properties of a CUDA device");
         devices.push_back({properties.name, properties.major, properties.minor,
                            static_cast<std::int64_t>(properties.totalGlobalMem)});
     }

@@ -44,7 +44,7 @@ constexpr int kPackSize = kPackBytes / static_cast<int>(sizeof(Real));
 template <typename T, int kSize>
 __device__ __forceinline__ Pack<T, kSize> load_pack(const void* source) {
 #if !defined(__CUDACC__)
-    cuda_emulation::require_aligned(source, alignof(Pack<T, kSize>));
+    cuda_emulation::check_aligned(source, alignof(Pack<T, kSize>));
 #endif
     return *static_cast<const Pack<T, kSize>*>(source);
 }
@@ -93,7 +93,7 @@ __device__ __forceinline__ std::int64_t find_sequence(const std::int64_t* offset
     return first;
 }
 
-inline void require_success(cudaError_t status, const char* what) {
+inline void check_success(cudaError_t status, const char* what) {
     if (status == cudaSuccess) return;
     cudaGetLastError();  // resets the error, which the next call would report again
     throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status) + " (" +
@@ -104,9 +104,9 @@ inline void require_success(cudaError_t status, const char* what) {
 class CurrentDevice {
  public:
     explicit CurrentDevice(int device) {
-        require_success(cudaGetDevice(&before_), "getting the current CUDA device");
+        check_success(cudaGetDevice(&before_), "getting the current CUDA device");
         is_other_ = device != before_;
-        if (is_other_) require_success(cudaSetDevice(device), "setting the current CUDA device");
+        if (is_other_) check_success(cudaSetDevice(device), "setting the current CUDA device");
     }
     ~CurrentDevice() {
         if (is_other_) cudaSetDevice(before_);
@@ -141,10 +141,10 @@ void start(void (*kernel)(Parameters...), Grid grid, int n_threads, std::size_t 
     const CurrentDevice current(queue.device);
     constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
     if (n_bytes > kDefaultSharedBytes) {
-        require_success(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                             cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             static_cast<int>(n_bytes)),
-                        what);
+        check_success(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                           cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                           static_cast<int>(n_bytes)),
+                      what);
     }
 #if defined(__CUDACC__)
     const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y));
@@ -152,7 +152,7 @@ void start(void (*kernel)(Parameters...), Grid grid, int n_threads, std::size_t 
 #else
     emulate(kernel, grid.x, grid.y, n_threads, n_bytes, arguments...);
 #endif
-    require_success(cudaGetLastError(), what);
+    check_success(cudaGetLastError(), what);
 }
 
 }  // namespace device

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from skdejavid import _core
+from skdejavid.backends import cuda
 from skdejavid.backends.cuda import CudaBackend
 
 
@@ -37,6 +40,20 @@ def test_a_device_that_can_be_used_is_resolved_to_its_number(torch_with_cuda, na
     assert backend.resolve(name) == "cuda:0"
     core.cuda_devices = None  # a device that was usable once is not checked again
     assert backend.resolve(name) == "cuda:0"
+
+
+def test_a_device_that_two_threads_open_at_once_is_one_object(torch_with_cuda, monkeypatch):
+    both_create = threading.Barrier(2, timeout=10)
+
+    class Device:
+        def __init__(self, number, native):
+            both_create.wait()
+
+    monkeypatch.setattr(cuda, "CudaDevice", Device)
+    backend = CudaBackend(native())
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(backend.open, ["cuda", "cuda:0"])
+    assert first is second is backend.open("cuda:0")
 
 
 @pytest.mark.fault(46, 47)

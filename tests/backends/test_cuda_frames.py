@@ -40,7 +40,7 @@ def test_batches_hold_the_frames_of_their_sequences(emulated_cuda, monkeypatch, 
     monkeypatch.setattr(cuda_frames, "CHUNK_BYTES", 700)  # several parts
     sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))
     batches = [np.array([4, 0, 0]), np.array([3]), np.array([2, 1])]
-    loaded = list(kind(emulated_cuda, sequences, stored).load(batches))
+    loaded = list(kind(emulated_cuda, sequences, stored).iter_batches(batches))
     for batch, frames in zip(batches, loaded, strict=True):
         assert len(frames) == len(batch)
         assert frames.n_frames == sequences.lengths[batch].sum()
@@ -61,7 +61,7 @@ def test_batches_hold_the_frames_of_their_sequences(emulated_cuda, monkeypatch, 
 
 def test_a_part_of_frames_counts_from_its_own_first(emulated_cuda):
     sequences = view_of(draw(SHAPES, 0, np.float32, integers=True))
-    (frames,) = ResidentFrames(emulated_cuda, sequences, torch.float32).load([np.arange(5)])
+    (frames,) = ResidentFrames(emulated_cuda, sequences, torch.float32).iter_batches([np.arange(5)])
     part = frames.part(1, 4)
     assert part.lengths.tolist() == [1, 7, 33]
     assert part.offsets.tolist() == [0, 1, 8]
@@ -84,8 +84,10 @@ def test_a_thread_that_fails_to_copy_is_heard_and_none_is_left(emulated_cuda):
     before = threading.active_count()
     wrong = [np.array([0]), np.array([99]), np.array([1])]
     with pytest.raises(IndexError, match="99"):
-        list(StreamedFrames(emulated_cuda, sequences, torch.float32).load(wrong))
-    unfinished = StreamedFrames(emulated_cuda, sequences, torch.float32).load([np.array([0])] * 50)
+        list(StreamedFrames(emulated_cuda, sequences, torch.float32).iter_batches(wrong))
+    unfinished = StreamedFrames(emulated_cuda, sequences, torch.float32).iter_batches(
+        [np.array([0])] * 50
+    )
     next(unfinished)
     unfinished.close()
     assert threading.active_count() == before
@@ -103,7 +105,7 @@ def test_streamed_batches_that_find_no_room_are_copied_one_by_one(emulated_cuda)
         return len(asked) == 3
 
     emulated_cuda.refuses = refuse_the_third
-    loaded = StreamedFrames(emulated_cuda, sequences, torch.float32).load(batches)
+    loaded = StreamedFrames(emulated_cuda, sequences, torch.float32).iter_batches(batches)
     for batch, frames in zip(batches, loaded, strict=True):
         first = sequences.starts[batch[0]]
         np.testing.assert_array_equal(frames.values[0, :9], sequences.values[first])
@@ -112,7 +114,11 @@ def test_streamed_batches_that_find_no_room_are_copied_one_by_one(emulated_cuda)
     emulated_cuda.free = 5
     message = r"cannot allocate 336 bytes \(5 are free\): lower batch_size"
     with pytest.raises(MemoryError, match=message):
-        next(StreamedFrames(emulated_cuda, sequences, torch.float32).load([np.array([2])] * 3))
+        next(
+            StreamedFrames(emulated_cuda, sequences, torch.float32).iter_batches(
+                [np.array([2])] * 3
+            )
+        )
 
 
 def test_the_device_is_waited_for_when_batches_pile_up_on_it(emulated_cuda, monkeypatch):
@@ -120,7 +126,7 @@ def test_the_device_is_waited_for_when_batches_pile_up_on_it(emulated_cuda, monk
     waits = []
     monkeypatch.setattr(emulated_cuda, "record_event", lambda: lambda: waits.append(0))
     batches = [np.array([0])] * 7
-    for _ in StreamedFrames(emulated_cuda, sequences, torch.float32).load(batches):
+    for _ in StreamedFrames(emulated_cuda, sequences, torch.float32).iter_batches(batches):
         pass
     assert len(waits) == len(batches) - cuda_frames._BATCHES_IN_FLIGHT + 1
 
@@ -136,7 +142,9 @@ def test_no_more_batches_wait_than_threads_copy(emulated_cuda, monkeypatch):
         return upload_async(pinned)
 
     monkeypatch.setattr(emulated_cuda, "upload_async", note)
-    batches = StreamedFrames(emulated_cuda, sequences, torch.float32).load([np.array([0])] * 50)
+    batches = StreamedFrames(emulated_cuda, sequences, torch.float32).iter_batches(
+        [np.array([0])] * 50
+    )
     for n_used in range(1, 4):
         next(batches)
         assert len(sent) <= n_used + cuda_frames._COPY_THREADS + 1
@@ -153,7 +161,7 @@ def test_copies_beside_the_current_stream_arrive_in_time(cuda_card):
         np.full(400, 64, dtype=np.int64),
     )
     batches = [np.array([i, (7 * i) % 400]) for i in range(400)]
-    streamed = StreamedFrames(cuda_card, sequences, torch.float32).load(batches)
+    streamed = StreamedFrames(cuda_card, sequences, torch.float32).iter_batches(batches)
     sums = [frames.values.double().sum() for frames in streamed]
     expected = [(i + (7 * i) % 400) * 64 * 256 for i in range(400)]
     np.testing.assert_array_equal(torch.stack(sums).cpu(), expected)

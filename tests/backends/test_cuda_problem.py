@@ -58,7 +58,7 @@ def test_problems_that_would_lead_out_of_bounds_are_refused(name, field, value, 
 
 def on_device(device, arrays):
     dtype = device.dtype_of(arrays[0])
-    (frames,) = ResidentFrames(device, view_of(arrays), dtype).load(EVERYTHING)
+    (frames,) = ResidentFrames(device, view_of(arrays), dtype).iter_batches(EVERYTHING)
     rows = [device.to_padded_rows(array) for array in arrays[3:]]
     return CudaTensorProblem(device, frames, *rows, n_features=9)
 

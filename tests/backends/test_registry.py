@@ -5,6 +5,7 @@ import textwrap
 import numpy as np
 import pytest
 import reference
+import torch
 
 from skdejavid import DejaVidClassifier, TSEArray, dtw_distances, show_versions
 from skdejavid.alignment import expand_runs
@@ -12,12 +13,14 @@ from skdejavid.backends import registry
 from skdejavid.backends.cpu import CpuBackend
 from skdejavid.backends.registry import (
     backend_of,
+    backend_of_tensor,
     make_problem,
     register_backend,
     registered_backends,
     resolve_device,
 )
 from skdejavid.datasets import make_order_sequences
+from skdejavid.nn import TimeWeightedDTW
 from skdejavid.sequences import SequenceView
 
 
@@ -85,6 +88,34 @@ def test_a_backend_of_few_lines_trains_a_classifier(register, capsys):
     np.testing.assert_allclose(actual, dtw_distances(X, [X[0]]), rtol=1e-12)
     show_versions()
     assert "TOY\n  made of: NumPy" in capsys.readouterr().out
+
+
+def test_a_derived_backend_does_not_compute_on_tensors_that_it_does_not_own(register):
+    register("toy", ToyBackend())
+    matcher = TimeWeightedDTW(torch.zeros(2, 3, 4))
+    assert backend_of_tensor(matcher.centroids) is backend_of("cpu")
+    assert matcher([torch.ones(5, 4)]).tolist() == [[20.0, 20.0]]
+
+
+def test_tensors_are_computed_on_by_the_last_registered_backend_that_owns_them(register):
+    class Owner(CpuBackend):
+        def owns(self, tensor):
+            return len(tensor) == 1
+
+    register("first", Owner())
+    last = register("last", Owner())
+    assert backend_of_tensor(torch.zeros(1)) is last
+    assert backend_of_tensor(torch.zeros(2)) is backend_of("cpu")
+
+
+def test_backends_may_be_registered_while_the_owner_of_a_tensor_is_searched(register):
+    class Busy(CpuBackend):
+        def owns(self, tensor):
+            register("another", CpuBackend())  # as another thread might
+            return False
+
+    register("busy", Busy())
+    assert backend_of_tensor(torch.zeros(1)) is backend_of("cpu")
 
 
 def test_an_unknown_device_is_refused_with_the_names_of_all_backends(register):

@@ -165,15 +165,15 @@ std::uint64_t value_of(int lane) {
 
 int lane() { return current % kWarp; }
 
-void require_aligned(const void* address, std::size_t n_bytes) {
+void check_aligned(const void* address, std::size_t n_bytes) {
     if (reinterpret_cast<std::uintptr_t>(address) % n_bytes != 0) {
         throw std::logic_error("an access is misaligned");
     }
 }
 
 void copy_later(void* target, const void* source, std::size_t n_bytes) {
-    require_aligned(target, n_bytes);
-    require_aligned(source, n_bytes);
+    check_aligned(target, n_bytes);
+    check_aligned(source, n_bytes);
     const auto* first = static_cast<unsigned char*>(target);
     if (first < memory.data() || first + n_bytes > memory.data() + memory.size()) {
         throw std::logic_error("a copy goes beyond shared memory");

@@ -45,7 +45,7 @@ void copy_later(void* target, const void* source, std::size_t n_bytes);
 void make_copies();
 
 /// Ends the launch with an exception if an address is not aligned to `n_bytes`.
-void require_aligned(const void* address, std::size_t n_bytes);
+void check_aligned(const void* address, std::size_t n_bytes);
 
 unsigned char* shared_memory();
 
