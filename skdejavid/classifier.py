@@ -463,9 +463,15 @@ class DejaVidClassifier(
         resolve_device(self.device)
         parameters = SimpleNamespace(**self.get_params(deep=False))
         warm_start = self._warm_start()
-        sequences = self._read_training(X, reset=warm_start is None)
-        name = type(self).__name__
-        prepared = prepare(sequences, y, sample_weight, parameters, warm_start, name)
+        prepared = prepare(
+            # Not kept in a variable: it would stay in memory next to its copy with differences.
+            self._read_training(X, reset=warm_start is None),
+            y,
+            sample_weight,
+            parameters,
+            warm_start,
+            type(self).__name__,
+        )
         for message in prepared.warnings:
             warnings.warn(message, UserWarning, stacklevel=3)  # for the caller of fit
 
