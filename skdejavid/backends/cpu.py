@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid import _core
-from skdejavid.backends.backend import Problem, TensorProblem
-from skdejavid.backends.protocol import Engine, InitialParameters, TrainingData, TrainingSettings
+from skdejavid.backends.backend import Engine
+from skdejavid.backends.interfaces import Problem, TensorProblem
+from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import SequenceView
 from skdejavid.sequences.layout import starts_of

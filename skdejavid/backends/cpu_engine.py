@@ -10,21 +10,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.backends.protocol import (
+from skdejavid.backends.interfaces import Batch, Loss, Parameters, Scalar
+from skdejavid.backends.registry import Problem, adam_step, make_problem
+from skdejavid.backends.state import (
     MOMENTS,
     PARAMETERS,
-    Batch,
     InitialParameters,
-    Loss,
-    Parameters,
-    Scalar,
     Snapshot,
     TrainingData,
     TrainingSettings,
     evaluate_batch,
     split,
 )
-from skdejavid.backends.registry import Problem, adam_step, make_problem
 from skdejavid.sequences import SequenceView
 
 __all__ = ["CpuEngine"]
@@ -33,7 +30,7 @@ CpuBatch: TypeAlias = Batch[SequenceView, NDArray[Any]]
 
 
 class CpuEngine:
-    """The engine of the CPU, see `skdejavid.backends.protocol.Engine`.
+    """The engine of the CPU, see `skdejavid.backends.backend.Engine`.
 
     A large model consists of arrays of the size of the parameters. With the snapshots of training
     (two arrays of frozen parameters, and two more if data are held out) there are ten: centroids

@@ -18,8 +18,8 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import check_random_state
 from tqdm import tqdm
 
-from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.backends.registry import backend_of, resolve_device
+from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.compat.sklearn import check_sample_weight
 from skdejavid.compat.threads import count_threads
 from skdejavid.files.random_state import generator_from_state, generator_state

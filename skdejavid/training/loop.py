@@ -17,17 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from skdejavid.backends.protocol import (
+from skdejavid.backends.interfaces import Loss, Parameters
+from skdejavid.backends.registry import make_engine
+from skdejavid.backends.state import (
     PARAMETERS,
     InitialParameters,
-    Loss,
-    Parameters,
     Snapshot,
     TrainingData,
     TrainingSettings,
     split,
 )
-from skdejavid.backends.registry import make_engine
 from skdejavid.files.random_state import generator_from_state, generator_state
 from skdejavid.training.checkpoints import TrainingState
 

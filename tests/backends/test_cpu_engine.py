@@ -8,7 +8,7 @@ from test_loop import PUBLISHED
 
 from skdejavid import TSEArray, dtw_distances
 from skdejavid.backends.cpu_engine import CpuEngine
-from skdejavid.backends.protocol import MOMENTS, PARAMETERS, InitialParameters, TrainingData
+from skdejavid.backends.state import MOMENTS, PARAMETERS, InitialParameters, TrainingData
 
 
 def engine(seed=0):

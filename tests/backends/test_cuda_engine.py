@@ -14,7 +14,7 @@ from skdejavid.backends import cuda_engine
 from skdejavid.backends.cpu_engine import CpuEngine
 from skdejavid.backends.cuda_engine import CudaEngine
 from skdejavid.backends.cuda_frames import ResidentFrames, StreamedFrames
-from skdejavid.backends.protocol import InitialParameters, TrainingData
+from skdejavid.backends.state import InitialParameters, TrainingData
 from skdejavid.training.loop import Training
 
 SETTINGS = replace(PUBLISHED, device="cuda:0", n_epochs=2)

@@ -6,7 +6,7 @@ import pytest
 import reference
 
 from skdejavid import TSEArray, dtw_distances
-from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
+from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.training.loop import TimeLimit, Training
 from skdejavid.training.loss import SoftMinCrossEntropy
 

@@ -1,4 +1,4 @@
-"""The interface of engines, with that of the CPU; test_loop.py tests training with them."""
+"""The state of training by itself; test_loop.py tests training with it."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skdejavid import TSEArray
-from skdejavid.backends.protocol import InitialParameters, Snapshot, TrainingData, split
+from skdejavid.backends.state import InitialParameters, Snapshot, TrainingData, split
 
 
 @given(n=st.integers(1, 40), batch_size=st.integers(1, 50))

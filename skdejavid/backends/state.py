@@ -1,32 +1,23 @@
-"""The interface between training and the backends: data, settings, loss and engine.
-
-An engine stores the parameters on its device and computes with them batch by batch. The schedule
-and all decisions belong to `skdejavid.training`.
-"""
+"""Data, settings and parameters of training, which the engines of all backends share."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.backends.interfaces import AlignmentProblem, Batch, Loss, Numbers, Parameters
 from skdejavid.sequences import TSEArray
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = [
     "MOMENTS",
     "PARAMETERS",
-    "Batch",
-    "Engine",
     "InitialParameters",
-    "Loss",
     "Snapshot",
     "TrainingData",
     "TrainingSettings",
@@ -37,54 +28,6 @@ __all__ = [
 # The arrays of `Engine.state_dict`: the parameters, two moments of each, and the number of steps.
 PARAMETERS = ("centroids", "weights")
 MOMENTS = ("centroids.first", "centroids.second", "weights.first", "weights.second", "n_steps")
-
-Numbers = TypeVar("Numbers", NDArray[Any], "torch.Tensor")
-Frames = TypeVar("Frames")
-
-# A number, or a tensor with one number that a device may not have computed yet.
-Scalar: TypeAlias = "float | torch.Tensor"
-
-# Centroids and weights, each (n_centroids, n_timesteps, n_features), in the memory of the host.
-Parameters: TypeAlias = tuple[NDArray[np.floating], NDArray[np.floating]]
-
-# Returns the weighted mean over the training samples of a function that maps distances
-# (n_samples, n_centroids) to one value per sample (n_samples,).
-MeanOverSamples: TypeAlias = Callable[[Callable[[NDArray[np.float64]], NDArray[np.float64]]], float]
-
-
-class Loss(Protocol):
-    """A loss of the distances to all centroids; immutable.
-
-    Engines evaluate it where the distances are, as NumPy arrays or torch tensors.
-    """
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics that `evaluate` returns; the first is the loss."""
-
-    @property
-    def scale(self) -> float | None:
-        """Constant that distances are divided by, None as long as it has not been measured."""
-
-    def with_scale(self, scale: float) -> Self:
-        """Return the same loss with another scale."""
-
-    def calibrate(self, mean: MeanOverSamples) -> Self:
-        """Return the loss with a scale, measured on the initial distances if it is None."""
-
-    def evaluate(self, distances: Numbers, targets: Numbers) -> tuple[tuple[Numbers, ...], Numbers]:
-        """Return the metrics and the gradients of the loss by the distances.
-
-        Parameters
-        ----------
-        distances : array or tensor of shape (n_samples, n_centroids), float64
-        targets : array or tensor of shape (n_samples,)
-
-        Returns
-        -------
-        metrics : tuple of array or tensor of shape (n_samples,), float64
-        gradients : array or tensor of shape (n_samples, n_centroids), float64
-        """
 
 
 @dataclass(frozen=True)
@@ -179,77 +122,13 @@ class Snapshot:
             current[...] = stored
 
 
-@dataclass(slots=True)
-class Batch(Generic[Frames, Numbers]):
-    """The sequences of a batch on the device of an engine, with their targets and weights."""
-
-    frames: Frames
-    targets: Numbers  # (n_sequences,)
-    sample_weight: Numbers  # (n_sequences,), float64
-    coefficients: Numbers  # (n_sequences,), float64, see `TrainingData.coefficients`
-
-
-class Engine(Protocol):
-    """The parameters of one training and the computations with them."""
-
-    def snapshot(self) -> Snapshot:
-        """Return a copy of the current parameters."""
-
-    def iter_batches(self, batches: list[NDArray[np.intp]]) -> Iterator[Batch[Any, Any]]:
-        """Yield the data of each batch, given the indices of its sequences."""
-
-    def evaluate(
-        self, batch: Batch[Any, Any], loss: Loss, frozen: Snapshot | None
-    ) -> tuple[Scalar, ...]:
-        """Return the weighted sum of each metric of the loss over a batch.
-
-        Stores the gradients of the batch's mean loss for the next steps. If `frozen` is given, its
-        parameters choose the paths.
-        """
-
-    def is_finite(self, loss: Scalar, *, wait: bool) -> bool:
-        """Return whether a loss is finite.
-
-        Without `wait`, an engine whose device may not have computed the loss yet returns True.
-        """
-
-    def parameters_are_finite(self) -> bool:
-        """Return whether all centroids and weights are finite."""
-
-    def move_centroids(self, learning_rate: float) -> None:
-        """Move the centroids by one step of Adam."""
-
-    def move_weights(self, learning_rate: float) -> None:
-        """Move the logarithms of the weights by one step of Adam."""
-
-    def to_float(self, scalar: Scalar) -> float:
-        """Convert a scalar to a float, waiting for the device if necessary."""
-
-    def distances(
-        self, data: TrainingData
-    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-        """Yield indices of sequences and their distances (n_sequences, n_centroids) by batch."""
-
-    def parameters(self, snapshot: Snapshot | None = None) -> Parameters:
-        """Return the centroids and weights of a snapshot, or the current ones if it is None.
-
-        An engine of the CPU returns its own arrays and not copies.
-        """
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays named by `PARAMETERS` and `MOMENTS`."""
-
-    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Set the parameters and the state of the optimizer from `state_dict` of another engine."""
-
-
 def evaluate_batch(
-    problem: Any,
-    chooser: Any | None,
+    problem: AlignmentProblem[Numbers],
+    chooser: AlignmentProblem[Numbers] | None,
     batch: Batch[Any, Numbers],
     loss: Loss,
     diagonal: bool,
-    store_gradients: Callable[[Any, Any], object],
+    store_gradients: Callable[[Numbers, Numbers], object],
 ) -> tuple[Numbers, ...]:
     """Evaluate the loss of a batch along the cheapest paths.
 
@@ -257,7 +136,7 @@ def evaluate_batch(
     ----------
     problem, chooser
         Alignment of the batch with the current parameters, and with those that choose the paths if
-        these are others; both of one type with the methods of `_core.ProblemFloat32`.
+        these are others.
     store_gradients : callable
         Called with the runs of the paths and the gradients by the distances.
 
