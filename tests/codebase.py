@@ -44,6 +44,40 @@ def imported_by(path):
     return {name.removeprefix("skdejavid.") for name in names if name.startswith("skdejavid.")}
 
 
+def arrows_between_modules(root):
+    """Return, for each module or package, the other ones that it imports anywhere.
+
+    A package stands for its ``__init__.py``. That importing a module of a package runs this file as
+    well is not counted.
+    """
+    package = root / "skdejavid"
+    files = modules_of(root) | {
+        ".".join(path.parent.relative_to(package).parts): path
+        for path in package.rglob("__init__.py")
+    }
+    return {module: _imported_modules(path, files) - {module} for module, path in files.items()}
+
+
+def _imported_modules(path, modules):
+    """Return those of the modules that a file imports by name, or names from."""
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                is_module = _inside(name) in {*modules, "_core"}
+                imported.add(name if is_module else node.module)
+        elif isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+    return {_inside(name) for name in imported} & set(modules)
+
+
+def _inside(name):
+    """Return a dotted name without that of the package, which itself is "", or None."""
+    top, _, rest = name.partition(".")
+    return rest if top == "skdejavid" else None
+
+
 def arrows_between_rooms(root):
     """Return, for each room, the other rooms that it imports."""
     arrows = {}

@@ -1,9 +1,11 @@
 """Imports between rooms, sizes of functions and files, and what importing the package loads."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -59,6 +61,29 @@ def test_imports_follow_the_arrows(module):
 
 def test_arrows_between_rooms_form_no_circle():
     assert codebase.longest_chain(codebase.arrows_between_rooms(ROOT)) <= 9
+
+
+def test_modules_import_each_other_in_one_direction():
+    """Imports in functions and of types count as well, and ``__init__.py`` is a module."""
+    order = list(TopologicalSorter(codebase.arrows_between_modules(ROOT)).static_order())
+    assert order.index("sequences.layout") < order.index("sequences") < order.index("alignment")
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("backends/cpu_engine.py", "from skdejavid.backends.registry import make_problem"),
+        ("store/__init__.py", "def load():\n    from skdejavid.interchange import from_folder"),
+        ("sequences/layout.py", "import skdejavid.sequences.array"),
+        ("files/atomic.py", "from skdejavid import show_versions"),
+    ],
+)
+def test_an_import_against_the_direction_is_noticed(path, line, tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "skdejavid", ignore=shutil.ignore_patterns("*.so"))
+    with (tmp_path / "skdejavid" / path).open("a") as file:
+        file.write(f"\n{line}\n")
+    with pytest.raises(CycleError):
+        TopologicalSorter(codebase.arrows_between_modules(tmp_path)).prepare()
 
 
 def all_functions():

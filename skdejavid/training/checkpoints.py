@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import version
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,9 @@ from skdejavid.files.array_file import ModelFile, check_field, write_model_file
 from skdejavid.files.atomic import remove_temporaries
 from skdejavid.files.random_state import GENERATOR_SIZE
 from skdejavid.sequences import TSEArray
+from skdejavid.training.loop import Training, TrainingState
 
-if TYPE_CHECKING:
-    from skdejavid.training.loop import Training
-
-__all__ = ["Checkpoint", "CheckpointWriter", "TrainingState", "content_hash"]
+__all__ = ["Checkpoint", "CheckpointWriter", "content_hash"]
 
 # Version 1 named the parameters of an older release and cannot be resumed.
 _FORMAT, _VERSION = "checkpoint", 2
@@ -35,20 +33,6 @@ _NAME = "checkpoint.safetensors"
 
 # Writing takes at most this part of the time of training.
 _SHARE_OF_TIME = 0.05
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """Everything needed to resume training after an epoch."""
-
-    arrays: dict[str, NDArray[Any]]  # `Engine.state_dict`, and the parameters of snapshots
-    history: dict[str, NDArray[np.float64]]
-    distance_scale: float
-    best_epoch: int | None
-    best_loss: float
-    generator: dict[str, Any]  # after the epoch, see `generator_state`
-    # Before the fit drew its first number: the held-out sequences are drawn from it again.
-    initial_generator: dict[str, Any] = field(default_factory=dict)
 
 
 class Checkpoint:

@@ -34,10 +34,16 @@ from skdejavid.training.barycenter import class_barycenters
 from skdejavid.training.checkpoints import (
     Checkpoint,
     CheckpointWriter,
-    TrainingState,
     content_hash,
 )
-from skdejavid.training.loop import Observer, ProgressBar, TimeLimit, Training, TrainingResult
+from skdejavid.training.loop import (
+    Observer,
+    ProgressBar,
+    TimeLimit,
+    Training,
+    TrainingResult,
+    TrainingState,
+)
 from skdejavid.training.loss import SoftMinCrossEntropy
 from skdejavid.training.targets import (
     check_targets,

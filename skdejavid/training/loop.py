@@ -9,7 +9,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -28,9 +28,8 @@ from skdejavid.backends.state import (
     split,
 )
 from skdejavid.files.random_state import generator_from_state, generator_state
-from skdejavid.training.checkpoints import TrainingState
 
-__all__ = ["Observer", "ProgressBar", "TimeLimit", "Training", "TrainingResult"]
+__all__ = ["Observer", "ProgressBar", "TimeLimit", "Training", "TrainingResult", "TrainingState"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,20 @@ class TrainingResult:
     # Why training stopped early, None if it did not: "diverged" in the epoch after those of the
     # history, "no_improvement" of the held-out loss, or a reason of an observer.
     stopped: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything needed to resume training after an epoch."""
+
+    arrays: dict[str, NDArray[Any]]  # `Engine.state_dict`, and the parameters of snapshots
+    history: dict[str, NDArray[np.float64]]
+    distance_scale: float
+    best_epoch: int | None
+    best_loss: float
+    generator: dict[str, Any]  # after the epoch, see `generator_state`
+    # Before the fit drew its first number: the held-out sequences are drawn from it again.
+    initial_generator: dict[str, Any] = field(default_factory=dict)
 
 
 class Observer(Protocol):

@@ -12,8 +12,8 @@ from skdejavid import DejaVidClassifier, TSEArray
 from skdejavid.datasets import make_order_sequences
 from skdejavid.files.random_state import generator_state
 from skdejavid.training import checkpoints
-from skdejavid.training.checkpoints import Checkpoint, TrainingState, content_hash
-from skdejavid.training.loop import Training
+from skdejavid.training.checkpoints import Checkpoint, content_hash
+from skdejavid.training.loop import Training, TrainingState
 
 PARAMETERS = {"n_epochs": 6, "n_timesteps": 4, "batch_size": 7, "random_state": 0}
 
