@@ -48,14 +48,15 @@ def with_differences(sequences: TSEArray, lags: Sequence[Lag]) -> TSEArray:
     values, starts, lengths = sequences.view()
     n_features, n_rows = sequences.n_features, sequences.total_frames
     first = np.repeat(starts, lengths)
-    rows = np.arange(n_rows) + np.repeat(starts - sequences.offsets[:-1], lengths)
+    offsets = sequences.offsets
+    rows = np.arange(n_rows) + np.repeat(starts - offsets[:-1], lengths)
     expanded = np.empty((n_rows, n_features * (1 + len(lags))), dtype=values.dtype)
     expanded[:, :n_features] = values[rows]
     for i, lag in enumerate(lags, start=1):
         later, earlier = lagged_frames(lengths, lag)
         target = expanded[:, i * n_features : (i + 1) * n_features]
         np.subtract(values[first + later], values[first + earlier], out=target)
-    return TSEArray.from_packed(expanded, sequences.offsets, sequences.spans)
+    return TSEArray._of_checked(expanded, offsets, sequences.spans)
 
 
 def lagged_frames(
