@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skdejavid.files.atomic import replace_file
 
-__all__ = ["ModelFile", "check_field", "write_model_file"]
+__all__ = ["ArrayFile", "check_field", "write_array_file"]
 
 _KEY, _CHECKSUM_KEY = "skdejavid", "skdejavid checksum"
 _CHECKSUMS = "checksums"  # of arrays, by name, in the description
@@ -40,7 +40,7 @@ class _ArrayHeader(NamedTuple):
     shape: tuple[int, ...]
 
 
-def write_model_file(
+def write_array_file(
     path: Path, description: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
 ) -> None:
     """Write arrays and their description to a file, replacing it atomically.
@@ -76,7 +76,7 @@ def write_model_file(
     replace_file(path, lambda file: save_file(contiguous, file.name, metadata))
 
 
-class ModelFile:
+class ArrayFile:
     """An open file whose headers have been read and whose arrays are read on demand.
 
     Parameters
@@ -105,11 +105,11 @@ class ModelFile:
         try:
             self._file = safe_open(path, framework="numpy").__enter__()
         except SafetensorError as error:
-            raise ValueError(f"{path} is a corrupt model file: {error}") from error
+            raise ValueError(f"{path} is a corrupt skdejavid {what}: {error}") from error
         self.description = self._read_description(version)
         self.headers = {name: self._header(name) for name in self._file.keys()}  # noqa: SIM118
 
-    def __enter__(self) -> ModelFile:
+    def __enter__(self) -> ArrayFile:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.files.array_file import ModelFile, check_field, write_model_file
+from skdejavid.files.array_file import ArrayFile, check_field, write_array_file
 from skdejavid.files.random_state import GENERATOR_SIZE, generator_from_state, generator_state
 
 __all__ = [
@@ -63,7 +63,7 @@ class Field(Protocol):
 class Reader:
     """An open file, and the sizes that fields read before have given to named dimensions."""
 
-    file: ModelFile
+    file: ArrayFile
     description: Mapping[str, Any]
     sizes: dict[str, int] = field(default_factory=dict)
 
@@ -317,7 +317,7 @@ def write_model(
         entries, more_arrays = kind_of_field.describe(name, model.attributes.get(attribute))
         description |= entries
         arrays |= more_arrays
-    write_model_file(Path(fspath(path)), description, arrays)
+    write_array_file(Path(fspath(path)), description, arrays)
 
 
 def read_model(
@@ -345,7 +345,7 @@ def read_model(
         names the file and the field.
     FileNotFoundError, OSError
     """
-    with ModelFile(Path(fspath(path)), kind, _VERSION) as file:
+    with ArrayFile(Path(fspath(path)), kind, _VERSION) as file:
         is_older = file.description["format_version"] < _VERSION
         description = upgrade(file.description) if is_older else file.description
         reader = Reader(file, description)
@@ -393,7 +393,7 @@ def _plain(value: Any, name: str) -> Any:
     return value
 
 
-def _read_parameter(name: str, value: Any, file: ModelFile) -> Any:
+def _read_parameter(name: str, value: Any, file: ArrayFile) -> Any:
     if not isinstance(value, dict):
         return value
     entry = Reader(file, value)

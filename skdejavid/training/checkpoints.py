@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.files.array_file import ModelFile, check_field, write_model_file
+from skdejavid.files.array_file import ArrayFile, check_field, write_array_file
 from skdejavid.files.atomic import remove_temporaries
 from skdejavid.files.random_state import GENERATOR_SIZE
 from skdejavid.sequences import TSEArray
@@ -65,7 +65,7 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        with ModelFile(self.path, _FORMAT, _VERSION) as file:
+        with ArrayFile(self.path, _FORMAT, _VERSION) as file:
             try:
                 self._check_key(file.description)
                 return _read_state(file)
@@ -98,7 +98,7 @@ class Checkpoint:
             "best_epoch": state.best_epoch,
         }
         arrays["best_loss"] = np.array([state.best_loss])  # may be infinite, unlike JSON's
-        write_model_file(self.path, description, arrays)
+        write_array_file(self.path, description, arrays)
         self._written_at = time.monotonic()
         self._seconds_of_writing = self._written_at - begin
 
@@ -146,7 +146,7 @@ class CheckpointWriter:
         return replace(training.state(), initial_generator=self._initial_generator)
 
 
-def _read_state(file: ModelFile) -> TrainingState:
+def _read_state(file: ArrayFile) -> TrainingState:
     description = file.description
 
     def numbers(name: str) -> NDArray[Any]:
