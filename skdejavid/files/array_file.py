@@ -57,7 +57,7 @@ def write_array_file(
     Raises
     ------
     ValueError
-        If the description is larger than 4 MB, because of very many names or labels.
+        If the description is larger than 4 MB, because of names, labels or metadata.
     """
     from safetensors.numpy import save_file
 
@@ -68,9 +68,9 @@ def write_array_file(
     # for the headers of the arrays.
     if len(text) + text.count('"') + text.count("\\") > _MOST_HEADER_BYTES - 2**16:
         raise ValueError(
-            f"{path} cannot be written: with all names of features and labels of classes, the "
-            f"description has {len(text)} bytes, and at most {_MOST_HEADER_BYTES - 2**16} are "
-            "allowed. Use shorter names or labels."
+            f"{path} cannot be written: with all names of features, labels of classes and "
+            f"metadata, the description has {len(text)} bytes, and at most "
+            f"{_MOST_HEADER_BYTES - 2**16} are allowed. Shorten them."
         )
     metadata = {_KEY: text, _CHECKSUM_KEY: _checksum(text.encode())}
     replace_file(path, lambda file: save_file(contiguous, file.name, metadata))
