@@ -76,6 +76,9 @@ class Engine(Protocol):
         An engine of the CPU returns its own arrays and not copies.
         """
 
+    def fill_snapshot(self, snapshot: Snapshot, parameters: Parameters) -> None:
+        """Copy centroids and weights, as `parameters` returns them, into a snapshot."""
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return the arrays named by `PARAMETERS` and `MOMENTS`."""
 

@@ -107,6 +107,9 @@ class CpuEngine:
     def parameters(self, snapshot: Snapshot | None = None) -> Parameters:
         return self._initial.parameters if snapshot is None else snapshot.parameters
 
+    def fill_snapshot(self, snapshot: Snapshot, parameters: Parameters) -> None:
+        snapshot.fill(parameters)
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         n_steps = np.array([moves.n_steps for moves in self._moves])
         arrays = [*self._state_arrays(), n_steps]

@@ -133,6 +133,10 @@ class CudaEngine:
         centroids, weights = map(self._on_host, tensors)
         return centroids, weights
 
+    def fill_snapshot(self, snapshot: Snapshot, parameters: Parameters) -> None:
+        centroids, weights = map(self._device.to_padded_rows, parameters)
+        snapshot.fill((centroids, weights))
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         arrays = [*map(self._on_host, self._state_tensors()), np.array(self._n_steps)]
         return dict(zip(PARAMETERS + MOMENTS, arrays, strict=True))

@@ -113,8 +113,12 @@ class Snapshot:
 
     def take(self) -> None:
         """Copy the current parameters into the snapshot."""
-        for stored, current in zip(self.parameters, self._current, strict=True):
-            stored[...] = current
+        self.fill(self._current)
+
+    def fill(self, parameters: tuple[Any, Any]) -> None:
+        """Copy other parameters into the snapshot."""
+        for stored, other in zip(self.parameters, parameters, strict=True):
+            stored[...] = other
 
     def restore(self) -> None:
         """Copy the snapshot into the current parameters."""

@@ -318,6 +318,7 @@ def train(
     training = Training(plan.data, initial, plan.settings, start.random_state, plan.held_out)
     if start.state is not None:
         training.resume(start.state)
+    training.calibrate()  # before the clock of the time limit starts
     last: list[Observer] = []
     if parameters.max_time is not None:
         last.append(TimeLimit(float(parameters.max_time)))

@@ -31,6 +31,10 @@ def test_a_snapshot_is_a_copy_that_goes_back_in_place(kind):
     parameters[1][0] = 0.0
     snapshot.restore()
     assert parameters[1].tolist() == [7.0]
+    snapshot.fill((kind([3.0, 4.0]), kind([5.0])))
+    assert [part.tolist() for part in parameters] == [[1.0, 2.0], [7.0]]
+    snapshot.restore()
+    assert [part.tolist() for part in parameters] == [[3.0, 4.0], [5.0]]
 
 
 def test_coefficients_weigh_samples_by_their_share_of_the_mean_weight():

@@ -320,6 +320,16 @@ def test_the_learning_rate_is_reported_even_if_no_weight_is_learned(problem):
     np.testing.assert_allclose(rates, 0.03 * np.array([1, 0.75, 0.25]))
 
 
+def test_overflow_while_the_scale_is_measured_is_no_warning(problem):
+    class Overflowing(SoftMinCrossEntropy):
+        def calibrate(self, mean):
+            assert np.isinf(np.float64(1e308) * 10)
+            return self.with_scale(1.0)
+
+    with np.errstate(all="raise"):
+        start(problem, loss=Overflowing("global")).calibrate()
+
+
 LONG = {"n_epochs": 40, "learning_rate": 0.3, "centroid_learning_rate": 0.3}
 
 
