@@ -506,6 +506,9 @@ class DejaVidClassifier(
     @property
     def n_iter_(self) -> int:
         """Number of epochs run."""
+        if not hasattr(self, "history_"):
+            message = f"{type(self).__name__!r} object has no attribute 'n_iter_'"
+            raise AttributeError(message, name="n_iter_", obj=self)
         return len(self.history_["loss"])
 
     def transform(self, X: Any) -> NDArray[np.float64]:
