@@ -60,7 +60,7 @@ def test_imports_follow_the_arrows(module):
 
 
 def test_arrows_between_rooms_form_no_circle():
-    assert codebase.longest_chain(codebase.arrows_between_rooms(ROOT)) <= 9
+    assert codebase.longest_chain(codebase.arrows_between_rooms(ROOT)) <= 8
 
 
 def test_modules_import_each_other_in_one_direction():
@@ -110,9 +110,9 @@ def test_functions_have_few_branches():
 def test_files_are_not_too_long():
     """Documentation of parameters included."""
     sizes = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
-    assert {module: n for module, n in sizes.items() if n > 800} == {}
+    assert {module: n for module, n in sizes.items() if n > 650} == {}
     native = {path.name: len(path.read_text().splitlines()) for path in NATIVE.rglob("*.*")}
-    assert {name: n for name, n in native.items() if n > 400} == {}
+    assert {name: n for name, n in native.items() if n > 300} == {}
 
 
 def test_every_module_has_tests_of_its_own():
