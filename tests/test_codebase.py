@@ -86,6 +86,17 @@ def test_an_import_against_the_direction_is_noticed(path, line, tmp_path):
         TopologicalSorter(codebase.arrows_between_modules(tmp_path)).prepare()
 
 
+def test_only_exported_names_are_imported():
+    """``__all__`` says what other modules rely on; names that begin with _ are never in it."""
+    assert codebase.names_not_exported(ROOT) == []
+    exports = {
+        module: codebase.exported_by(path)
+        for module, path in codebase.modules_and_packages_of(ROOT).items()
+    }
+    private = {name for names in exports.values() for name in names if name.startswith("_")}
+    assert private == {"__version__"}
+
+
 def all_functions():
     for module, path in MODULES.items():
         for name, function in codebase.functions_of(path):
