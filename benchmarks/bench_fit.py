@@ -20,7 +20,7 @@ from peak import measure_peak
 from rounds import of_quiet_rounds
 
 from skdejavid import DejaVidClassifier, TSEArray
-from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
+from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.training.loop import Training
 from skdejavid.training.loss import SoftMinCrossEntropy
 

@@ -18,8 +18,8 @@ from skdejavid import TSEArray, dtw_distances
 from skdejavid.backends import cuda_engine
 from skdejavid.backends.cuda_frames import ResidentFrames
 from skdejavid.backends.cuda_problem import CudaTensorProblem, adam_step
-from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.backends.registry import backend_of
+from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.training.loop import Training
 from skdejavid.training.loss import SoftMinCrossEntropy
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -75,7 +74,9 @@ class AlignedEstimator(BaseEstimator):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If a class label is neither a number nor a string, or JSON cannot store `metadata`.
+            If a class label is neither a number nor a string; if JSON cannot store `metadata`, a
+            key of it is not a string, or it is nested deeper than 100 levels; or if names of
+            features, labels of classes and metadata together are larger than 4 MB.
 
         Notes
         -----
@@ -88,10 +89,6 @@ class AlignedEstimator(BaseEstimator):
             self._fitted_array(name)
         if metadata is None:
             metadata = getattr(self, "metadata_", {})
-        try:
-            json.dumps(dict(metadata), allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"metadata must contain only what JSON can store: {error}") from error
         attributes = {name: getattr(self, name) for name in self._fields if hasattr(self, name)}
         model = Model(self.get_params(deep=False), attributes, dict(metadata))
         write_model(path, model, kind=self._kind, fields=self._fields, version=_VERSION)

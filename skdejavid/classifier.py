@@ -463,9 +463,15 @@ class DejaVidClassifier(
         resolve_device(self.device)
         parameters = SimpleNamespace(**self.get_params(deep=False))
         warm_start = self._warm_start()
-        sequences = self._read_training(X, reset=warm_start is None)
-        name = type(self).__name__
-        prepared = prepare(sequences, y, sample_weight, parameters, warm_start, name)
+        prepared = prepare(
+            # Not kept in a variable: it would stay in memory next to its copy with differences.
+            self._read_training(X, reset=warm_start is None),
+            y,
+            sample_weight,
+            parameters,
+            warm_start,
+            type(self).__name__,
+        )
         for message in prepared.warnings:
             warnings.warn(message, UserWarning, stacklevel=3)  # for the caller of fit
 
@@ -500,6 +506,9 @@ class DejaVidClassifier(
     @property
     def n_iter_(self) -> int:
         """Number of epochs run."""
+        if not hasattr(self, "history_"):
+            message = f"{type(self).__name__!r} object has no attribute 'n_iter_'"
+            raise AttributeError(message, name="n_iter_", obj=self)
         return len(self.history_["loss"])
 
     def transform(self, X: Any) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skdejavid.backends.backend import TensorProblem
+from skdejavid.backends.interfaces import TensorProblem
 from skdejavid.backends.registry import backend_of_tensor
 from skdejavid.compat.optional import import_optional
 from skdejavid.compat.tensors import as_tensor

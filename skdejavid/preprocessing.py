@@ -31,6 +31,7 @@ from skdejavid.sequences.transforms import Lag, check_lags, resample, with_diffe
 __all__ = [
     "Framewise",
     "Resample",
+    "SequenceTransformer",
     "TimeDifferences",
 ]
 

@@ -32,6 +32,15 @@ def modules_of(root):
     }
 
 
+def modules_and_packages_of(root):
+    """Return the files of the package by dotted name, with each ``__init__.py`` as its folder."""
+    package = root / "skdejavid"
+    return modules_of(root) | {
+        ".".join(path.parent.relative_to(package).parts): path
+        for path in package.rglob("__init__.py")
+    }
+
+
 def room_of(module):
     """Return the room that a dotted name belongs to."""
     return module.partition(".")[0]
@@ -47,6 +56,59 @@ def imported_by(path):
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     return {name.removeprefix("skdejavid.") for name in names if name.startswith("skdejavid.")}
+
+
+def arrows_between_modules(root):
+    """Return, for each module or package, the other ones that it imports anywhere.
+
+    A package stands for its ``__init__.py``. That importing a module of a package runs this file as
+    well is not counted.
+    """
+    files = modules_and_packages_of(root)
+    return {module: _imported_modules(path, files) - {module} for module, path in files.items()}
+
+
+def names_not_exported(root):
+    """Return "module.name" of what is imported without being in ``__all__`` of its module."""
+    files = modules_and_packages_of(root)
+    imported = {pair for path in files.values() for pair in _imports(path, files)}
+    exports = {module: exported_by(path) for module, path in files.items()}
+    return sorted(
+        f"{module}.{name}"
+        for module, name in imported
+        if name is not None and name not in exports.get(module, {name})
+    )
+
+
+def exported_by(path):
+    """Return the names in ``__all__`` of a file."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def _imported_modules(path, modules):
+    """Return those of the modules that a file imports by name, or names from."""
+    return {module for module, _ in _imports(path, modules)} & set(modules)
+
+
+def _imports(path, modules):
+    """Yield the module, and the name or None, of each import inside of the package."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                name = _inside(f"{node.module}.{alias.name}")
+                is_module = name in {*modules, "_core"}
+                yield (name, None) if is_module else (_inside(node.module), alias.name)
+        elif isinstance(node, ast.Import):
+            yield from ((_inside(alias.name), None) for alias in node.names)
+
+
+def _inside(name):
+    """Return a dotted name without that of the package, which itself is "", or None."""
+    top, _, rest = name.partition(".")
+    return rest if top == "skdejavid" else None
 
 
 def arrows_between_rooms(root):

@@ -1,5 +1,7 @@
 """Another estimator on the same base, and what it inherits."""
 
+import ast
+import inspect
 import pickle
 from unittest import SkipTest
 
@@ -62,6 +64,12 @@ class CentroidRegressor(RegressorMixin, AlignedEstimator):
         tags = super().__sklearn_tags__()
         tags.regressor_tags.poor_score = True  # a step function fits a plane badly
         return tags
+
+
+def test_another_estimator_takes_few_lines():
+    """Parameters, fit and predict are all that it has to define."""
+    (tree,) = ast.parse(inspect.getsource(CentroidRegressor)).body
+    assert tree.end_lineno - tree.lineno + 1 <= 60
 
 
 @parametrize_with_checks([CentroidRegressor()])

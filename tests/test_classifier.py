@@ -1040,3 +1040,13 @@ def test_a_warm_start_under_another_logit_scaling_measures_anew(orders):
     assert clf.set_params(logit_scaling="sample").fit(X, y).distance_scale_ == 1.0
     again = clf.set_params(logit_scaling="global").fit(X, y).distance_scale_
     assert again not in (scale, 1.0)
+
+
+def test_the_number_of_epochs_of_an_unfitted_classifier_is_a_missing_attribute():
+    clf = DejaVidClassifier()
+    for unfitted in (clf, clf.set_params(n_epochs=3), pickle.loads(pickle.dumps(clf))):
+        assert not hasattr(unfitted, "n_iter_")
+        with pytest.raises(AttributeError, match="has no attribute 'n_iter_'") as caught:
+            unfitted.n_iter_  # noqa: B018
+        assert caught.value.name == "n_iter_"
+    assert "n_iter_" not in clf.get_params()

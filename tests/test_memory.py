@@ -1,9 +1,12 @@
-"""Out of memory: an error is raised, and the interpreter continues."""
+"""Memory: what a fit keeps, and what happens without any left."""
 
 import subprocess
 import sys
+import weakref
 
 import pytest
+
+from skdejavid import DejaVidClassifier, classifier
 
 LIMITED = """
 import resource
@@ -47,3 +50,24 @@ def test_without_memory_there_is_an_error_and_the_interpreter_goes_on(tmp_path):
     outcomes = dict(line.split() for line in printed[:-2])
     assert set(outcomes.values()) <= {"MemoryError", "ValueError"}
     assert set(outcomes) == {"fit", "distances", "predict", "check_sequences"}
+
+
+def test_training_keeps_only_the_sequences_that_it_compares(ragged, monkeypatch):
+    """With differences these are a copy, next to which the sequences as read are not needed."""
+    X, y = ragged
+    read, freed = [], []
+
+    class Watched(DejaVidClassifier):
+        def _read_training(self, X, *, reset=True):
+            sequences = super()._read_training(X, reset=reset)
+            read.append(weakref.ref(sequences.values))
+            return sequences
+
+    def train(*arguments):
+        freed.append(read[0]() is None)
+        return original(*arguments)
+
+    original = classifier.train
+    monkeypatch.setattr(classifier, "train", train)
+    Watched(2, differences=(1,), n_epochs=1, random_state=0).fit(X, y)
+    assert freed == [True]

@@ -1,59 +1,89 @@
-"""Interfaces of a backend, the code that computes alignments on one kind of device."""
+"""Interfaces of a backend, the code that computes alignments on one kind of device.
+
+An engine stores the parameters on its device and computes with them batch by batch. The schedule
+and all decisions belong to `skdejavid.training`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.backends.protocol import Engine, InitialParameters, TrainingData, TrainingSettings
+from skdejavid.backends.interfaces import (
+    Batch,
+    Loss,
+    Parameters,
+    Problem,
+    Scalar,
+    TensorProblem,
+)
+from skdejavid.backends.state import InitialParameters, Snapshot, TrainingData, TrainingSettings
 from skdejavid.sequences import SequenceView
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["AlignmentProblem", "Backend", "Problem", "TensorProblem", "split_device"]
-
-Numbers = TypeVar("Numbers")  # NumPy arrays or tensors
+__all__ = ["Backend", "Engine", "split_device"]
 
 
-class AlignmentProblem(Protocol[Numbers]):
-    """The alignment of each sequence with each centroid, on arrays or on tensors.
+class Engine(Protocol):
+    """The parameters of one training and the computations with them."""
 
-    A path is given by its *runs*: ``runs[s, c, i]`` are the first and the last frame of sequence
-    ``s`` that are matched to time step ``i`` of centroid ``c``. They are int32, of shape
-    (n_sequences, n_centroids, n_timesteps, 2). Distances, their gradients and sample weights are
-    float64, of shape (n_sequences, n_centroids); everything else has the type of the centroids.
-    """
+    def snapshot(self) -> Snapshot:
+        """Return a copy of the current parameters."""
 
-    def distances(self, diagonal: bool) -> Numbers:
-        """Return the distances along the cheapest paths."""
+    def iter_batches(self, batches: list[NDArray[np.intp]]) -> Iterator[Batch[Any, Any]]:
+        """Yield the data of each batch, given the indices of its sequences."""
 
-    def paths(self, diagonal: bool) -> tuple[Numbers, Numbers]:
-        """Return the distances along the cheapest paths, and the runs of these paths."""
+    def evaluate(
+        self, batch: Batch[Any, Any], loss: Loss, frozen: Snapshot | None
+    ) -> tuple[Scalar, ...]:
+        """Return the weighted sum of each metric of the loss over a batch.
 
-    def distances_along(self, runs: Numbers) -> Numbers:
-        """Return the distances along given paths.
-
-        Along the cheapest paths they agree with those of `paths` up to rounding: the same terms are
-        added in another order.
+        Stores the gradients of the batch's mean loss for the next steps. If `frozen` is given, its
+        parameters choose the paths.
         """
 
-    def parameter_gradients(
-        self, runs: Numbers, grad_distances: Numbers, out: tuple[Numbers, Numbers] | None = None
-    ) -> tuple[Numbers, Numbers]:
-        """Return the gradients by centroids and by weights along given paths."""
+    def is_finite(self, loss: Scalar, *, wait: bool) -> bool:
+        """Return whether a loss is finite.
 
-    def sequence_gradients(self, runs: Numbers, grad_distances: Numbers) -> Numbers:
-        """Return the gradient by the frames (n_frames, n_features), sequence after sequence."""
+        Without `wait`, an engine whose device may not have computed the loss yet returns True.
+        """
 
-    def barycenters(self, runs: Numbers, sample_weights: Numbers) -> Numbers:
-        """Return the weighted means of the frames matched to each time step."""
+    def parameters_are_finite(self) -> bool:
+        """Return whether all centroids and weights are finite."""
 
+    def move_centroids(self, learning_rate: float) -> None:
+        """Move the centroids by one step of Adam."""
 
-Problem: TypeAlias = AlignmentProblem[NDArray[Any]]
-TensorProblem: TypeAlias = "AlignmentProblem[torch.Tensor]"
+    def move_weights(self, learning_rate: float) -> None:
+        """Move the logarithms of the weights by one step of Adam."""
+
+    def to_float(self, scalar: Scalar) -> float:
+        """Convert a scalar to a float, waiting for the device if necessary."""
+
+    def distances(
+        self, data: TrainingData
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        """Yield indices of sequences and their distances (n_sequences, n_centroids) by batch."""
+
+    def parameters(self, snapshot: Snapshot | None = None) -> Parameters:
+        """Return the centroids and weights of a snapshot, or the current ones if it is None.
+
+        An engine of the CPU returns its own arrays and not copies.
+        """
+
+    def fill_snapshot(self, snapshot: Snapshot, parameters: Parameters) -> None:
+        """Copy centroids and weights, as `parameters` returns them, into a snapshot."""
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays named by `PARAMETERS` and `MOMENTS`."""
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Set the parameters and the state of the optimizer from `state_dict` of another engine."""
 
 
 class Backend(Protocol):

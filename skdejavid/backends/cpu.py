@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid import _core
-from skdejavid.backends.backend import Problem, TensorProblem
-from skdejavid.backends.protocol import Engine, InitialParameters, TrainingData, TrainingSettings
+from skdejavid.backends.backend import Engine
+from skdejavid.backends.cpu_engine import CpuEngine
+from skdejavid.backends.interfaces import Problem, TensorProblem
+from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import SequenceView
 from skdejavid.sequences.layout import starts_of
@@ -17,7 +20,7 @@ from skdejavid.sequences.layout import starts_of
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CpuBackend", "CpuTensorProblem", "adam_step"]
+__all__ = ["CpuBackend", "CpuTensorProblem"]
 
 
 class CpuBackend:
@@ -66,10 +69,8 @@ class CpuBackend:
     def engine(
         self, data: TrainingData, initial: InitialParameters, settings: TrainingSettings
     ) -> Engine:
-        # Imported here because the engine makes its problems through the registry.
-        from skdejavid.backends.cpu_engine import CpuEngine
-
-        return CpuEngine(data, initial, settings)
+        make_problem = partial(self.problem, settings.device, n_threads=settings.n_threads)
+        return CpuEngine(make_problem, data, initial, settings)
 
     def describe(self) -> dict[str, str]:
         return {
@@ -134,43 +135,3 @@ class CpuTensorProblem:
 def _to_array(tensor: torch.Tensor) -> NDArray[Any]:
     array: NDArray[Any] = tensor.detach().cpu().contiguous().numpy()
     return array
-
-
-def adam_step(
-    parameters: NDArray[np.floating],
-    gradients: NDArray[np.floating],
-    first_moments: NDArray[np.floating],
-    second_moments: NDArray[np.floating],
-    scale: NDArray[np.floating] | None,
-    learning_rate: float,
-    n_steps: int,
-    n_threads: int,
-) -> None:
-    """Take one step of Adam (betas 0.9 and 0.999, epsilon 1e-8), in place.
-
-    Parameters
-    ----------
-    parameters : array of shape (n_centroids, n_timesteps, n_features)
-        Centroids or weights, changed in place. Adam optimizes ``parameters / scale``, or the
-        logarithms of the parameters where `scale` is None.
-    gradients : array of the same shape and type
-        Gradients by `parameters`.
-    first_moments, second_moments : arrays of the same shape and type
-        Changed in place.
-    scale : array of shape (n_features,), optional
-        Scale of each feature.
-    learning_rate : float
-    n_steps : int
-        Number of this step, from 1.
-    n_threads : int
-    """
-    _core.adam_step(
-        parameters,
-        gradients,
-        first_moments,
-        second_moments,
-        scale,
-        learning_rate,
-        n_steps,
-        n_threads,
-    )

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.backends.protocol import (
+from skdejavid import _core
+from skdejavid.backends.interfaces import Batch, Loss, Parameters, Problem, Scalar
+from skdejavid.backends.state import (
     MOMENTS,
     PARAMETERS,
-    Batch,
     InitialParameters,
-    Loss,
-    Parameters,
-    Scalar,
     Snapshot,
     TrainingData,
     TrainingSettings,
     evaluate_batch,
     split,
 )
-from skdejavid.backends.registry import Problem, adam_step, make_problem
 from skdejavid.sequences import SequenceView
 
 __all__ = ["CpuEngine"]
@@ -33,17 +30,30 @@ CpuBatch: TypeAlias = Batch[SequenceView, NDArray[Any]]
 
 
 class CpuEngine:
-    """The engine of the CPU, see `skdejavid.backends.protocol.Engine`.
+    """The engine of the CPU, see `skdejavid.backends.backend.Engine`.
 
     A large model consists of arrays of the size of the parameters. With the snapshots of training
     (two arrays of frozen parameters, and two more if data are held out) there are ten: centroids
     and weights, two moments of each, and two gradients. The gradients are the same arrays for every
     batch, because allocating new memory would take about as long as computing them.
+
+    Parameters
+    ----------
+    make_problem : callable
+        Returns the problem of aligning sequences with centroids, given a SequenceView and the
+        centroids and weights as arrays.
+    data, initial, settings
+        See `skdejavid.backends.backend.Backend.engine`.
     """
 
     def __init__(
-        self, data: TrainingData, initial: InitialParameters, settings: TrainingSettings
+        self,
+        make_problem: Callable[..., Problem],
+        data: TrainingData,
+        initial: InitialParameters,
+        settings: TrainingSettings,
     ) -> None:
+        self._make_problem = make_problem
         self._data, self._initial, self._settings = data, initial, settings
         if settings.n_epochs > 0:
             self._gradients = np.empty_like(initial.centroids), np.empty_like(initial.weights)
@@ -97,6 +107,9 @@ class CpuEngine:
     def parameters(self, snapshot: Snapshot | None = None) -> Parameters:
         return self._initial.parameters if snapshot is None else snapshot.parameters
 
+    def fill_snapshot(self, snapshot: Snapshot, parameters: Parameters) -> None:
+        snapshot.fill(parameters)
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         n_steps = np.array([moves.n_steps for moves in self._moves])
         arrays = [*self._state_arrays(), n_steps]
@@ -119,14 +132,20 @@ class CpuEngine:
         return [*self._initial.parameters, *moments]
 
     def _align(self, sequences: SequenceView, parameters: Parameters) -> Problem:
-        settings = self._settings
-        return make_problem(
-            sequences, *parameters, n_threads=settings.n_threads, device=settings.device
-        )
+        return self._make_problem(sequences, *parameters)
 
 
 class _Adam:
-    """Adam for one array of parameters, see `skdejavid.backends.registry.adam_step`."""
+    """Adam with betas 0.9 and 0.999 and epsilon 1e-8, for one array that is changed in place.
+
+    It optimizes ``parameters / scale``, or the logarithms of the parameters if `scale` is None.
+
+    Parameters
+    ----------
+    parameters : array of shape (n_centroids, n_timesteps, n_features)
+    scale : array of shape (n_features,), or None
+    n_threads : int
+    """
 
     def __init__(
         self,
@@ -141,7 +160,7 @@ class _Adam:
     def move(self, gradients: NDArray[np.floating], learning_rate: float) -> None:
         """Move the parameters by one step."""
         self.n_steps += 1
-        adam_step(
+        _core.adam_step(
             self._parameters,
             gradients,
             *self.moments,

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid import _core
-from skdejavid.backends.backend import Problem, TensorProblem, split_device
+from skdejavid.backends.backend import Engine, split_device
 from skdejavid.backends.cuda_device import CudaDevice
 from skdejavid.backends.cuda_frames import make_frames
 from skdejavid.backends.cuda_problem import CudaArrayProblem, CudaTensorProblem
-from skdejavid.backends.protocol import Engine, InitialParameters, TrainingData, TrainingSettings
+from skdejavid.backends.interfaces import Problem, TensorProblem
+from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.compat.optional import import_optional
 from skdejavid.sequences import SequenceView
 from skdejavid.sequences.layout import starts_of

@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 from skdejavid.backends.cuda_device import CudaDevice
 from skdejavid.backends.cuda_frames import CudaFrames, ResidentFrames, StreamedFrames
 from skdejavid.backends.cuda_problem import CudaTensorProblem, adam_step
-from skdejavid.backends.protocol import (
+from skdejavid.backends.interfaces import Batch, Loss, Parameters, Scalar
+from skdejavid.backends.state import (
     MOMENTS,
     PARAMETERS,
-    Batch,
     InitialParameters,
-    Loss,
-    Parameters,
-    Scalar,
     Snapshot,
     TrainingData,
     TrainingSettings,
@@ -46,7 +43,7 @@ _ARRAYS_OF_SNAPSHOTS = 4  # of the start of the epoch, and of the best epoch
 
 
 class CudaEngine:
-    """The engine of a CUDA device, see `skdejavid.backends.protocol.Engine`; scalars are tensors.
+    """The engine of a CUDA device, see `skdejavid.backends.backend.Engine`; scalars are tensors.
 
     During an epoch the host waits for the device only after the first batch, at the end, and when
     streamed batches would pile up (see `StreamedFrames`).
@@ -135,6 +132,10 @@ class CudaEngine:
         tensors = self._parameters if snapshot is None else snapshot.parameters
         centroids, weights = map(self._on_host, tensors)
         return centroids, weights
+
+    def fill_snapshot(self, snapshot: Snapshot, parameters: Parameters) -> None:
+        centroids, weights = map(self._device.to_padded_rows, parameters)
+        snapshot.fill((centroids, weights))
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         arrays = [*map(self._on_host, self._state_tensors()), np.array(self._n_steps)]

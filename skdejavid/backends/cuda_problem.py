@@ -28,7 +28,7 @@ _WORKSPACE_BYTES = 2**28  # of costs; larger problems are computed in parts
 
 
 class CudaTensorProblem:
-    """See `skdejavid.backends.backend.AlignmentProblem`; on tensors of a CUDA device.
+    """See `skdejavid.backends.interfaces.AlignmentProblem`; on tensors of a CUDA device.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ class CudaTensorProblem:
 
 
 class CudaArrayProblem:
-    """See `skdejavid.backends.backend.AlignmentProblem`; on arrays in host memory.
+    """See `skdejavid.backends.interfaces.AlignmentProblem`; on arrays in host memory.
 
     Each call copies the sequences to the device part by part.
 

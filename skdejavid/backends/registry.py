@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.backends.backend import Backend, Problem, split_device
-from skdejavid.backends.cpu import CpuBackend, adam_step
+from skdejavid.backends.backend import Backend, Engine, split_device
+from skdejavid.backends.cpu import CpuBackend
 from skdejavid.backends.cuda import CudaBackend
-from skdejavid.backends.protocol import Engine, InitialParameters, TrainingData, TrainingSettings
+from skdejavid.backends.interfaces import Problem
+from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.sequences import SequenceView
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Problem",
-    "adam_step",
     "backend_of",
     "backend_of_tensor",
     "make_engine",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skdejavid.files.atomic import replace_file
 
-__all__ = ["ModelFile", "check_field", "write_model_file"]
+__all__ = ["ArrayFile", "check_field", "write_array_file"]
 
 _KEY, _CHECKSUM_KEY = "skdejavid", "skdejavid checksum"
 _CHECKSUMS = "checksums"  # of arrays, by name, in the description
@@ -40,7 +40,7 @@ class _ArrayHeader(NamedTuple):
     shape: tuple[int, ...]
 
 
-def write_model_file(
+def write_array_file(
     path: Path, description: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
 ) -> None:
     """Write arrays and their description to a file, replacing it atomically.
@@ -57,7 +57,7 @@ def write_model_file(
     Raises
     ------
     ValueError
-        If the description is larger than 4 MB, because of very many names or labels.
+        If the description is larger than 4 MB, because of names, labels or metadata.
     """
     from safetensors.numpy import save_file
 
@@ -68,15 +68,15 @@ def write_model_file(
     # for the headers of the arrays.
     if len(text) + text.count('"') + text.count("\\") > _MOST_HEADER_BYTES - 2**16:
         raise ValueError(
-            f"{path} cannot be written: with all names of features and labels of classes, the "
-            f"description has {len(text)} bytes, and at most {_MOST_HEADER_BYTES - 2**16} are "
-            "allowed. Use shorter names or labels."
+            f"{path} cannot be written: with all names of features, labels of classes and "
+            f"metadata, the description has {len(text)} bytes, and at most "
+            f"{_MOST_HEADER_BYTES - 2**16} are allowed. Shorten them."
         )
     metadata = {_KEY: text, _CHECKSUM_KEY: _checksum(text.encode())}
     replace_file(path, lambda file: save_file(contiguous, file.name, metadata))
 
 
-class ModelFile:
+class ArrayFile:
     """An open file whose headers have been read and whose arrays are read on demand.
 
     Parameters
@@ -105,11 +105,11 @@ class ModelFile:
         try:
             self._file = safe_open(path, framework="numpy").__enter__()
         except SafetensorError as error:
-            raise ValueError(f"{path} is a corrupt model file: {error}") from error
+            raise ValueError(f"{path} is a corrupt skdejavid {what}: {error}") from error
         self.description = self._read_description(version)
         self.headers = {name: self._header(name) for name in self._file.keys()}  # noqa: SIM118
 
-    def __enter__(self) -> ModelFile:
+    def __enter__(self) -> ArrayFile:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.files.array_file import ModelFile, check_field, write_model_file
+from skdejavid.files.array_file import ArrayFile, check_field, write_array_file
 from skdejavid.files.random_state import GENERATOR_SIZE, generator_from_state, generator_state
 
 __all__ = [
@@ -34,6 +35,9 @@ __all__ = [
 
 _VERSION = 2
 _REALS = (np.float32, np.float64)
+
+# Readers of JSON are recursive, and how deep they can go depends on their caller.
+_MOST_LEVELS_OF_METADATA = 100
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 
@@ -63,7 +67,7 @@ class Field(Protocol):
 class Reader:
     """An open file, and the sizes that fields read before have given to named dimensions."""
 
-    file: ModelFile
+    file: ArrayFile
     description: Mapping[str, Any]
     sizes: dict[str, int] = field(default_factory=dict)
 
@@ -307,8 +311,10 @@ def write_model(
     Raises
     ------
     ValueError
-        If the type of a label or a parameter cannot be stored; nothing is written.
+        If the type of a label or a parameter, or the metadata cannot be stored; nothing is
+        written.
     """
+    _check_metadata(model.metadata)
     parameters, arrays = _describe_parameters(model.parameters)
     description = {"format": kind, "format_version": _VERSION, "version": version}
     description |= {"parameters": parameters, "metadata": model.metadata}
@@ -317,7 +323,7 @@ def write_model(
         entries, more_arrays = kind_of_field.describe(name, model.attributes.get(attribute))
         description |= entries
         arrays |= more_arrays
-    write_model_file(Path(fspath(path)), description, arrays)
+    write_array_file(Path(fspath(path)), description, arrays)
 
 
 def read_model(
@@ -345,7 +351,7 @@ def read_model(
         names the file and the field.
     FileNotFoundError, OSError
     """
-    with ModelFile(Path(fspath(path)), kind, _VERSION) as file:
+    with ArrayFile(Path(fspath(path)), kind, _VERSION) as file:
         is_older = file.description["format_version"] < _VERSION
         description = upgrade(file.description) if is_older else file.description
         reader = Reader(file, description)
@@ -360,6 +366,35 @@ def read_model(
         except ValueError as error:
             raise ValueError(f"{fspath(path)} is a corrupt model file: {error}") from error
     return Model(parameters, attributes, metadata)
+
+
+def _check_metadata(metadata: dict[str, Any]) -> None:
+    """Check that metadata would be the same after storing them."""
+    try:
+        json.dumps(metadata, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata must contain only what JSON can store: {error}") from error
+    except RecursionError:
+        pass  # refused below
+    level: list[Any] = [metadata]
+    for _ in range(_MOST_LEVELS_OF_METADATA):
+        level = [part for value in level for part in _parts_of_metadata(value)]
+    if level:
+        raise ValueError(
+            f"metadata is nested deeper than {_MOST_LEVELS_OF_METADATA} levels: flatten it"
+        )
+
+
+def _parts_of_metadata(value: Any) -> Iterable[Any]:
+    if not isinstance(value, dict):
+        return value if isinstance(value, (list, tuple)) else ()
+    for key in value:
+        if not isinstance(key, str):
+            raise ValueError(
+                f"metadata has the key {key!r}, which JSON would turn into a string: use only "
+                "strings as keys"
+            )
+    return value.values()
 
 
 def _describe_parameters(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays]:
@@ -393,7 +428,7 @@ def _plain(value: Any, name: str) -> Any:
     return value
 
 
-def _read_parameter(name: str, value: Any, file: ModelFile) -> Any:
+def _read_parameter(name: str, value: Any, file: ArrayFile) -> Any:
     if not isinstance(value, dict):
         return value
     entry = Reader(file, value)

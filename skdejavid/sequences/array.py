@@ -160,7 +160,17 @@ class TSEArray(Convertible):
                     f"spans must contain a begin and an end for each frame, ({len(frames)}, 2), "
                     f"got shape {times.shape}"
                 )
-        return cls._wrap(_packed_storage(frames, limits, times))
+        return cls._of_checked(frames, limits, times)
+
+    @classmethod
+    def _of_checked(
+        cls,
+        values: NDArray[np.floating],
+        offsets: NDArray[np.int64],
+        spans: NDArray[np.float64] | None = None,
+    ) -> TSEArray:
+        """Wrap arrays of which the caller knows that `from_packed` would accept them unchanged."""
+        return cls._wrap(_packed_storage(values, offsets, spans))
 
     @classmethod
     def _wrap(cls, storage: _Storage) -> TSEArray:
@@ -292,7 +302,7 @@ class TSEArray(Convertible):
         converted = np.empty((self.total_frames, self.n_features), dtype=dtype)
         for rows, frames in self.chunks():
             converted[rows] = frames
-        return self._wrap(_packed_storage(converted, self.offsets, self.spans))
+        return self._of_checked(converted, self.offsets, self.spans)
 
     def __len__(self) -> int:
         return len(self._storage.view.starts)

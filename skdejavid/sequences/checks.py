@@ -108,7 +108,7 @@ def _read(X: Any, estimator: Any, reset: bool) -> tuple[TSEArray, bool]:
     if estimator is None:
         return TSEArray(X), False
     packed = read(X, partial(validate_data, estimator, reset=reset))
-    return TSEArray.from_packed(packed.values, packed.offsets), packed.is_table
+    return TSEArray._of_checked(packed.values, packed.offsets), packed.is_table
 
 
 def _check_finite(sequences: TSEArray) -> None:

@@ -48,14 +48,14 @@ def with_differences(sequences: TSEArray, lags: Sequence[Lag]) -> TSEArray:
     values, starts, lengths = sequences.view()
     n_features, n_rows = sequences.n_features, sequences.total_frames
     first = np.repeat(starts, lengths)
-    rows = np.arange(n_rows) + np.repeat(starts - sequences.offsets[:-1], lengths)
+    frames, last = _positions(lengths)
     expanded = np.empty((n_rows, n_features * (1 + len(lags))), dtype=values.dtype)
-    expanded[:, :n_features] = values[rows]
+    expanded[:, :n_features] = values[first + frames]
     for i, lag in enumerate(lags, start=1):
-        later, earlier = lagged_frames(lengths, lag)
+        later, earlier = _lagged_positions(frames, last, lengths, lag)
         target = expanded[:, i * n_features : (i + 1) * n_features]
         np.subtract(values[first + later], values[first + earlier], out=target)
-    return TSEArray.from_packed(expanded, sequences.offsets, sequences.spans)
+    return TSEArray._of_checked(expanded, sequences.offsets, sequences.spans)
 
 
 def lagged_frames(
@@ -65,13 +65,24 @@ def lagged_frames(
 
     Frames are counted from the first of their sequence; both arrays are (sum of lengths,).
     """
+    return _lagged_positions(*_positions(lengths), lengths, lag)
+
+
+def _positions(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the number of each frame, and of the last one, in its sequence."""
+    frames = np.arange(lengths.sum()) - np.repeat(starts_of(lengths), lengths)
+    return frames, np.repeat(lengths - 1, lengths)
+
+
+def _lagged_positions(
+    frames: NDArray[np.int64], last: NDArray[np.int64], lengths: NDArray[np.int64], lag: Lag
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return `lagged_frames` from `_positions`, which are the same for all lags."""
     if isinstance(lag, (int, np.integer)):
         n_frames = np.full(len(lengths), int(lag), dtype=np.int64)
     else:
         n_frames = np.maximum(1, np.rint(lag * lengths).astype(np.int64))
     earlier = n_frames // 2
-    frames = np.arange(lengths.sum()) - np.repeat(starts_of(lengths), lengths)
-    last = np.repeat(lengths - 1, lengths)
     return (
         np.minimum(frames + np.repeat(n_frames - earlier, lengths), last),
         np.maximum(frames - np.repeat(earlier, lengths), 0),

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import version
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.files.array_file import ModelFile, check_field, write_model_file
+from skdejavid.files.array_file import ArrayFile, check_field, write_array_file
 from skdejavid.files.atomic import remove_temporaries
 from skdejavid.files.random_state import GENERATOR_SIZE
 from skdejavid.sequences import TSEArray
+from skdejavid.training.loop import Training, TrainingState
 
-if TYPE_CHECKING:
-    from skdejavid.training.loop import Training
-
-__all__ = ["Checkpoint", "CheckpointWriter", "TrainingState", "content_hash"]
+__all__ = ["Checkpoint", "CheckpointWriter", "content_hash"]
 
 # Version 1 named the parameters of an older release and cannot be resumed.
 _FORMAT, _VERSION = "checkpoint", 2
@@ -35,20 +33,6 @@ _NAME = "checkpoint.safetensors"
 
 # Writing takes at most this part of the time of training.
 _SHARE_OF_TIME = 0.05
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """Everything needed to resume training after an epoch."""
-
-    arrays: dict[str, NDArray[Any]]  # `Engine.state_dict`, and the parameters of snapshots
-    history: dict[str, NDArray[np.float64]]
-    distance_scale: float
-    best_epoch: int | None
-    best_loss: float
-    generator: dict[str, Any]  # after the epoch, see `generator_state`
-    # Before the fit drew its first number: the held-out sequences are drawn from it again.
-    initial_generator: dict[str, Any] = field(default_factory=dict)
 
 
 class Checkpoint:
@@ -81,7 +65,7 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        with ModelFile(self.path, _FORMAT, _VERSION) as file:
+        with ArrayFile(self.path, _FORMAT, _VERSION) as file:
             try:
                 self._check_key(file.description)
                 return _read_state(file)
@@ -114,7 +98,7 @@ class Checkpoint:
             "best_epoch": state.best_epoch,
         }
         arrays["best_loss"] = np.array([state.best_loss])  # may be infinite, unlike JSON's
-        write_model_file(self.path, description, arrays)
+        write_array_file(self.path, description, arrays)
         self._written_at = time.monotonic()
         self._seconds_of_writing = self._written_at - begin
 
@@ -162,7 +146,7 @@ class CheckpointWriter:
         return replace(training.state(), initial_generator=self._initial_generator)
 
 
-def _read_state(file: ModelFile) -> TrainingState:
+def _read_state(file: ArrayFile) -> TrainingState:
     description = file.description
 
     def numbers(name: str) -> NDArray[Any]:

@@ -18,8 +18,8 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import check_random_state
 from tqdm import tqdm
 
-from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.backends.registry import backend_of, resolve_device
+from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.compat.sklearn import check_sample_weight
 from skdejavid.compat.threads import count_threads
 from skdejavid.files.random_state import generator_from_state, generator_state
@@ -34,10 +34,16 @@ from skdejavid.training.barycenter import class_barycenters
 from skdejavid.training.checkpoints import (
     Checkpoint,
     CheckpointWriter,
-    TrainingState,
     content_hash,
 )
-from skdejavid.training.loop import Observer, ProgressBar, TimeLimit, Training, TrainingResult
+from skdejavid.training.loop import (
+    Observer,
+    ProgressBar,
+    TimeLimit,
+    Training,
+    TrainingResult,
+    TrainingState,
+)
 from skdejavid.training.loss import SoftMinCrossEntropy
 from skdejavid.training.targets import (
     check_targets,
@@ -312,6 +318,7 @@ def train(
     training = Training(plan.data, initial, plan.settings, start.random_state, plan.held_out)
     if start.state is not None:
         training.resume(start.state)
+    training.calibrate()  # before the clock of the time limit starts
     last: list[Observer] = []
     if parameters.max_time is not None:
         last.append(TimeLimit(float(parameters.max_time)))

@@ -9,29 +9,30 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from skdejavid.backends.protocol import (
+from skdejavid.backends.interfaces import Loss, Parameters
+from skdejavid.backends.registry import make_engine
+from skdejavid.backends.state import (
     PARAMETERS,
     InitialParameters,
-    Loss,
-    Parameters,
     Snapshot,
     TrainingData,
     TrainingSettings,
     split,
 )
-from skdejavid.backends.registry import make_engine
 from skdejavid.files.random_state import generator_from_state, generator_state
-from skdejavid.training.checkpoints import TrainingState
 
-__all__ = ["Observer", "ProgressBar", "TimeLimit", "Training", "TrainingResult"]
+__all__ = ["Observer", "ProgressBar", "TimeLimit", "Training", "TrainingResult", "TrainingState"]
+
+# Overflows are detected in the loss and the parameters.
+_ignore_overflow = partial(np.errstate, over="ignore", invalid="ignore")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,20 @@ class TrainingResult:
     # Why training stopped early, None if it did not: "diverged" in the epoch after those of the
     # history, "no_improvement" of the held-out loss, or a reason of an observer.
     stopped: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything needed to resume training after an epoch."""
+
+    arrays: dict[str, NDArray[Any]]  # `Engine.state_dict`, and the parameters of snapshots
+    history: dict[str, NDArray[np.float64]]
+    distance_scale: float
+    best_epoch: int | None
+    best_loss: float
+    generator: dict[str, Any]  # after the epoch, see `generator_state`
+    # Before the fit drew its first number: the held-out sequences are drawn from it again.
+    initial_generator: dict[str, Any] = field(default_factory=dict)
 
 
 class Observer(Protocol):
@@ -114,7 +129,12 @@ class Training:
     @cached_property
     def loss(self) -> Loss:
         """The loss, with a scale that is measured when it is first needed: before any step."""
-        return self._settings.loss.calibrate(self._mean_over_samples)
+        with _ignore_overflow():
+            return self._settings.loss.calibrate(self._mean_over_samples)
+
+    def calibrate(self) -> None:
+        """Measure the scale of the loss now, unless it is known."""
+        _ = self.loss
 
     @property
     def n_epochs_done(self) -> int:
@@ -149,8 +169,7 @@ class Training:
         RuntimeError
             If loss or parameters overflow in the first epoch.
         """
-        # Overflows are detected in the loss and the parameters.
-        with np.errstate(over="ignore", invalid="ignore"):
+        with _ignore_overflow():
             while not self.is_over:
                 for observer in observers:
                     observer.on_epoch_begin()
@@ -185,9 +204,8 @@ class Training:
     def resume(self, state: TrainingState) -> None:
         """Continue from a state instead of the initial parameters."""
         for name, snapshot in self._snapshots().items():
-            stored = {what: state.arrays[f"{name}.{what}"] for what in PARAMETERS}
-            self._engine.load_state_dict(state.arrays | stored)
-            snapshot.take()
+            centroids, weights = (state.arrays[f"{name}.{what}"] for what in PARAMETERS)
+            self._engine.fill_snapshot(snapshot, (centroids, weights))
         self._engine.load_state_dict(state.arrays)
         self.loss = self._settings.loss.with_scale(state.distance_scale)
         if state.best_epoch is not None:

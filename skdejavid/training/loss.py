@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.backends.protocol import MeanOverSamples, Numbers
+from skdejavid.backends.interfaces import MeanOverSamples, Numbers
 
 __all__ = ["LOGIT_SCALINGS", "SoftMinCrossEntropy", "deviations"]
 
@@ -23,7 +23,7 @@ _RELATIVE_TIE = 1e-7
 
 @dataclass(frozen=True)
 class SoftMinCrossEntropy:
-    """Cross-entropy of the soft-min of scaled distances; see `skdejavid.backends.protocol.Loss`.
+    """Cross-entropy of the soft-min of scaled distances; see `skdejavid.backends.interfaces.Loss`.
 
     Parameters
     ----------

@@ -15,7 +15,13 @@ from sklearn.utils.validation import column_or_1d
 from skdejavid.compat.sklearn import is_pandas_na, is_scalar_nan
 from skdejavid.sequences import TSEArray
 
-__all__ = ["check_targets", "class_weights", "positive_weights", "scaled_weights"]
+__all__ = [
+    "ClassWeight",
+    "check_targets",
+    "class_weights",
+    "positive_weights",
+    "scaled_weights",
+]
 
 ClassWeight = Mapping[Any, float] | str | None
 

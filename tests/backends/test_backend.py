@@ -1,6 +1,24 @@
 import pytest
+from test_interfaces import assert_implements
 
-from skdejavid.backends.backend import split_device
+from skdejavid.backends.backend import Backend, Engine, split_device
+from skdejavid.backends.cpu import CpuBackend
+from skdejavid.backends.cpu_engine import CpuEngine
+from skdejavid.backends.cuda import CudaBackend
+from skdejavid.backends.cuda_engine import CudaEngine
+
+
+@pytest.mark.parametrize(
+    ("cls", "interface"),
+    [
+        (CpuBackend, Backend),
+        (CudaBackend, Backend),
+        (CpuEngine, Engine),
+        (CudaEngine, Engine),
+    ],
+)
+def test_both_backends_and_engines_have_the_methods_of_the_interface(cls, interface):
+    assert_implements(cls, interface)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from test_loop import PUBLISHED
 
 from skdejavid import TSEArray, dtw_distances
-from skdejavid.backends.cpu_engine import CpuEngine
-from skdejavid.backends.protocol import MOMENTS, PARAMETERS, InitialParameters, TrainingData
+from skdejavid.backends.cpu import CpuBackend
+from skdejavid.backends.state import MOMENTS, PARAMETERS, InitialParameters, TrainingData
 
 
 def engine(seed=0):
@@ -16,7 +16,8 @@ def engine(seed=0):
     X = TSEArray([rng.standard_normal((n, 3)) for n in range(1, 13)])
     data = TrainingData(X, np.arange(12) % 3, rng.uniform(0.5, 2, size=12))
     initial = InitialParameters(*rng.standard_normal((2, 3, 4, 3)), np.ones(3))
-    return CpuEngine(data, initial, replace(PUBLISHED, batch_size=5)), data
+    backend, settings = CpuBackend(), replace(PUBLISHED, batch_size=5)
+    return backend.engine(data, initial, settings), data
 
 
 def step(cpu, indices):

@@ -11,10 +11,10 @@ from test_loop import PUBLISHED
 
 from skdejavid import TSEArray
 from skdejavid.backends import cuda_engine
-from skdejavid.backends.cpu_engine import CpuEngine
+from skdejavid.backends.cpu import CpuBackend
 from skdejavid.backends.cuda_engine import CudaEngine
 from skdejavid.backends.cuda_frames import ResidentFrames, StreamedFrames
-from skdejavid.backends.protocol import InitialParameters, TrainingData
+from skdejavid.backends.state import InitialParameters, TrainingData
 from skdejavid.training.loop import Training
 
 SETTINGS = replace(PUBLISHED, device="cuda:0", n_epochs=2)
@@ -49,7 +49,7 @@ def test_gradients_and_losses_are_those_of_the_host(emulated_cuda, path_refresh)
     data, initial = problem(np.float64)
     settings = replace(SETTINGS, path_refresh=path_refresh)
     device = CudaEngine(emulated_cuda, data, initial, settings)
-    host = CpuEngine(data, initial, replace(settings, device="cpu"))
+    host = CpuBackend().engine(data, initial, replace(settings, device="cpu"))
     batch = np.array([3, 1, 7, 11, 0])
     (loaded,), (expected_batch,) = device.iter_batches([batch]), host.iter_batches([batch])
     frozen_there, frozen = device.snapshot(), host.snapshot()

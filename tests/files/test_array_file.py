@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
 
-from skdejavid.files.array_file import ModelFile, write_model_file
+from skdejavid.files.array_file import ArrayFile, write_array_file
 
 DTYPES = ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]
 
 
 def write(path, arrays, description=None):
     fields = {"format": "thing", "format_version": 1, "version": "0.1"}
-    write_model_file(path, fields | (description or {}), arrays)
+    write_array_file(path, fields | (description or {}), arrays)
     return path
 
 
@@ -38,7 +38,7 @@ def write(path, arrays, description=None):
 )
 def test_what_was_written_is_read(tmp_path_factory, arrays, text):
     path = write(tmp_path_factory.mktemp("file") / "x", arrays, {"text": text})
-    with ModelFile(path, "thing", 1) as file:
+    with ArrayFile(path, "thing", 1) as file:
         assert file.description["text"] == text
         assert file.headers.keys() == arrays.keys()
         for name, array in arrays.items():
@@ -49,7 +49,7 @@ def test_what_was_written_is_read(tmp_path_factory, arrays, text):
 def test_rows_in_any_memory_order_are_written_as_they_are_indexed(tmp_path):
     array = np.arange(12.0).reshape(3, 4)
     path = write(tmp_path / "x", {"turned": array.T, "backwards": array[::-1]})
-    with ModelFile(path, "thing", 1) as file:
+    with ArrayFile(path, "thing", 1) as file:
         np.testing.assert_array_equal(file.array("turned", (4, 3), ("f8",)), array.T)
         np.testing.assert_array_equal(file.array("backwards", (3, 4), ("f8",)), array[::-1])
 
@@ -80,7 +80,7 @@ def test_a_failed_write_leaves_the_file_before_it(tmp_path):
 )
 def test_arrays_of_another_kind_are_refused(tmp_path, shape, dtypes, message):
     path = write(tmp_path / "x", {"a": np.zeros(3, np.float32)})
-    with ModelFile(path, "thing", 1) as file, pytest.raises(ValueError, match=message):
+    with ArrayFile(path, "thing", 1) as file, pytest.raises(ValueError, match=message):
         file.array("a", shape, dtypes)
 
 
@@ -88,7 +88,7 @@ def test_arrays_of_another_kind_are_refused(tmp_path, shape, dtypes, message):
 def test_numbers_that_are_not_finite_are_refused(tmp_path, bad):
     path = write(tmp_path / "x", {"a": np.array([0, bad])})
     with (
-        ModelFile(path, "thing", 1) as file,
+        ArrayFile(path, "thing", 1) as file,
         pytest.raises(ValueError, match="'a' contains NaN or infinity"),
     ):
         file.array("a", (2,), ("f8",))
@@ -163,7 +163,7 @@ def test_a_file_that_is_none_is_refused(tmp_path, content, message):
     path = tmp_path / "x"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        ModelFile(path, "thing", 1)
+        ArrayFile(path, "thing", 1)
     assert str(path) in str(caught.value) or "'a' " in str(caught.value)
 
 
@@ -174,7 +174,7 @@ def test_damaged_numbers_are_refused(tmp_path):
     content[-1] ^= 1
     path.write_bytes(content)
     with (
-        ModelFile(path, "thing", 1) as file,
+        ArrayFile(path, "thing", 1) as file,
         pytest.raises(ValueError, match="'a' has changed since it was written"),
     ):
         file.array("a", (5,), ("i8",))
@@ -187,9 +187,9 @@ def test_every_truncation_is_refused(tmp_path):
     for n_bytes in range(len(content)):
         path.write_bytes(content[:n_bytes])
         with pytest.raises(ValueError, match=r"corrupt|is not a skdejavid thing"):
-            ModelFile(path, "thing", 1)
+            ArrayFile(path, "thing", 1)
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        ModelFile(tmp_path / "nowhere", "thing", 1)
+        ArrayFile(tmp_path / "nowhere", "thing", 1)

@@ -416,7 +416,32 @@ def test_metadata_that_json_cannot_store_are_refused_before_anything_is_written(
     for value in (object(), float("nan")):
         with pytest.raises(ValueError, match="metadata must contain only what JSON can store"):
             clf.save(tmp_path / "m", metadata={"a": value})
+    with pytest.raises(ValueError, match=r"metadata, the description has 5\d{6} bytes"):
+        clf.save(tmp_path / "m", metadata={"a": "x" * 5_000_000})
     assert not (tmp_path / "m").exists()
+
+
+def nested(value, n_levels):
+    for _ in range(n_levels):
+        value = [{"a": value}]
+    return value
+
+
+@pytest.mark.parametrize("n_levels", [50, 10_000])
+def test_metadata_that_are_nested_too_deeply_are_refused(n_levels, tmp_path):
+    clf = fitted()
+    with pytest.raises(ValueError, match="metadata is nested deeper than 100 levels"):
+        clf.save(tmp_path / "m", metadata={"a": nested(1, n_levels)})
+    clf.save(tmp_path / "m", metadata={"a": nested(1, 49)})
+    assert DejaVidClassifier.load(tmp_path / "m").metadata_ == {"a": nested(1, 49)}
+
+
+@pytest.mark.parametrize("key", [1, None, True, 0.5])
+def test_keys_of_metadata_that_would_come_back_as_strings_are_refused(key, tmp_path):
+    clf = fitted()
+    for metadata in ({key: 1}, {"a": [{"b": ({key: 1},)}]}):
+        with pytest.raises(ValueError, match=f"metadata has the key {key!r}, which"):
+            clf.save(tmp_path / "m", metadata=metadata)
 
 
 @pytest.mark.parametrize("warm_start", [False, True])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator
 
-from skdejavid import TSEArray, check_sequences
+from skdejavid import DejaVidClassifier, TSEArray, check_sequences
 from skdejavid.sequences import array as sequences_module
 from skdejavid.sequences.checks import check_half_range, check_no_overflow, is_table_of_frames
 from skdejavid.sequences.containers import read
@@ -167,3 +167,14 @@ def test_with_an_estimator_the_same_is_read_as_without(X):
         np.testing.assert_array_equal(found.offsets, checked.offsets)
         assert found.frame_dtype == checked.frame_dtype
     assert estimator.n_features_in_ == checked.n_features
+
+
+def test_sequences_that_have_just_been_read_are_not_checked_a_second_time(monkeypatch, ragged):
+    model = DejaVidClassifier(2, n_epochs=1, random_state=0).fit(*ragged)
+    expected = model.predict(ragged[0])
+
+    def refuse(*arguments):
+        raise AssertionError("from_packed checks its arguments")
+
+    monkeypatch.setattr(TSEArray, "from_packed", refuse)
+    assert model.predict(ragged[0]).tolist() == expected.tolist()

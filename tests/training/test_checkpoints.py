@@ -12,8 +12,8 @@ from skdejavid import DejaVidClassifier, TSEArray
 from skdejavid.datasets import make_order_sequences
 from skdejavid.files.random_state import generator_state
 from skdejavid.training import checkpoints
-from skdejavid.training.checkpoints import Checkpoint, TrainingState, content_hash
-from skdejavid.training.loop import Training
+from skdejavid.training.checkpoints import Checkpoint, content_hash
+from skdejavid.training.loop import Training, TrainingState
 
 PARAMETERS = {"n_epochs": 6, "n_timesteps": 4, "batch_size": 7, "random_state": 0}
 
@@ -106,6 +106,14 @@ def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
 
 
+def test_an_incomplete_file_is_said_to_be_a_checkpoint(tmp_path):
+    checkpoint = Checkpoint(tmp_path, {"X": "1"})
+    checkpoint.write(state())
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="is a corrupt skdejavid checkpoint: "):
+        checkpoint.read()
+
+
 def test_a_damaged_checkpoint_is_refused_and_named(tmp_path):
     checkpoint = Checkpoint(tmp_path, {"X": "1"})
     checkpoint.write(state())
@@ -123,7 +131,7 @@ def test_writing_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(
-        checkpoints, "write_model_file", lambda *arguments: now.__setitem__(0, now[0] + 1.0)
+        checkpoints, "write_array_file", lambda *arguments: now.__setitem__(0, now[0] + 1.0)
     )
     checkpoint = Checkpoint(tmp_path, {})
     written = []

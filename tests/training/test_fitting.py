@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skdejavid import DejaVidClassifier, TSEArray
+from skdejavid.training import fitting
 from skdejavid.training.fitting import (
     WarmStart,
     checkpoint_for,
@@ -16,8 +17,10 @@ from skdejavid.training.fitting import (
     initial_parameters,
     make_plan,
     prepare,
+    train,
 )
-from skdejavid.training.loop import TrainingResult
+from skdejavid.training.loop import TimeLimit, TrainingResult
+from skdejavid.training.loss import SoftMinCrossEntropy
 
 
 def parameters(**changes):
@@ -131,3 +134,29 @@ def test_only_what_a_user_can_change_is_warned_of(stopped, checkpoint_dir, messa
     result = TrainingResult(None, None, 1.0, {"loss": np.zeros(1)}, None, stopped)
     warning = explain_stop(result, settings, values)
     assert warning is None if message is None else message in warning
+
+
+@pytest.mark.parametrize("has_checkpoint", [False, True])
+def test_the_time_limit_starts_when_the_scale_has_been_measured(
+    has_checkpoint, tmp_path, monkeypatch
+):
+    calls = []
+
+    class Loss(SoftMinCrossEntropy):
+        def calibrate(self, mean):
+            calls.append("scale")
+            return super().calibrate(mean)
+
+    class Limit(TimeLimit):
+        def __init__(self, seconds):
+            calls.append("clock")
+            super().__init__(seconds)
+
+    monkeypatch.setattr(fitting, "SoftMinCrossEntropy", Loss)
+    monkeypatch.setattr(fitting, "TimeLimit", Limit)
+    values = parameters(max_time=1000, checkpoint_dir=tmp_path if has_checkpoint else None)
+    data = prepared(values)
+    begin = find_start(data, values, None)
+    plan = make_plan(data, values, begin)
+    train(plan, initial_parameters(plan, values, begin), values, begin, [])
+    assert calls == ["scale", "clock"]

@@ -1,12 +1,13 @@
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import reference
 
 from skdejavid import TSEArray, dtw_distances
-from skdejavid.backends.protocol import InitialParameters, TrainingData, TrainingSettings
+from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
 from skdejavid.training.loop import TimeLimit, Training
 from skdejavid.training.loss import SoftMinCrossEntropy
 
@@ -29,18 +30,13 @@ PUBLISHED = TrainingSettings(
 EXP_AND_LOG = 2 * np.finfo(float).eps
 
 
-device = "cpu"
-
-
-@pytest.fixture(params=["cpu", "emulated CUDA"], autouse=True)
-def choose_device(request):
-    """Run all tests with both engines."""
-    global device
-    if request.param != "cpu":
-        request.getfixturevalue("emulated_cuda")
-        device = "cuda:0"
-    yield
-    device = "cpu"
+@pytest.fixture(params=["cpu", "emulated CUDA"])
+def engine_device(request):
+    """Device of the engine: tests run with both."""
+    if request.param == "cpu":
+        return "cpu"
+    request.getfixturevalue("emulated_cuda")
+    return "cuda:0"
 
 
 @pytest.fixture
@@ -51,7 +47,19 @@ def problem(ragged, rng):
     return data, rng.standard_normal((3, 4, 3)), 0.3 * rng.standard_normal((3, 4, 3))
 
 
-def run(problem, feature_scale=None, seed=0, held_out=None, **changes):
+@pytest.fixture
+def run(engine_device):
+    """Function that trains on the device, and returns the result."""
+    return partial(run_on, engine_device)
+
+
+@pytest.fixture
+def start(engine_device):
+    """Function that returns a training on the device, with held-out data, before epoch 1."""
+    return partial(start_on, engine_device)
+
+
+def run_on(device, problem, feature_scale=None, seed=0, held_out=None, **changes):
     data, centroids, log_weights = problem
     if feature_scale is None:
         feature_scale = np.ones(3)
@@ -85,7 +93,7 @@ def batches_of(seed, n_samples=12, batch_size=5, n_epochs=3):
     return [np.split(order, cuts) for order in orders]
 
 
-def test_training_is_the_published_algorithm(problem):
+def test_training_is_the_published_algorithm(problem, run):
     data, centroids, log_weights = problem
     result = run(problem)
     expected_centroids, expected_log_weights = reference.train(
@@ -95,7 +103,7 @@ def test_training_is_the_published_algorithm(problem):
     np.testing.assert_allclose(result.log_weights, expected_log_weights, rtol=1e-9, atol=1e-9)
 
 
-def test_frozen_parameters_choose_the_paths_of_an_epoch(problem):
+def test_frozen_parameters_choose_the_paths_of_an_epoch(problem, run):
     """If paths are chosen again for every batch, the result differs."""
     large_steps = {"centroid_learning_rate": 0.3}
     by_epoch = run(problem, **large_steps)
@@ -108,11 +116,11 @@ def test_frozen_parameters_choose_the_paths_of_an_epoch(problem):
     )
 
 
-def test_diagonal_moves_reach_the_paths(problem):
+def test_diagonal_moves_reach_the_paths(problem, run):
     assert not np.allclose(run(problem).centroids, run(problem, diagonal=True).centroids)
 
 
-def test_what_is_frozen_does_not_move(problem):
+def test_what_is_frozen_does_not_move(problem, run):
     _, centroids, log_weights = problem
     frozen_weights = run(problem, learn_weights=False)
     np.testing.assert_allclose(frozen_weights.log_weights, log_weights, rtol=0, atol=EXP_AND_LOG)
@@ -122,7 +130,7 @@ def test_what_is_frozen_does_not_move(problem):
     assert np.abs(frozen_centroids.log_weights - log_weights).min() > 0
 
 
-def test_no_epoch_returns_what_it_was_given(problem):
+def test_no_epoch_returns_what_it_was_given(problem, run):
     data, centroids, log_weights = problem
     result = run(problem, n_epochs=0, loss=GLOBAL)
     np.testing.assert_array_equal(result.centroids, centroids)
@@ -132,13 +140,13 @@ def test_no_epoch_returns_what_it_was_given(problem):
     assert result.distance_scale == pytest.approx(distances.std(axis=1, ddof=1).mean())
 
 
-def test_the_global_scale_is_measured_before_training_and_kept(problem):
+def test_the_global_scale_is_measured_before_training_and_kept(problem, run):
     one, three = (run(problem, loss=GLOBAL, n_epochs=n) for n in (1, 3))
     assert one.distance_scale == three.distance_scale
     assert run(problem).distance_scale == 1.0
 
 
-def test_the_temperature_is_in_units_of_the_measured_scale(problem):
+def test_the_temperature_is_in_units_of_the_measured_scale(problem, run):
     warm, cold = (
         run(problem, loss=replace(GLOBAL, temperature=temperature), n_epochs=0)
         for temperature in (1.0, 0.25)
@@ -151,7 +159,7 @@ def test_the_temperature_is_in_units_of_the_measured_scale(problem):
     np.testing.assert_array_equal(*published)
 
 
-def test_feature_scale_is_training_on_scaled_data(problem):
+def test_feature_scale_is_training_on_scaled_data(problem, run):
     """Training in other units is equivalent, without a copy of the data."""
     data, centroids, log_weights = problem
     scale = np.array([0.01, 1.0, 300.0])
@@ -163,7 +171,7 @@ def test_feature_scale_is_training_on_scaled_data(problem):
     np.testing.assert_allclose(scaled.log_weights + np.log(scale), plain.log_weights, atol=1e-7)
 
 
-def test_integer_weights_are_repetitions(problem):
+def test_integer_weights_are_repetitions(problem, run):
     data, centroids, log_weights = problem
     weight = np.array([1, 2, 3] * 4)
     weighted = TrainingData(data.sequences, data.targets, weight.astype(float))
@@ -177,7 +185,7 @@ def test_integer_weights_are_repetitions(problem):
     np.testing.assert_allclose(results[0].history["accuracy"], results[1].history["accuracy"])
 
 
-def test_the_scale_of_all_sample_weights_does_not_matter(problem):
+def test_the_scale_of_all_sample_weights_does_not_matter(problem, run):
     data, centroids, log_weights = problem
     heavy = TrainingData(data.sequences, data.targets, np.full(12, 1000.0))
     np.testing.assert_allclose(
@@ -185,13 +193,13 @@ def test_the_scale_of_all_sample_weights_does_not_matter(problem):
     )
 
 
-def test_history_tells_what_happened(problem):
+def test_history_tells_what_happened(problem, engine_device):
     data, centroids, log_weights = problem
     following = Following()
     result = Training(
         data,
         InitialParameters(centroids.copy(), log_weights.copy(), np.ones(3)),
-        replace(PUBLISHED, batch_size=12),
+        replace(PUBLISHED, device=engine_device, batch_size=12),
         np.random.RandomState(0),
     ).learn([following])
     records = following.records
@@ -205,13 +213,17 @@ def test_history_tells_what_happened(problem):
 
 
 @pytest.mark.parametrize("with_held_out", [False, True])
-def test_an_observer_sees_the_result_of_a_training_that_ends_there(with_held_out, problem):
+def test_an_observer_sees_the_result_of_a_training_that_ends_there(
+    with_held_out, problem, engine_device
+):
     """An observer that returns a reason ends the training."""
     data, centroids, log_weights = problem
 
     def run_until(last):
         initial = InitialParameters(centroids.copy(), log_weights.copy(), np.ones(3))
-        settings = replace(PUBLISHED, n_epochs=4, centroid_learning_rate=2.0, patience=9)
+        settings = replace(
+            PUBLISHED, device=engine_device, n_epochs=4, centroid_learning_rate=2.0, patience=9
+        )
         held_out = data.part(np.arange(6)) if with_held_out else None
         following = Following(last)
         rng = np.random.RandomState(0)
@@ -236,7 +248,7 @@ def test_an_observer_sees_the_result_of_a_training_that_ends_there(with_held_out
             }
 
 
-def test_a_scale_that_is_given_is_not_measured(problem):
+def test_a_scale_that_is_given_is_not_measured(problem, run):
     measured = run(problem, loss=GLOBAL)
     given = run(problem, loss=GLOBAL.with_scale(measured.distance_scale))
     np.testing.assert_array_equal(given.centroids, measured.centroids)
@@ -247,7 +259,7 @@ def test_a_scale_that_is_given_is_not_measured(problem):
 
 
 @pytest.mark.slow
-def test_threads_change_no_bit(rng):
+def test_threads_change_no_bit(rng, run):
     # About 10 million weighted differences per batch: enough work for more than one thread.
     X = [rng.standard_normal((n_frames, 4000)) for n_frames in range(1, 13)]
     data = TrainingData(TSEArray(X), np.arange(12) % 3, np.ones(12))
@@ -257,13 +269,13 @@ def test_threads_change_no_bit(rng):
     np.testing.assert_array_equal(one.log_weights, three.log_weights)
 
 
-def test_the_seed_decides(problem):
+def test_the_seed_decides(problem, run):
     one = run(problem)
     np.testing.assert_array_equal(one.centroids, run(problem).centroids)
     assert not np.array_equal(one.centroids, run(problem, seed=1).centroids)
 
 
-def test_float32_data_trains_in_float32(problem):
+def test_float32_data_trains_in_float32(problem, run):
     data, centroids, log_weights = problem
     narrow = TrainingData(data.sequences.astype(np.float32), data.targets, data.sample_weight)
     result = run(
@@ -274,20 +286,20 @@ def test_float32_data_trains_in_float32(problem):
     np.testing.assert_allclose(result.centroids, run(problem).centroids, atol=1e-4)
 
 
-def test_read_only_data_is_enough(problem):
+def test_read_only_data_is_enough(problem, run):
     writable = run(problem)
     problem[0].sequences.values.flags.writeable = False
     np.testing.assert_array_equal(run(problem).centroids, writable.centroids)
 
 
 @pytest.mark.fault(38)
-def test_a_loss_that_overflows_at_once_stops_with_advice(problem):
+def test_a_loss_that_overflows_at_once_stops_with_advice(problem, run):
     with pytest.raises(RuntimeError, match="overflow in epoch 1: lower learning_rate"):
         run(problem, learning_rate=1e6)
 
 
 @pytest.mark.fault(38)
-def test_a_loss_that_overflows_later_keeps_the_last_good_parameters(problem):
+def test_a_loss_that_overflows_later_keeps_the_last_good_parameters(problem, run):
     data, _, _ = problem
     result = run(problem, learning_rate=200.0, batch_size=12, n_epochs=50)
     assert result.stopped == "diverged"
@@ -301,7 +313,7 @@ def test_a_loss_that_overflows_later_keeps_the_last_good_parameters(problem):
 
 
 @pytest.mark.fault(36)
-def test_duplicates_in_all_classes_are_no_scale_to_divide_by(rng):
+def test_duplicates_in_all_classes_are_no_scale_to_divide_by(rng, run):
     """The distances differ by rounding errors only, which must not be scaled up and learned."""
     x = rng.standard_normal((5, 3))
     data = TrainingData(TSEArray([x] * 4), np.array([0, 1, 0, 1]), np.ones(4))
@@ -310,15 +322,25 @@ def test_duplicates_in_all_classes_are_no_scale_to_divide_by(rng):
     assert result.distance_scale == 1.0
 
 
-def test_parameters_that_are_not_finite_are_no_result(problem):
+def test_parameters_that_are_not_finite_are_no_result(problem, run):
     """The last step can cause an overflow, and no loss is computed after it."""
     with pytest.raises(RuntimeError, match="parameters overflow in epoch 1: lower learning_rate"):
         run(problem, learning_rate=1e4, batch_size=12, n_epochs=1)
 
 
-def test_the_learning_rate_is_reported_even_if_no_weight_is_learned(problem):
+def test_the_learning_rate_is_reported_even_if_no_weight_is_learned(problem, run):
     rates = run(problem, learn_weights=False).history["learning_rate"]
     np.testing.assert_allclose(rates, 0.03 * np.array([1, 0.75, 0.25]))
+
+
+def test_overflow_while_the_scale_is_measured_is_no_warning(problem, start):
+    class Overflowing(SoftMinCrossEntropy):
+        def calibrate(self, mean):
+            assert np.isinf(np.float64(1e308) * 10)
+            return self.with_scale(1.0)
+
+    with np.errstate(all="raise"):
+        start(problem, loss=Overflowing("global")).calibrate()
 
 
 LONG = {"n_epochs": 40, "learning_rate": 0.3, "centroid_learning_rate": 0.3}
@@ -333,7 +355,7 @@ def losses_of(result, data):
     return [reference.loss(row, label) for row, label in zip(distances, data.targets, strict=True)]
 
 
-def test_the_parameters_that_are_best_for_held_out_data_are_kept(problem, rng):
+def test_the_parameters_that_are_best_for_held_out_data_are_kept(problem, rng, run):
     data, *_ = problem
     held_out = TrainingData(data.sequences, (data.targets + 1) % 3, rng.random(12) + 0.5)
     result = run(problem, held_out=held_out, patience=40, **LONG)
@@ -346,7 +368,7 @@ def test_the_parameters_that_are_best_for_held_out_data_are_kept(problem, rng):
     assert not np.allclose(stopped_then.centroids, result.centroids)
 
 
-def test_learning_ends_when_held_out_data_gain_no_more(problem):
+def test_learning_ends_when_held_out_data_gain_no_more(problem, run):
     data, *_ = problem
     wrong = TrainingData(data.sequences, (data.targets + 1) % 3, np.ones(12))
     whole = run(problem, held_out=wrong, patience=40, **LONG)
@@ -359,7 +381,7 @@ def test_learning_ends_when_held_out_data_gain_no_more(problem):
     assert short.best_epoch == n_epochs - 4
 
 
-def test_held_out_data_teach_nothing(problem):
+def test_held_out_data_teach_nothing(problem, run):
     """If the loss is lowest at the end, the result is that of training without held-out data."""
     data, *_ = problem
     with_held_out = run(problem, held_out=data, patience=3)
@@ -367,14 +389,14 @@ def test_held_out_data_teach_nothing(problem):
     np.testing.assert_array_equal(with_held_out.centroids, run(problem).centroids)
 
 
-def start(problem, **changes):
+def start_on(device, problem, **changes):
     data, centroids, log_weights = problem
     initial = InitialParameters(centroids.copy(), log_weights.copy(), np.ones(3))
     settings = replace(PUBLISHED, device=device, **changes)
     return Training(data, initial, settings, np.random.RandomState(0), data.part(np.arange(6)))
 
 
-def test_a_result_says_why_training_stopped(problem):
+def test_a_result_says_why_training_stopped(problem, start):
     assert start(problem, patience=9).learn().stopped is None
     assert start(problem, patience=1, **LONG).learn().stopped == "no_improvement"
     following = Following()
@@ -382,13 +404,13 @@ def test_a_result_says_why_training_stopped(problem):
     assert (result.stopped, len(following.results)) == ("max_time", 1)
 
 
-def test_a_time_limit_that_ends_with_the_last_epoch_is_no_reason(problem):
+def test_a_time_limit_that_ends_with_the_last_epoch_is_no_reason(problem, start):
     assert start(problem, n_epochs=1, patience=9).learn([TimeLimit(0)]).stopped is None
 
 
 @pytest.mark.parametrize("n_epochs", [1, 2, 4])
 @pytest.mark.parametrize("loss", [BY_SAMPLE, GLOBAL], ids=["sample", "global"])
-def test_a_training_resumes_from_a_state_to_the_same_bits(problem, n_epochs, loss):
+def test_a_training_resumes_from_a_state_to_the_same_bits(problem, n_epochs, loss, start):
     settings = {"loss": loss, "n_epochs": 4, "centroid_learning_rate": 2.0, "patience": 9}
     undisturbed = start(problem, **settings).learn()
     states = []
@@ -427,7 +449,7 @@ class AbsoluteError:
         return (abs(errors), (abs(errors) < 1.0) + 0.0 * errors), gradients
 
 
-def test_another_loss_learns_and_names_its_metrics(problem, rng):
+def test_another_loss_learns_and_names_its_metrics(problem, rng, run):
     """Targets are numbers; only the loss depends on that."""
     data, centroids, log_weights = problem
     data = replace(data, targets=np.linspace(10, 20, 12))

@@ -1,4 +1,4 @@
-"""The interface of engines, with that of the CPU; test_loop.py tests training with them."""
+"""The state of training by itself; test_loop.py tests training with it."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skdejavid import TSEArray
-from skdejavid.backends.protocol import InitialParameters, Snapshot, TrainingData, split
+from skdejavid.backends.state import InitialParameters, Snapshot, TrainingData, split
 
 
 @given(n=st.integers(1, 40), batch_size=st.integers(1, 50))
@@ -31,6 +31,10 @@ def test_a_snapshot_is_a_copy_that_goes_back_in_place(kind):
     parameters[1][0] = 0.0
     snapshot.restore()
     assert parameters[1].tolist() == [7.0]
+    snapshot.fill((kind([3.0, 4.0]), kind([5.0])))
+    assert [part.tolist() for part in parameters] == [[1.0, 2.0], [7.0]]
+    snapshot.restore()
+    assert [part.tolist() for part in parameters] == [[3.0, 4.0], [5.0]]
 
 
 def test_coefficients_weigh_samples_by_their_share_of_the_mean_weight():
