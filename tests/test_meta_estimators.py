@@ -289,6 +289,7 @@ def test_parallel_searches_find_what_serial_ones_do(backend, search, container):
     np.testing.assert_array_equal(parallel, serial)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("search", SEARCHES)
 def test_searches_on_dask_find_what_serial_ones_do(search, container, dask_cluster):

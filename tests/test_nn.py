@@ -113,6 +113,7 @@ def test_gradients_flow_only_where_they_are_wanted(rng):
     assert matcher.centroids.grad is not None
 
 
+@pytest.mark.slow
 def test_it_trains_together_with_an_encoder(rng):
     """Two classes differ in one of many inputs; only a trained encoder can drop the others."""
     torch.manual_seed(0)

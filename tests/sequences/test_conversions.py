@@ -2,20 +2,15 @@
 
 import sys
 
-import aeon.utils.validation.collection as aeon_collections
 import awkward as ak
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from aeon.datasets import load_japanese_vowels
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
-from sktime.datatypes import check_raise, convert_to
-from tslearn.metrics import dtw
-from tslearn.utils import to_time_series_dataset
 
 from skdejavid import TSEArray, check_sequences, dtw_distances
 
@@ -83,7 +78,11 @@ def test_round_trips_leave_their_input_alone(round_trip, ragged):
     np.testing.assert_array_equal(X.values, before)
 
 
+@pytest.mark.slow  # importing the library takes seconds
 def test_japanese_vowels_of_aeon_is_itself_again():
+    import aeon.utils.validation.collection as aeon_collections
+    from aeon.datasets import load_japanese_vowels
+
     series, _ = load_japanese_vowels("train")
     back = TSEArray.from_aeon(series).to_aeon()
     assert len(back) == len(series) == 270
@@ -126,7 +125,10 @@ def test_what_is_not_of_the_layout_of_aeon_is_named(X, message):
         TSEArray.from_aeon(X)
 
 
+@pytest.mark.slow  # importing the library takes seconds
 def test_tslearn_pads_as_we_do(ragged):
+    from tslearn.utils import to_time_series_dataset
+
     X = TSEArray(ragged[0])
     np.testing.assert_array_equal(X.to_tslearn(), to_time_series_dataset(ragged[0]))
     assert_equal(TSEArray.from_tslearn(to_time_series_dataset(ragged[0])), X)
@@ -135,6 +137,8 @@ def test_tslearn_pads_as_we_do(ragged):
 @pytest.mark.slow
 def test_tslearn_reads_what_we_give_it(ragged):
     """Tslearn sums squares and takes the root, which is our cost for one feature and one frame."""
+    from tslearn.metrics import dtw
+
     X = TSEArray(ragged[0])[:1]
     theirs = dtw(X.to_tslearn()[0], np.zeros((1, 3)))
     assert theirs == pytest.approx(np.linalg.norm(X[0]))
@@ -222,7 +226,10 @@ def test_what_is_not_padded_as_said_is_named(X, options, message):
         TSEArray.from_padded(X, **options)
 
 
+@pytest.mark.slow  # importing the library takes seconds
 def test_sktime_accepts_what_we_make(ragged):
+    from sktime.datatypes import check_raise, convert_to
+
     X = TSEArray(ragged[0])
     for mtype in ("df-list", "pd-multiindex"):
         panel = X.to_sktime(mtype)
@@ -233,13 +240,19 @@ def test_sktime_accepts_what_we_make(ragged):
             assert frame.columns.tolist() == ["var_0", "var_1", "var_2"]
 
 
+@pytest.mark.slow  # importing the library takes seconds
 @pytest.mark.parametrize("mtype", ["df-list", "pd-multiindex", "nested_univ"])
 def test_panels_that_sktime_makes_are_read(mtype, ragged):
+    from sktime.datatypes import convert_to
+
     panel = convert_to(TSEArray(ragged[0]).to_sktime(), mtype, as_scitype="Panel")
     assert_equal(TSEArray.from_sktime(panel), TSEArray(ragged[0]))
 
 
+@pytest.mark.slow  # importing the library takes seconds
 def test_arrays_of_sktime_have_time_last(rng):
+    from sktime.datatypes import convert_to
+
     array = rng.standard_normal((4, 3, 6))
     panel = convert_to(array, "df-list", as_scitype="Panel")
     np.testing.assert_array_equal(list(TSEArray.from_sktime(array)), array.transpose(0, 2, 1))

@@ -464,6 +464,7 @@ def test_a_model_is_loaded_by_the_name_of_its_folder(family, video_clips, tmp_pa
     np.testing.assert_allclose(seen[0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_image_models_are_known_as_such(tmp_path, rng):
     import transformers
 
