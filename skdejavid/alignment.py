@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skdejavid.backends.registry import Problem, make_problem, resolve_device
+from skdejavid.backends.interfaces import Problem
+from skdejavid.backends.registry import make_problem, resolve_device
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import SequenceView, TSEArray, check_sequences
 from skdejavid.sequences.containers import as_real, without_torch

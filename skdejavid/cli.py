@@ -171,6 +171,13 @@ _encoder_options = _with_options(
 )
 
 
+_where_option = click.option(
+    "--where",
+    type=Assignment(),
+    multiple=True,
+    help="Use only rows of that file with this value in a column, such as split=train.",
+)
+
 # Choice of sequences of a store, and their labels.
 _label_options = _with_options(
     click.option(
@@ -178,12 +185,7 @@ _label_options = _with_options(
         type=click.Path(exists=True, dir_okay=False),
         help="CSV file with the columns path and label, used instead of the store's labels.",
     ),
-    click.option(
-        "--where",
-        type=Assignment(),
-        multiple=True,
-        help="Use only rows of that file with this value in a column, such as split=train.",
-    ),
+    _where_option,
 )
 
 
@@ -212,12 +214,7 @@ def skdejavid() -> None:
     help="CSV file with the columns path (inside FOLDER) and label. Without it, all videos in "
     "FOLDER are encoded, and the first folder of a video's path is its label.",
 )
-@click.option(
-    "--where",
-    type=Assignment(),
-    multiple=True,
-    help="Use only rows of that file with this value in a column, such as split=train.",
-)
+@_where_option
 @click.option(
     "--dtype",
     "store_dtype",
@@ -369,14 +366,12 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
         if name in given:
             given[name] = given[name][0] if len(given[name]) == 1 else list(given[name])
     if ":" in encoder:
-        # Imported here because only some commands need torch.
-        import torch
-
+        # Imported here because they need torch, and only some commands do.
         from skdejavid.video.encoders import call_named
+        from skdejavid.video.fingerprints import needs_id
 
         loaded = call_named(encoder, *arguments)
-        is_function = callable(loaded) and not isinstance(loaded, torch.nn.Module)
-        if is_function and "encoder_id" not in given:
+        if callable(loaded) and needs_id(loaded) and "encoder_id" not in given:
             raise ValueError(
                 f"{encoder} returns a {type(loaded).__name__}, not a torch module: give "
                 "--encoder-id, a name unique to each encoder"

@@ -46,16 +46,9 @@ def room_of(module):
     return module.partition(".")[0]
 
 
-def imported_by(path):
-    """Return the modules of the package that a file imports anywhere, without its name."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            names |= set(inside) if node.module == "skdejavid" else {node.module}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return {name.removeprefix("skdejavid.") for name in names if name.startswith("skdejavid.")}
+def imported_by(path, modules):
+    """Return the modules that a file imports anywhere, or names from; "" is the package itself."""
+    return {module for module, _ in _imports(path, modules) if module is not None}
 
 
 def arrows_between_modules(root):
@@ -65,7 +58,9 @@ def arrows_between_modules(root):
     well is not counted.
     """
     files = modules_and_packages_of(root)
-    return {module: _imported_modules(path, files) - {module} for module, path in files.items()}
+    return {
+        module: (imported_by(path, files) & set(files)) - {module} for module, path in files.items()
+    }
 
 
 def names_not_exported(root):
@@ -86,11 +81,6 @@ def exported_by(path):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return set(ast.literal_eval(node.value))
     return set()
-
-
-def _imported_modules(path, modules):
-    """Return those of the modules that a file imports by name, or names from."""
-    return {module for module, _ in _imports(path, modules)} & set(modules)
 
 
 def _imports(path, modules):
@@ -114,9 +104,10 @@ def _inside(name):
 def arrows_between_rooms(root):
     """Return, for each room, the other rooms that it imports."""
     arrows = {}
+    files = modules_and_packages_of(root)
     for module, path in modules_of(root).items():
         room = room_of(module)
-        others = {room_of(name) for name in imported_by(path)} - {room, "_core"}
+        others = {room_of(name) for name in imported_by(path, files)} - {room, "_core"}
         arrows.setdefault(room, set()).update(others)
     return arrows
 

@@ -76,6 +76,24 @@ assert "torch" not in sys.modules
 
 
 @pytest.mark.slow
+def test_the_command_line_names_the_extra_that_encoders_need(run, tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").touch()
+    (tmp_path / "encoder.py").write_text("def make():\n    return len\n")
+    code = """
+import click
+from skdejavid.cli import skdejavid
+
+arguments = ["extract", "videos", "-o", "store", "--encoder", "encoder.py:make"]
+try:
+    skdejavid(arguments, standalone_mode=False)
+except click.ClickException as error:
+    print(error.message)
+"""
+    assert "needs torch, which is not installed: pip install 'skdejavid[video]'" in run(code)
+
+
+@pytest.mark.slow
 def test_what_needs_torch_names_the_extra_that_brings_it(run, tmp_path):
     (tmp_path / "features").mkdir()
     np.save(tmp_path / "features" / "a.npy", np.ones((3, 2)))

@@ -130,7 +130,7 @@ class CudaEngine:
 
     def parameters(self, snapshot: Snapshot | None = None) -> Parameters:
         tensors = self._parameters if snapshot is None else snapshot.parameters
-        centroids, weights = map(self._on_host, tensors)
+        centroids, weights = map(self._to_array, tensors)
         return centroids, weights
 
     def fill_snapshot(self, snapshot: Snapshot, parameters: Parameters) -> None:
@@ -138,7 +138,7 @@ class CudaEngine:
         snapshot.fill((centroids, weights))
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        arrays = [*map(self._on_host, self._state_tensors()), np.array(self._n_steps)]
+        arrays = [*map(self._to_array, self._state_tensors()), np.array(self._n_steps)]
         return dict(zip(PARAMETERS + MOMENTS, arrays, strict=True))
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -151,10 +151,8 @@ class CudaEngine:
         """Return the tensors that training changes, in the order of their names."""
         return [*self._parameters, *(tensor for pair in self._moments for tensor in pair)]
 
-    def _on_host(self, tensor: torch.Tensor) -> NDArray[np.floating]:
-        """Copy a tensor to the host, without the padding."""
-        array: NDArray[np.floating] = tensor[..., : self._n_features].cpu().numpy()
-        return np.ascontiguousarray(array)
+    def _to_array(self, rows: torch.Tensor) -> NDArray[np.floating]:
+        return self._device.to_array(rows, self._n_features)
 
     def _evaluate_in_parts(
         self, batch: CudaBatch, loss: Loss, frozen: Snapshot | None

@@ -318,7 +318,7 @@ def adam_step(
     learning_rate: float,
     n_steps: int,
 ) -> None:
-    """Take one step of Adam, see `skdejavid.backends.registry.adam_step`, on padded rows.
+    """Take one step of Adam on padded rows, as the native ``adam_step`` does on arrays.
 
     The tensors have the shape (n_centroids, n_timesteps, pitch), `scale` has (pitch,).
     """

@@ -1,7 +1,7 @@
 """The registered backends, and the functions that choose one by the name of a device.
 
-A device is named "name" or "name:N" after its backend: "cpu", "cuda:0". Nothing outside of this
-module compares names of devices.
+A device is named "name" or "name:N" after its backend: "cpu", "cuda:0". Outside of `backends`
+no code compares names of devices.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "Problem",
     "backend_of",
     "backend_of_tensor",
     "make_engine",

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.backends.registry import Problem, make_problem
+from skdejavid.backends.interfaces import Problem
+from skdejavid.backends.registry import make_problem
 from skdejavid.sequences import SequenceView, TSEArray
 from skdejavid.sequences.transforms import resample
 

@@ -462,7 +462,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         ]
         self._set_kept([source.position for source in by_position if source.id in sink.sequences])
         values, spans = zip(*sink.sequences.values(), strict=True)
-        offsets = offsets_of(np.array([len(rows) for rows in values]))
+        offsets = offsets_of([len(rows) for rows in values])
         return TSEArray.from_packed(np.concatenate(values), offsets, np.concatenate(spans))
 
     def _encode_into_store(self, sources: Sequence[Source], settings: _Settings) -> TSEArray:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "needs_id"]
 
 # Modules to (state when it was computed, fingerprint).
 _cache: WeakKeyDictionary[torch.nn.Module, tuple[Any, str]] = WeakKeyDictionary()
@@ -38,7 +38,7 @@ def fingerprint(encoder: Any, encoder_id: str | None = None) -> str:
     """
     if encoder_id is not None:
         return encoder_id
-    if isinstance(encoder, torch.nn.Module):
+    if not needs_id(encoder):
         return _fingerprint_of_module(encoder)
     is_lambda = getattr(encoder, "__name__", None) == "<lambda>"
     kind = "lambda" if is_lambda else type(encoder).__name__
@@ -46,6 +46,11 @@ def fingerprint(encoder: Any, encoder_id: str | None = None) -> str:
         f"cannot fingerprint the encoder (a {kind}): pass encoder_id, a string unique to each "
         "encoder"
     )
+
+
+def needs_id(encoder: Any) -> bool:
+    """Return whether an encoder has no fingerprint of its own, since it is not a module."""
+    return not isinstance(encoder, torch.nn.Module)
 
 
 def _fingerprint_of_module(module: torch.nn.Module) -> str:
