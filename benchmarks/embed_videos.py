@@ -46,7 +46,7 @@ def main():
     for part in ("train", "test"):
         chosen = [row for row in rows if (row["split"] == "train") == (part == "train")]
         X = extractor.fit_transform([arguments.videos / row["path"] for row in chosen])
-        arrays[f"values_{part}"], arrays[f"offsets_{part}"] = X.values, X.offsets
+        arrays[f"values_{part}"], arrays[f"offsets_{part}"] = X.frames, X.offsets
         arrays[f"y_{part}"] = np.array([row["label"] for row in chosen])
     np.savez(arguments.target, **arrays)
 

@@ -27,7 +27,7 @@ from skdejavid.sequences.transforms import resample
 
 def mean_over_time(X):
     """Return the means over time, (n_sequences, n_features)."""
-    return np.add.reduceat(X.values, X.offsets[:-1]) / X.lengths[:, None]
+    return np.add.reduceat(X.frames, X.offsets[:-1]) / X.lengths[:, None]
 
 
 def flatten(X):

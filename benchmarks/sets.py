@@ -68,6 +68,6 @@ def fingerprint(name, folder=None):
     """Return a checksum that distinguishes different data of the same name."""
     X_train, y_train, X_test, y_test = load(name, folder)
     checksum = 0
-    for array in (X_train.values, X_train.offsets, X_test.values, X_test.offsets):
+    for array in (X_train.frames, X_train.offsets, X_test.frames, X_test.offsets):
         checksum = zlib.crc32(array, checksum)
     return zlib.crc32(repr([y_train.tolist(), y_test.tolist()]).encode(), checksum)

@@ -214,7 +214,7 @@ def _permuted(sequences: TSEArray, donors: NDArray[np.intp], target: _Target) ->
     rows = np.flatnonzero(middle * target.n_parts // duration == target.part)
     n_donor_frames = np.repeat(lengths[donors], lengths)
     source = np.repeat(offsets[donors], lengths) + middle * n_donor_frames // duration
-    values = np.array(packed.values)
+    values = np.array(packed.frames)
     to_row, from_row = np.ix_(rows, target.features), np.ix_(source[rows], target.features)
-    values[to_row] = packed.values[from_row]
+    values[to_row] = packed.frames[from_row]
     return TSEArray.from_packed(values, offsets, packed.spans)

@@ -59,7 +59,7 @@ def write_arrow(
 
     def batch(part: slice) -> Any:
         sequences = X[part]
-        arrays = {"sequence": rows_to_arrow(sequences.values, sequences.offsets)}
+        arrays = {"sequence": rows_to_arrow(sequences.frames, sequences.offsets)}
         arrays |= {name: column[part] for name, column in columns.items()}
         if sequences.spans is not None:
             arrays["spans"] = rows_to_arrow(sequences.spans, sequences.offsets)
@@ -239,7 +239,7 @@ def _map_table(arrow: Any, name: str) -> tuple[Any, Any]:
             return table, source.read_buffer(source.size())
     except FileNotFoundError:
         raise
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{name} is not an Arrow IPC file, or is damaged: {error}") from error
 
 

@@ -64,7 +64,7 @@ class SequenceTransformer(TransformerMixin, BaseEstimator):
     def _in_form_of(X: Any, transformed: TSEArray) -> TSEArray | NDArray[np.floating]:
         """Return the values as a 2-D array if `X` is one and each sequence has one frame."""
         is_table = transformed.lengths.max() == 1 and is_table_of_frames(X)
-        return transformed.values if is_table else transformed
+        return transformed.frames if is_table else transformed
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -310,7 +310,7 @@ class Framewise(SequenceTransformer):
             transformer raises it.
         """
         sequences, per_frame = self._check_fit(X, y, sample_weight)
-        self.transformer_ = clone(self.transformer).fit(sequences.values, **per_frame)
+        self.transformer_ = clone(self.transformer).fit(sequences.frames, **per_frame)
         return self
 
     def fit_transform(
@@ -336,7 +336,7 @@ class Framewise(SequenceTransformer):
             return self.fit(X, y, sample_weight).transform(X)
         sequences, per_frame = self._check_fit(X, y, sample_weight)
         transformer = clone(self.transformer)
-        frames = transformer.fit_transform(sequences.values, **per_frame)
+        frames = transformer.fit_transform(sequences.frames, **per_frame)
         self.transformer_ = transformer
         return self._in_form_of(X, self._replace_frames(frames, sequences))
 
@@ -356,7 +356,7 @@ class Framewise(SequenceTransformer):
         """
         check_is_fitted(self, "transformer_")
         sequences = check_sequences(X, estimator=self, reset=False)
-        frames = self.transformer_.transform(sequences.values)
+        frames = self.transformer_.transform(sequences.frames)
         return self._in_form_of(X, self._replace_frames(frames, sequences))
 
     def _check_fit(

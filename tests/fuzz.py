@@ -252,7 +252,7 @@ class Sequences:
     def take(self):
         checked = check_sequences(self._X)
         assert isinstance(checked, TSEArray)
-        assert np.isfinite(checked.values).all()
+        assert np.isfinite(checked.frames).all()
         assert checked.lengths.min() >= 1
 
 

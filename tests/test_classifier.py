@@ -82,7 +82,7 @@ def test_fitted_attributes_are_numpy_of_the_documented_shapes(fitted, orders):
     for parameter in (fitted.centroids_, fitted.log_weights_):
         assert type(parameter) is np.ndarray
         assert parameter.shape == (6, n_timesteps, 18)
-        assert parameter.dtype == X.values.dtype
+        assert parameter.dtype == X.frames.dtype
     assert set(fitted.history_) == {"loss", "accuracy", "learning_rate"}
     for values in fitted.history_.values():
         assert values.shape == (fitted.n_iter_,)
@@ -311,9 +311,9 @@ def test_differences_are_those_of_the_transformer(orders):
 
 def test_large_data_are_compared_without_differences(orders, monkeypatch):
     X, y = orders
-    monkeypatch.setattr(fitting, "_MOST_NUMBERS_TO_DIFFER", X.values.size - 1)
+    monkeypatch.setattr(fitting, "_MOST_NUMBERS_TO_DIFFER", X.frames.size - 1)
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == ()
-    monkeypatch.setattr(fitting, "_MOST_NUMBERS_TO_DIFFER", X.values.size)
+    monkeypatch.setattr(fitting, "_MOST_NUMBERS_TO_DIFFER", X.frames.size)
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == (1, 0.1)
     # A sequence without weight does not count.
     longer, weight = TSEArray([*X, X[0]]), [1] * len(X) + [0]
@@ -746,10 +746,10 @@ def test_a_narrow_model_computes_in_its_own_precision(fitted, orders):
 @pytest.mark.fault(19)
 def test_data_is_left_as_it_was(orders):
     X, y = orders
-    before, targets = X.values.copy(), y.copy()
-    X.values.flags.writeable = y.flags.writeable = False
+    before, targets = X.frames.copy(), y.copy()
+    X.frames.flags.writeable = y.flags.writeable = False
     DejaVidClassifier(**QUICK).fit(X, y).predict(X)
-    np.testing.assert_array_equal(X.values, before)
+    np.testing.assert_array_equal(X.frames, before)
     np.testing.assert_array_equal(y, targets)
 
 
@@ -759,14 +759,14 @@ def test_data_is_left_as_it_was(orders):
 def test_data_that_another_thread_changes_meanwhile_crashes_nothing(orders, monkeypatch):
     """The result is undefined (values or an error); the next call is not affected."""
     X, y = copy.deepcopy(orders[0]), orders[1]
-    clean = orders[0].values
+    clean = orders[0].frames
     model = DejaVidClassifier(**QUICK | {"differences": None, "n_jobs": 2, "n_epochs": 20})
     expected = clone(model).fit(X, y).transform(X)
     is_checked, is_done, n_changes, outcomes = threading.Event(), threading.Event(), 0, []
 
     def check_and_release(*arguments, **options):
         checked = check_sequences(*arguments, **options)
-        assert np.shares_memory(checked.values, X.values)
+        assert np.shares_memory(checked.frames, X.frames)
         is_checked.set()
         return checked
 
@@ -776,7 +776,7 @@ def test_data_that_another_thread_changes_meanwhile_crashes_nothing(orders, monk
         while not is_done.is_set():
             if is_checked.wait(0.01):
                 rows = generator.integers(0, len(clean), 50)
-                X.values[rows] = generator.choice([np.nan, np.inf, -3e38, 0.0, 1e-40])
+                X.frames[rows] = generator.choice([np.nan, np.inf, -3e38, 0.0, 1e-40])
                 n_changes += 1
 
     monkeypatch.setattr(_base, "check_sequences", check_and_release)
@@ -785,7 +785,7 @@ def test_data_that_another_thread_changes_meanwhile_crashes_nothing(orders, monk
     try:
         for _ in range(20):
             is_checked.clear()
-            X.values[:] = clean
+            X.frames[:] = clean
             try:
                 outcomes.append(clone(model).fit(X, y).transform(X).shape)
             except (ValueError, RuntimeError) as error:
@@ -795,7 +795,7 @@ def test_data_that_another_thread_changes_meanwhile_crashes_nothing(orders, monk
         thread.join()
     assert set(outcomes) <= {expected.shape, ValueError, RuntimeError}
     assert n_changes > 20
-    X.values[:] = clean
+    X.frames[:] = clean
     np.testing.assert_array_equal(clone(model).fit(X, y).transform(X), expected)
 
 
@@ -952,7 +952,7 @@ def test_sequences_from_before_the_renaming_load():
     X, _ = golden_data()
     stored = pickle.loads((GOLDEN / "sequences-0.1.0.pickle").read_bytes())
     assert isinstance(stored, TSEArray)
-    np.testing.assert_array_equal(stored.values, X.values, strict=True)
+    np.testing.assert_array_equal(stored.frames, X.frames, strict=True)
     np.testing.assert_array_equal(stored.offsets, X.offsets)
 
 

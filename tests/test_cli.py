@@ -116,7 +116,7 @@ def test_a_folder_of_classes_becomes_a_labeled_store(folder, store):
         namespace["load"]("2"), width=4, stride=2, clip_length=2, layout="BCHW", frame_size=32
     )
     expected = extractor.transform([folder / "videos" / id for id in opened.ids])
-    np.testing.assert_allclose(opened.sequences().values, expected.values, rtol=1e-6)
+    np.testing.assert_allclose(opened.sequences().frames, expected.frames, rtol=1e-6)
     np.testing.assert_array_equal(opened.sequences().spans, expected.spans)
 
 
@@ -144,7 +144,7 @@ def test_machines_share_the_work(folder, store, tmp_path):
     shared, whole = TSEStore(target), TSEStore(store)
     assert shared.is_complete
     assert shared.ids == whole.ids
-    np.testing.assert_allclose(shared.sequences().values, whole.sequences().values, rtol=1e-6)
+    np.testing.assert_allclose(shared.sequences().frames, whole.sequences().frames, rtol=1e-6)
     assert shared.labels.tolist() == whole.labels.tolist()
 
 

@@ -16,7 +16,7 @@ def test_sequences_have_the_documented_sizes():
     X, y = make_order_sequences(100, n_features=5, random_state=0)
     assert X.shape == (100,)
     assert X.n_features == 5
-    assert X.values.dtype == np.float32
+    assert X.frames.dtype == np.float32
     assert X.lengths.min() >= 3 * 4 + 4 * 1
     assert X.lengths.max() <= 3 * 10 + 4 * 3
     assert np.bincount(y).tolist() == [17, 17, 17, 17, 16, 16]

@@ -108,7 +108,7 @@ def exchanged(X, **settings):
     recording = Recording()
     permutation_importance(recording, X, None, n_repeats=1, **settings)
     *permuted, plain = recording.asked
-    np.testing.assert_array_equal(plain.values, TSEArray(X).values)
+    np.testing.assert_array_equal(plain.frames, TSEArray(X).frames)
     return permuted
 
 
@@ -156,11 +156,11 @@ def test_a_frame_belongs_to_the_part_that_its_middle_lies_in():
 
 def test_spans_stay_with_their_sequences_and_data_are_left_as_they_were(rng):
     X = TSEArray.from_packed(rng.standard_normal((5, 2)), [0, 2, 5], np.arange(10.0).reshape(5, 2))
-    before = X.values.copy()
-    X.values.flags.writeable = False
+    before = X.frames.copy()
+    X.frames.flags.writeable = False
     for permuted in exchanged(X[[1, 0]], random_state=0):
         np.testing.assert_array_equal(permuted.spans, X[[1, 0]].spans)
-    np.testing.assert_array_equal(X.values, before)
+    np.testing.assert_array_equal(X.frames, before)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def make(dtype=np.float32, *, has_spans=False):
 def assert_same(mine, theirs):
     assert mine.frame_dtype == theirs.frame_dtype
     np.testing.assert_array_equal(mine.offsets, theirs.offsets)
-    np.testing.assert_array_equal(mine.values, theirs.values)
+    np.testing.assert_array_equal(mine.frames, theirs.frames)
     assert (mine.spans is None) == (theirs.spans is None)
     if mine.spans is not None:
         np.testing.assert_array_equal(mine.spans, theirs.spans)
@@ -102,16 +102,16 @@ def test_an_arrow_file_is_mapped_and_shared_with_workers(tmp_path):
     path = tmp_path / "x.arrow"
     write_arrow(make(np.float64, has_spans=True), path, IDS)
     X = read_arrow(path)[0]
-    assert isinstance(X.values, np.memmap)
-    assert not X.values.flags.writeable
+    assert isinstance(X.frames, np.memmap)
+    assert not X.frames.flags.writeable
     [name] = joblib.Parallel(n_jobs=2, max_nbytes=0)(
-        [joblib.delayed(attrgetter("values.filename"))(X)]
+        [joblib.delayed(attrgetter("frames.filename"))(X)]
     )
     assert os.fspath(name) == str(path)
 
 
 def test_a_memory_map_is_written_as_it_lies(tmp_path):
-    np.save(tmp_path / "x.npy", make().values)
+    np.save(tmp_path / "x.npy", make().frames)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     write_arrow(TSEArray.from_packed(mapped, make().offsets), tmp_path / "x.arrow")
     assert_same(read_arrow(tmp_path / "x.arrow")[0], make())
@@ -220,7 +220,7 @@ def test_an_arrow_file_with_a_wrong_byte_gives_sequences_or_a_value_error(
     except ValueError as error:
         assert "x.arrow" in str(error)  # noqa: PT017
     else:
-        assert X.values.nbytes <= len(content)
+        assert X.frames.nbytes <= len(content)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_numbers_keep_the_precision_that_is_asked_for(tmp_path):
     (tmp_path / "features").mkdir()
     np.save(tmp_path / "features" / "a.npy", arrays() / 3)
     store = import_sequences(tmp_path / "features", tmp_path / "store", dtype="float64")
-    np.testing.assert_array_equal(store.sequences().values, arrays() / 3)
+    np.testing.assert_array_equal(store.sequences().frames, arrays() / 3)
 
 
 def test_labels_may_be_given(folder, tmp_path):
@@ -332,7 +332,7 @@ def test_importing_goes_on_where_it_stopped(folder, tmp_path):
     assert [call.args[0].name for call in read.call_args_list] == ["c.npz", "d.pt", "f.safetensors"]
     whole = import_sequences(folder, tmp_path / "undisturbed")
     assert store.ids == whole.ids
-    np.testing.assert_array_equal(store.sequences().values, whole.sequences().values)
+    np.testing.assert_array_equal(store.sequences().frames, whole.sequences().frames)
 
 
 def test_importing_again_reads_what_is_new(folder, tmp_path):

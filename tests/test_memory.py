@@ -60,7 +60,7 @@ def test_training_keeps_only_the_sequences_that_it_compares(ragged, monkeypatch)
     class Watched(DejaVidClassifier):
         def _read_training(self, X, *, reset=True):
             sequences = super()._read_training(X, reset=reset)
-            read.append(weakref.ref(sequences.values))
+            read.append(weakref.ref(sequences.frames))
             return sequences
 
     def train(*arguments):

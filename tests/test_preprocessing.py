@@ -25,11 +25,11 @@ LAGS = st.integers(1, 9) | st.floats(0.01, 0.99)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_type_stays_and_the_input_is_not_written_to(dtype, ragged):
     X = TSEArray([x.astype(dtype) for x in ragged[0]])
-    before = X.values.copy()
+    before = X.frames.copy()
     expanded = TimeDifferences().fit_transform(X)
-    assert expanded.values.dtype == dtype
+    assert expanded.frames.dtype == dtype
     assert expanded.n_features == 3 * X.n_features
-    np.testing.assert_array_equal(X.values, before)
+    np.testing.assert_array_equal(X.frames, before)
 
 
 def test_one_frame_does_not_change():
@@ -107,16 +107,16 @@ def test_framewise_is_the_transformer_on_all_frames(dtype, ragged):
     X = TSEArray([x.astype(dtype) for x in ragged[0]])
     transformed = Framewise(StandardScaler()).fit_transform(X)
     assert transformed.lengths.tolist() == X.lengths.tolist()
-    np.testing.assert_array_equal(transformed.values, StandardScaler().fit_transform(X.values))
-    assert transformed.values.dtype == dtype
+    np.testing.assert_array_equal(transformed.frames, StandardScaler().fit_transform(X.frames))
+    assert transformed.frames.dtype == dtype
 
 
 def test_each_frame_has_the_label_of_its_sequence(ragged):
     X, y = TSEArray(ragged[0]), ragged[1]
     labels = np.repeat(y, X.lengths)
     transformed = Framewise(LinearDiscriminantAnalysis()).fit(X, y).transform(X)
-    expected = LinearDiscriminantAnalysis().fit(X.values, labels).transform(X.values)
-    np.testing.assert_array_equal(transformed.values, expected)
+    expected = LinearDiscriminantAnalysis().fit(X.frames, labels).transform(X.frames)
+    np.testing.assert_array_equal(transformed.frames, expected)
 
 
 def test_each_frame_has_the_weight_of_its_sequence(ragged):
@@ -125,7 +125,7 @@ def test_each_frame_has_the_weight_of_its_sequence(ragged):
     fitted = Framewise(StandardScaler()).fit(X, sample_weight=weight)
     frame_weight = np.repeat(weight, X.lengths)
     np.testing.assert_allclose(
-        fitted.transformer_.mean_, np.average(X.values, axis=0, weights=frame_weight)
+        fitted.transformer_.mean_, np.average(X.frames, axis=0, weights=frame_weight)
     )
     with pytest.raises(ValueError, match=r"PCA\(\) does not support it"):
         Framewise(PCA()).fit(X, sample_weight=weight)
@@ -167,9 +167,9 @@ class CrossFitting(BaseEstimator):
 def test_fit_transform_is_that_of_the_transformer(ragged):
     X, y = TSEArray(ragged[0]), ragged[1]
     fitted = Framewise(CrossFitting()).fit_transform(X, y)
-    np.testing.assert_array_equal(fitted.values, X.values + np.repeat(y, X.lengths)[:, None])
+    np.testing.assert_array_equal(fitted.frames, X.frames + np.repeat(y, X.lengths)[:, None])
     later = Framewise(CrossFitting()).fit(X, y).transform(X)
-    np.testing.assert_array_equal(later.values, X.values)
+    np.testing.assert_array_equal(later.frames, X.frames)
 
 
 def test_a_fit_that_fails_leaves_framewise_unfitted(ragged):
@@ -184,8 +184,8 @@ def test_targets_may_be_anything_that_the_transformer_takes(ragged):
     X = TSEArray(ragged[0])
     y = np.linspace(0, 1, 24).reshape(12, 2)
     projected = Framewise(PLSRegression(1)).fit(X, y).transform(X)
-    expected = PLSRegression(1).fit(X.values, np.repeat(y, X.lengths, axis=0)).transform(X.values)
-    np.testing.assert_allclose(projected.values, expected)
+    expected = PLSRegression(1).fit(X.frames, np.repeat(y, X.lengths, axis=0)).transform(X.frames)
+    np.testing.assert_allclose(projected.frames, expected)
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[12, 11\]"):
         Framewise(PLSRegression(1)).fit(X, y[1:])
 
@@ -193,7 +193,7 @@ def test_targets_may_be_anything_that_the_transformer_takes(ragged):
 def test_integers_that_a_transformer_makes_are_kept_exactly():
     X = TSEArray([np.full((2, 1), 16777217.0)])
     integers = Framewise(FunctionTransformer(np.int64)).fit_transform(X)
-    assert integers.values.dtype == np.float64
+    assert integers.frames.dtype == np.float64
     assert integers[0].tolist() == [[16777217.0]] * 2
 
 
@@ -241,7 +241,7 @@ def test_a_table_of_single_frames_stays_one(transformer, rng):
     assert isinstance(table, np.ndarray)
     sequences = clone(transformer).fit_transform(X[:, None])
     assert isinstance(sequences, TSEArray)
-    np.testing.assert_array_equal(table, sequences.values)
+    np.testing.assert_array_equal(table, sequences.frames)
 
 
 def test_a_table_that_is_stretched_is_none(rng):
@@ -255,7 +255,7 @@ def test_a_table_that_is_stretched_is_none(rng):
 def test_spans_of_time_stay_with_their_frames(transformer, ragged):
     X = TSEArray(ragged[0])
     spans = np.arange(156.0).reshape(78, 2)
-    X = TSEArray.from_packed(X.values, X.offsets, spans)[[7, 2]]
+    X = TSEArray.from_packed(X.frames, X.offsets, spans)[[7, 2]]
     expected = np.concatenate([spans[28:36], spans[3:6]])
     np.testing.assert_array_equal(X.spans, expected)
     for transformed in (transformer.fit_transform(X), transformer.fit(X).transform(X)):
@@ -264,5 +264,5 @@ def test_spans_of_time_stay_with_their_frames(transformer, ragged):
 
 def test_resampled_frames_stand_for_no_span_of_time(ragged):
     X = TSEArray(ragged[0])
-    X = TSEArray.from_packed(X.values, X.offsets, np.zeros((78, 2)))
+    X = TSEArray.from_packed(X.frames, X.offsets, np.zeros((78, 2)))
     assert Resample().fit_transform(X).spans is None

@@ -34,7 +34,7 @@ def accuracy_of_means(X_train, y_train, X_test, y_test):
 
 def accuracy_of_nearest_neighbor(X_train, y_train, X_test, y_test):
     """Return the accuracy of 1-nearest-neighbor with tslearn's DTW on standardized features."""
-    scaler = StandardScaler().fit(X_train.values)
+    scaler = StandardScaler().fit(X_train.frames)
     train, test = (
         to_time_series_dataset([scaler.transform(x) for x in X]) for X in (X_train, X_test)
     )

@@ -8,7 +8,7 @@ features does not.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,15 +60,15 @@ class TSEArray(Convertible):
 
     Attributes
     ----------
-    values : ndarray of shape (total number of frames, n_features)
+    frames : ndarray of shape (total number of frames, n_features)
         All frames, one sequence after the other, as float32 or float64: float32 and narrower floats
         become float32, all other types float64. Memory is shared if the sequences are consecutive
         in it; any other selection is copied at each access, see :meth:`packed` and :meth:`chunks`.
     offsets : ndarray of shape (n_sequences + 1,), int64
-        Sequence ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
+        Sequence ``i`` is ``frames[offsets[i]:offsets[i + 1]]``.
     spans : ndarray of shape (total number of frames, 2), float64, or None
         Begin and end, in seconds, of the time that each frame represents, if given. Shared or
-        copied like `values`.
+        copied like `frames`.
 
     Raises
     ------
@@ -106,16 +106,16 @@ class TSEArray(Convertible):
 
     @classmethod
     def from_packed(
-        cls, values: ArrayLike, offsets: ArrayLike, spans: ArrayLike | None = None
+        cls, frames: ArrayLike, offsets: ArrayLike, spans: ArrayLike | None = None
     ) -> TSEArray:
         """Wrap a packed array without copying it.
 
         Parameters
         ----------
-        values : array of shape (total number of frames, n_features)
+        frames : array of shape (total number of frames, n_features)
             All sequences, one after the other. A memory map stays a memory map.
         offsets : integer array of shape (n_sequences + 1,)
-            Where the sequences begin and end: strictly increasing, from 0 to ``len(values)``.
+            Where the sequences begin and end: strictly increasing, from 0 to ``len(frames)``.
         spans : array of shape (total number of frames, 2), optional
             Begin and end, in seconds, of the time that each frame represents.
 
@@ -126,13 +126,13 @@ class TSEArray(Convertible):
         Raises
         ------
         ValueError
-            If `values` is not a 2-D numeric array, `offsets` do not divide it into sequences, or
+            If `frames` is not a 2-D numeric array, `offsets` do not divide it into sequences, or
             `spans` is not a pair of numbers for each frame.
         """
-        frames = _as_rows(values, "values")
-        if frames.ndim != 2 or frames.shape[1] == 0:
+        rows = _as_rows(frames, "frames")
+        if rows.ndim != 2 or rows.shape[1] == 0:
             raise ValueError(
-                f"values must be 2-D (n_frames, n_features >= 1), got shape {frames.shape}"
+                f"frames must be 2-D (n_frames, n_features >= 1), got shape {rows.shape}"
             )
         limits = np.asarray(offsets)
         if limits.ndim != 1 or limits.size < 1 or limits.dtype.kind not in "iu":
@@ -141,9 +141,9 @@ class TSEArray(Convertible):
                 f"got shape {limits.shape} and dtype {limits.dtype}"
             )
         limits = limits.astype(np.int64)
-        if limits[0] != 0 or limits[-1] != len(frames):
+        if limits[0] != 0 or limits[-1] != len(rows):
             raise ValueError(
-                f"offsets must begin with 0 and end with len(values) = {len(frames)}, "
+                f"offsets must begin with 0 and end with len(frames) = {len(rows)}, "
                 f"got {limits[0]} and {limits[-1]}"
             )
         empty = np.flatnonzero(np.diff(limits) < 1)
@@ -155,12 +155,12 @@ class TSEArray(Convertible):
         times = None
         if spans is not None:
             times = _as_rows(spans, "spans").astype(np.float64, copy=False)
-            if times.shape != (len(frames), 2):
+            if times.shape != (len(rows), 2):
                 raise ValueError(
-                    f"spans must contain a begin and an end for each frame, ({len(frames)}, 2), "
+                    f"spans must contain a begin and an end for each frame, ({len(rows)}, 2), "
                     f"got shape {times.shape}"
                 )
-        return cls._of_checked(frames, limits, times)
+        return cls._of_checked(rows, limits, times)
 
     @classmethod
     def _of_checked(
@@ -179,7 +179,7 @@ class TSEArray(Convertible):
         return self
 
     @property
-    def values(self) -> NDArray[np.floating]:
+    def frames(self) -> NDArray[np.floating]:
         return _packed(self._storage).view.values
 
     @property
@@ -222,7 +222,7 @@ class TSEArray(Convertible):
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes of values, offsets and spans.
+        """Size in bytes of frames, offsets and spans.
 
         A selection may refer to a larger array, or several times to the same sequence.
         """
@@ -265,9 +265,9 @@ class TSEArray(Convertible):
         Yields
         ------
         rows : slice
-            The rows of `values` in this block.
+            The rows of :attr:`frames` in this block.
         frames : ndarray of shape (n_rows, n_features)
-            ``values[rows]``, possibly sharing memory.
+            ``X.frames[rows]``, possibly sharing memory.
         """
         view, _, is_packed = self._storage
         offsets = offsets_of(view.lengths)
@@ -303,6 +303,14 @@ class TSEArray(Convertible):
         for rows, frames in self.chunks():
             converted[rows] = frames
         return self._of_checked(converted, self.offsets, self.spans)
+
+    if not TYPE_CHECKING:  # for which any name would be an attribute then
+
+        def __getattr__(self, name: str) -> NoReturn:
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name == "values":  # which clients take for the rows of a data frame
+                message += ": 'frames' are all frames, one sequence after the other"
+            raise AttributeError(message, name=name, obj=self)
 
     def __len__(self) -> int:
         return len(self._storage.view.starts)
@@ -349,8 +357,9 @@ class TSEArray(Convertible):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.object_]:
         if dtype is not None and np.dtype(dtype) != object:
             raise ValueError(
-                f"a TSEArray can only be converted to an array of dtype object, got {dtype!r}: use "
-                "its values, or to_padded()"
+                "a TSEArray can only be converted to an array of dtype object, got dtype "
+                f"{np.dtype(dtype)}: use to_padded() for a 3-D array (n_sequences, n_frames, "
+                "n_features), also of equal lengths, or the attribute frames for all frames"
             )
         if copy is False:
             raise ValueError("a TSEArray cannot be converted to an object array without a copy")
@@ -396,7 +405,7 @@ def _selected(storage: _Storage, key: slice | NDArray[np.intp]) -> _Storage:
     """Select sequences without copying frames.
 
     Consecutive sequences become packed again, as a part of the same memory: only packed storage
-    gives `values` without a copy and goes to workers as a memory map.
+    gives `frames` without a copy and goes to workers as a memory map.
     """
     (values, starts, lengths), spans, _ = storage
     starts, lengths = _read_only(starts[key]), _read_only(lengths[key])

@@ -38,13 +38,13 @@ __all__ = ["Convertible"]
 class Convertible:
     """Base class with the conversions of :class:`TSEArray`, which provides the attributes."""
 
-    values: Any
+    frames: Any
     offsets: Any
     lengths: Any
 
     @classmethod
     def from_packed(
-        cls, values: ArrayLike, offsets: ArrayLike, spans: ArrayLike | None = None
+        cls, frames: ArrayLike, offsets: ArrayLike, spans: ArrayLike | None = None
     ) -> Self:
         raise NotImplementedError
 
@@ -151,7 +151,7 @@ class Convertible:
         ndarray of shape (n_sequences, longest n_frames, n_features)
             A copy with the dtype of the frames, without spans.
         """
-        lengths, values = self.lengths, self.values
+        lengths, values = self.lengths, self.frames
         n_frames = int(lengths.max(initial=0))
         padded = np.full((len(lengths), n_frames, values.shape[1]), fill_value, dtype=values.dtype)
         padded[np.arange(n_frames) < lengths[:, None]] = values
@@ -271,7 +271,7 @@ class Convertible:
         if mtype not in ("df-list", "pd-multiindex"):
             raise ValueError(f"mtype must be 'df-list' or 'pd-multiindex', got {mtype!r}")
         pandas = import_optional("pandas", "sktime", "Creating data frames")
-        lengths, values = self.lengths, self.values
+        lengths, values = self.lengths, self.frames
         columns = [f"var_{k}" for k in range(values.shape[1])]
         if mtype == "df-list":
             return [pandas.DataFrame(np.array(x), columns=columns) for x in self._items()]
@@ -322,7 +322,7 @@ class Convertible:
         -------
         pyarrow.LargeListArray
             Of type large_list<fixed_size_list<float or double>[n_features]>, which has 64-bit
-            offsets. It shares the memory of :attr:`values` and has no spans;
+            offsets. It shares the memory of :attr:`frames` and has no spans;
             ``skdejavid.interchange.write_arrow`` writes a file with both.
 
         Raises
@@ -330,7 +330,7 @@ class Convertible:
         ImportError
             If pyarrow is not installed.
         """
-        return rows_to_arrow(self.values, self.offsets)
+        return rows_to_arrow(self.frames, self.offsets)
 
     @classmethod
     def from_awkward(cls, X: Any) -> Self:
@@ -365,7 +365,7 @@ class Convertible:
         Returns
         -------
         awkward.Array
-            Of type n_sequences * var * n_features * float. It shares the memory of :attr:`values`
+            Of type n_sequences * var * n_features * float. It shares the memory of :attr:`frames`
             and has no spans.
 
         Raises
@@ -373,7 +373,7 @@ class Convertible:
         ImportError
             If awkward is not installed.
         """
-        return rows_to_awkward(self.values, self.offsets)
+        return rows_to_awkward(self.frames, self.offsets)
 
     @classmethod
     def _from_rows(cls, values: NDArray[Any], offsets: NDArray[np.int64]) -> Self:
@@ -386,7 +386,7 @@ class Convertible:
         return cls.from_packed(packed.values, packed.offsets)
 
     def _items(self) -> list[NDArray[np.floating]]:
-        return np.split(self.values, self.offsets[1:-1]) if len(self.offsets) > 1 else []
+        return np.split(self.frames, self.offsets[1:-1]) if len(self.offsets) > 1 else []
 
 
 def _check_channels(series: list[NDArray[Any]]) -> None:

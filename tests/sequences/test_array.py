@@ -74,7 +74,7 @@ def test_every_container_gives_the_same_sequences(convert):
     X = convert(sequences)
     assert_holds(TSEArray(X), sequences)
     assert_holds(check_sequences(X), sequences)
-    assert check_sequences(X).values.dtype == np.float64
+    assert check_sequences(X).frames.dtype == np.float64
 
 
 @pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy, lambda x: x.astype(object)])
@@ -105,21 +105,21 @@ def test_two_dimensional_data_is_sequences_of_one_frame(convert, rng):
 def test_narrow_floats_become_float32_and_everything_else_float64(given_dtype, kept_dtype):
     ones = np.ones((3, 2), dtype=given_dtype)
     for X in ([ones], np.stack([ones]), ones):
-        assert TSEArray(X).values.dtype == kept_dtype
-        assert check_sequences(X).values.dtype == kept_dtype
-        assert (TSEArray(X).values == 1).all()
+        assert TSEArray(X).frames.dtype == kept_dtype
+        assert check_sequences(X).frames.dtype == kept_dtype
+        assert (TSEArray(X).frames == 1).all()
 
 
 @pytest.mark.fault(18)
 def test_bfloat16_tensors_are_widened():
     X = check_sequences([torch.full((2, 3), 1.5, dtype=torch.bfloat16)])
-    assert X.values.dtype == np.float32
-    assert (X.values == 1.5).all()
+    assert X.frames.dtype == np.float32
+    assert (X.frames == 1.5).all()
 
 
 def test_one_wide_sequence_widens_all():
     X = TSEArray([np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float64)])
-    assert X.values.dtype == np.float64
+    assert X.frames.dtype == np.float64
 
 
 def keys(n):
@@ -146,15 +146,15 @@ def test_an_integer_gives_a_view_of_one_sequence(sequences, data):
     X = TSEArray(sequences)
     index = data.draw(st.integers(-len(X), len(X) - 1))
     for key in (index, np.int32(index), np.array(index), (index, ...)):
-        assert np.shares_memory(X[key], X.values)
+        assert np.shares_memory(X[key], X.frames)
         np.testing.assert_array_equal(X[key], sequences[index])
 
 
 def test_a_contiguous_slice_copies_nothing(ragged):
     X = TSEArray(ragged[0])
     for selection in (X[2:7], X[[2, 3, 4, 5, 6]], X[::3][1:2], X[::-1][5:6]):
-        assert np.shares_memory(selection.values, X.values)
-        assert selection.values is selection.values
+        assert np.shares_memory(selection.frames, X.frames)
+        assert selection.frames is selection.frames
         assert selection.packed() is selection
     assert X[2:7].offsets[0] == 0
 
@@ -168,7 +168,7 @@ def test_slices_of_slices_are_views_of_the_first(sequences, data):
         Y, expected = Y[key], expected[key]
         assert_holds(Y, expected)
         for mine in Y:
-            assert np.shares_memory(mine, X.values)
+            assert np.shares_memory(mine, X.frames)
         assert_is_view(Y.view(), expected)
 
 
@@ -182,13 +182,13 @@ def test_values_of_a_selection_are_its_frames_one_after_the_other(sequences, dat
     key = data.draw(keys(len(sequences)))
     X = TSEArray(sequences)[key]
     expected = np.concatenate([np.empty((0, 2)), *as_objects(sequences)[key]])
-    np.testing.assert_array_equal(X.values, expected)
+    np.testing.assert_array_equal(X.frames, expected)
     assert X.offsets.tolist() == [0, *np.cumsum([len(x) for x in X])]
     assert (X.total_frames, X.n_features, X.frame_dtype) == (len(expected), 2, np.float64)
-    assert X.nbytes == X.values.nbytes + X.offsets.nbytes
+    assert X.nbytes == X.frames.nbytes + X.offsets.nbytes
     with mock.patch.object(sequences_module, "_NUMBERS_PER_CHUNK", n_numbers):
         chunks = list(X.chunks())
-        np.testing.assert_array_equal(X.astype(np.float32).values, expected.astype(np.float32))
+        np.testing.assert_array_equal(X.astype(np.float32).frames, expected.astype(np.float32))
     assert [rows.start for rows, _ in chunks] == [0, *(rows.stop for rows, _ in chunks)][:-1]
     assert sum(len(frames) for _, frames in chunks) == len(expected)
     for rows, frames in chunks:
@@ -199,8 +199,8 @@ def test_values_of_a_selection_are_its_frames_one_after_the_other(sequences, dat
 def test_a_packed_copy_has_memory_of_its_own(ragged):
     X = TSEArray(ragged[0])
     scattered = X[[5, 1]]
-    for values in (scattered.values, scattered.packed().values):
-        assert not np.shares_memory(values, X.values)
+    for values in (scattered.frames, scattered.packed().frames):
+        assert not np.shares_memory(values, X.frames)
     assert_holds(scattered.packed(), [ragged[0][5], ragged[0][1]])
     assert X.packed() is X
 
@@ -255,7 +255,7 @@ def test_pickles_of_the_first_version_load():
     assert type(X) is TSEArray
     assert X.lengths.tolist() == list(lengths)
     assert X.spans is None
-    np.testing.assert_array_equal(X.values, expected, strict=True)
+    np.testing.assert_array_equal(X.frames, expected, strict=True)
 
 
 def test_pickles_name_a_path_that_does_not_depend_on_files(ragged):
@@ -290,26 +290,26 @@ def mapped(tmp_path, rng):
 def test_a_memory_map_stays_one(mapped):
     X, path = mapped
     for Y in (X, X[100:300], X[[3, 4, 5]], check_sequences(X), X.astype(np.float64), TSEArray(X)):
-        assert isinstance(Y.values, np.memmap)
-        assert Y.values.filename == path
+        assert isinstance(Y.frames, np.memmap)
+        assert Y.frames.filename == path
     assert isinstance(X[[5, 3]].view().values, np.memmap)
-    assert not isinstance(X[[5, 3]].values, np.memmap)
+    assert not isinstance(X[[5, 3]].frames, np.memmap)
 
 
 def test_what_has_to_be_converted_is_no_memory_map_any_more(tmp_path):
     np.save(tmp_path / "wide.npy", np.arange(12).reshape(4, 3))
     X = TSEArray.from_packed(np.load(tmp_path / "wide.npy", mmap_mode="r"), [0, 4])
-    assert type(X.values) is np.ndarray
+    assert type(X.frames) is np.ndarray
     assert X.frame_dtype == np.float64
 
 
 def test_a_pickle_of_a_memory_map_needs_no_file(mapped):
     X, path = mapped
-    expected = X.values.copy()
+    expected = X.frames.copy()
     pickled = pickle.dumps(X)
     path.write_bytes(b"")
-    np.testing.assert_array_equal(pickle.loads(pickled).values, expected)
-    assert type(pickle.loads(pickled).values) is np.ndarray
+    np.testing.assert_array_equal(pickle.loads(pickled).frames, expected)
+    assert type(pickle.loads(pickled).frames) is np.ndarray
 
 
 @pytest.mark.slow
@@ -326,7 +326,7 @@ def test_parallel_workers_open_the_memory_map_or_share_one_that_is_written_once(
         assert names[0] is not None
         assert len(set(names)) == 1
         assert (str(names[0]) == str(path)) == (Y is X or len(Y) == 200)
-        np.testing.assert_allclose(totals, Y.values.sum())
+        np.testing.assert_allclose(totals, Y.frames.sum())
 
 
 def with_spans(sequences):
@@ -341,8 +341,8 @@ def test_spans_stay_with_their_frames(sequences, data):
     X = with_spans(sequences)
     for _ in range(2):
         X = X[data.draw(keys(len(X)))]
-        np.testing.assert_array_equal(X.spans, X.values)
-        assert X.nbytes == X.values.nbytes + X.offsets.nbytes + X.spans.nbytes
+        np.testing.assert_array_equal(X.spans, X.frames)
+        assert X.nbytes == X.frames.nbytes + X.offsets.nbytes + X.spans.nbytes
         for Y in (
             TSEArray(X),
             X.packed(),
@@ -352,7 +352,7 @@ def test_spans_stay_with_their_frames(sequences, data):
             pickle.loads(pickle.dumps(X)),
             check_sequences(X) if len(X) else X,
         ):
-            np.testing.assert_array_equal(Y.spans, X.values)
+            np.testing.assert_array_equal(Y.spans, X.frames)
             assert Y.spans.dtype == np.float64
 
 
@@ -361,7 +361,7 @@ def test_spans_are_optional_and_not_copied(ragged):
     assert X.spans is None
     assert X[::2].spans is None
     spans = np.zeros((78, 2))
-    assert TSEArray.from_packed(X.values, X.offsets, spans).spans is spans
+    assert TSEArray.from_packed(X.frames, X.offsets, spans).spans is spans
     listed = TSEArray.from_packed(np.zeros((2, 1)), [0, 2], [[0, 1], [1, 2]])
     np.testing.assert_array_equal(listed.spans, [[0.0, 1.0], [1.0, 2.0]])
 
@@ -427,7 +427,7 @@ def test_joblib_maps_its_memory(tmp_path, rng):
     X = TSEArray(rng.standard_normal((300, 5, 2)))
     joblib.dump(X, tmp_path / "x.joblib")
     mapped = joblib.load(tmp_path / "x.joblib", mmap_mode="r")
-    assert isinstance(mapped.values, np.memmap)
+    assert isinstance(mapped.frames, np.memmap)
     assert_holds(check_sequences(mapped)[7:9], list(X[7:9]))
 
 
@@ -437,25 +437,48 @@ def test_checking_copies_nothing_that_fits_and_changes_nothing(rng):
         array.flags.writeable = False
         before = array.copy()
         X = check_sequences(array)
-        assert np.shares_memory(X.values, array)
+        assert np.shares_memory(X.frames, array)
         np.testing.assert_array_equal(array, before)
     packed = TSEArray(rng.standard_normal((4, 5, 2)))
-    assert np.shares_memory(check_sequences(packed).values, packed.values)
+    assert np.shares_memory(check_sequences(packed).frames, packed.frames)
 
 
 def test_a_packed_array_is_wrapped_without_a_copy(rng):
     values = rng.standard_normal((7, 2))
     X = TSEArray.from_packed(values, [0, 3, 7])
-    assert np.shares_memory(X.values, values)
+    assert np.shares_memory(X.frames, values)
     assert_holds(X, [values[:3], values[3:]])
     assert X.offsets.dtype == np.int64
+
+
+@pytest.mark.fault(140)
+def test_values_is_no_attribute_and_the_error_names_frames():
+    X = TSEArray([np.zeros((5, 3)), np.ones((2, 3))])
+    assert not hasattr(X, "values")
+    with pytest.raises(AttributeError, match="no attribute 'values': 'frames' are all frames"):
+        _ = X.values
+    with pytest.raises(AttributeError, match=r"no attribute 'value'$"):
+        _ = X.value
+    with pytest.raises(TypeError, match="unexpected keyword argument 'values'"):
+        TSEArray.from_packed(values=np.zeros((7, 3)), offsets=[0, 7])
+    assert TSEArray.from_packed(frames=np.zeros((7, 3)), offsets=[0, 7]).frames.shape == (7, 3)
+
+
+@pytest.mark.fault(140)
+@pytest.mark.parametrize("lengths", [(4, 4), (4, 2)])
+def test_conversion_to_numbers_names_the_array_of_three_axes(lengths):
+    """Whatever the lengths are: the number of axes must not depend on the data."""
+    X = TSEArray([np.ones((n, 2)) for n in lengths])
+    with pytest.raises(ValueError, match=r"got dtype float64: use to_padded\(\) for a 3-D array"):
+        np.asarray(X, float)
+    assert X.to_padded().shape == (2, 4, 2)
 
 
 @pytest.mark.parametrize(
     ("values", "offsets", "message"),
     [
-        (np.zeros(7), [0, 7], "values must be 2-D"),
-        (np.zeros((7, 2)), [0, 3, 6], "end with len\\(values\\) = 7, got 0 and 6"),
+        (np.zeros(7), [0, 7], "frames must be 2-D"),
+        (np.zeros((7, 2)), [0, 3, 6], "end with len\\(frames\\) = 7, got 0 and 6"),
         (np.zeros((7, 2)), [1, 7], "begin with 0"),
         (np.zeros((7, 2)), [0, 3, 3, 7], r"sequence 1 would have 0 frame"),
         (np.zeros((7, 2)), [0, 5, 3, 7], r"sequence 1 would have -2 frame"),
@@ -473,7 +496,7 @@ def test_offsets_that_do_not_divide_the_values_are_refused(values, offsets, mess
 def test_a_view_selects_without_copying(ragged):
     X = TSEArray(ragged[0])
     values, starts, lengths = X.view(np.array([7, 0]))
-    assert values is X.values
+    assert values is X.frames
     for i, start, length in zip([7, 0], starts, lengths, strict=True):
         np.testing.assert_array_equal(values[start : start + length], ragged[0][i])
     assert (X.view().lengths == X.lengths).all()
@@ -481,8 +504,8 @@ def test_a_view_selects_without_copying(ragged):
 
 def test_astype_shares_memory_when_nothing_changes(ragged):
     X = TSEArray(ragged[0])
-    assert np.shares_memory(X.astype(np.float64).values, X.values)
-    assert X.astype("float32").values.dtype == np.float32
+    assert np.shares_memory(X.astype(np.float64).frames, X.frames)
+    assert X.astype("float32").frames.dtype == np.float32
     with pytest.raises(ValueError, match="float32 or float64, got float16"):
         X.astype(np.float16)
 
@@ -492,7 +515,7 @@ def test_its_representation_tells_the_sizes(ragged):
     assert repr(X) == "TSEArray(n_sequences=12, n_frames=1..12, n_features=3, dtype=float64)"
     assert repr(X[[]]) == "TSEArray(n_sequences=0, n_frames=0, n_features=3, dtype=float64)"
     assert X.n_features == 3
-    assert X.nbytes == X.values.nbytes + X.offsets.nbytes
+    assert X.nbytes == X.frames.nbytes + X.offsets.nbytes
 
 
 def test_a_data_frame_with_one_column_of_arrays_is_its_sequences(ragged):

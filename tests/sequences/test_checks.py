@@ -163,7 +163,7 @@ def test_with_an_estimator_the_same_is_read_as_without(X):
     estimator = BaseEstimator()
     for checked in (check_sequences(X), TSEArray(X)):
         found = check_sequences(X, estimator=estimator)
-        np.testing.assert_array_equal(found.values, checked.values)
+        np.testing.assert_array_equal(found.frames, checked.frames)
         np.testing.assert_array_equal(found.offsets, checked.offsets)
         assert found.frame_dtype == checked.frame_dtype
     assert estimator.n_features_in_ == checked.n_features

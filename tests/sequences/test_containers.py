@@ -169,7 +169,7 @@ def test_an_infinity_is_found_at_its_place():
 
 def test_finite_values_whose_sum_overflows_are_fine():
     X = check_sequences([np.full((4, 3), 3e38, dtype=np.float32)])
-    assert X.values.dtype == np.float32
+    assert X.frames.dtype == np.float32
 
 
 @pytest.mark.fault(15)
@@ -283,7 +283,7 @@ def test_the_layout_in_memory_changes_neither_the_answer_nor_the_data(layout, dt
         assert [x.tobytes() for x in X] == before
     table = as_laid_out(array[:, 0])
     before = table.tobytes()
-    np.testing.assert_array_equal(check_sequences(table).values, array[:, 0])
+    np.testing.assert_array_equal(check_sequences(table).frames, array[:, 0])
     assert table.tobytes() == before
 
 

@@ -46,8 +46,8 @@ def assert_equal(mine, theirs):
     assert isinstance(mine, TSEArray)
     assert mine.frame_dtype == theirs.frame_dtype
     assert mine.offsets.tolist() == theirs.offsets.tolist()
-    np.testing.assert_array_equal(mine.values, theirs.values)
-    np.testing.assert_array_equal(np.signbit(mine.values), np.signbit(theirs.values))
+    np.testing.assert_array_equal(mine.frames, theirs.frames)
+    np.testing.assert_array_equal(np.signbit(mine.frames), np.signbit(theirs.frames))
 
 
 @pytest.mark.slow
@@ -73,9 +73,9 @@ def test_spans_stay_behind(round_trip):
 @EVERY_ROUND_TRIP
 def test_round_trips_leave_their_input_alone(round_trip, ragged):
     X = TSEArray(ragged[0])
-    before = X.values.copy()
+    before = X.frames.copy()
     round_trip(X)
-    np.testing.assert_array_equal(X.values, before)
+    np.testing.assert_array_equal(X.frames, before)
 
 
 @pytest.mark.slow  # importing the library takes seconds
@@ -155,7 +155,7 @@ def test_frames_that_tslearn_would_take_for_padding_are_not_lost():
     X = TSEArray([np.zeros((2, 2)), np.array([[1.0, 1.0], [np.nan, np.nan]])])
     with pytest.raises(ValueError, match=r"X\[1\] ends with a frame of NaN"):
         X.to_tslearn()
-    X.values[3, 0] = 0.0
+    X.frames[3, 0] = 0.0
     assert_equal(TSEArray.from_tslearn(X.to_tslearn()), X)
 
 
@@ -183,7 +183,7 @@ def test_only_frames_at_the_end_without_a_number_are_padding():
 def test_lengths_and_masks_cut_any_padding(X, fill_value):
     padded = X.to_padded(fill_value)
     mask = np.arange(padded.shape[1]) < X.lengths[:, None]
-    np.testing.assert_array_equal(padded[mask], X.values)
+    np.testing.assert_array_equal(padded[mask], X.frames)
     np.testing.assert_array_equal(padded[~mask], fill_value)
     assert_equal(TSEArray.from_padded(padded, lengths=X.lengths), X)
     assert_equal(TSEArray.from_padded(padded, mask=mask), X)
@@ -194,7 +194,7 @@ def test_lengths_and_masks_cut_any_padding(X, fill_value):
 def test_what_has_no_padding_is_not_copied():
     X = np.ones((3, 4, 2))
     for found in (TSEArray.from_padded(X), TSEArray.from_padded(X, lengths=[4, 4, 4])):
-        assert np.shares_memory(found.values, X)
+        assert np.shares_memory(found.frames, X)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_no_sequences_become_empty_containers():
 def test_float_columns_share_their_memory(ragged):
     X = TSEArray(ragged[0])
     for back in (TSEArray.from_arrow(X.to_arrow()), TSEArray.from_awkward(X.to_awkward())):
-        assert np.shares_memory(back.values, X.values)
+        assert np.shares_memory(back.frames, X.frames)
 
 
 @pytest.mark.parametrize(

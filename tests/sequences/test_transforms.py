@@ -34,7 +34,7 @@ def test_differences_of_a_selection_are_those_of_its_copy(selected, lags):
     rng = np.random.default_rng(0)
     X = TSEArray([rng.standard_normal((n, 2)) for n in range(1, 13)])[selected]
     expanded, expected = with_differences(X, lags), with_differences(X.packed(), lags)
-    np.testing.assert_array_equal(expanded.values, expected.values)
+    np.testing.assert_array_equal(expanded.frames, expected.frames)
     assert expanded.offsets.tolist() == expected.offsets.tolist()
 
 

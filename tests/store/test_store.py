@@ -95,17 +95,17 @@ def test_sequences_come_in_the_order_of_the_ids(numbers, whole_and_halves):
 
 def test_one_shard_is_read_as_a_memory_map(store):
     X = store.sequences()
-    assert isinstance(X.values, np.memmap)
+    assert isinstance(X.frames, np.memmap)
     assert isinstance(X.spans, np.memmap)
     part = store.sequences(["id 4", "id 1"])
     assert isinstance(part.view().values, np.memmap)
-    assert not X.values.flags.writeable
+    assert not X.frames.flags.writeable
 
 
 @pytest.mark.slow
 def test_workers_map_the_same_file(store):
     [name] = joblib.Parallel(n_jobs=2, max_nbytes=0)(
-        [joblib.delayed(attrgetter("values.filename"))(store.sequences())]
+        [joblib.delayed(attrgetter("frames.filename"))(store.sequences())]
     )
     assert os.fspath(name) == os.path.join(store.path, "values-00000.npy")
 
@@ -154,7 +154,7 @@ def test_a_sequence_in_two_shards_counts_once(tmp_path):
     store = TSEStore(store.path)
     assert store.ids == ["x", "own 0", "own 1"]
     assert len(store) == 3
-    np.testing.assert_array_equal(store.sequences().values[:, 0], [1, 1, 10, 11])
+    np.testing.assert_array_equal(store.sequences().frames[:, 0], [1, 1, 10, 11])
 
 
 @pytest.mark.parametrize(
@@ -447,10 +447,10 @@ def test_joined_shards_hold_the_same(dtype, tmp_path):
         assert [joined.n_bytes(id) for id in joined.ids] == [10 * i for i in range(7)]
         assert joined.labels.tolist() == list("abcdefg")
         assert [failure.id for failure in joined.failures] == ["broken"]
-        np.testing.assert_array_equal(joined.sequences().values, before.values)
+        np.testing.assert_array_equal(joined.sequences().frames, before.frames)
         np.testing.assert_array_equal(joined.sequences().spans, before.spans)
         joined.verify()
-    assert isinstance(store.sequences().values, np.memmap) == (dtype == "float32")
+    assert isinstance(store.sequences().frames, np.memmap) == (dtype == "float32")
     assert {int(name[-9:-4]) for name in os.listdir(store.path) if name.endswith(".npy")} == {3}
     np.testing.assert_array_equal(np.load(f"{store.path}/offsets-00003.npy"), before.offsets)
     store.consolidate()
@@ -478,9 +478,9 @@ def test_dying_while_joining_leaves_the_old_or_the_new(sharded, tmp_path, monkey
     names = sorted(os.listdir(sharded.path))
     for copy in copies:
         store = TSEStore(copy)
-        np.testing.assert_array_equal(store.sequences().values, before.values)
+        np.testing.assert_array_equal(store.sequences().frames, before.frames)
         store.consolidate()
-        np.testing.assert_array_equal(TSEStore(copy).sequences().values, before.values)
+        np.testing.assert_array_equal(TSEStore(copy).sequences().frames, before.frames)
         assert sorted(os.listdir(copy)) == names
 
 

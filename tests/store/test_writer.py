@@ -161,13 +161,13 @@ def test_what_is_written_is_read(path):
     appended = {a[0]: a for actions in COMMITS for name, a in actions if name == "append"}
     assert store.ids == STATES[-1][0] == list(appended)
     X = store.sequences()
-    assert isinstance(X.values, np.memmap)
+    assert isinstance(X.frames, np.memmap)
     for i, (_, values, spans, n_bytes) in enumerate(appended.values()):
         np.testing.assert_array_equal(X[i], values)
         np.testing.assert_array_equal(X[i : i + 1].spans, spans)
         assert store.n_bytes(store.ids[i]) == n_bytes
     assert [tuple(failure) for failure in store.failures] == [("d", None, "truncated", None)]
-    np.testing.assert_array_equal(np.load(path / "values-00000.npy"), X.values)
+    np.testing.assert_array_equal(np.load(path / "values-00000.npy"), X.frames)
     np.testing.assert_array_equal(np.load(path / "spans-00000.npy"), X.spans)
     np.testing.assert_array_equal(np.load(path / "offsets-00000.npy"), X.offsets)
 
@@ -248,7 +248,7 @@ def test_what_was_complete_can_be_read_while_more_is_appended(
     before = TSEStore(path)
     assert before.ids == ["a", "b", "c"]
     old = before.sequences()
-    copied = np.array(old.values)
+    copied = np.array(old.frames)
     (tmp_path / "copies").mkdir()
     with monkeypatch.context() as patch:
         recorder = Recorder(path, tmp_path / "copies", patch)
@@ -256,13 +256,13 @@ def test_what_was_complete_can_be_read_while_more_is_appended(
             for actions in COMMITS[6:]:
                 do(writer, actions)
                 writer.commit()
-    np.testing.assert_array_equal(before.sequences(before.ids).values, copied)
-    np.testing.assert_array_equal(old.values, copied)
+    np.testing.assert_array_equal(before.sequences(before.ids).frames, copied)
+    np.testing.assert_array_equal(old.frames, copied)
     assert {len(TSEStore(copy)) for copy, _ in recorder.seen} == {3, len(STATES[-1][0])}
     for copy, _ in recorder.seen:
         store = TSEStore(copy)
         store.verify()
-        np.testing.assert_array_equal(store.sequences(["a", "b", "c"]).values, copied)
+        np.testing.assert_array_equal(store.sequences(["a", "b", "c"]).frames, copied)
         if len(store) == 3 and not store.is_complete:
             with pytest.raises(ValueError, match="is incomplete: it is being written, or writing"):
                 store.sequences()
@@ -708,7 +708,7 @@ def test_float16_refuses_what_it_cannot_hold(tmp_path):
         writer.append("x", [[65504.0, 0.1]])
     X = TSEStore(store.path).sequences()
     assert X.frame_dtype == np.float32
-    np.testing.assert_array_equal(X.values, np.float32([[65504.0, np.float16(0.1)]]))
+    np.testing.assert_array_equal(X.frames, np.float32([[65504.0, np.float16(0.1)]]))
 
 
 @pytest.mark.parametrize("values", [[[1, 0]], [[True, False]], np.float16([[1, 0]]), [[1.0, 0.0]]])
@@ -718,7 +718,7 @@ def test_other_numbers_become_those_of_the_store(values, tmp_path):
         writer.append("x", values)
     X = TSEStore(store.path).sequences()
     assert X.frame_dtype == np.float64
-    np.testing.assert_array_equal(X.values, [[1.0, 0.0]])
+    np.testing.assert_array_equal(X.frames, [[1.0, 0.0]])
 
 
 def test_rows_in_any_layout_are_stored_as_they_are(path):

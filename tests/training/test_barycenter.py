@@ -32,7 +32,7 @@ def barycenters_of(X, labels, sample_weight=None, **changes):
     X = TSEArray(X)
     if sample_weight is None:
         sample_weight = np.ones(len(X))
-    feature_weight = np.ones(X.n_features, dtype=X.values.dtype)
+    feature_weight = np.ones(X.n_features, dtype=X.frames.dtype)
     return np.stack(
         list(class_barycenters(X, labels, sample_weight, feature_weight, **(settings | changes)))
     )

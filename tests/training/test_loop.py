@@ -288,7 +288,7 @@ def test_float32_data_trains_in_float32(problem, run):
 
 def test_read_only_data_is_enough(problem, run):
     writable = run(problem)
-    problem[0].sequences.values.flags.writeable = False
+    problem[0].sequences.frames.flags.writeable = False
     np.testing.assert_array_equal(run(problem).centroids, writable.centroids)
 
 

@@ -54,7 +54,7 @@ def test_each_window_of_each_video_is_encoded_in_order(recipe, batch_size, video
     extractor = TSEExtractor(mean_color, frame_size=None, batch_size=batch_size, **recipe)
     X = extractor.fit_transform(videos)
     assert isinstance(X, TSEArray)
-    assert X.values.dtype == np.float32
+    assert X.frames.dtype == np.float32
     for sequence, video in zip(X, videos, strict=True):
         plan = plan_of(video, **recipe)
         expected = [
@@ -79,12 +79,12 @@ def test_files_give_what_their_frames_give(tmp_path):
     extractor = TSEExtractor(mean_color, frame_size=32)
     from_files = extractor.fit_transform(paths)
     assert from_files.lengths.tolist() == [33, 33, 33]
-    np.testing.assert_allclose(from_files.values, extractor.transform(arrays).values, atol=0.03)
+    np.testing.assert_allclose(from_files.frames, extractor.transform(arrays).frames, atol=0.03)
     np.testing.assert_array_equal(
-        from_files.values, extractor.transform([str(path) for path in paths]).values
+        from_files.frames, extractor.transform([str(path) for path in paths]).frames
     )
     np.testing.assert_array_equal(
-        from_files.values, extractor.transform(np.array(paths, dtype=str)).values
+        from_files.frames, extractor.transform(np.array(paths, dtype=str)).frames
     )
 
 
@@ -92,8 +92,8 @@ def test_videos_of_differing_sizes_share_no_batch(rng):
     videos = [rng.integers(0, 256, size=(4, *size, 3), dtype=np.uint8) for size in ((6, 8), (9, 7))]
     extractor = TSEExtractor(mean_color, width=2, stride=2, clip_length=None, frame_size=None)
     together = extractor.fit_transform(videos)
-    alone = np.concatenate([extractor.transform([video]).values for video in videos])
-    np.testing.assert_array_equal(together.values, alone)
+    alone = np.concatenate([extractor.transform([video]).frames for video in videos])
+    np.testing.assert_array_equal(together.frames, alone)
 
 
 def test_a_module_is_used_for_inference_and_left_as_it_was(videos):
@@ -136,7 +136,7 @@ def test_an_encoder_that_cannot_be_pickled_is_shared_by_threads(videos):
     alone, together = (
         TSEExtractor(encoder, frame_size=8, n_jobs=n_jobs).transform(videos) for n_jobs in (1, 4)
     )
-    np.testing.assert_array_equal(together.values, alone.values)
+    np.testing.assert_array_equal(together.frames, alone.frames)
 
 
 def test_it_needs_no_fitting_and_pickles(videos, tmp_path):
@@ -145,7 +145,7 @@ def test_it_needs_no_fitting_and_pickles(videos, tmp_path):
     joblib.dump(extractor, tmp_path / "extractor.joblib")
     loaded = joblib.load(tmp_path / "extractor.joblib")
     for same in (loaded, loaded.fit(videos)):
-        np.testing.assert_array_equal(same.transform(videos).values, expected.values)
+        np.testing.assert_array_equal(same.transform(videos).frames, expected.frames)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_an_encoder_of_images_sees_each_frame_once(videos):
     assert sum(n_images) == sum(seen)
     assert max(n_images) == 4
     expected = TSEExtractor(mean_color, layout="BCTHW", **options).transform(videos)
-    np.testing.assert_allclose(X.values, expected.values, rtol=1e-5)
+    np.testing.assert_allclose(X.frames, expected.frames, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -355,7 +355,7 @@ def test_results_do_not_depend_on_jobs(n_jobs, tmp_path):
     options = {"frame_size": 32, "width": (4, 16), "stride": 2, "clip_length": 4}
     expected = TSEExtractor(mean_color, **options).transform(paths)
     X = TSEExtractor(mean_color, n_jobs=n_jobs, **options).transform(paths)
-    np.testing.assert_array_equal(X.values, expected.values)
+    np.testing.assert_array_equal(X.frames, expected.frames)
 
 
 def test_features_have_names_and_no_container_is_forced_on_them(videos):
@@ -391,7 +391,7 @@ def test_broken_videos_are_left_out_and_reported(has_store, files, tmp_path):
     assert [failure.id for failure in extractor.failures_] == [str(files[2]), str(files[4])]
     assert all(failure.cause for failure in extractor.failures_)
     alone = TSEExtractor(mean_color, frame_size=8).transform([files[i] for i in extractor.kept_])
-    np.testing.assert_allclose(X.values, alone.values, rtol=1e-6)
+    np.testing.assert_allclose(X.frames, alone.frames, rtol=1e-6)
     with pytest.warns(UserWarning, match=r"X\[[24]\] \(.*[24]\.mp4\) is left out") as warned:
         TSEExtractor(mean_color, frame_size=8, on_error="warn").transform(files)
     assert len(warned) == 2
@@ -434,9 +434,9 @@ def test_a_store_is_filled_once(counting, files, tmp_path):
     for _ in range(2):
         X = extractor.transform(paths)
         assert Counting.seen == n_seen
-        np.testing.assert_array_equal(X.values, expected.values)
+        np.testing.assert_array_equal(X.frames, expected.frames)
         np.testing.assert_array_equal(X.spans, expected.spans)
-    assert isinstance(X.values, np.memmap)
+    assert isinstance(X.frames, np.memmap)
     some = clone(extractor).transform([paths[2], paths[0], paths[2]])
     assert Counting.seen == n_seen
     for sequence, k in zip(some, (2, 0, 2), strict=True):
@@ -469,7 +469,7 @@ def test_a_grid_search_encodes_each_video_once(counting, tmp_path):
     search = GridSearchCV(pipeline, grid, cv=3).fit(X, y)
     assert Counting.seen == n_seen
     assert search.best_estimator_[0].encoder is counting
-    np.testing.assert_array_equal(search.best_estimator_[0].transform(arrays).values, once.values)
+    np.testing.assert_array_equal(search.best_estimator_[0].transform(arrays).frames, once.frames)
 
 
 def test_searching_for_windows_takes_a_store_for_each(counting, videos, tmp_path):
@@ -506,7 +506,7 @@ def test_a_file_that_was_changed_is_noticed(counting, files, tmp_path):
     with pytest.raises(ValueError, match=r"X\[0\] \(.*1\.mp4\) has .* bytes, but had"):
         extractor.transform(files[1:2])
     files[0].unlink()  # stored sequences do not need their videos
-    np.testing.assert_array_equal(extractor.transform(files[:1]).values, X[0])
+    np.testing.assert_array_equal(extractor.transform(files[:1]).frames, X[0])
 
 
 def test_failures_are_remembered_until_the_file_changes(counting, files, tmp_path):
@@ -537,7 +537,7 @@ def test_ranks_fill_one_store(counting, files, tmp_path):
     store = extractor.extract(paths, ids=ids, shard=(0, 2))
     assert store.ids == ids
     whole = TSEExtractor(counting, frame_size=8).transform(paths)
-    np.testing.assert_allclose(store.sequences().values, whole.values, rtol=1e-6)
+    np.testing.assert_allclose(store.sequences().frames, whole.frames, rtol=1e-6)
     n_seen = Counting.seen
     again = extractor.extract(paths, ids=ids)  # with the existing number of shards
     assert Counting.seen == n_seen
@@ -563,11 +563,11 @@ def test_extracting_needs_a_store_and_ids_for_all(files, tmp_path):
 def test_a_pickled_extractor_needs_no_store(counting, videos, tmp_path):
     extractor = TSEExtractor(counting, frame_size=8, store=tmp_path / "store")
     expected = extractor.fit_transform(videos)
-    values = expected.values.copy()
+    values = expected.frames.copy()
     joblib.dump(extractor, tmp_path / "extractor.joblib")
     shutil.rmtree(tmp_path / "store")
     loaded = joblib.load(tmp_path / "extractor.joblib")
-    np.testing.assert_array_equal(loaded.transform(videos).values, values)
+    np.testing.assert_array_equal(loaded.transform(videos).frames, values)
 
 
 WORK = """
@@ -632,7 +632,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_happened(tmp_path):
     assert n_kills >= 3
     killed = TSEStore(tmp_path / "killed")
     assert killed.ids == whole.ids == paths
-    np.testing.assert_array_equal(killed.sequences().values, whole.sequences().values)
+    np.testing.assert_array_equal(killed.sequences().frames, whole.sequences().frames)
     np.testing.assert_array_equal(killed.sequences().spans, whole.sequences().spans)
     assert n_encoded("killed") <= n_encoded("whole") + 3 * n_kills  # unfinished batches
 

@@ -156,7 +156,7 @@ def test_only_a_store_needs_an_id(kind, rng, tmp_path):
             encode(videos)
     assert not (tmp_path / "store").exists()
     extractor.set_params(encoder_id="colors")
-    np.testing.assert_array_equal(extractor.transform(videos).values, expected.values)
+    np.testing.assert_array_equal(extractor.transform(videos).frames, expected.frames)
     assert extractor.extract(videos).fingerprint["encoder"] == "colors"
     with pytest.raises(ValueError, match="encoder"):
         extractor.set_params(encoder_id="other colors").transform(videos)
