@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdejavid.backends.interfaces import TensorProblem
 from skdejavid.backends.registry import backend_of_tensor
 from skdejavid.compat.optional import import_optional
-from skdejavid.compat.tensors import as_tensor
+from skdejavid.compat.tensors import as_tensor, is_batch_of_old_vmap
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.containers import as_real, is_table
@@ -367,6 +367,11 @@ class _Gradients(torch.autograd.Function):
         n_threads: int,
         needed: tuple[bool, bool, bool],
     ) -> tuple[torch.Tensor | None, ...]:
+        if is_batch_of_old_vmap(grad_distances):
+            raise NotImplementedError(
+                "TimeWeightedDTW has no gradients with is_grads_batched=True or vectorize=True: "
+                "use torch.func.jacrev, or compute one gradient after the other"
+            )
         problem = _problem(values, centroids, weights, lengths, n_threads)
         grad_distances, runs = grad_distances.contiguous(), runs.contiguous()
         by_values = by_centroids = by_weights = None

@@ -349,7 +349,8 @@ class Framewise(SequenceTransformer):
     If the features have names (see ``feature_names_in_``), the transformer receives a pandas
     DataFrame with these names, so that a ``ColumnTransformer`` can select features by name. Missing
     values (NaN) reach transformers that accept them, such as imputers, or pipelines that begin
-    with one.
+    with one. The sequences that are returned have no names: put transformers that select by name
+    into one ``Framewise``, as ``Framewise(make_pipeline(...))``.
 
     Parameters
     ----------

@@ -464,6 +464,8 @@ def test_the_transforms_of_torch_func_are_right_or_refused(rng):
         lambda u: functional(matcher)(centroids, u, X[0]).sum(), log_weights
     )
     torch.testing.assert_close(twice(log_weights)[0].sum(dim=0), hessian)
+    with pytest.raises(NotImplementedError, match="is_grads_batched=True or vectorize=True: use"):
+        torch.autograd.functional.jacobian(distance, X[0], vectorize=True)
     for forward_mode in (torch.func.jacfwd, torch.func.hessian):
         with pytest.raises(NotImplementedError, match=r"no forward-mode derivatives .*jacrev"):
             forward_mode(distance)(X[0])

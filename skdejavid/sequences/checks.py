@@ -44,9 +44,14 @@ def check_sequences(
     TypeError
         If `X`, or an item of it, is of a type that cannot be read as a sequence.
     ValueError
-        If there is no sequence, a sequence is empty, is not 2-D or contains NaN or infinity, or if
-        the numbers of features differ within `X` or from those seen in ``fit``.
+        If there is no sequence, a sequence is empty, is not 2-D or contains NaN or infinity, if the
+        numbers of features differ within `X` or from those seen in ``fit``, or `ensure_all_finite`
+        is something else.
     """
+    if ensure_all_finite not in (True, False, "allow-nan"):
+        raise ValueError(
+            f'ensure_all_finite must be True, False or "allow-nan", got {ensure_all_finite!r}'
+        )
     sequences, is_validated = _read(X, estimator, reset)
     if len(sequences) == 0:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
