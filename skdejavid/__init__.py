@@ -7,7 +7,7 @@ from skdejavid._show_versions import show_versions
 from skdejavid.alignment import dtw_distances, dtw_path
 from skdejavid.classifier import DejaVidClassifier
 from skdejavid.plotting import AlignmentDisplay
-from skdejavid.preprocessing import Framewise, Resample, TimeDifferences
+from skdejavid.preprocessing import Framewise, Interpolate, Resample, TimeDifferences
 from skdejavid.sequences import TSEArray, check_sequences
 from skdejavid.store import TSEStore
 from skdejavid.video.decoding import VideoDecodeError
@@ -19,6 +19,7 @@ __all__ = [
     "AlignmentDisplay",
     "DejaVidClassifier",
     "Framewise",
+    "Interpolate",
     "Resample",
     "TSEArray",
     "TSEExtractor",

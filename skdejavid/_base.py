@@ -20,6 +20,7 @@ from skdejavid.files.model_file import (
     Array,
     FeatureNames,
     Features,
+    FeatureScale,
     Field,
     Lags,
     LogWeights,
@@ -54,6 +55,7 @@ class AlignedEstimator(BaseEstimator):
         "n_features_in_": Features(),
         "centroids_": Array(("n_centroids", "n_timesteps", "n_features")),
         "log_weights_": LogWeights(like="centroids"),
+        "feature_scale_": FeatureScale(),
         "feature_names_in_": FeatureNames(),
     }
 

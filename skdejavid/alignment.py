@@ -72,11 +72,30 @@ def dtw_distances(
     MemoryError
         If the memory of a CUDA device is too small for the centroids, or for one sequence.
 
+    See Also
+    --------
+    DejaVidClassifier.transform : The distances to learned centroids.
+
     Examples
     --------
     >>> from skdejavid import dtw_distances
     >>> dtw_distances([[[0.0], [1.0], [1.0]]], [[[0.0], [1.0]], [[1.0], [0.0]]])
     array([[0., 2.]])
+
+    The distances of a classifier are those of its ``transform``. To compute them here, for example
+    to other centroids, append the differences of the classifier to the sequences, and pass its
+    weights and its `diagonal`:
+
+    >>> import numpy as np
+    >>> from skdejavid import DejaVidClassifier, TimeDifferences
+    >>> from skdejavid.datasets import make_order_sequences
+    >>> X, y = make_order_sequences(20, random_state=0)
+    >>> clf = DejaVidClassifier(n_epochs=2, random_state=0).fit(X, y)
+    >>> expanded = TimeDifferences(clf.lags_).fit_transform(X)
+    >>> weights = np.exp(clf.log_weights_)
+    >>> distances = dtw_distances(expanded, clf.centroids_, weights, diagonal=clf.diagonal)
+    >>> bool((distances == clf.transform(X)).all())
+    True
     """
     return compute_distances(
         check_sequences(X), centroids, weights, diagonal=diagonal, device=device, n_jobs=n_jobs
@@ -222,8 +241,14 @@ def _check_parameters(
             f"empty axis, got shape {centers.shape}"
         )
     if centers.shape[2] != sequences.n_features:
+        hint = ""
+        if centers.shape[2] % sequences.n_features == 0:
+            hint = (
+                ". Those of a classifier have its differences as well: append them with "
+                "TimeDifferences(clf.lags_).fit_transform(X)"
+            )
         raise ValueError(
-            f"centroids have {centers.shape[2]} features, but X has {sequences.n_features}"
+            f"centroids have {centers.shape[2]} features, but X has {sequences.n_features}{hint}"
         )
     factors = np.ones_like(centers) if weights is None else _as_parameter(weights, "weights")
     if factors.shape != centers.shape:

@@ -223,6 +223,11 @@ class DejaVidClassifier(
     logit_scaling_ : str
         The `logit_scaling` of the fit, "global" or "sample".
 
+    feature_scale_ : ndarray of shape (n_features,) or None
+        Standard deviation of each feature of the centroids over the training data, 1 if it is
+        constant. Weights times these are comparable between features. None if loaded from a file
+        of an earlier version.
+
     distance_scale_ : float
         The number that distances are divided by if `logit_scaling_` is "global", else 1.
 
@@ -476,9 +481,11 @@ class DejaVidClassifier(
             warnings.warn(message, UserWarning, stacklevel=3)  # for the caller of fit
 
         def attributes(result: TrainingResult) -> dict[str, Any]:
-            return {"classes_": prepared.classes, "lags_": prepared.lags} | _learned(
-                result, parameters.logit_scaling
-            )
+            return {
+                "classes_": prepared.classes,
+                "lags_": prepared.lags,
+                "feature_scale_": plan.deviations,
+            } | _learned(result, parameters.logit_scaling)
 
         start = find_start(prepared, parameters, warm_start)
         plan = make_plan(prepared, parameters, start)

@@ -13,6 +13,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length
 
+from skdejavid.compat.optional import import_if_installed
 from skdejavid.compat.sklearn import (
     HasMethods,
     Interval,
@@ -20,7 +21,8 @@ from skdejavid.compat.sklearn import (
     check_sample_weight,
     validate_params,
 )
-from skdejavid.sequences import TSEArray, check_sequences
+from skdejavid.sequences import TSEArray, check_sequences, is_table_of_frames
+from skdejavid.sequences.containers import named_frames
 
 __all__ = ["permutation_importance"]
 
@@ -31,6 +33,28 @@ class _Target(NamedTuple):
     features: NDArray[np.intp]
     part: int
     n_parts: int
+
+    def name(self, feature_names: Sequence[str]) -> str:
+        if self.n_parts == 1:
+            return ", ".join(feature_names[i] for i in self.features)
+        begin, end = (100 * part / self.n_parts for part in (self.part, self.part + 1))
+        return f"{begin:.3g}%-{end:.3g}%"
+
+
+class _Form(NamedTuple):
+    """The form in which an estimator receives sequences."""
+
+    names: Sequence[str] | None  # of the features
+    is_table: bool
+
+    def of(self, sequences: TSEArray) -> Any:
+        """Return data frames if there are names, as an estimator that knows them expects."""
+        pandas = None if self.names is None else import_if_installed("pandas")
+        if pandas is None:
+            return sequences
+        if self.is_table:
+            return pandas.DataFrame(sequences.frames, columns=self.names, copy=False)
+        return [pandas.DataFrame(x, columns=self.names, copy=False) for x in sequences]
 
 
 @validate_params(  # type: ignore[untyped-decorator]
@@ -74,9 +98,11 @@ def permutation_importance(
     Parameters
     ----------
     estimator : estimator
-        A fitted estimator or pipeline. It receives a ``TSEArray``.
+        A fitted estimator or pipeline. It receives a ``TSEArray``; or, if it was fitted to data
+        frames and has their ``feature_names_in_``, data frames.
     X : sequences
-        Anything that :class:`skdejavid.TSEArray` reads, such as held-out sequences.
+        Anything that :class:`skdejavid.TSEArray` reads, such as held-out sequences. Missing values
+        (NaN) are permuted as all others.
     y : array-like of shape (n_sequences,) or None
         Targets of the sequences.
     over : {"features", "time"}, default="features"
@@ -111,6 +137,10 @@ def permutation_importance(
             Score of `X` minus the score of the permuted `X`, for each feature, group or part.
         importances_mean, importances_std : ndarray of shape (n_importances,)
             Mean and standard deviation over the permutations.
+        names : ndarray of shape (n_importances,), str
+            What was permuted: names of features, joined by ", " in groups, or parts of time such as
+            "0%-10%". Features are called ``x0``, ``x1``, ... if neither `X` nor `estimator` has
+            names.
 
     Raises
     ------
@@ -138,13 +168,13 @@ def permutation_importance(
     ...     x[len(x) // 2 :, 0] += 6 * label
     >>> clf = DejaVidClassifier(n_epochs=20, random_state=0).fit(X, y)
     >>> by_feature = permutation_importance(clf, X, y, random_state=0)
-    >>> by_feature.importances_mean.round(1).tolist()
-    [0.5, 0.0]
+    >>> by_feature.names.tolist(), by_feature.importances_mean.round(1).tolist()
+    (['x0', 'x1'], [0.5, 0.0])
     >>> by_time = permutation_importance(clf, X, y, over="time", n_parts=2, random_state=0)
     >>> by_time.importances_mean.round(1).tolist()
     [0.0, 0.5]
     """
-    sequences = check_sequences(X)
+    sequences = check_sequences(X, ensure_all_finite="allow-nan")
     if y is not None:
         check_consistent_length(sequences, y)
     weights: dict[str, Any] = {}
@@ -154,19 +184,41 @@ def permutation_importance(
     rng = check_random_state(random_state)
     permutations = [rng.permutation(len(sequences)) for _ in range(n_repeats)]
     scorer = check_scoring(estimator, scoring=scoring)
+    is_table = is_table_of_frames(X)
+    names, fitted_names = _names_of(X, is_table), getattr(estimator, "feature_names_in_", None)
 
     def score(permuted: TSEArray) -> float:
-        return scorer(estimator, permuted, y, **weights)
+        return scorer(estimator, _Form(fitted_names, is_table).of(permuted), y, **weights)
 
     scores = Parallel(n_jobs=n_jobs)(
         delayed(_permuted_scores)(score, sequences, target, permutations) for target in targets
     )
-    importances = score(sequences) - np.array(scores)
+    # With the names of X, which the estimator compares with its own.
+    given = _Form(None if fitted_names is None else names, is_table).of(sequences)
+    score_of_given = scorer(estimator, given, y, **weights)
+    importances = score_of_given - np.array(scores)
+    shown_names = _first_names(names, fitted_names, sequences.n_features)
     return Bunch(
+        names=np.array([target.name(shown_names) for target in targets]),
         importances_mean=importances.mean(axis=1),
         importances_std=importances.std(axis=1),
         importances=importances,
     )
+
+
+def _names_of(X: Any, is_table: bool) -> list[str] | None:
+    """Return the names of the features if `X` consists of data frames that name all of them."""
+    frame = X if is_table else named_frames(X)
+    names = [] if frame is None else list(getattr(frame, "columns", ()))
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def _first_names(
+    names: Sequence[str] | None, fitted_names: Sequence[str] | None, n_features: int
+) -> Sequence[str]:
+    if names is None:
+        names = fitted_names
+    return [f"x{i}" for i in range(n_features)] if names is None else names
 
 
 def _targets(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from skdejavid.alignment import dtw_distances, dtw_path
 from skdejavid.compat.optional import import_optional
 from skdejavid.sequences import check_sequences
 from skdejavid.sequences.containers import without_torch
-from skdejavid.sequences.transforms import with_differences
+from skdejavid.sequences.transforms import names_with_differences, with_differences
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from skdejavid.classifier import DejaVidClassifier
 
 __all__ = ["AlignmentDisplay"]
+
+_MOST_NAMES = 24  # at one axis
 
 
 class AlignmentDisplay:
@@ -39,6 +42,12 @@ class AlignmentDisplay:
         Pairs (time step, frame), as returned by :func:`skdejavid.dtw_path`.
     label : object, optional
         Class of the centroid, shown in the title.
+    feature_names : sequence of str, optional
+        Names of the features of the centroid. If None, their numbers are shown.
+    feature_scale : ndarray of shape (n_features,), optional
+        Standard deviation of each feature, with which its weights are multiplied: then the weights
+        of features in different units can be compared. If None, the weights are shown as they are,
+        and depend on the units of the features.
 
     Attributes
     ----------
@@ -56,12 +65,16 @@ class AlignmentDisplay:
         path: NDArray[np.integer],
         *,
         label: Any = None,
+        feature_names: Sequence[str] | None = None,
+        feature_scale: NDArray[np.floating] | None = None,
     ) -> None:
         self.sequence = sequence
         self.centroid = centroid
         self.weights = weights
         self.path = path
         self.label = label
+        self.feature_names = feature_names
+        self.feature_scale = feature_scale
 
     @classmethod
     def from_estimator(
@@ -73,6 +86,10 @@ class AlignmentDisplay:
         figure: Figure | None = None,
     ) -> Self:
         """Align one sequence with the centroid of a class, and plot the alignment.
+
+        Features have the names of ``feature_names_in_``, or ``x0``, ``x1``, ...; those of
+        differences are named as by :class:`TimeDifferences`, such as ``x0_lag_1``. Weights are
+        shown in units of ``feature_scale_``, if the estimator has it.
 
         Parameters
         ----------
@@ -121,7 +138,19 @@ class AlignmentDisplay:
         sequences = check_sequences([x], estimator=estimator, reset=False)
         sequence = with_differences(sequences, estimator.lags_)[0]
         path = dtw_path(sequence, centroid, weights, diagonal=estimator.diagonal)
-        return cls(sequence, centroid, weights, path, label=label).plot(figure=figure)
+        names = getattr(estimator, "feature_names_in_", None)
+        if names is None:
+            names = [f"x{i}" for i in range(estimator.n_features_in_)]
+        display = cls(
+            sequence,
+            centroid,
+            weights,
+            path,
+            label=label,
+            feature_names=names_with_differences(names, estimator.lags_),
+            feature_scale=getattr(estimator, "feature_scale_", None),  # old models have none
+        )
+        return display.plot(figure=figure)
 
     def plot(self, *, figure: Figure | None = None) -> Self:
         """Draw the cost and the path, beside the sequence, the centroid and the weights.
@@ -148,10 +177,11 @@ class AlignmentDisplay:
         limits = {"vmin": values.min(), "vmax": values.max()}
         self._image(axes["sequence"], self.sequence.T, "sequence", "frame", "feature", **limits)
         self._image(axes["centroid"], self.centroid, "centroid", "feature", "time step", **limits)
+        weights, title = self._comparable_weights()
         self._image(
             axes["weights"],
-            np.maximum(self.weights, np.finfo(self.weights.dtype).tiny),  # the scale is logarithmic
-            "weights",
+            np.maximum(weights, np.finfo(weights.dtype).tiny),  # the scale is logarithmic
+            title,
             "feature",
             "time step",
             norm=colors.LogNorm(),
@@ -169,8 +199,31 @@ class AlignmentDisplay:
             cmap="Greys",
         )
         axes["cost"].plot(self.path[:, 1], self.path[:, 0], color="tab:red", marker="o", ms=3)
+        if self.feature_names is not None:
+            self._name_features(axes["sequence"].yaxis)
+            for name in ("centroid", "weights"):
+                self._name_features(axes[name].xaxis)
+                axes[name].tick_params(axis="x", labelrotation=90)
         self.figure_, self.axes_ = figure, axes
         return self
+
+    def _comparable_weights(self) -> tuple[NDArray[np.floating], str]:
+        """Return the weights in units in which features can be compared, and what they are."""
+        if self.feature_scale is None:
+            return self.weights, "weights per unit\n(standard deviations unknown)"
+        return self.weights * self.feature_scale, "weights per\nstandard deviation"
+
+    def _name_features(self, axis: Any) -> None:
+        """Write the names of features at an axis; of many features, those of some."""
+        ticker = import_optional("matplotlib.ticker", "plot", "Drawing an alignment")
+        names = list(self.feature_names or ())
+
+        def name(position: float, _: Any) -> str:
+            is_feature = position == int(position) and 0 <= position < len(names)
+            return names[int(position)] if is_feature else ""
+
+        axis.set_major_locator(ticker.MaxNLocator(_MOST_NAMES, integer=True, min_n_ticks=1))
+        axis.set_major_formatter(ticker.FuncFormatter(name))
 
     def _cost(self) -> NDArray[np.floating]:
         """Return the cost of each cell, (n_timesteps, n_frames).

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
-from sklearn.utils import Tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import (
     check_array,
     check_consistent_length,
@@ -17,6 +17,7 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
+from skdejavid.compat.optional import import_if_installed
 from skdejavid.compat.sklearn import (
     HasMethods,
     Interval,
@@ -26,10 +27,18 @@ from skdejavid.compat.sklearn import (
 )
 from skdejavid.sequences import TSEArray, check_sequences, is_table_of_frames
 from skdejavid.sequences.containers import accepted_dtypes
-from skdejavid.sequences.transforms import Lag, check_lags, resample, with_differences
+from skdejavid.sequences.transforms import (
+    Lag,
+    check_lags,
+    interpolate,
+    names_with_differences,
+    resample,
+    with_differences,
+)
 
 __all__ = [
     "Framewise",
+    "Interpolate",
     "Resample",
     "SequenceTransformer",
     "TimeDifferences",
@@ -160,8 +169,7 @@ class TimeDifferences(SequenceTransformer):
         """
         check_is_fitted(self, "n_features_in_")
         names = list(check_feature_names_in(self, input_features))
-        changes = [f"{name}_lag_{lag}" for lag in self.lags for name in names]
-        return np.array(names + changes, dtype=object)
+        return np.array(names_with_differences(names, self.lags), dtype=object)
 
 
 class Resample(OneToOneFeatureMixin, SequenceTransformer):
@@ -242,6 +250,94 @@ class Resample(OneToOneFeatureMixin, SequenceTransformer):
         return self._in_form_of(X, TSEArray(resample(sequences.view(), self.n_timesteps_)))
 
 
+class Interpolate(OneToOneFeatureMixin, SequenceTransformer):
+    """Fill in missing values by linear interpolation over time.
+
+    Missing values are NaN. Frames count as equally spaced in time. Before the first and after the
+    last known value of a sequence, that value is repeated. Where a feature is missing in all frames
+    of a sequence, it gets its mean over all known values of the training sequences.
+
+    Statistical imputers, which do not use time, can be used with :class:`Framewise`.
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (n_features,), float64
+        Mean of the known values of each feature.
+
+    n_features_in_ : int
+        Number of features of a frame.
+
+    feature_names_in_ : ndarray of str
+        Names of the features, if `X` was a data frame with string column names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdejavid import Interpolate
+    >>> X = [np.array([[np.nan], [1.0], [np.nan], [np.nan], [4.0]]), np.array([[np.nan]])]
+    >>> [x.ravel().tolist() for x in Interpolate().fit_transform(X)]
+    [[1.0, 1.0, 2.0, 3.0, 4.0], [2.5]]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Compute the mean of each feature.
+
+        Parameters
+        ----------
+        X : sequences
+            Anything that :class:`TSEArray` accepts. Values may be NaN.
+        y : ignored
+
+        Returns
+        -------
+        self : Interpolate
+
+        Raises
+        ------
+        ValueError
+            If all values of a feature are NaN.
+        """
+        sequences = check_sequences(X, estimator=self, ensure_all_finite="allow-nan")
+        n_known = np.zeros(sequences.n_features)
+        for _, frames in sequences.chunks():
+            n_known += (~np.isnan(frames)).sum(axis=0)
+        unknown = np.flatnonzero(n_known == 0)
+        if unknown.size:
+            raise ValueError(
+                f"feature {unknown[0]} of X is NaN in all frames of all sequences, so nothing is "
+                "known to fill in: remove the feature"
+            )
+        # Dividing first keeps the sum of large values finite.
+        self.mean_ = np.zeros(sequences.n_features)
+        for _, frames in sequences.chunks():
+            self.mean_ += np.nansum(frames / n_known, axis=0)
+        return self
+
+    def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
+        """Fill in missing values; known values stay as they are.
+
+        Parameters
+        ----------
+        X : sequences
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        TSEArray
+            Sequences of the same lengths. A 2-D array if `X` is a 2-D array.
+        """
+        check_is_fitted(self, "mean_")
+        sequences = check_sequences(X, estimator=self, reset=False, ensure_all_finite="allow-nan")
+        return self._in_form_of(X, interpolate(sequences, self.mean_))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
 class Framewise(SequenceTransformer):
     """Apply a scikit-learn transformer to the frames of sequences.
 
@@ -249,6 +345,12 @@ class Framewise(SequenceTransformer):
     each frame separately. So scikit-learn's preprocessing can be used in a Pipeline without leaking
     from test folds. If a transformer cross-validates internally, as ``TargetEncoder`` does, its
     folds split frames and not sequences.
+
+    If the features have names (see ``feature_names_in_``), the transformer receives a pandas
+    DataFrame with these names, so that a ``ColumnTransformer`` can select features by name. Missing
+    values (NaN) reach transformers that accept them, such as imputers, or pipelines that begin
+    with one. The sequences that are returned have no names: put transformers that select by name
+    into one ``Framewise``, as ``Framewise(make_pipeline(...))``.
 
     Parameters
     ----------
@@ -310,7 +412,7 @@ class Framewise(SequenceTransformer):
             transformer raises it.
         """
         sequences, per_frame = self._check_fit(X, y, sample_weight)
-        self.transformer_ = clone(self.transformer).fit(sequences.frames, **per_frame)
+        self.transformer_ = clone(self.transformer).fit(self._table(sequences), **per_frame)
         return self
 
     def fit_transform(
@@ -336,7 +438,7 @@ class Framewise(SequenceTransformer):
             return self.fit(X, y, sample_weight).transform(X)
         sequences, per_frame = self._check_fit(X, y, sample_weight)
         transformer = clone(self.transformer)
-        frames = transformer.fit_transform(sequences.frames, **per_frame)
+        frames = transformer.fit_transform(self._table(sequences), **per_frame)
         self.transformer_ = transformer
         return self._in_form_of(X, self._replace_frames(frames, sequences))
 
@@ -355,8 +457,10 @@ class Framewise(SequenceTransformer):
             if `X` is a 2-D array.
         """
         check_is_fitted(self, "transformer_")
-        sequences = check_sequences(X, estimator=self, reset=False)
-        frames = self.transformer_.transform(sequences.frames)
+        sequences = check_sequences(
+            X, estimator=self, reset=False, ensure_all_finite=self._ensure_all_finite()
+        )
+        frames = self.transformer_.transform(self._table(sequences))
         return self._in_form_of(X, self._replace_frames(frames, sequences))
 
     def _check_fit(
@@ -367,7 +471,7 @@ class Framewise(SequenceTransformer):
         The transformer checks the targets.
         """
         self._validate_params()
-        sequences = check_sequences(X, estimator=self)
+        sequences = check_sequences(X, estimator=self, ensure_all_finite=self._ensure_all_finite())
         per_frame = {}
         if y is not None:
             check_consistent_length(sequences, y)
@@ -381,10 +485,24 @@ class Framewise(SequenceTransformer):
             per_frame["sample_weight"] = np.repeat(weight, sequences.lengths)
         return sequences, per_frame
 
+    def _table(self, sequences: TSEArray) -> Any:
+        """Return all frames: a data frame if the features have names."""
+        pandas = import_if_installed("pandas") if hasattr(self, "feature_names_in_") else None
+        if pandas is None:
+            return sequences.frames
+        return pandas.DataFrame(sequences.frames, columns=self.feature_names_in_, copy=False)
+
+    def _ensure_all_finite(self) -> bool | str:
+        return "allow-nan" if _accepts_nan(self.transformer) else True
+
     def _replace_frames(self, transformed: Any, sequences: TSEArray) -> TSEArray:
         """Return the sequences with their frames replaced by the transformed ones."""
-        name = f"the result of {self.transformer_!r}"
-        frames = check_array(transformed, input_name=name, dtype=accepted_dtypes(transformed))
+        frames = check_array(
+            transformed,
+            input_name=f"the result of {self.transformer_!r}",
+            dtype=accepted_dtypes(transformed),
+            ensure_all_finite=self._ensure_all_finite(),
+        )
         if len(frames) != sequences.total_frames:
             raise ValueError(
                 f"{self.transformer_!r} returned {len(frames)} rows for {sequences.total_frames} "
@@ -407,3 +525,26 @@ class Framewise(SequenceTransformer):
         check_is_fitted(self, "transformer_")
         names = check_feature_names_in(self, input_features)
         return self.transformer_.get_feature_names_out(names)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = _accepts_nan(self.transformer)
+        return tags
+
+
+def _accepts_nan(transformer: Any) -> bool:
+    """Return whether a transformer accepts NaN, or checks its input in its parts.
+
+    scikit-learn's compositions have the tags of transformers that accept none, whatever they
+    contain.
+    """
+    steps = [step for _, step in getattr(transformer, "steps", ())]
+    if steps:
+        first = next((step for step in steps if step not in (None, "passthrough")), None)
+        return first is None or _accepts_nan(first)
+    if hasattr(transformer, "transformers") or hasattr(transformer, "transformer_list"):
+        return True
+    if not hasattr(transformer, "__sklearn_tags__"):
+        return False
+    tags = get_tags(transformer)
+    return bool(tags.input_tags.allow_nan or tags.no_validation)

@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import pytest
 import reference
@@ -5,8 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skdejavid import DejaVidClassifier, TSEArray, check_sequences, dtw_distances, dtw_path
+from skdejavid import (
+    DejaVidClassifier,
+    TimeDifferences,
+    TSEArray,
+    check_sequences,
+    dtw_distances,
+    dtw_path,
+)
 from skdejavid.alignment import compute_distances, compute_distances_by_timestep, expand_runs
+from skdejavid.nn import TimeWeightedDTW
 
 
 def random_case(rng, integers):
@@ -188,3 +198,51 @@ def test_parameters_may_be_tensors_but_not_masked(rng):
     np.testing.assert_array_equal(path, dtw_path(x, centroids[0]))
     with pytest.raises(ValueError, match="centroids is a masked array"):
         dtw_distances([x], np.ma.masked_array(centroids, mask=centroids > 0))
+
+
+@pytest.mark.fault(101)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"differences": None},
+        {"differences": (2, 0.3, 50), "diagonal": False},
+        {"standardize": False, "n_timesteps": 1},
+    ],
+    ids=str,
+)
+def test_the_distances_of_a_classifier_can_be_computed_from_its_attributes(
+    parameters, dtype, ragged
+):
+    """To the bit, with the way that the docstring shows; the defaults of both are the same."""
+    X, y = [x.astype(dtype) for x in ragged[0]], ragged[1]
+    clf = DejaVidClassifier(n_epochs=2, random_state=0, **parameters).fit(X, y)
+    expanded = TimeDifferences(clf.lags_).fit_transform(X)
+    weights = np.exp(clf.log_weights_)
+    distances = dtw_distances(expanded, clf.centroids_, weights, diagonal=clf.diagonal)
+    np.testing.assert_array_equal(distances, clf.transform(X))
+    if "diagonal" not in parameters:
+        default = dtw_distances(expanded, clf.centroids_, weights)
+        np.testing.assert_array_equal(default, distances)
+
+
+@pytest.mark.fault(101)
+def test_the_default_moves_are_the_same_everywhere():
+    defaults = {
+        function: inspect.signature(function).parameters["diagonal"].default
+        for function in (dtw_distances, dtw_path, DejaVidClassifier, TimeWeightedDTW)
+    }
+    assert set(defaults.values()) == {True}
+
+
+@pytest.mark.fault(101)
+def test_centroids_that_need_differences_say_so(ragged):
+    X, y = ragged
+    clf = DejaVidClassifier(n_epochs=2, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=r"have 9 features, but X has 3\. .*TimeDifferences\(clf"):
+        dtw_distances(X, clf.centroids_)
+    with pytest.raises(ValueError, match=r"have 4 features, but X has 3$"):
+        dtw_distances(X, np.zeros((2, 3, 4)))
+    with pytest.raises(ValueError, match=r"have 3 features, but X has 6$"):
+        dtw_distances([np.zeros((2, 6))], np.zeros((2, 3, 3)))

@@ -1,14 +1,19 @@
 """Permutation importances of data whose informative features and times are known."""
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
 from sklearn.metrics import make_scorer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdejavid import DejaVidClassifier, Framewise, TSEArray
+from skdejavid import DejaVidClassifier, Framewise, Interpolate, TSEArray
 from skdejavid.inspection import permutation_importance
 
 QUICK = {"n_epochs": 10, "n_timesteps": 6, "random_state": 0}
@@ -190,3 +195,75 @@ def test_bad_requests_are_named(settings, message, fitted, bump):
 def test_other_numbers_of_targets_are_refused(fitted, bump):
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[60, 59\]"):
         permutation_importance(fitted, bump[0], bump[1][1:])
+
+
+def named(X, names=("left", "right", "up")):
+    return [pd.DataFrame(x, columns=list(names)) for x in X]
+
+
+@pytest.mark.fault(106)
+def test_data_frames_give_names_and_no_warning(bump):
+    X, y = bump
+    by_name = Framewise(ColumnTransformer([("scale", StandardScaler(), ["left", "right", "up"])]))
+    for model in (
+        DejaVidClassifier(**QUICK),
+        make_pipeline(by_name, DejaVidClassifier(**QUICK)),
+    ):
+        model.fit(named(X), y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = permutation_importance(model, named(X), y, n_repeats=2, random_state=0)
+        assert result.names.tolist() == ["left", "right", "up"]
+        assert result.importances_mean.argmax() == 1
+
+
+@pytest.mark.fault(106)
+def test_names_do_not_change_a_number(fitted, bump):
+    X, y = bump
+    settings = {"n_repeats": 2, "random_state": 0}
+    expected = permutation_importance(fitted, X, y, **settings)
+    assert expected.names.tolist() == ["x0", "x1", "x2"]
+    again = permutation_importance(fitted, named(X), y, **settings)
+    np.testing.assert_array_equal(again.importances, expected.importances)
+    assert again.names.tolist() == ["left", "right", "up"]
+    with_names = DejaVidClassifier(**QUICK).fit(named(X), y)
+    with pytest.warns(UserWarning, match="does not have valid feature names") as caught:
+        unnamed = permutation_importance(with_names, X, y, **settings)
+    assert len(caught) == 1
+    assert unnamed.names.tolist() == ["left", "right", "up"]
+    np.testing.assert_array_equal(unnamed.importances, expected.importances)
+    with pytest.raises(ValueError, match="feature names should match"):
+        permutation_importance(with_names, named(X, ["up", "right", "left"]), y, **settings)
+
+
+@pytest.mark.fault(106)
+def test_groups_and_parts_of_time_have_names(fitted, bump):
+    X, y = bump
+    grouped = permutation_importance(fitted, named(X), y, groups=[[0, 2], [1]], n_repeats=1)
+    assert grouped.names.tolist() == ["left, up", "right"]
+    by_time = permutation_importance(fitted, X, y, over="time", n_parts=3, n_repeats=1)
+    assert by_time.names.tolist() == ["0%-33.3%", "33.3%-66.7%", "66.7%-100%"]
+
+
+@pytest.mark.fault(106)
+def test_a_data_frame_of_single_frames_stays_one(rng):
+    table = pd.DataFrame(rng.standard_normal((20, 2)), columns=["left", "right"])
+    y = (table["left"] > 0).to_numpy().astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = make_pipeline(StandardScaler(), DejaVidClassifier(n_epochs=5, random_state=0))
+        result = permutation_importance(model.fit(table, y), table, y, n_repeats=2, random_state=0)
+    assert result.names.tolist() == ["left", "right"]
+    assert result.importances_mean.argmax() == 0
+
+
+@pytest.mark.fault(96, 106)
+@pytest.mark.parametrize("imputer", [Interpolate(), Framewise(SimpleImputer())], ids=str)
+def test_missing_values_reach_a_pipeline_that_fills_them_in(imputer, bump):
+    X, y = bump
+    values = X.frames.copy()
+    values[::7, 0] = np.nan
+    X = TSEArray.from_packed(values, X.offsets)
+    model = make_pipeline(imputer, DejaVidClassifier(**QUICK)).fit(X, y)
+    result = permutation_importance(model, X, y, n_repeats=2, random_state=0)
+    assert result.importances_mean.argmax() == 1

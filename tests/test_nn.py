@@ -1,7 +1,10 @@
+import copy
+import io
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import reference
 import torch
@@ -161,7 +164,10 @@ def test_changing_parameters_between_forward_and_backward_is_noticed(rng):
     [
         ([torch.zeros(3, 5), torch.zeros(3, 4)], r"sequences\[1\] must be \(n_frames >= 1, 5\)"),
         ([torch.zeros(0, 5)], r"sequences\[0\] must be"),
-        (torch.zeros(3, 5), r"sequences\[0\] must be .* got \(5,\)"),
+        (torch.zeros(3, 5), r"sequences must be .* got 2-D of shape \(3, 5\): pass \[x\]"),
+        (torch.zeros(()), r"sequences must be .* got 0-D"),
+        ([torch.zeros(5)], r"sequences\[0\] must be .* got \(5,\): pass a list of sequences"),
+        ([torch.zeros(1, 2, 5)], r"sequences\[0\] must be .*: pass padded sequences one by one"),
     ],
 )
 def test_wrong_shapes_are_named(sequences, message):
@@ -346,3 +352,375 @@ def test_without_torch_the_extra_that_brings_it_is_named(tmp_path):
     printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path)
     expected = "skdejavid.nn needs torch, which is not installed: pip install 'skdejavid[nn]'"
     assert printed.strip() == expected
+
+
+def functional(matcher):
+    """Return distances as a function of centroids, log-weights and sequences."""
+
+    def distances(centroids, log_weights, *sequences):
+        parameters = {"centroids": centroids, "log_weights": log_weights}
+        return torch.func.functional_call(matcher, parameters, (list(sequences),))
+
+    return distances
+
+
+@pytest.mark.fault(109)
+@DIAGONAL
+@pytest.mark.parametrize("lags", [(), (1, 0.5)], ids=str)
+def test_second_derivatives_agree_with_finite_differences(diagonal, lags, rng):
+    sequences, _, _ = draw(rng)
+    centroids, log_weights = (
+        torch.from_numpy(rng.standard_normal((3, 4, 5 * (1 + len(lags))))).requires_grad_()
+        for _ in range(2)
+    )
+    matcher = TimeWeightedDTW(centroids, lags=lags, diagonal=diagonal, n_jobs=1)
+    inputs = (centroids, log_weights, *sequences)
+    assert torch.autograd.gradgradcheck(functional(matcher), inputs)
+
+
+@pytest.mark.fault(109)
+@pytest.mark.parametrize("numbers_per_part", [1, 40, 2**22])
+def test_derivatives_of_any_order_are_those_of_torch_on_fixed_paths(
+    numbers_per_part, rng, monkeypatch
+):
+    monkeypatch.setattr("skdejavid.nn._NUMBERS_PER_PART", numbers_per_part)
+    sequences, centroids, log_weights = draw(rng)
+    matcher = TimeWeightedDTW(centroids, log_weights)
+    X = TSEArray(sequences)
+    weights = log_weights.detach().exp().numpy()
+    problem = make_problem(X.view(), centroids.detach().numpy(), weights, n_threads=1)
+    _, runs = problem.paths(True)
+    inputs = (centroids, log_weights, *sequences)
+
+    def derivatives(distances):
+        found = [distances.pow(2).sum()]
+        for _ in range(3):
+            gradients = torch.autograd.grad(found[-1], inputs, create_graph=True)
+            found.append(sum((gradient**3).sum() for gradient in gradients))
+        return found
+
+    mine = derivatives(functional(matcher)(*inputs))
+    theirs = derivatives(torch_distances(sequences, centroids, log_weights.exp(), runs))
+    torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=0)
+
+
+@pytest.mark.fault(109)
+def test_a_gradient_penalty_reaches_the_weights():
+    """One time step and one frame: the distance is sum exp(log_weight) * |x|."""
+    torch.manual_seed(0)
+    matcher = TimeWeightedDTW(torch.zeros(1, 1, 3).double(), torch.randn(1, 1, 3).double())
+    x = torch.rand(1, 3, dtype=torch.float64) + 1
+
+    def gradient_of_penalty(distance, log_weights):
+        s = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(distance(s), s, create_graph=True)
+        loss = distance(s) + 10 * (gradient.norm() - 1) ** 2
+        return torch.autograd.grad(loss, log_weights)[0].flatten()
+
+    mine = gradient_of_penalty(lambda s: matcher([s]).sum(), matcher.log_weights)
+    twin = matcher.log_weights.detach().clone().requires_grad_()
+    expected = gradient_of_penalty(lambda s: (twin.exp() * s.abs()).sum(), twin)
+    torch.testing.assert_close(mine, expected)
+
+
+@pytest.mark.fault(109)
+def test_first_derivatives_are_the_same_bits_whether_or_not_a_second_follows(rng):
+    sequences, centroids, log_weights = draw(rng)
+    matcher = TimeWeightedDTW(centroids, log_weights)
+    inputs = (matcher.centroids, matcher.log_weights, *sequences)
+    loss = matcher(sequences).sum()
+    plain = torch.autograd.grad(loss, inputs, retain_graph=True)
+    again = torch.autograd.grad(loss, inputs, create_graph=True)
+    for gradient, repeated in zip(plain, again, strict=True):
+        assert torch.equal(gradient, repeated)
+
+
+@pytest.mark.fault(109)
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch.func calls it
+def test_the_transforms_of_torch_func_are_right_or_refused(rng):
+    sequences, centroids, log_weights = (
+        [x.detach() for x in part] if isinstance(part, list) else part.detach()
+        for part in draw(rng)
+    )
+    matcher = TimeWeightedDTW(centroids, log_weights)
+    X = torch.from_numpy(rng.standard_normal((3, 4, 5)))
+
+    def distance(x):
+        return matcher([x])[0]
+
+    jacobian = torch.autograd.functional.jacobian(distance, X[0])
+    torch.testing.assert_close(torch.func.jacrev(distance)(X[0]), jacobian)
+    gradient = torch.func.grad(lambda x: distance(x).sum())(X[0])
+    torch.testing.assert_close(gradient, jacobian.sum(dim=0))
+    torch.testing.assert_close(torch.func.vmap(distance)(X), matcher(X))
+    modules = [TimeWeightedDTW(centroids + i, log_weights) for i in range(3)]
+    stacked, _ = torch.func.stack_module_state(modules)
+    ensemble = torch.func.vmap(
+        lambda parameters: torch.func.functional_call(matcher, parameters, (sequences,))
+    )(stacked)
+    torch.testing.assert_close(ensemble, torch.stack([module(sequences) for module in modules]))
+    twice = torch.func.jacrev(torch.func.jacrev(lambda u: functional(matcher)(centroids, u, X[0])))
+    hessian = torch.autograd.functional.hessian(
+        lambda u: functional(matcher)(centroids, u, X[0]).sum(), log_weights
+    )
+    torch.testing.assert_close(twice(log_weights)[0].sum(dim=0), hessian)
+    with pytest.raises(NotImplementedError, match="is_grads_batched=True or vectorize=True: use"):
+        torch.autograd.functional.jacobian(distance, X[0], vectorize=True)
+    for forward_mode in (torch.func.jacfwd, torch.func.hessian):
+        with pytest.raises(NotImplementedError, match=r"no forward-mode derivatives .*jacrev"):
+            forward_mode(distance)(X[0])
+
+
+def as_read(x):
+    """Return the same numbers in many forms."""
+    return {
+        "tensor": torch.from_numpy(x.copy()),
+        "negative strides": x[::-1][::-1].copy()[::-1][::-1],
+        "reversed": x[::-1].copy()[::-1],
+        "byte order": x.astype(x.dtype.newbyteorder()),
+        "lists": x.tolist(),
+        "frame": pd.DataFrame(x),
+        "columns": np.asfortranarray(x),
+        "objects": x.astype(object),
+    }
+
+
+@pytest.mark.fault(119)
+@pytest.mark.parametrize("form", as_read(np.ones((1, 1))))
+@pytest.mark.parametrize("also_a_tensor", [False, True])
+def test_sequences_are_read_as_everywhere_in_the_package(form, also_a_tensor, rng):
+    X = rng.standard_normal((2, 4, 3))
+    matcher = TimeWeightedDTW(rng.standard_normal((2, 3, 3)))
+    first = torch.from_numpy(X[0]) if also_a_tensor else X[0]
+    assert torch.equal(matcher([first, as_read(X[1])[form]]), matcher(torch.from_numpy(X)))
+
+
+@pytest.mark.fault(119)
+def test_parameters_are_read_as_everywhere_in_the_package(rng):
+    centroids, log_weights = rng.standard_normal((2, 3, 4, 5))
+    forms = [
+        centroids[:, ::-1].copy()[:, ::-1],
+        centroids.astype(">f8"),
+        centroids.tolist(),
+        torch.from_numpy(centroids),
+    ]
+    for form in forms:
+        matcher = TimeWeightedDTW(form, log_weights[..., ::-1])
+        assert torch.equal(matcher.centroids, torch.from_numpy(centroids))
+        assert torch.equal(matcher.log_weights, torch.from_numpy(log_weights[..., ::-1].copy()))
+    assert TimeWeightedDTW(centroids.astype(">f4")).centroids.dtype == torch.float32
+    with pytest.raises(ValueError, match="Complex data not supported: centroids has dtype"):
+        TimeWeightedDTW(centroids + 0j)
+    with pytest.raises(ValueError, match="Complex data not supported: log_weights has dtype"):
+        TimeWeightedDTW(centroids, centroids + 0j)
+
+
+@pytest.mark.fault(119)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32])
+def test_sequences_of_any_real_type_are_converted(dtype, rng):
+    matcher = TimeWeightedDTW(rng.standard_normal((2, 3, 4)).astype(np.float32))
+    x = torch.from_numpy(rng.standard_normal((5, 4)) * 8).to(dtype)
+    expected = matcher([x.float()])
+    assert torch.equal(matcher([x]), expected)
+    assert torch.equal(matcher([x, torch.zeros(1, 4)])[:1], expected)
+    if dtype.is_floating_point:
+        leaf = x.clone().requires_grad_()
+        matcher([leaf]).sum().backward()
+        assert leaf.grad.dtype == dtype
+
+
+@pytest.mark.fault(119)
+def test_autocast_changes_the_encoder_only(rng):
+    encoder = torch.nn.Linear(4, 3)
+    matcher = TimeWeightedDTW(rng.standard_normal((2, 3, 3)).astype(np.float32))
+    X = torch.from_numpy(rng.standard_normal((2, 5, 4))).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        encoded = encoder(X)
+        distances = matcher(encoded)
+        distances.sum().backward()
+    assert encoded.dtype == torch.bfloat16
+    assert distances.dtype == torch.float32
+    assert torch.equal(distances, matcher(encoded.float()))
+    assert encoder.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.fault(119)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_torchs_own_containers_of_sequences_keep_their_gradients(rng):
+    sequences, centroids, _ = draw(rng)
+    matcher = TimeWeightedDTW(centroids)
+    expected = matcher(sequences)
+    objects = np.empty(3, dtype=object)
+    for i, x in enumerate(sequences):
+        objects[i] = x
+    for container in (
+        torch.nested.as_nested_tensor(sequences, layout=torch.jagged),
+        torch.nested.as_nested_tensor(sequences),
+        torch.nn.utils.rnn.pack_sequence(sequences, enforce_sorted=False),
+        iter(sequences),
+        objects,
+        pd.Series(objects),
+    ):
+        distances = matcher(container)
+        assert torch.equal(distances, expected)
+        (gradient,) = torch.autograd.grad(distances.sum(), sequences[1])
+        assert gradient.abs().sum() > 0
+
+
+@pytest.mark.fault(119)
+@pytest.mark.parametrize(
+    ("sequences", "error", "message"),
+    [
+        ([torch.zeros(3, 5) + 0j], ValueError, r"sequences\[0\] is complex, .*view_as_real"),
+        ([np.zeros((3, 5)) + 0j], ValueError, r"Complex data not supported: sequences\[0\]"),
+        ([torch.zeros(3, 5), np.zeros((3, 5)) + 0j], ValueError, r"supported: sequences\[1\]"),
+        ([torch.zeros(3, 5).to_sparse()], TypeError, r"sequences\[0\] .* use x.to_dense\(\)"),
+        ([torch.zeros(3, 5), None], TypeError, r"sequences\[1\] is a NoneType"),
+        (["a.mp4"], TypeError, r"sequences\[0\] is a str, .* use TSEExtractor"),
+        ({"a": torch.zeros(3, 5)}, TypeError, r"sequences is a dict.*list\(sequences.values"),
+        (None, TypeError, "sequences is a NoneType"),
+        (np.zeros((3, 5)), ValueError, r"sequences is a table of numbers.* pass \[x\]"),
+        (pd.DataFrame(np.zeros((3, 5))), ValueError, r"sequences is a table of numbers"),
+        ([np.zeros((3, 5)), np.zeros((2, 4))], ValueError, r"sequences\[1\] has 4 features, but"),
+        ([np.ma.zeros((3, 5))], ValueError, r"sequences\[0\] is a masked array"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_argument(sequences, error, message):
+    with pytest.raises(error, match=message):
+        TimeWeightedDTW(torch.zeros(2, 3, 5))(sequences)
+
+
+@pytest.mark.fault(119)
+def test_sequences_that_already_have_differences_are_named():
+    matcher = TimeWeightedDTW(torch.zeros(2, 3, 6), lags=[1])
+    with pytest.raises(ValueError, match=r"the module itself appends the differences .* \(1,\)"):
+        matcher([torch.zeros(4, 6)])
+
+
+@pytest.mark.fault(119)
+@pytest.mark.parametrize("convert", ["half", "bfloat16"])
+def test_a_module_of_half_precision_says_what_to_do(convert):
+    matcher = getattr(TimeWeightedDTW(torch.zeros(2, 3, 4)), convert)()
+    with pytest.raises(ValueError, match=r"keep this module in float32, matcher.float\(\)"):
+        matcher([torch.zeros(5, 4)])
+
+
+@pytest.mark.fault(119)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_has_no_finite_distance(value, rng):
+    sequences, centroids, _ = draw(rng)
+    with torch.no_grad():
+        sequences[1][2, 3] = value
+    is_finite = TimeWeightedDTW(centroids)(sequences).isfinite()
+    assert is_finite.tolist() == [[True] * 3, [False] * 3, [True] * 3]
+
+
+CANNOT_BE_TRACED = "cannot be traced or exported: its paths depend on the values"
+
+
+@pytest.mark.fault(137)
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("wrap", [lambda m: m, torch.nn.Sequential], ids=["alone", "inside"])
+def test_what_would_record_the_distances_of_its_example_is_refused(wrap):
+    model, X = wrap(TimeWeightedDTW(torch.zeros(2, 3, 4))), torch.ones(2, 5, 4)
+    with pytest.raises(RuntimeError, match=CANNOT_BE_TRACED):
+        torch.jit.trace(model, (X,))
+    with pytest.raises(RuntimeError, match="TimeWeightedDTW cannot be scripted"):
+        torch.jit.script(model)
+    with pytest.raises(RuntimeError, match=CANNOT_BE_TRACED):
+        torch.fx.symbolic_trace(model)
+    assert model(X).tolist() == [[20.0, 20.0]] * 2
+
+
+@pytest.mark.fault(137)
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
+def test_make_fx_and_export_are_refused(mode):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    matcher, X = TimeWeightedDTW(torch.zeros(2, 3, 4)), torch.ones(2, 5, 4)
+    with pytest.raises(RuntimeError, match=CANNOT_BE_TRACED):
+        make_fx(matcher, tracing_mode=mode)(X)
+    with pytest.raises(RuntimeError, match=CANNOT_BE_TRACED):
+        torch.export.export(matcher, (X,), strict=False)
+
+
+@pytest.mark.fault(137)
+def test_tensors_without_values_are_refused():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    matcher, X = TimeWeightedDTW(torch.zeros(2, 3, 4)), torch.ones(2, 5, 4)
+    meta = copy.deepcopy(matcher).to("meta")
+    with FakeTensorMode() as mode:
+        fake = mode.from_tensor(X)
+    for module, sequences in ((meta, X), (meta, X.to("meta")), (matcher, X.to("meta"))):
+        with pytest.raises(RuntimeError, match=r"needs values, but .* to_empty\(device="):
+            module(sequences)
+    with pytest.raises(RuntimeError, match="needs values"):
+        matcher(fake)
+    restored = meta.to_empty(device="cpu")
+    restored.load_state_dict(matcher.state_dict())
+    assert torch.equal(restored(X), matcher(X))
+
+
+class Encoded(torch.nn.Module):
+    """Something to compile before and after the module."""
+
+    def __init__(self, matcher):
+        super().__init__()
+        self.encoder, self.matcher = torch.nn.Linear(4, 3), matcher
+
+    def forward(self, X):
+        return torch.softmax(-3 * self.matcher(torch.relu(self.encoder(X))), dim=1)
+
+
+@pytest.mark.fault(137)
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")
+def test_the_compiler_passes_around_the_module(rng):
+    graphs = []
+
+    def backend(graph, example_inputs):
+        graphs.append([str(node.target) for node in graph.graph.nodes])
+        return graph
+
+    torch._dynamo.reset()
+    model = Encoded(TimeWeightedDTW(rng.standard_normal((2, 3, 3)).astype(np.float32)))
+    compiled = torch.compile(model, backend=backend)
+    X = torch.from_numpy(rng.standard_normal((2, 5, 4))).float()
+    assert torch.equal(compiled(X), model(X))
+    assert len(graphs) == 2
+    compiled(X)[0, 0].backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    model(X)[0, 0].backward()
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+    for n_frames in (1, 2, 3, 4):
+        assert torch.equal(compiled(X[:, :n_frames]), model(X[:, :n_frames]))
+    assert len(graphs) <= 4  # for other lengths, once more
+    torch._dynamo.reset()
+
+
+@pytest.mark.fault(137)
+def test_copies_and_saved_modules_compute_the_same(rng):
+    sequences, centroids, _ = draw(rng)
+    matcher = TimeWeightedDTW(torch.cat([centroids] * 2, dim=2), lags=(2,), diagonal=False)
+    expected = matcher(sequences)
+    assert torch.equal(copy.deepcopy(matcher)(sequences), expected)
+    file = io.BytesIO()
+    torch.save(matcher, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file, weights_only=False)(sequences), expected)
+
+
+@pytest.mark.fault(137)
+def test_lists_are_refused_where_data_parallel_would_split_each_sequence(rng):
+    sequences, centroids, log_weights = draw(rng)
+    matcher = TimeWeightedDTW(centroids, log_weights)
+    replica = matcher._replicate_for_data_parallel()  # as DataParallel makes one per device
+    replica.centroids, replica.log_weights = matcher.centroids, matcher.log_weights
+    with pytest.raises(RuntimeError, match=r"splits every tensor .* use DistributedDataParallel"):
+        replica(sequences)
+    X = torch.from_numpy(rng.standard_normal((3, 4, 5)))
+    assert torch.equal(replica(X), matcher(X))

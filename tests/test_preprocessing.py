@@ -2,22 +2,34 @@ import numpy as np
 import pandas as pd
 import pytest
 import reference
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, clone
+from sklearn.compose import ColumnTransformer
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import NotFittedError
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.feature_selection import SelectKBest, f_classif
-from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
+from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
     OneHotEncoder,
     StandardScaler,
 )
+from sklearn.utils import get_tags
 
-from skdejavid import DejaVidClassifier, Framewise, Resample, TimeDifferences, TSEArray
+from skdejavid import (
+    DejaVidClassifier,
+    Framewise,
+    Interpolate,
+    Resample,
+    TimeDifferences,
+    TSEArray,
+)
 
 LAGS = st.integers(1, 9) | st.floats(0.01, 0.99)
 
@@ -233,7 +245,9 @@ def test_other_features_than_framewise_was_fitted_with_are_refused(ragged):
 
 
 @pytest.mark.parametrize(
-    "transformer", [TimeDifferences(), Resample(), Framewise(StandardScaler())], ids=str
+    "transformer",
+    [TimeDifferences(), Resample(), Interpolate(), Framewise(StandardScaler())],
+    ids=str,
 )
 def test_a_table_of_single_frames_stays_one(transformer, rng):
     X = rng.standard_normal((5, 3))
@@ -250,7 +264,9 @@ def test_a_table_that_is_stretched_is_none(rng):
 
 
 @pytest.mark.parametrize(
-    "transformer", [TimeDifferences(), Framewise(StandardScaler())], ids=["lags", "framewise"]
+    "transformer",
+    [TimeDifferences(), Interpolate(), Framewise(StandardScaler())],
+    ids=["lags", "interpolate", "framewise"],
 )
 def test_spans_of_time_stay_with_their_frames(transformer, ragged):
     X = TSEArray(ragged[0])
@@ -266,3 +282,189 @@ def test_resampled_frames_stand_for_no_span_of_time(ragged):
     X = TSEArray(ragged[0])
     X = TSEArray.from_packed(X.frames, X.offsets, np.zeros((78, 2)))
     assert Resample().fit_transform(X).spans is None
+
+
+@pytest.fixture
+def with_gaps(ragged, rng):
+    """Sequences of which a fifth of the values is missing, and their classes."""
+    X, y = TSEArray(ragged[0]), ragged[1]
+    values = X.frames.copy()
+    values[rng.random(values.shape) < 0.2] = np.nan
+    return TSEArray.from_packed(values, X.offsets), y
+
+
+IMPUTERS = [
+    SimpleImputer(),
+    KNNImputer(),
+    IterativeImputer(max_iter=2, tol=10),
+    make_pipeline("passthrough", SimpleImputer(), PCA(2)),
+    ColumnTransformer([("impute", SimpleImputer(), [0, 1, 2])]),
+    FeatureUnion([("impute", SimpleImputer())]),
+    FunctionTransformer(np.nan_to_num),
+]
+
+
+@pytest.mark.fault(96, 118)
+@pytest.mark.parametrize("imputer", IMPUTERS, ids=lambda imputer: type(imputer).__name__)
+def test_missing_values_reach_the_transformers_that_take_them(imputer, with_gaps):
+    X, _ = with_gaps
+    framewise = Framewise(imputer)
+    transformed = framewise.fit_transform(X)
+    np.testing.assert_array_equal(transformed.frames, clone(imputer).fit_transform(X.frames))
+    np.testing.assert_array_equal(framewise.fit(X).transform(X).frames, transformed.frames)
+    assert np.isfinite(transformed.frames).all()
+    assert get_tags(framewise).input_tags.allow_nan
+
+
+@pytest.mark.fault(96, 118)
+@pytest.mark.parametrize("imputer", [Framewise(SimpleImputer()), Interpolate()], ids=str)
+def test_missing_values_are_filled_in_inside_of_a_search(imputer, with_gaps):
+    X, y = with_gaps
+    model = make_pipeline(imputer, DejaVidClassifier(n_epochs=2, n_timesteps=2, random_state=0))
+    search = GridSearchCV(model, {"dejavidclassifier__n_timesteps": [2, 3]}, cv=2).fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert np.isfinite(cross_val_score(model, list(X), y, cv=2)).all()
+    filled = clone(imputer).fit_transform(X)
+    expected = clone(model[1]).fit(filled, y).transform(filled)
+    np.testing.assert_array_equal(clone(model).fit(X, y).transform(X), expected)
+
+
+@pytest.mark.fault(96, 118)
+def test_missing_values_that_a_scaler_keeps_are_filled_in_later(with_gaps):
+    X, _ = with_gaps
+    model = make_pipeline(Framewise(StandardScaler()), Interpolate())
+    assert np.isfinite(model.fit_transform(X).frames).all()
+    scaled = model[0].transform(X).frames
+    np.testing.assert_array_equal(np.isnan(scaled), np.isnan(X.frames))
+
+
+@pytest.mark.fault(96)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        DejaVidClassifier(),
+        TimeDifferences(),
+        Resample(),
+        Framewise(PCA(1)),
+        Framewise(make_pipeline(PCA(1), SimpleImputer())),
+        Framewise(FunctionTransformer(validate=True)),
+        Framewise(SimpleImputer(missing_values=-1)),
+        Framewise(CrossFitting()),
+    ],
+    ids=str,
+)
+def test_the_error_for_missing_values_names_remedies(estimator, with_gaps):
+    X, y = with_gaps
+    assert not get_tags(estimator).input_tags.allow_nan
+    with pytest.raises(ValueError, match=r"NaN, first at .*Interpolate\(\), or Framewise\(Simp"):
+        estimator.fit(X, y)
+
+
+@pytest.mark.fault(96)
+@pytest.mark.parametrize("transformer", [Framewise(SimpleImputer()), Interpolate()], ids=str)
+def test_infinity_is_no_missing_value(transformer, ragged):
+    X = [x.copy() for x in ragged[0]]
+    X[2][1, 0] = np.inf
+    with pytest.raises(ValueError, match=r"X\[2\] contains infinity .* frame 1, feature 0\.$"):
+        transformer.fit(X)
+    transformer.fit(ragged[0])
+    with pytest.raises(ValueError, match=r"X\[2\] contains infinity"):
+        transformer.transform(X)
+
+
+VALUES = st.floats(-9, 9, width=32) | st.just(np.nan)
+
+
+@pytest.mark.fault(96)
+@given(
+    X=st.lists(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=9), min_size=1, max_size=5),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_interpolation_is_that_of_pandas_and_the_mean_where_nothing_is_known(X, dtype):
+    X = [np.array(x, dtype=dtype) for x in X]
+    packed = np.concatenate(X).astype(np.float64)
+    if np.isnan(packed).all(axis=0).any():
+        with pytest.raises(ValueError, match=r"feature [01] of X is NaN in all frames"):
+            Interpolate().fit(X)
+        return
+    filled = Interpolate().fit_transform(X)
+    assert filled.frame_dtype == dtype
+    mean = np.nanmean(packed, axis=0)
+    for x, result in zip(X, filled, strict=True):
+        frame = pd.DataFrame(x.astype(np.float64)).interpolate(limit_direction="both")
+        tolerance = 4 * np.finfo(dtype).eps * 9
+        np.testing.assert_allclose(result, frame.fillna(dict(enumerate(mean))), atol=tolerance)
+        known = ~np.isnan(x)
+        np.testing.assert_array_equal(result[known], x[known])
+
+
+@pytest.mark.fault(96)
+def test_the_mean_is_that_of_the_training_sequences():
+    interpolate = Interpolate().fit([np.array([[1.0], [np.nan]]), np.array([[3.0], [5.0]])])
+    missing = np.full((2, 1), np.nan)
+    before = missing.copy()
+    assert interpolate.transform([missing])[0].tolist() == [[3.0], [3.0]]
+    np.testing.assert_array_equal(missing, before)
+    assert interpolate.transform(np.array([[np.nan], [7.0]])).tolist() == [[3.0], [7.0]]
+    huge = np.array([[1.7e308], [1.7e308], [np.nan]])
+    assert Interpolate().fit_transform([huge])[0][2] == 1.7e308
+    assert Interpolate().fit([huge]).mean_ == 1.7e308
+
+
+@pytest.fixture
+def named(ragged):
+    return [pd.DataFrame(x, columns=["left", "right", "up"]) for x in ragged[0]]
+
+
+BY_NAME = ColumnTransformer(
+    [("scale", StandardScaler(), ["up", "left"]), ("project", PCA(1), ["right", "up"])]
+)
+
+
+@pytest.mark.fault(118)
+def test_features_can_be_selected_by_name(named, ragged):
+    by_number = ColumnTransformer(
+        [("scale", StandardScaler(), [2, 0]), ("project", PCA(1), [1, 2])]
+    )
+    framewise = Framewise(BY_NAME).fit(named)
+    expected = Framewise(by_number).fit_transform(ragged[0])
+    for transformed in (framewise.transform(named), Framewise(BY_NAME).fit_transform(named)):
+        np.testing.assert_allclose(transformed.frames, expected.frames, atol=1e-12)
+    names = ["scale__up", "scale__left", "project__pca0"]
+    assert framewise.get_feature_names_out().tolist() == names
+    y = np.arange(12) % 2
+    model = make_pipeline(Framewise(BY_NAME), DejaVidClassifier(n_epochs=2, random_state=0))
+    assert np.isfinite(cross_val_score(model, named, y, cv=2)).all()
+
+
+class Recording(BaseEstimator):
+    def fit(self, X, y=None):
+        self.seen_ = [X]
+        return self
+
+    def transform(self, X):
+        self.seen_.append(X)
+        return X
+
+
+@pytest.mark.fault(118)
+@pytest.mark.parametrize("set_output", ["default", "pandas"])
+def test_transformers_see_frames_with_names_where_there_are_names(set_output, named, ragged):
+    seen = Framewise(Recording()).fit(named)
+    seen.transform(named)
+    for frame in seen.transformer_.seen_:
+        assert frame.columns.tolist() == ["left", "right", "up"]
+        np.testing.assert_array_equal(frame, np.concatenate(ragged[0]))
+    unnamed = Framewise(Recording()).fit(ragged[0])
+    assert isinstance(unnamed.transformer_.seen_[0], np.ndarray)
+    scaler = StandardScaler().set_output(transform=set_output)
+    scaled = Framewise(scaler).fit_transform([frame.astype(np.float32) for frame in named])
+    assert scaled.frame_dtype == np.float32
+    assert isinstance(Framewise(scaler).set_output(transform="pandas").fit(named), Framewise)
+
+
+@pytest.mark.fault(118)
+def test_without_pandas_frames_of_other_libraries_lose_only_their_names(named, monkeypatch):
+    monkeypatch.setattr("skdejavid.preprocessing.import_if_installed", lambda module: None)
+    seen = Framewise(Recording()).fit(named)
+    assert isinstance(seen.transformer_.seen_[0], np.ndarray)

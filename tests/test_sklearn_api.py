@@ -3,11 +3,18 @@
 from unittest import SkipTest
 
 import pytest
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import SplineTransformer, StandardScaler
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from skdejavid import DejaVidClassifier, Framewise, Resample, TimeDifferences, TSEExtractor
+from skdejavid import (
+    DejaVidClassifier,
+    Framewise,
+    Interpolate,
+    Resample,
+    TimeDifferences,
+    TSEExtractor,
+)
 
 # Checks that pass no table to the estimator.
 CHECKS_WITHOUT_DATA = [
@@ -26,7 +33,14 @@ CHECKS_WITHOUT_DATA = [
 # One check gives all weight to one class; test_classifier.py tests the warning.
 @pytest.mark.filterwarnings("ignore:all samples of class .* have zero weight")
 @parametrize_with_checks(
-    [DejaVidClassifier(), TimeDifferences(), Resample(), Framewise(StandardScaler())]
+    [
+        DejaVidClassifier(),
+        TimeDifferences(),
+        Resample(),
+        Interpolate(),
+        Framewise(StandardScaler()),
+        Framewise(SplineTransformer()),  # refuses missing values
+    ]
 )
 def test_scikit_learns_own_checks(estimator, check):
     try:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-__all__ = ["import_optional"]
+__all__ = ["import_if_installed", "import_optional"]
+
+
+def import_if_installed(module: str) -> ModuleType | None:
+    """Import a module of an optional package, or return None if it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        return None
 
 
 def import_optional(module: str, extra: str, purpose: str) -> ModuleType:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["as_tensor"]
+__all__ = ["as_tensor", "is_batch_of_old_vmap"]
 
 
 def as_tensor(values: Any) -> torch.Tensor:
@@ -23,6 +23,18 @@ def as_tensor(values: Any) -> torch.Tensor:
     if isinstance(values, np.ndarray) and not values.flags.writeable:
         values = np.asarray(_WritableAlias(values))
     return torch.as_tensor(values)
+
+
+def is_batch_of_old_vmap(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor stands for a batch of ``is_grads_batched=True``, which has no values.
+
+    Torch has no public function for this; without the private one, nothing is recognized.
+    """
+    import torch
+
+    functorch = getattr(torch._C, "_functorch", None)
+    is_batch = getattr(functorch, "is_legacy_batchedtensor", lambda tensor: False)
+    return bool(is_batch(tensor))
 
 
 class _WritableAlias:

@@ -21,6 +21,7 @@ __all__ = [
     "Choice",
     "Count",
     "FeatureNames",
+    "FeatureScale",
     "Features",
     "Field",
     "History",
@@ -174,6 +175,20 @@ class LogWeights:
         problem = f"contains a number whose exponential is not a positive {dtype}"
         check_field(is_good, name, problem)
         return array
+
+
+class FeatureScale:
+    """A positive number for each feature of centroids; None in files of versions without it."""
+
+    def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
+        return {}, {} if value is None else {name: value}
+
+    def read(self, name: str, reader: Reader) -> NDArray[np.floating] | None:
+        if name not in reader.file.headers:
+            return None
+        scale = reader.file.array(name, (reader.sizes["n_features"],), _REALS)
+        check_field(bool((scale > 0).all()), name, "must be positive")
+        return scale
 
 
 @dataclass(frozen=True)

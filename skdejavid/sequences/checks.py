@@ -15,7 +15,9 @@ from skdejavid.sequences.containers import is_table, named_frames, read
 __all__ = ["check_half_range", "check_no_overflow", "check_sequences", "is_table_of_frames"]
 
 
-def check_sequences(X: Any, *, estimator: Any = None, reset: bool = True) -> TSEArray:
+def check_sequences(
+    X: Any, *, estimator: Any = None, reset: bool = True, ensure_all_finite: bool | str = True
+) -> TSEArray:
     """Convert any collection of sequences to a ``TSEArray`` and check it.
 
     All estimators and functions of the package read their input with this function.
@@ -28,25 +30,33 @@ def check_sequences(X: Any, *, estimator: Any = None, reset: bool = True) -> TSE
         Estimator whose ``n_features_in_`` and ``feature_names_in_`` are set or compared.
     reset : bool, default=True
         True to set the attributes of `estimator`, as in ``fit``; False to compare with them.
+    ensure_all_finite : bool or "allow-nan", default=True
+        Whether to refuse NaN and infinity; "allow-nan" refuses only infinity.
 
     Returns
     -------
     TSEArray
-        At least one sequence, all values finite. `X` is never modified, and copied only if its
-        layout in memory requires it.
+        At least one sequence, all values finite unless `ensure_all_finite` allows others. `X` is
+        never modified, and copied only if its layout in memory requires it.
 
     Raises
     ------
     TypeError
         If `X`, or an item of it, is of a type that cannot be read as a sequence.
     ValueError
-        If there is no sequence, a sequence is empty, is not 2-D or contains NaN or infinity, or if
-        the numbers of features differ within `X` or from those seen in ``fit``.
+        If there is no sequence, a sequence is empty, is not 2-D or contains NaN or infinity, if the
+        numbers of features differ within `X` or from those seen in ``fit``, or `ensure_all_finite`
+        is something else.
     """
+    if ensure_all_finite not in (True, False, "allow-nan"):
+        raise ValueError(
+            f'ensure_all_finite must be True, False or "allow-nan", got {ensure_all_finite!r}'
+        )
     sequences, is_validated = _read(X, estimator, reset)
     if len(sequences) == 0:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-    _check_finite(sequences)
+    if ensure_all_finite:
+        _check_finite(sequences, allow_nan=ensure_all_finite == "allow-nan")
     if estimator is not None and not is_validated:
         frames = named_frames(X)
         if frames is None:
@@ -111,13 +121,13 @@ def _read(X: Any, estimator: Any, reset: bool) -> tuple[TSEArray, bool]:
     return TSEArray._of_checked(packed.values, packed.offsets), packed.is_table
 
 
-def _check_finite(sequences: TSEArray) -> None:
+def _check_finite(sequences: TSEArray, allow_nan: bool) -> None:
     for rows, frames in sequences.chunks():
         with np.errstate(over="ignore", invalid="ignore"):
             total = frames.sum()
         if np.isfinite(total):  # needs no temporary array, and no NaN or infinity has a finite sum
             continue
-        bad = np.argwhere(~np.isfinite(frames))
+        bad = np.argwhere(np.isinf(frames) if allow_nan else ~np.isfinite(frames))
         if len(bad):  # if none, the values are finite and only their sum overflows
             row, feature = bad[0]
             _raise_not_finite(frames[row, feature], sequences.offsets, rows.start + row, feature)
@@ -128,9 +138,15 @@ def _raise_not_finite(
 ) -> NoReturn:
     index = int(np.searchsorted(offsets, row, side="right")) - 1
     what = "NaN" if np.isnan(value) else f"infinity or a value too large for dtype('{value.dtype}')"
+    remedy = ""
+    if np.isnan(value):
+        remedy = (
+            " Fill in missing values in a step of a pipeline before: Interpolate(), or "
+            "Framewise(SimpleImputer()). TSEArray.from_padded(X) removes padding."
+        )
     raise ValueError(
         f"Input X[{index}] contains {what}, first at frame {row - offsets[index]}, "
-        f"feature {feature}."
+        f"feature {feature}.{remedy}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Functions of whole sequences: differences over time and resampling to one length."""
+"""Functions of whole sequences: differences over time, resampling, and missing values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from skdejavid.sequences.array import TSEArray
 from skdejavid.sequences.layout import SequenceView, starts_of
 
-__all__ = ["Lag", "check_lags", "lagged_frames", "resample", "with_differences"]
+__all__ = [
+    "Lag",
+    "check_lags",
+    "interpolate",
+    "lagged_frames",
+    "names_with_differences",
+    "resample",
+    "with_differences",
+]
 
 Lag = int | float
 
@@ -56,6 +64,11 @@ def with_differences(sequences: TSEArray, lags: Sequence[Lag]) -> TSEArray:
         target = expanded[:, i * n_features : (i + 1) * n_features]
         np.subtract(values[first + later], values[first + earlier], out=target)
     return TSEArray._of_checked(expanded, sequences.offsets, sequences.spans)
+
+
+def names_with_differences(names: Sequence[str], lags: Sequence[Lag]) -> list[str]:
+    """Return the names of the features that `with_differences` returns."""
+    return [*names, *(f"{name}_lag_{lag}" for lag in lags for name in names)]
 
 
 def lagged_frames(
@@ -109,3 +122,48 @@ def resample(sequences: SequenceView, n_timesteps: int) -> NDArray[np.floating]:
     first = sequences.values[sequences.starts[:, None] + before]
     second = sequences.values[sequences.starts[:, None] + after]
     return first + fraction * (second - first)
+
+
+def interpolate(sequences: TSEArray, constants: NDArray[np.float64]) -> TSEArray:
+    """Replace NaN by linear interpolation over time, see `skdejavid.Interpolate`.
+
+    Parameters
+    ----------
+    sequences : TSEArray
+    constants : ndarray of shape (n_features,)
+        Value of a feature in sequences where it is always NaN.
+    """
+    frames = np.array(sequences.frames)  # a copy
+    is_missing = np.isnan(frames)
+    sequence_of = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    for feature in np.flatnonzero(is_missing.any(axis=0)):
+        rows = np.flatnonzero(is_missing[:, feature])
+        known = np.flatnonzero(~is_missing[:, feature])
+        column = frames[:, feature].astype(np.float64)
+        column[rows] = _between(column, rows, known, sequence_of, constants[feature])
+        frames[:, feature] = column
+    return TSEArray._of_checked(frames, sequences.offsets, sequences.spans)
+
+
+def _between(
+    column: NDArray[np.float64],
+    rows: NDArray[np.intp],
+    known: NDArray[np.intp],
+    sequence_of: NDArray[np.int64],
+    constant: float,
+) -> NDArray[np.float64]:
+    """Return values for `rows` from the nearest `known` rows of their sequences."""
+    if not known.size:
+        return np.full(len(rows), constant)
+    position = np.searchsorted(known, rows)
+    before = known[np.maximum(position - 1, 0)]
+    after = known[np.minimum(position, len(known) - 1)]
+    # Where there is no known row before (after) in the sequence, this is one after (before).
+    has_before = (before < rows) & (sequence_of[before] == sequence_of[rows])
+    has_after = (after > rows) & (sequence_of[after] == sequence_of[rows])
+    before = np.where(has_before, before, after)
+    after = np.where(has_after, after, before)
+    fraction = (rows - before) / np.where(has_before & has_after, after - before, 1)
+    fraction[~(has_before & has_after)] = 0
+    values = column[before] * (1 - fraction) + column[after] * fraction
+    return np.where(has_before | has_after, values, constant)

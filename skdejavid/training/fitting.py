@@ -123,7 +123,8 @@ class Plan:
     data: TrainingData  # without the held-out part
     held_out: TrainingData | None
     n_timesteps: int
-    feature_scale: NDArray[np.floating]  # (n_features,), ones without standardization
+    deviations: NDArray[np.floating]  # standard deviation of each feature, see `statistics`
+    feature_scale: NDArray[np.floating]  # (n_features,): these, or ones without standardization
     settings: TrainingSettings
 
 
@@ -249,9 +250,8 @@ def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> 
     if parameters.early_stopping:
         fraction = parameters.validation_fraction
         data, held_out = _hold_out(data, prepared.classes, fraction, start.random_state)
-    feature_scale = np.ones(data.sequences.n_features, dtype=data.sequences.frame_dtype)
-    if parameters.standardize:
-        feature_scale = standard_deviations(data.sequences, data.sample_weight)
+    deviations = standard_deviations(data.sequences, data.sample_weight)
+    feature_scale = deviations if parameters.standardize else np.ones_like(deviations)
     n_classes = len(prepared.classes)
     n_timesteps = _count_timesteps(data, parameters.n_timesteps, start.warm_start)
     n_parameters = n_classes * n_timesteps * data.sequences.n_features
@@ -275,7 +275,7 @@ def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> 
         device=device,
         half_storage=parameters.half_storage,
     )
-    return Plan(data, held_out, n_timesteps, feature_scale, settings)
+    return Plan(data, held_out, n_timesteps, deviations, feature_scale, settings)
 
 
 def initial_parameters(plan: Plan, parameters: SimpleNamespace, start: Start) -> InitialParameters:

@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 
 from skdejavid import AlignmentDisplay
-from skdejavid.compat.optional import import_optional
+from skdejavid.compat.optional import import_if_installed, import_optional
 from skdejavid.datasets import write_video
 from skdejavid.video.decoding import decode
 
 
 def test_an_installed_module_is_imported():
     assert import_optional("json.decoder", "any", "Reading JSON") is sys.modules["json.decoder"]
+
+
+def test_a_missing_module_is_none_where_it_is_not_needed(monkeypatch):
+    assert import_if_installed("json.decoder") is sys.modules["json.decoder"]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert import_if_installed("pandas") is None
 
 
 def test_the_extra_that_brings_a_missing_package_is_named(monkeypatch, tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from skdejavid.compat.tensors import as_tensor
+from skdejavid.compat.tensors import as_tensor, is_batch_of_old_vmap
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("torch_warnings")]
 
@@ -57,3 +57,24 @@ def test_writable_arrays_and_tensors_are_shared_and_lists_are_converted():
     assert np.shares_memory(as_tensor(array).numpy(), array)
     assert as_tensor(tensor) is tensor
     assert as_tensor([1.0, 2.0]).tolist() == [1.0, 2.0]
+
+
+def test_a_batch_of_gradients_is_recognized(monkeypatch):
+    found = []
+
+    class Recording(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            found.append(is_batch_of_old_vmap(gradient))
+            return gradient
+
+    x = torch.ones(2, requires_grad=True)
+    torch.autograd.grad(Recording.apply(x), x, torch.eye(2), is_grads_batched=True)
+    torch.autograd.grad(Recording.apply(x).sum(), x)
+    assert found == [True, False]
+    monkeypatch.setattr(torch._C, "_functorch", None)
+    assert not is_batch_of_old_vmap(x)

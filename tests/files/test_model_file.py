@@ -260,6 +260,13 @@ HOSTILE = {
     "NaN in weights": (with_number("log_weights", 0, np.nan), "'log_weights' contains NaN"),
     "a weight that overflows": (with_number("log_weights", 0, 1e300), "'log_weights' contains a"),
     "a weight that vanishes": (with_number("log_weights", 0, -1e300), "'log_weights' contains a"),
+    "a scale of no feature": (
+        with_header("feature_scale", shape=[8], data_offsets=[0, 64]), "header"
+    ),
+    "NaN in scales": (with_number("feature_scale", 0, np.nan), "'feature_scale' contains NaN"),
+    "a scale that is not positive": (
+        with_number("feature_scale", 0, 0.0), "'feature_scale' must be positive"
+    ),
     "NaN in the history": (with_number("history.loss", 0, np.nan), "'history.loss' contains NaN"),
     "a history of other lengths": (
         with_header("history.accuracy", shape=[1, 2]), "'history.accuracy' must have shape"

@@ -178,3 +178,17 @@ def test_sequences_that_have_just_been_read_are_not_checked_a_second_time(monkey
 
     monkeypatch.setattr(TSEArray, "from_packed", refuse)
     assert model.predict(ragged[0]).tolist() == expected.tolist()
+
+
+@pytest.mark.fault(96)
+def test_missing_values_are_kept_where_they_are_allowed():
+    X = [np.array([[1.0, np.nan]]), np.array([[np.inf, 2.0], [3.0, 4.0]])]
+    missing = check_sequences(X[:1], ensure_all_finite="allow-nan")
+    np.testing.assert_array_equal(missing[0], X[0])
+    with pytest.raises(ValueError, match=r"X\[1\] contains infinity .* frame 0, feature 0\.$"):
+        check_sequences(X, ensure_all_finite="allow-nan")
+    assert np.isinf(check_sequences(X, ensure_all_finite=False)[1][0, 0])
+    with pytest.raises(ValueError, match=r"X\[0\] contains NaN, .* feature 1\. Fill in missing"):
+        check_sequences(X)
+    with pytest.raises(ValueError, match='ensure_all_finite must be True, False or "allow-nan"'):
+        check_sequences(X, ensure_all_finite="allow_nan")

@@ -1,10 +1,16 @@
 import numpy as np
+import pytest
 import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skdejavid import TSEArray
-from skdejavid.sequences.transforms import resample, with_differences
+from skdejavid.sequences.transforms import (
+    interpolate,
+    names_with_differences,
+    resample,
+    with_differences,
+)
 
 LAGS = st.integers(1, 9) | st.floats(0.01, 0.99)
 
@@ -60,3 +66,24 @@ def test_a_single_time_step_is_the_middle():
 def test_resampling_keeps_the_floating_type():
     X = TSEArray([np.arange(5, dtype=np.float32)[:, None]])
     assert resample(X.view(), 3).dtype == np.float32
+
+
+def test_differences_have_the_name_of_their_feature_and_lag():
+    assert names_with_differences(["a", "b"], [1, 0.5]) == [
+        "a",
+        "b",
+        "a_lag_1",
+        "b_lag_1",
+        "a_lag_0.5",
+        "b_lag_0.5",
+    ]
+
+
+@pytest.mark.fault(96)
+def test_a_neighboring_sequence_is_never_interpolated_to():
+    nan = np.nan
+    X = TSEArray([[[1.0], [nan]], [[nan], [nan]], [[nan], [5.0], [nan], [7.0]], [[nan]]])
+    filled = interpolate(X, np.array([-1.0]))
+    assert [x.ravel().tolist() for x in filled] == [[1, 1], [-1, -1], [5, 5, 6, 7], [-1]]
+    selected = interpolate(X[[2, 0]], np.array([-1.0]))
+    assert [x.ravel().tolist() for x in selected] == [[5, 5, 6, 7], [1, 1]]
