@@ -18,6 +18,7 @@ from skdejavid.sequences import TSEArray
 __all__ = [
     "ClassWeight",
     "check_targets",
+    "class_margins",
     "class_weights",
     "positive_weights",
     "scaled_weights",
@@ -102,6 +103,27 @@ def class_weights(
             f"class_weight[{unknown[0]!r}] names a class that is not in y, which has {names}"
         )
     return np.array([float(class_weight.get(name, 1.0)) for name in names])[labels]
+
+
+def class_margins(
+    factors: NDArray[np.float64], labels: NDArray[np.integer]
+) -> NDArray[np.float64] | None:
+    """Return the margin of each class, (n_classes,): 1 for the class with the smallest factor.
+
+    A class whose factor is k times that has a margin of the square root of k. If all classes have
+    the same factor, there are no margins: the result is None.
+
+    Parameters
+    ----------
+    factors : array of shape (n_sequences,)
+        As returned by `class_weights`, each more than 0.
+    labels : array of shape (n_sequences,)
+        Class numbers 0, 1, ... without gaps.
+    """
+    _, first = np.unique(labels, return_index=True)
+    by_class = factors[first]
+    smallest = by_class.min()
+    return None if by_class.max() == smallest else np.sqrt(by_class / smallest)
 
 
 def scaled_weights(sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -60,6 +60,30 @@ def test_preparing_drops_what_has_no_weight_and_numbers_the_classes(weight):
     )
 
 
+def loss_of(values, **arguments):
+    ready = prepared(values, **arguments)
+    return make_plan(ready, values, find_start(ready, values, None)).settings.loss
+
+
+@pytest.mark.fault(102)
+def test_the_loss_has_the_margins_of_class_weight_and_their_mean_temperature():
+    values = parameters(class_weight={"a": 4.0, "b": 0.25, "c": 1.0}, temperature=0.5)
+    np.testing.assert_allclose(loss_of(values).margins, np.array([4, 1, 2]) * 3 / 7)
+    assert loss_of(values).temperature == pytest.approx(0.5 * 7 / 3)
+    often_b = {"y": ["b", "b", "b", "b", "a", "c"]}
+    balanced = loss_of(parameters(class_weight="balanced"), **often_b)
+    np.testing.assert_allclose(balanced.margins, [1.2, 0.6, 1.2])
+    assert loss_of(parameters(), **often_b) == SoftMinCrossEntropy("global", None, 0.5)
+    for class_weight in ("balanced", {"a": 2, "b": 2, "c": 2}):
+        values = parameters(class_weight=class_weight)
+        assert loss_of(values) == SoftMinCrossEntropy("global", None, 0.5)
+
+
+def test_only_classes_with_weight_have_margins():
+    values = parameters(class_weight={"a": 0.0, "b": 1.0, "c": 9.0})
+    assert loss_of(values).margins == (0.5, 1.5)
+
+
 def test_warnings_are_returned_for_the_caller_of_fit():
     weight = [1, 1, 0] * 4
     warnings = prepared(parameters(logit_scaling="sample"), sample_weight=weight).warnings
@@ -110,7 +134,7 @@ def test_a_checkpoint_belongs_to_parameters_data_and_start(tmp_path):
         )
     ]
     assert {"X", "y", "sample_weight", "precision", "logit_scaling"} <= keys[0].keys()
-    assert not {"checkpoint_dir", "n_jobs", "max_time", "verbose"} & keys[0].keys()
+    assert not {"checkpoint_dir", "n_jobs", "max_time", "verbose", "margins"} & keys[0].keys()
     assert {name for name in keys[0] if keys[1][name] != keys[0][name]} == {"y"}
     assert {name for name in keys[0] if keys[2][name] != keys[0][name]} == {"warm_start"}
     assert checkpoint_for(prepared(), parameters(), None) is None
