@@ -9,7 +9,7 @@ second class, in a random order that depends on the seed, keeps a tenth of its s
 two.
 
 "margins n^p" stands for ``class_weight="balanced"`` where a class that is n times as rare as the
-most frequent one has a margin of n to the power of p. The library has p = 0.5; with p = 0, classes
+most frequent one has a margin of n to the power of p. The library has p = 0.6; with p = 0, classes
 only have weights. "statistics" is a logistic regression of mean, standard deviation, maximum and
 minimum over time with balanced classes.
 
@@ -34,7 +34,7 @@ from tables import rows_of
 
 from skdejavid import DejaVidClassifier
 from skdejavid.datasets import make_event_sequences
-from skdejavid.training import fitting
+from skdejavid.training import targets
 
 RESULTS = Path(__file__).parent / "results" / "accuracy" / "imbalance.jsonl"
 RARE = 10  # in sets of a folder, one sequence of so many is left of the rare classes
@@ -80,13 +80,7 @@ def statistics(X):
 
 def with_power(power):
     """Replace the margins of the library by those with another power."""
-
-    def margins(*arguments):
-        roots = original(*arguments)
-        return None if roots is None or power == 0 else roots ** (2 * power)
-
-    original = fitting.class_margins
-    return mock.patch.object(fitting, "class_margins", margins)
+    return mock.patch.object(targets, "MARGIN_POWER", power)
 
 
 def margins(power, **parameters):
@@ -122,6 +116,7 @@ MODELS = {
     "margins n^0, early stopping": margins(0, early_stopping=True),
     "margins n^0.25": margins(0.25),
     "margins n^0.5": margins(0.5),
+    "margins n^0.6": margins(0.6),
     "margins n^0.75": margins(0.75),
     "statistics": fit_statistics,
 }

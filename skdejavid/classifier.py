@@ -163,10 +163,10 @@ class DejaVidClassifier(
         Factors by class, ``{class label: number}``; 1 for a class that is not in the dict.
         "balanced" gives all classes the same sum of weights, for classes of which some are rare.
         The factors multiply the sample weights. In the loss, classes with a larger factor also
-        have a larger margin, in proportion to its square root: weights alone have no effect any
-        more when all training sequences are classified correctly (:doc:`/method`). Classes with
-        the same factor have the same margin. Probabilities are then those for classes that are
-        as frequent as the weights say, equally frequent if "balanced".
+        have a larger margin: weights alone have no effect any more when all training sequences are
+        classified correctly (:doc:`/method`). Classes with the same factor have the same margin.
+        Probabilities are then those for classes that are as frequent as the weights say, equally
+        frequent if "balanced".
 
     transform_timesteps : bool, default=False
         Whether :meth:`transform` splits each distance into the parts that the time steps of the

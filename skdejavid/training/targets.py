@@ -16,6 +16,7 @@ from skdejavid.compat.sklearn import is_pandas_na, is_scalar_nan
 from skdejavid.sequences import TSEArray
 
 __all__ = [
+    "MARGIN_POWER",
     "ClassWeight",
     "check_targets",
     "class_margins",
@@ -23,6 +24,9 @@ __all__ = [
     "positive_weights",
     "scaled_weights",
 ]
+
+# The power of a class's weight that is its margin (docs/method.md has the measurements).
+MARGIN_POWER = 0.6
 
 ClassWeight = Mapping[Any, float] | str | None
 
@@ -110,7 +114,7 @@ def class_margins(
 ) -> NDArray[np.float64] | None:
     """Return the margin of each class, (n_classes,): 1 for the class with the smallest factor.
 
-    A class whose factor is k times that has a margin of the square root of k. If all classes have
+    A class whose factor is k times that has a margin of ``k ** MARGIN_POWER``. If all classes have
     the same factor, there are no margins: the result is None.
 
     Parameters
@@ -123,7 +127,7 @@ def class_margins(
     _, first = np.unique(labels, return_index=True)
     by_class = factors[first]
     smallest = by_class.min()
-    return None if by_class.max() == smallest else np.sqrt(by_class / smallest)
+    return None if by_class.max() == smallest else (by_class / smallest) ** MARGIN_POWER
 
 
 def scaled_weights(sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -67,12 +67,14 @@ def loss_of(values, **arguments):
 
 @pytest.mark.fault(102)
 def test_the_loss_has_the_margins_of_class_weight_and_their_mean_temperature():
-    values = parameters(class_weight={"a": 4.0, "b": 0.25, "c": 1.0}, temperature=0.5)
-    np.testing.assert_allclose(loss_of(values).margins, np.array([4, 1, 2]) * 3 / 7)
-    assert loss_of(values).temperature == pytest.approx(0.5 * 7 / 3)
+    values = parameters(class_weight={"a": 8.0, "b": 0.25, "c": 1.0}, temperature=0.5)
+    margins = np.array([8, 1, 4**0.6])
+    np.testing.assert_allclose(loss_of(values).margins, margins / margins.mean())
+    assert loss_of(values).temperature == pytest.approx(0.5 * margins.mean())
     often_b = {"y": ["b", "b", "b", "b", "a", "c"]}
     balanced = loss_of(parameters(class_weight="balanced"), **often_b)
-    np.testing.assert_allclose(balanced.margins, [1.2, 0.6, 1.2])
+    margins = np.array([4**0.6, 1, 4**0.6])
+    np.testing.assert_allclose(balanced.margins, margins / margins.mean())
     assert loss_of(parameters(), **often_b) == SoftMinCrossEntropy("global", None, 0.5)
     for class_weight in ("balanced", {"a": 2, "b": 2, "c": 2}):
         values = parameters(class_weight=class_weight)
@@ -80,8 +82,8 @@ def test_the_loss_has_the_margins_of_class_weight_and_their_mean_temperature():
 
 
 def test_only_classes_with_weight_have_margins():
-    values = parameters(class_weight={"a": 0.0, "b": 1.0, "c": 9.0})
-    assert loss_of(values).margins == (0.5, 1.5)
+    values = parameters(class_weight={"a": 0.0, "b": 1.0, "c": 32.0})
+    np.testing.assert_allclose(loss_of(values).margins, [2 / 9, 16 / 9])
 
 
 def test_warnings_are_returned_for_the_caller_of_fit():
