@@ -125,6 +125,15 @@ def test_a_warm_start_with_weights_of_another_shape_is_refused():
         prepared(warm_start=fitted(log_weights=np.zeros((3, 3, 1))))
 
 
+@pytest.mark.fault(102)
+def test_a_checkpoint_belongs_to_its_margins(tmp_path, monkeypatch):
+    """Those written before there were any cannot be resumed with margins."""
+    values = parameters(checkpoint_dir=tmp_path, class_weight={"a": 2.0})
+    key = checkpoint_for(prepared(values), values, None)._key
+    monkeypatch.setattr(fitting, "class_margins", lambda *arguments: None)
+    assert key.keys() - checkpoint_for(prepared(values), values, None)._key.keys() == {"margins"}
+
+
 def test_a_checkpoint_belongs_to_parameters_data_and_start(tmp_path):
     values = parameters(checkpoint_dir=tmp_path)
     keys = [
