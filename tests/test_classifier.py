@@ -445,6 +445,14 @@ def test_equal_classes_are_weighted_without_changing_a_bit(class_weight, orders)
     assert weighted.distance_scale_ == plain.distance_scale_
 
 
+@pytest.mark.fault(102)
+def test_a_class_with_hardly_any_weight_does_not_keep_the_others_from_learning(orders):
+    X, y = orders
+    clf = DejaVidClassifier(class_weight={0: 1e-12}, **QUICK | {"n_epochs": 30}).fit(X, y)
+    others = y != 0
+    assert clf.score(X[others], y[others]) > 0.9
+
+
 def test_balanced_is_the_dict_of_its_weights(orders):
     X, y = orders[0].astype(np.float64), np.minimum(orders[1], 2)
     settings = QUICK | {"n_epochs": 3}

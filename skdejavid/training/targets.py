@@ -28,6 +28,9 @@ __all__ = [
 # The power of a class's weight that is its margin (docs/method.md has the measurements).
 MARGIN_POWER = 0.6
 
+# With larger margins the gradients of a float32 model would vanish.
+_LARGEST_MARGIN = 100.0
+
 ClassWeight = Mapping[Any, float] | str | None
 
 
@@ -114,8 +117,8 @@ def class_margins(
 ) -> NDArray[np.float64] | None:
     """Return the margin of each class, (n_classes,): 1 for the class with the smallest factor.
 
-    A class whose factor is k times that has a margin of ``k ** MARGIN_POWER``. If all classes have
-    the same factor, there are no margins: the result is None.
+    A class whose factor is k times that has a margin of ``k ** MARGIN_POWER``, at most 100. If all
+    classes have the same factor, there are no margins: the result is None.
 
     Parameters
     ----------
@@ -127,7 +130,10 @@ def class_margins(
     _, first = np.unique(labels, return_index=True)
     by_class = factors[first]
     smallest = by_class.min()
-    return None if by_class.max() == smallest else (by_class / smallest) ** MARGIN_POWER
+    if by_class.max() == smallest:
+        return None
+    with np.errstate(over="ignore"):
+        return np.minimum((by_class / smallest) ** MARGIN_POWER, _LARGEST_MARGIN)
 
 
 def scaled_weights(sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:

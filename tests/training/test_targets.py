@@ -117,6 +117,13 @@ def test_margins_grow_with_a_power_of_the_factors():
 
 
 @pytest.mark.fault(102)
+@pytest.mark.parametrize("smallest", [5e-324, 1e-300, 1e-12, 1e-4])
+def test_margins_stay_moderate(smallest):
+    margins = class_margins(np.array([smallest, 1.0, 1e300]), np.arange(3))
+    assert margins.tolist() == [1.0, 100.0, 100.0]
+
+
+@pytest.mark.fault(102)
 @pytest.mark.parametrize("n_classes", [1, 2, 3, 7])
 @pytest.mark.parametrize("class_weight", [None, "balanced", {0: 0.3}])
 def test_classes_with_the_same_factor_have_no_margins(n_classes, class_weight):
