@@ -160,8 +160,13 @@ class DejaVidClassifier(
         used if `early_stopping`.
 
     class_weight : dict, "balanced" or None, default=None
-        Factors of the sample weights by class, ``{class label: number}``; 1 for a class that is not
-        in the dict. "balanced" gives all classes the same sum of weights.
+        Factors by class, ``{class label: number}``; 1 for a class that is not in the dict.
+        "balanced" gives all classes the same sum of weights, for classes of which some are rare.
+        The factors multiply the sample weights. In the loss, classes with a larger factor also
+        have a larger margin: weights alone have no effect any more when all training sequences are
+        classified correctly (:doc:`/method`). Classes with the same factor have the same margin.
+        Probabilities are then those for classes that are as frequent as the weights say, equally
+        frequent if "balanced".
 
     transform_timesteps : bool, default=False
         Whether :meth:`transform` splits each distance into the parts that the time steps of the
@@ -232,8 +237,9 @@ class DejaVidClassifier(
         The number that distances are divided by if `logit_scaling_` is "global", else 1.
 
     history_ : dict of str to ndarray
-        One value per epoch: "loss" (mean cross-entropy) and "accuracy", each batch measured before
-        its optimizer step, and "learning_rate", that of the weights. With `early_stopping` also
+        One value per epoch: "loss" (mean cross-entropy, with the margins of `class_weight`) and
+        "accuracy", each batch measured before its optimizer step, both weighted, and
+        "learning_rate", that of the weights. With `early_stopping` also
         "validation_loss" and "validation_accuracy", measured on the held-out part after the epoch.
 
     n_iter_ : int
@@ -553,6 +559,8 @@ class DejaVidClassifier(
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Compute the probability of each class, the soft-min of the scaled distances.
+
+        With `class_weight`, classes count as if they were as frequent as their weights say.
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
-"""Synthetic data for examples and tests, whose classes differ only in the order of events.
+"""Synthetic data for examples and tests, whose classes differ in events.
 
-Each sample of each class contains the same events, each with a random duration. Its class is the
-order of the events.
+Except for `make_event_sequences`, each sample of each class contains the same events, each with a
+random duration, and its class is the order of the events.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from skdejavid.compat.optional import import_optional
@@ -22,6 +22,7 @@ from skdejavid.video.sources import as_video
 __all__ = [
     "EVENTS",
     "make_event_frames",
+    "make_event_sequences",
     "make_order_sequences",
     "make_order_videos",
     "write_video",
@@ -31,6 +32,9 @@ __all__ = [
 EVENTS = ("nothing", "disc", "square", "cross")
 
 _ORDERS = list(permutations(range(1, len(EVENTS))))
+
+# Number of frames of an event of `make_event_sequences`.
+_SHORTEST_EVENT, _LONGEST_EVENT = 8, 16
 
 
 def make_order_sequences(
@@ -71,6 +75,85 @@ def make_order_sequences(
         shown = np.repeat(events, durations)
         active = (np.arange(n_features) % 3 + 1) == shown[:, None]
         sequences.append((active + noise * rng.standard_normal(active.shape)).astype(np.float32))
+    return TSEArray(sequences), y
+
+
+def make_event_sequences(
+    n_sequences: int,
+    *,
+    n_classes: int = 2,
+    weights: ArrayLike | None = None,
+    n_features: int = 6,
+    noise: float = 1.3,
+    lengths: tuple[int, int] = (40, 80),
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[TSEArray, NDArray[np.int64]]:
+    """Generate noise with one short event at a random time, which tells the class.
+
+    With `weights`, some classes are rare, as in the search for faults or diseases.
+
+    Parameters
+    ----------
+    n_sequences : int
+        Number of sequences.
+    n_classes : int, default=2
+        Number of classes, at least 2.
+    weights : array-like of shape (n_classes,), optional
+        Relative frequencies of the classes, each more than 0. If None, classes are balanced.
+    n_features : int, default=6
+        Number of features, at least `n_classes`. The event of class ``k`` raises the features
+        ``k``, ``k + n_classes``, ``k + 2 * n_classes``, ... (counted from 0) by 1 for 8 to 16
+        frames.
+    noise : float, default=1.3
+        Standard deviation of the Gaussian noise added to each value.
+    lengths : tuple of two ints, default=(40, 80)
+        Smallest and largest number of frames of a sequence, at least 16.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for reproducible data.
+
+    Returns
+    -------
+    X : TSEArray
+        `n_sequences` float32 sequences.
+    y : ndarray of shape (n_sequences,)
+        Class numbers, in random order. The number of sequences of a class differs by less than 1
+        from its share by `weights`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range, or `n_sequences` is too small for a sequence of each
+        class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdejavid.datasets import make_event_sequences
+    >>> X, y = make_event_sequences(1020, weights=[1000, 20], random_state=0)
+    >>> np.bincount(y)
+    array([1000,   20])
+    """
+    if not 2 <= n_classes <= n_features:
+        raise ValueError(
+            f"n_classes must be at least 2 and at most n_features={n_features}, got {n_classes}"
+        )
+    shortest, longest = lengths
+    if not _LONGEST_EVENT <= shortest <= longest:
+        raise ValueError(
+            f"lengths must be two increasing numbers of at least {_LONGEST_EVENT}, got {lengths}"
+        )
+    counts = _class_counts(n_sequences, np.ones(n_classes) if weights is None else weights)
+    if len(counts) != n_classes:
+        raise ValueError(f"weights must have n_classes={n_classes} numbers, got {len(counts)}")
+    rng = check_random_state(random_state)
+    y = rng.permutation(np.repeat(np.arange(n_classes), counts))
+    sequences = []
+    for label in y:
+        frames = noise * rng.standard_normal((rng.randint(shortest, longest + 1), n_features))
+        duration = rng.randint(_SHORTEST_EVENT, _LONGEST_EVENT + 1)
+        begin = rng.randint(len(frames) - duration + 1)
+        frames[begin : begin + duration, label::n_classes] += 1
+        sequences.append(frames.astype(np.float32))
     return TSEArray(sequences), y
 
 
@@ -180,6 +263,25 @@ def write_video(
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
+
+
+def _class_counts(n_sequences: int, weights: ArrayLike) -> NDArray[np.int64]:
+    """Return the numbers of sequences by class; the largest remainders are rounded up."""
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.ndim != 1 or not (np.isfinite(weights) & (weights > 0)).all():
+        raise ValueError(f"weights must be a list of finite numbers of more than 0, got {weights}")
+    shares = n_sequences * (weights / weights.sum())
+    # Shares that are whole numbers but for rounding errors.
+    shares = np.where(np.isclose(shares, shares.round()), shares.round(), shares)
+    counts = np.floor(shares).astype(np.int64)
+    n_missing = n_sequences - counts.sum()
+    counts[np.argsort(counts - shares, kind="stable")[:n_missing]] += 1
+    if counts.min() == 0:
+        raise ValueError(
+            f"n_sequences={n_sequences} is too small for a sequence of class {counts.argmin()} "
+            "with these weights: raise one of them"
+        )
+    return counts
 
 
 def _timeline(

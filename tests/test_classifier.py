@@ -20,6 +20,7 @@ from sklearn.exceptions import (
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
 from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
 from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.class_weight import compute_class_weight
 
 from skdejavid import (
     DejaVidClassifier,
@@ -30,7 +31,7 @@ from skdejavid import (
     check_sequences,
     dtw_distances,
 )
-from skdejavid.datasets import make_order_sequences
+from skdejavid.datasets import make_event_sequences, make_order_sequences
 from skdejavid.training import fitting
 
 QUICK = {"n_epochs": 3, "n_timesteps": 4, "random_state": 0}
@@ -422,13 +423,57 @@ def test_balancing_counts_sample_weights_as_repetitions(orders):
     assert counts.min() < counts.max()
 
 
-def test_class_weights_are_sample_weights(orders):
+def test_class_weights_are_sample_weights_of_what_has_no_loss(orders):
     X, y = orders
     weight = np.linspace(1, 2, len(y))
-    by_class = DejaVidClassifier(class_weight={0: 2.0, 3: 0.5}, **QUICK).fit(X, y, weight)
+    settings = QUICK | {"learn_weights": False, "learn_centroids": False}
+    by_class = DejaVidClassifier(class_weight={0: 2.0, 3: 0.5}, **settings).fit(X, y, weight)
     factors = np.array([2.0, 1.0, 1.0, 0.5, 1.0, 1.0])[y]
-    by_sample = DejaVidClassifier(**QUICK).fit(X, y, weight * factors)
+    by_sample = DejaVidClassifier(**settings).fit(X, y, weight * factors)
     np.testing.assert_array_equal(by_class.centroids_, by_sample.centroids_)
+    np.testing.assert_array_equal(by_class.log_weights_, by_sample.log_weights_)
+
+
+@pytest.mark.fault(102)
+@pytest.mark.parametrize("class_weight", ["balanced", dict.fromkeys(range(6), 0.5)], ids=str)
+def test_equal_classes_are_weighted_without_changing_a_bit(class_weight, orders):
+    X, y = orders[0][:60], np.arange(60) % 6
+    plain = DejaVidClassifier(**QUICK).fit(X, y)
+    weighted = DejaVidClassifier(class_weight=class_weight, **QUICK).fit(X, y)
+    np.testing.assert_array_equal(weighted.centroids_, plain.centroids_)
+    np.testing.assert_array_equal(weighted.log_weights_, plain.log_weights_)
+    assert weighted.distance_scale_ == plain.distance_scale_
+
+
+@pytest.mark.fault(102)
+def test_a_class_with_hardly_any_weight_does_not_keep_the_others_from_learning(orders):
+    X, y = orders
+    clf = DejaVidClassifier(class_weight={0: 1e-12}, **QUICK | {"n_epochs": 30}).fit(X, y)
+    others = y != 0
+    assert clf.score(X[others], y[others]) > 0.9
+
+
+def test_balanced_is_the_dict_of_its_weights(orders):
+    X, y = orders[0].astype(np.float64), np.minimum(orders[1], 2)
+    settings = QUICK | {"n_epochs": 3}
+    weights = compute_class_weight("balanced", classes=np.arange(3), y=y)
+    by_number = DejaVidClassifier(class_weight=dict(enumerate(weights)), **settings).fit(X, y)
+    by_name = DejaVidClassifier(class_weight="balanced", **settings).fit(X, y)
+    np.testing.assert_allclose(by_name.centroids_, by_number.centroids_, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(by_name.distance_scale_, by_number.distance_scale_, rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(102)
+def test_a_class_of_20_among_1000_is_recognized():
+    scores = []
+    for seed in range(2):
+        X, y = make_event_sequences(1020, weights=[1000, 20], random_state=seed)
+        X_test, y_test = make_event_sequences(1000, random_state=100 + seed)
+        clf = DejaVidClassifier(class_weight="balanced", random_state=0).fit(X, y)
+        scores.append(balanced_accuracy_score(y_test, clf.predict(X_test)))
+        assert log_loss(y_test, clf.predict_proba(X_test)) < np.log(2)
+    assert np.mean(scores) >= 0.75
 
 
 STOPPING = QUICK | {"early_stopping": True, "validation_fraction": 0.4, "n_iter_no_change": 5}

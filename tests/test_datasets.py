@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from videos import iterate_frames
 
 from skdejavid.datasets import (
     EVENTS,
     make_event_frames,
+    make_event_sequences,
     make_order_sequences,
     make_order_videos,
     write_video,
@@ -37,6 +40,63 @@ def test_events_come_in_the_order_of_the_class():
         assert tuple(np.argsort(starts)) == orders[label]
 
 
+def test_event_sequences_have_the_documented_sizes():
+    X, y = make_event_sequences(203, n_classes=3, n_features=5, lengths=(16, 20), random_state=0)
+    assert X.n_features == 5
+    assert X.values.dtype == np.float32
+    assert set(X.lengths) == set(range(16, 21))
+    assert np.bincount(y).tolist() == [68, 68, 67]
+    assert (np.diff(y) != 0).sum() > 100
+
+
+@given(st.lists(st.floats(1, 20), min_size=2, max_size=6).map(np.array), st.integers(0, 50))
+def test_classes_are_as_frequent_as_their_weights(weights, n_more):
+    shares = weights / weights.sum()
+    n_sequences = int(1 / shares.min()) + 1 + n_more
+    kwargs = {"n_classes": len(weights), "weights": weights, "lengths": (16, 16)}
+    _, y = make_event_sequences(n_sequences, **kwargs, random_state=0)
+    counts = np.bincount(y)
+    assert counts.sum() == n_sequences
+    assert (np.abs(counts - n_sequences * shares) < 1 + 1e-6).all()
+
+
+def test_whole_shares_are_exact():
+    for weights in ([1000, 20], [1000 / 1020, 20 / 1020]):
+        _, y = make_event_sequences(1020, weights=weights, random_state=0)
+        assert np.bincount(y).tolist() == [1000, 20]
+
+
+def test_the_event_of_each_class_is_in_its_features_at_any_time():
+    X, y = make_event_sequences(300, n_classes=3, n_features=7, noise=0.0, random_state=0)
+    begins = []
+    for x, label in zip(X, y, strict=True):
+        event = np.flatnonzero(x.any(axis=1))
+        assert 8 <= len(event) <= 16
+        assert (np.diff(event) == 1).all()
+        assert (x[event] == (np.arange(7) % 3 == label)).all()
+        begins.append(event[0] / (len(x) - len(event)))
+    assert (np.histogram(begins, 5, (0, 1))[0] > 40).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_classes": 1}, "n_classes must be at least 2 and at most n_features=6, got 1"),
+        ({"n_classes": 7}, "n_classes must be at least 2 and at most n_features=6, got 7"),
+        ({"lengths": (15, 20)}, r"lengths must be .* at least 16, got \(15, 20\)"),
+        ({"lengths": (30, 20)}, "lengths must be two increasing numbers"),
+        ({"weights": [1, 2, 3]}, "weights must have n_classes=2 numbers, got 3"),
+        ({"weights": [1, 0]}, "weights must be a list of finite numbers of more than 0"),
+        ({"weights": [1, np.nan]}, "weights must be a list of finite numbers of more than 0"),
+        ({"weights": 0.5}, "weights must be a list of finite numbers of more than 0"),
+        ({"weights": [1, 1e-3]}, "n_sequences=10 is too small for a sequence of class 1"),
+    ],
+)
+def test_event_sequences_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_event_sequences(10, **changes)
+
+
 def test_videos_have_the_documented_sizes():
     videos, y = make_order_videos(7, size=32, random_state=0)
     assert len(videos) == len(y) == 7
@@ -58,7 +118,9 @@ def test_frames_show_what_their_label_says():
 
 
 @pytest.mark.parametrize(
-    "make", [make_order_sequences, make_order_videos, make_event_frames], ids=lambda f: f.__name__
+    "make",
+    [make_order_sequences, make_event_sequences, make_order_videos, make_event_frames],
+    ids=lambda f: f.__name__,
 )
 def test_the_seed_decides(make):
     def drawn(seed):

@@ -13,6 +13,7 @@ from skdejavid.backends.registry import make_problem, resolve_device
 from skdejavid.datasets import make_order_sequences
 from skdejavid.nn import TimeWeightedDTW
 from skdejavid.sequences import SequenceView
+from skdejavid.training.loss import SoftMinCrossEntropy
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 DIAGONAL = pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
@@ -66,6 +67,16 @@ def test_a_fit_is_as_good_and_the_same_each_time(device, path_refresh, half_stor
     np.testing.assert_allclose(
         first.history_["loss"][:2], on_cpu.history_["loss"][:2], rtol=0.01 if half_storage else 1e-3
     )
+
+
+def test_losses_with_margins_are_those_of_the_cpu(device, rng):
+    distances, labels = rng.exponential(size=(9, 3)), rng.integers(3, size=9)
+    loss = SoftMinCrossEntropy("global", 2.0, margins=(0.5, 1.0, 1.5))
+    (losses, hits), gradients = loss.evaluate(distances, labels)
+    on_device = (torch.from_numpy(array).to(device) for array in (distances, labels))
+    (actual, more), of_tensors = loss.evaluate(*on_device)
+    for tensor, expected in ((actual, losses), (more, hits), (of_tensors, gradients)):
+        np.testing.assert_allclose(tensor.cpu().numpy(), expected, rtol=1e-12, atol=1e-15)
 
 
 def test_the_module_gives_the_gradients_of_the_cpu(device, rng):

@@ -47,6 +47,7 @@ from skdejavid.training.loop import (
 from skdejavid.training.loss import SoftMinCrossEntropy
 from skdejavid.training.targets import (
     check_targets,
+    class_margins,
     class_weights,
     positive_weights,
     scaled_weights,
@@ -102,6 +103,7 @@ class Prepared:
     data: TrainingData
     classes: NDArray[Any]  # sorted; the targets of the data are indices of these
     lags: tuple[int | float, ...]
+    margins: NDArray[np.float64] | None  # (n_classes,), see `class_margins`
     warnings: tuple[str, ...]  # to be issued for the caller of fit
 
 
@@ -162,7 +164,8 @@ def prepare(
         sample_weight, sequences.lengths, dtype=np.float64, ensure_non_negative=True
     )
     weight = scaled_weights(weight)
-    weight = scaled_weights(weight * class_weights(parameters.class_weight, targets, weight))
+    factors = class_weights(parameters.class_weight, targets, weight)
+    weight = scaled_weights(weight * factors)
     kept, absent_class = positive_weights(weight, targets)
     if len(kept) < len(targets):
         sequences, targets, weight = sequences[kept], targets[kept], weight[kept]
@@ -180,6 +183,7 @@ def prepare(
         TrainingData(sequences, labels, weight),
         classes,
         lags,
+        class_margins(factors[kept], labels),
         tuple(message for message in warnings if message is not None),
     )
 
@@ -233,6 +237,8 @@ def checkpoint_for(
         "sample_weight": content_hash(data.sample_weight),
         "precision": str(data.sequences.frame_dtype),
     }
+    if prepared.margins is not None:
+        key["margins"] = content_hash(prepared.margins)
     if warm_start is not None:
         key["warm_start"] = content_hash(warm_start.centroids, warm_start.log_weights)
     return Checkpoint(parameters.checkpoint_dir, key)
@@ -261,7 +267,7 @@ def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> 
             if part is not None:
                 check_half_range(part.sequences)
     settings = TrainingSettings(
-        loss=_choose_loss(parameters, start),
+        loss=_choose_loss(parameters, start, prepared.margins),
         learn_weights=parameters.learn_weights,
         learn_centroids=parameters.learn_centroids,
         diagonal=parameters.diagonal,
@@ -404,13 +410,23 @@ def _warn_of_constant_logits(logit_scaling: str, n_classes: int) -> str | None:
     )
 
 
-def _choose_loss(parameters: SimpleNamespace, start: Start) -> SoftMinCrossEntropy:
-    """Return the loss; a warm start keeps the scale unless `logit_scaling` has changed."""
+def _choose_loss(
+    parameters: SimpleNamespace, start: Start, margins: NDArray[np.float64] | None
+) -> SoftMinCrossEntropy:
+    """Return the loss; a warm start keeps the scale unless `logit_scaling` has changed.
+
+    `temperature` is that of the class with a margin of 1. The loss, and with it the prediction of
+    probabilities, has that of the mean of the margins.
+    """
     scaling, scale = parameters.logit_scaling, None
     fitted = start.warm_start
     if fitted is not None and fitted.logit_scaling == scaling:
         scale = fitted.distance_scale
-    return SoftMinCrossEntropy(scaling, scale, parameters.temperature)
+    if margins is None:
+        return SoftMinCrossEntropy(scaling, scale, parameters.temperature)
+    mean = float(margins.mean())
+    relative = tuple((margins / mean).tolist())
+    return SoftMinCrossEntropy(scaling, scale, parameters.temperature * mean, relative)
 
 
 def _hold_out(

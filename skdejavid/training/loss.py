@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -35,6 +36,11 @@ class SoftMinCrossEntropy:
         The divisor of "global" scaling. If None, `calibrate` measures it.
     temperature : float, default=1.0
         The measured scale is this times the mean standard deviation of a sample's distances.
+    margins : tuple of float or None, default=None
+        For each class a factor of the temperature of its samples, whose loss is multiplied by the
+        same factor. The loss of a correct sample then falls to nothing only if the distances to
+        the other classes are larger by a multiple of its margin, and that of a wrong sample keeps
+        its slope. None stands for margins of 1.
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
@@ -42,6 +48,7 @@ class SoftMinCrossEntropy:
     logit_scaling: str
     scale: float | None = None
     temperature: float = 1.0
+    margins: tuple[float, ...] | None = None
 
     def with_scale(self, scale: float) -> SoftMinCrossEntropy:
         """Return the same loss with another scale."""
@@ -82,9 +89,14 @@ class SoftMinCrossEntropy:
         divisors = self._divisors(distances)
         logits = self._logits(distances, divisors)
         shifted = logits - xp.amax(logits, 1)[:, None]
+        margins = self._margins_of(targets)
+        if margins is not None:
+            shifted = shifted / margins[:, None]
         likelihoods = xp.exp(shifted)
         totals = likelihoods.sum(1)[:, None]
         losses = xp.log(totals[:, 0]) - shifted[samples, targets]
+        if margins is not None:  # which is both factor and divisor: logits have no other gradient
+            losses = losses * margins
         by_logits = likelihoods / totals
         # Each row adds up to 0 now, so the mean in the logits has no gradient.
         by_logits[samples, targets] -= 1.0
@@ -109,6 +121,14 @@ class SoftMinCrossEntropy:
         smallest = (_RELATIVE_TIE * mean) ** 2 + np.finfo(float).tiny
         return _namespace(distances).sqrt(variance + smallest)
 
+    def _margins_of(self, targets: Any) -> Any:
+        """Return the margin of each sample, (n_samples,), on the device of the targets, or None."""
+        if self.margins is None:
+            return None
+        if isinstance(targets, np.ndarray):
+            return np.array(self.margins)[targets]
+        return _tensor_on(targets.device, self.margins)[targets]
+
     def _is_by_sample(self, distances: Any) -> bool:
         return self.logit_scaling == "sample" and distances.shape[1] > 1
 
@@ -122,6 +142,13 @@ def _indices(numbers: Any) -> Any:
     if isinstance(numbers, np.ndarray):  # which has no device before NumPy 2
         return np.arange(len(numbers))
     return sys.modules["torch"].arange(len(numbers), device=numbers.device)
+
+
+@lru_cache(maxsize=4)
+def _tensor_on(device: Any, numbers: tuple[float, ...]) -> Any:
+    """Return a tensor on a device, copied once: a copy for each batch would wait for the device."""
+    torch = sys.modules["torch"]
+    return torch.tensor(numbers, dtype=torch.float64, device=device)
 
 
 def deviations(distances: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,12 +16,20 @@ from skdejavid.compat.sklearn import is_pandas_na, is_scalar_nan
 from skdejavid.sequences import TSEArray
 
 __all__ = [
+    "MARGIN_POWER",
     "ClassWeight",
     "check_targets",
+    "class_margins",
     "class_weights",
     "positive_weights",
     "scaled_weights",
 ]
+
+# The power of a class's weight that is its margin (docs/method.md has the measurements).
+MARGIN_POWER = 0.6
+
+# With larger margins the gradients of a float32 model would vanish.
+_LARGEST_MARGIN = 100.0
 
 ClassWeight = Mapping[Any, float] | str | None
 
@@ -102,6 +110,30 @@ def class_weights(
             f"class_weight[{unknown[0]!r}] names a class that is not in y, which has {names}"
         )
     return np.array([float(class_weight.get(name, 1.0)) for name in names])[labels]
+
+
+def class_margins(
+    factors: NDArray[np.float64], labels: NDArray[np.integer]
+) -> NDArray[np.float64] | None:
+    """Return the margin of each class, (n_classes,): 1 for the class with the smallest factor.
+
+    A class whose factor is k times that has a margin of ``k ** MARGIN_POWER``, at most 100. If all
+    classes have the same factor, there are no margins: the result is None.
+
+    Parameters
+    ----------
+    factors : array of shape (n_sequences,)
+        As returned by `class_weights`, each more than 0.
+    labels : array of shape (n_sequences,)
+        Class numbers 0, 1, ... without gaps.
+    """
+    _, first = np.unique(labels, return_index=True)
+    by_class = factors[first]
+    smallest = by_class.min()
+    if by_class.max() == smallest:
+        return None
+    with np.errstate(over="ignore"):
+        return np.minimum((by_class / smallest) ** MARGIN_POWER, _LARGEST_MARGIN)
 
 
 def scaled_weights(sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:

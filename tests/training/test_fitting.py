@@ -60,6 +60,32 @@ def test_preparing_drops_what_has_no_weight_and_numbers_the_classes(weight):
     )
 
 
+def loss_of(values, **arguments):
+    ready = prepared(values, **arguments)
+    return make_plan(ready, values, find_start(ready, values, None)).settings.loss
+
+
+@pytest.mark.fault(102)
+def test_the_loss_has_the_margins_of_class_weight_and_their_mean_temperature():
+    values = parameters(class_weight={"a": 8.0, "b": 0.25, "c": 1.0}, temperature=0.5)
+    margins = np.array([8, 1, 4**0.6])
+    np.testing.assert_allclose(loss_of(values).margins, margins / margins.mean())
+    assert loss_of(values).temperature == pytest.approx(0.5 * margins.mean())
+    often_b = {"y": ["b", "b", "b", "b", "a", "c"]}
+    balanced = loss_of(parameters(class_weight="balanced"), **often_b)
+    margins = np.array([4**0.6, 1, 4**0.6])
+    np.testing.assert_allclose(balanced.margins, margins / margins.mean())
+    assert loss_of(parameters(), **often_b) == SoftMinCrossEntropy("global", None, 0.5)
+    for class_weight in ("balanced", {"a": 2, "b": 2, "c": 2}):
+        values = parameters(class_weight=class_weight)
+        assert loss_of(values) == SoftMinCrossEntropy("global", None, 0.5)
+
+
+def test_only_classes_with_weight_have_margins():
+    values = parameters(class_weight={"a": 0.0, "b": 1.0, "c": 32.0})
+    np.testing.assert_allclose(loss_of(values).margins, [2 / 9, 16 / 9])
+
+
 def test_warnings_are_returned_for_the_caller_of_fit():
     weight = [1, 1, 0] * 4
     warnings = prepared(parameters(logit_scaling="sample"), sample_weight=weight).warnings
@@ -99,6 +125,15 @@ def test_a_warm_start_with_weights_of_another_shape_is_refused():
         prepared(warm_start=fitted(log_weights=np.zeros((3, 3, 1))))
 
 
+@pytest.mark.fault(102)
+def test_a_checkpoint_belongs_to_its_margins(tmp_path, monkeypatch):
+    """Those written before there were any cannot be resumed with margins."""
+    values = parameters(checkpoint_dir=tmp_path, class_weight={"a": 2.0})
+    key = checkpoint_for(prepared(values), values, None)._key
+    monkeypatch.setattr(fitting, "class_margins", lambda *arguments: None)
+    assert key.keys() - checkpoint_for(prepared(values), values, None)._key.keys() == {"margins"}
+
+
 def test_a_checkpoint_belongs_to_parameters_data_and_start(tmp_path):
     values = parameters(checkpoint_dir=tmp_path)
     keys = [
@@ -110,7 +145,7 @@ def test_a_checkpoint_belongs_to_parameters_data_and_start(tmp_path):
         )
     ]
     assert {"X", "y", "sample_weight", "precision", "logit_scaling"} <= keys[0].keys()
-    assert not {"checkpoint_dir", "n_jobs", "max_time", "verbose"} & keys[0].keys()
+    assert not {"checkpoint_dir", "n_jobs", "max_time", "verbose", "margins"} & keys[0].keys()
     assert {name for name in keys[0] if keys[1][name] != keys[0][name]} == {"y"}
     assert {name for name in keys[0] if keys[2][name] != keys[0][name]} == {"warm_start"}
     assert checkpoint_for(prepared(), parameters(), None) is None

@@ -56,6 +56,58 @@ def test_losses_and_gradients_are_those_of_automatic_differentiation(logit_scali
         np.testing.assert_allclose(gradients, distances.grad.numpy(), rtol=1e-9, atol=1e-12)
 
 
+MARGINS = (0.25, 1.0, 3.0)
+
+
+@pytest.mark.fault(102)
+@pytest.mark.parametrize("logit_scaling", LOGIT_SCALINGS)
+def test_a_margin_is_a_temperature_and_a_factor_of_the_loss(logit_scaling, rng):
+    values, labels = rng.exponential(size=(30, 3)), rng.integers(3, size=30)
+    distances = torch.tensor(values, requires_grad=True)
+    divisor = distances.std(dim=1, keepdim=True) if logit_scaling == "sample" else 2.5
+    margins = torch.tensor(MARGINS, dtype=torch.float64)[labels]
+    logits = (distances.mean(dim=1, keepdim=True) - distances) / divisor / margins[:, None]
+    expected = margins * torch.nn.functional.cross_entropy(
+        logits, torch.from_numpy(labels), reduction="none"
+    )
+    expected.sum().backward()
+    loss = SoftMinCrossEntropy(logit_scaling, 2.5, margins=MARGINS)
+    (losses, hits), gradients = loss.evaluate(values, labels)
+    np.testing.assert_array_equal(hits, values.argmin(axis=1) == labels)
+    np.testing.assert_allclose(losses, expected.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(gradients, distances.grad.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.fault(102)
+@pytest.mark.parametrize("margin", [0.25, 2.0, 16.0])
+def test_distances_that_are_a_margin_times_as_far_apart_have_the_same_slope(margin, rng):
+    distances, labels = rng.exponential(size=(20, 3)), rng.integers(3, size=20)
+    (losses, _), gradients = SoftMinCrossEntropy("global", 1.0).evaluate(distances, labels)
+    loss = SoftMinCrossEntropy("global", 1.0, margins=(margin,) * 3)
+    (wider, _), slopes = loss.evaluate(margin * distances, labels)
+    np.testing.assert_allclose(wider, margin * losses, rtol=1e-12)
+    np.testing.assert_allclose(slopes, gradients, rtol=1e-9)
+
+
+@pytest.mark.fault(102)
+@pytest.mark.parametrize("logit_scaling", LOGIT_SCALINGS)
+def test_margins_of_one_are_no_margins_to_the_bit(logit_scaling, rng):
+    distances, labels = rng.exponential(size=(20, 3)), rng.integers(3, size=20)
+    ones = SoftMinCrossEntropy(logit_scaling, 2.5, margins=(1.0,) * 3)
+    (losses, _), gradients = ones.evaluate(distances, labels)
+    (expected, _), slopes = SoftMinCrossEntropy(logit_scaling, 2.5).evaluate(distances, labels)
+    np.testing.assert_array_equal(losses, expected)
+    np.testing.assert_array_equal(gradients, slopes)
+
+
+def test_margins_do_not_change_logits_and_outlive_a_new_scale(rng):
+    distances = rng.exponential(size=(5, 3))
+    loss = SoftMinCrossEntropy("global", margins=MARGINS).calibrate(lambda function: 2.5)
+    assert loss.margins == loss.with_scale(1.0).margins == MARGINS
+    plain = SoftMinCrossEntropy("global", 2.5)
+    np.testing.assert_array_equal(loss.logits(distances), plain.logits(distances))
+
+
 @pytest.mark.parametrize("logit_scaling", LOGIT_SCALINGS)
 def test_equal_distances_give_zero_logits_and_finite_gradients(logit_scaling):
     distances = np.full((2, 4), 7.0)
@@ -97,9 +149,11 @@ def test_a_scale_is_measured_once_in_units_of_the_temperature():
 
 @pytest.mark.parametrize("logit_scaling", LOGIT_SCALINGS)
 @pytest.mark.parametrize("n_classes", [1, 2, 3])
-def test_tensors_give_what_arrays_give(logit_scaling, n_classes, rng):
+@pytest.mark.parametrize("has_margins", [False, True])
+def test_tensors_give_what_arrays_give(logit_scaling, n_classes, has_margins, rng):
     distances, labels = rng.exponential(size=(7, n_classes)), rng.integers(n_classes, size=7)
-    loss = SoftMinCrossEntropy(logit_scaling, 2.0)
+    margins = MARGINS[:n_classes] if has_margins else None
+    loss = SoftMinCrossEntropy(logit_scaling, 2.0, margins=margins)
     (losses, hits), gradients = loss.evaluate(distances, labels)
     (tensors, more), of_tensors = loss.evaluate(*map(torch.from_numpy, (distances, labels)))
     for actual, expected in ((tensors, losses), (more, hits), (of_tensors, gradients)):
