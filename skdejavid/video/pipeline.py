@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from skdejavid.store import Failure
 from skdejavid.video.clips import ClipSpec, read_clips
-from skdejavid.video.decoding import RefusedVideoError
+from skdejavid.video.opening import RefusedVideoError
 from skdejavid.video.prefetch import End, iterate_ahead
 from skdejavid.video.sources import Source
 from skdejavid.video.windows import WindowPlan

@@ -10,7 +10,8 @@ from skdejavid import VideoDecodeError
 from skdejavid.datasets import write_video
 from skdejavid.video import clips
 from skdejavid.video.clips import ClipSpec, read_clips
-from skdejavid.video.decoding import RefusedVideoError, read_clock
+from skdejavid.video.decoding import read_clock
+from skdejavid.video.opening import RefusedVideoError
 from skdejavid.video.windows import FrameClock, WindowPlan
 
 PLAIN = ClipSpec(
@@ -96,7 +97,7 @@ def test_packets_that_announce_other_frames_are_not_believed(wrong, tmp_path, mo
         "at other times": FrameClock(right.starts * 2, right.end * 2),
     }
 
-    def read_wrongly(path, *, by_decoding=False):
+    def read_wrongly(path, *, by_decoding=False, max_pixels=None):
         return read_clock(path, by_decoding=True) if by_decoding else clocks[wrong]
 
     monkeypatch.setattr(clips, "read_clock", read_wrongly)
@@ -109,7 +110,7 @@ def test_packets_that_announce_other_frames_are_not_believed(wrong, tmp_path, mo
 def test_a_file_that_never_decodes_the_same_is_broken(tmp_path, monkeypatch):
     path = str(write_numbered(tmp_path / "numbered", 10, "mpeg4"))
     monkeypatch.setattr(
-        clips, "read_clock", lambda path, by_decoding=False: FrameClock.without_time(9)
+        clips, "read_clock", lambda path, by_decoding=False, max_pixels=None: FrameClock.without_time(9)
     )
     with pytest.raises(VideoDecodeError, match="decoding it again gives different frames"):
         list(read_clips(path, PLAIN))
