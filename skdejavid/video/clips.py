@@ -214,7 +214,6 @@ def _check_scaled_size(
     height, width = size
     if spec.shorter_side is not None:
         height, width = scaled_size(size, spec.shorter_side)
-        check_frame_size(f"{name}, scaled to frame_size", height, width, spec.max_pixels)
     cost = _COPIES_OF_FRAME * height * width * 3
     remedy = "set max_pixels=None if you trust it"
     check_cost(name, f"a frame of {width} x {height} pixels", cost, n_bytes, remedy)

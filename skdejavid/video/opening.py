@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Never
 
 from skdejavid.compat.optional import import_optional
 from skdejavid.files.regular import open_regular_file
+from skdejavid.video.prefetch import check_is_wanted
 
 if TYPE_CHECKING:
     import av
@@ -139,11 +140,14 @@ class OpenVideo:
 
         Raises
         ------
+        NotWantedError
+            As in `check_is_wanted`.
         VideoDecodeError
             If the packets together are much larger than the file, so that they overlap.
         """
         limit = _PACKET_BYTES_PER_FILE + _BYTES_PER_BYTE * self.n_bytes
         for packet in self.container.demux(self.stream):
+            check_is_wanted()
             limit -= max(packet.size, 1)
             if limit < 0:
                 raise VideoDecodeError(
@@ -237,12 +241,10 @@ def _open_container(av: Any, name: str, source: _Nameless, options: dict[str, st
     except av.ArgumentError as error:  # also of a format that is recognized and not allowed
         source.seek(0, os.SEEK_SET)
         start = source.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")
-        kind = next(
-            (_TEXTS[text] for text in _TEXTS if start.startswith(text)), "of another format"
-        )
+        kinds = (kind for text, kind in _TEXTS.items() if start.startswith(text))
         raise VideoDecodeError(
-            f"{name} is {kind}, and no video in one file: formats that are read are "
-            f"{', '.join(_DEMUXERS)}"
+            f"{name} is {next(kinds, 'of another format')}, expected a video in one file, in one "
+            f"of the formats {', '.join(_DEMUXERS)}"
         ) from error
 
 

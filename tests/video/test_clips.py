@@ -110,7 +110,9 @@ def test_packets_that_announce_other_frames_are_not_believed(wrong, tmp_path, mo
 def test_a_file_that_never_decodes_the_same_is_broken(tmp_path, monkeypatch):
     path = str(write_numbered(tmp_path / "numbered", 10, "mpeg4"))
     monkeypatch.setattr(
-        clips, "read_clock", lambda path, by_decoding=False, max_pixels=None: FrameClock.without_time(9)
+        clips,
+        "read_clock",
+        lambda path, by_decoding=False, max_pixels=None: FrameClock.without_time(9),
     )
     with pytest.raises(VideoDecodeError, match="decoding it again gives different frames"):
         list(read_clips(path, PLAIN))
@@ -121,7 +123,7 @@ def test_frames_with_wrong_times_matter_only_to_windows_in_seconds(tmp_path, mon
     path = str(write_numbered(tmp_path / "numbered", 10, "mpeg4"))
     right = read_clock(path)
     late = FrameClock(right.starts + (right.starts > 0.1), right.end + 1)
-    monkeypatch.setattr(clips, "read_clock", lambda path, by_decoding=False: late)
+    monkeypatch.setattr(clips, "read_clock", lambda path, by_decoding=False, max_pixels=None: late)
     plan, found = plan_and_clips(path, PLAIN)
     np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.clip_frames)
 

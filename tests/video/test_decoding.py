@@ -95,7 +95,11 @@ def test_a_damaged_frame_is_an_error_and_not_a_gray_picture(tmp_path):
     ("name", "codec", "message"),
     [
         ("sound.m4a", "aac", r"sound\.m4a: no video stream"),
-        ("sound.wav", "pcm_s16le", r"sound\.wav is of another format, expected a video in one file"),
+        (
+            "sound.wav",
+            "pcm_s16le",
+            r"sound\.wav is of another format, expected a video in one file",
+        ),
     ],
 )
 def test_sound_alone_is_no_video(name, codec, message, tmp_path):
