@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Never
 
 from skdejavid.compat.optional import import_optional
 from skdejavid.files.regular import open_regular_file
+from skdejavid.video.mp4_claims import bytes_of_samples
 from skdejavid.video.prefetch import check_is_wanted
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ _PACKET_BYTES_PER_FILE = 2**20  # packets are parts of the file, so that little 
 
 # Decoded frames that a decoder keeps with one thread: references, and those that are reordered.
 # Each further thread decodes one more.
-_FRAMES_OF_DECODER = 10
+_FRAMES_OF_DECODER = 14  # of H.264 up to 16 and more, which few files use
 _LEAST_BYTES_PER_PIXEL = 1.0
 
 
@@ -183,7 +184,8 @@ def open_video(path: str | PathLike[str], *, max_pixels: int | None = None) -> I
     FileNotFoundError
         If the file does not exist.
     RefusedVideoError
-        If the path leads to a folder, a named pipe, a device or a socket.
+        If the path leads to a folder, a named pipe, a device or a socket, or an MP4 file claims far
+        more frames than it can contain.
     VideoDecodeError
         If the file cannot be read, its format is not among those that are read, it refers to other
         files, or it contains no video stream.
@@ -193,6 +195,7 @@ def open_video(path: str | PathLike[str], *, max_pixels: int | None = None) -> I
     with _named_errors(av, name), _open_file(name) as file:
         source = _Nameless(file)
         options = dict(_OPTIONS)
+        _check_claims(name, file, source.n_bytes)
         if max_pixels is not None:
             most = most_pixels(source.n_bytes, _LEAST_BYTES_PER_PIXEL)
             options["max_pixels"] = str(min(most, max_pixels))
@@ -206,6 +209,15 @@ def _open_file(name: str) -> BinaryIO:
     except ValueError as error:
         advice = ": skdejavid.find_videos lists the videos in it" if os.path.isdir(name) else ""
         raise RefusedVideoError(f"{error}{advice}") from None
+
+
+def _check_claims(name: str, file: BinaryIO, n_bytes: int) -> None:
+    cost = bytes_of_samples(file, n_bytes)
+    if cost > bytes_for(n_bytes):
+        raise RefusedVideoError(
+            f"{name}: the frames that it claims to have would take {cost / 1e6:.4g} MB, too much "
+            f"for a file of {n_bytes} bytes (at most {bytes_for(n_bytes) / 1e6:.4g} MB)"
+        )
 
 
 class _Nameless:

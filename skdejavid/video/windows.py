@@ -362,8 +362,12 @@ def _distinct_clips(
     """
     n_windows, n_widths, clip_length = frames.shape
     size = 1 if one_by_one else clip_length
-    clips, inverse = np.unique(frames.reshape(-1, size), axis=0, return_inverse=True)
+    rows = frames.reshape(-1, size)
+    # Sorting rows is slow, and most windows inside of a long pause repeat the one before.
+    differs = np.concatenate([[True], (rows[1:] != rows[:-1]).any(axis=1)])
+    clips, inverse = np.unique(rows[differs], axis=0, return_inverse=True)
+    inverse = inverse.ravel()[np.cumsum(differs) - 1]
     order = np.lexsort((clips[:, 0], clips[:, -1]))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    return clips[order], rank[inverse.ravel()].reshape(n_windows, n_widths, -1)
+    return clips[order], rank[inverse].reshape(n_windows, n_widths, -1)

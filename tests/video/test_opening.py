@@ -255,7 +255,7 @@ def test_what_a_file_may_cost_grows_with_its_size():
     assert bytes_for(0) == 200e6
     assert bytes_for(10**9) == 20.2e9
     assert most_pixels(0, 1.5) >= 4096 * 2304  # 4K, whatever the size of the file
-    assert most_pixels(0, 1.5, 11) == pytest.approx(most_pixels(0, 3.0, 1), rel=1e-6)
+    assert most_pixels(0, 1.5, 15) == pytest.approx(most_pixels(0, 3.0, 1), rel=1e-6)
 
 
 def test_an_error_of_the_disk_is_an_error_of_the_video(video, monkeypatch):
