@@ -11,7 +11,9 @@ from videos import CODECS, count_frames, iterate_frames, numbered, numbers_of, w
 from skdejavid import VideoDecodeError
 from skdejavid.datasets import write_video
 from skdejavid.video import opening
+from skdejavid.video.decoding import read_clock
 from skdejavid.video.opening import RefusedVideoError, bytes_for, most_pixels, open_video
+from skdejavid.video.prefetch import NotWantedError
 
 
 @pytest.fixture
@@ -280,3 +282,14 @@ def test_frames_are_those_of_the_file_given_by_its_name(tmp_path):
         expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     found = [numbers_of(frame) for frame in iterate_frames(path)]
     assert found == [numbers_of(frame) for frame in np.stack(expected)]
+
+
+@pytest.mark.fault(92)
+def test_a_file_whose_frames_nobody_wants_is_not_read_to_its_end(video, monkeypatch):
+    def stop():
+        raise NotWantedError
+
+    monkeypatch.setattr(opening, "check_is_wanted", stop)
+    for read in (count_frames, read_clock):
+        with pytest.raises(NotWantedError):
+            read(video)
