@@ -162,7 +162,8 @@ def highest_bytes():
 class Reader:
     """A process that reads videos, restarted after a crash or a hang."""
 
-    def __init__(self):
+    def __init__(self, target=work):
+        self._target = target
         self._context = multiprocessing.get_context("spawn")
         self._process = None
 
@@ -170,7 +171,7 @@ class Reader:
         """Return what happened, seconds, and bytes of memory."""
         if self._process is None:
             self._pipe, theirs = self._context.Pipe()
-            self._process = self._context.Process(target=work, args=[theirs], daemon=True)
+            self._process = self._context.Process(target=self._target, args=[theirs], daemon=True)
             self._process.start()
             theirs.close()
         self._pipe.send(str(path))
