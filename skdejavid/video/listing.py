@@ -149,9 +149,7 @@ def _read_rows(table: str, where: Iterable[tuple[str, str]]) -> dict[str, tuple[
         if any(cells[number] != value for number, value in wanted):
             continue
         path, label = cells[place["path"]], cells[place["label"]]
-        if not path.strip() or "\0" in path + label:
-            what = "a NUL character in path or label" if path.strip() else "no path"
-            raise ValueError(f"{table}, line {line}: {what}")
+        _check_path_and_label(table, line, path, label)
         id = PurePosixPath(path).as_posix()
         before, same = rows.setdefault(id, (line, label))
         if same != label:
@@ -162,6 +160,13 @@ def _read_rows(table: str, where: Iterable[tuple[str, str]]) -> dict[str, tuple[
         wanted_row = " with " + " and ".join(map("=".join, conditions)) if conditions else ""
         raise ValueError(f"{table} has no row{wanted_row}")
     return rows
+
+
+def _check_path_and_label(table: str, line: int, path: str, label: str) -> None:
+    if not path.strip():
+        raise ValueError(f"{table}, line {line}: no path")
+    if "\0" in path + label:
+        raise ValueError(f"{table}, line {line}: a NUL character in path or label")
 
 
 def _read_cells(table: str) -> Iterator[tuple[int, list[str]]]:

@@ -147,7 +147,7 @@ class OpenVideo:
             If the packets together are much larger than the file, so that they overlap.
         """
         limit = _PACKET_BYTES_PER_FILE + _BYTES_PER_BYTE * self.n_bytes
-        for packet in self.container.demux(self.stream):
+        for packet in self._demux():
             check_is_wanted()
             limit -= max(packet.size, 1)
             if limit < 0:
@@ -156,6 +156,14 @@ class OpenVideo:
                     f"file, {self.n_bytes}"
                 )
             yield packet
+
+    def _demux(self) -> Iterator[av.Packet[av.VideoStream]]:
+        try:
+            yield from self.container.demux(self.stream)
+        except IndexError:
+            # PyAV raises it after the last packet of this stream, if another stream, which the
+            # header does not announce, has begun in the middle of the file.
+            return
 
 
 @contextmanager

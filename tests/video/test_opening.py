@@ -293,3 +293,18 @@ def test_a_file_whose_frames_nobody_wants_is_not_read_to_its_end(video, monkeypa
     for read in (count_frames, read_clock):
         with pytest.raises(NotWantedError):
             read(video)
+
+
+@pytest.mark.fault(79)
+def test_a_stream_that_begins_in_the_middle_of_a_file_does_no_harm():
+    class Container:
+        def demux(self, stream):
+            yield from [Packet(5), Packet(0)]
+            raise IndexError("list index out of range")
+
+    class Packet:
+        def __init__(self, size):
+            self.size = size
+
+    opened = opening.OpenVideo("a.flv", 100, Container(), None)
+    assert [packet.size for packet in opened.packets()] == [5, 0]
