@@ -21,7 +21,8 @@ help:
 	@echo "make demo    set up, classify real sequences and generated videos, print and plot"
 	@echo "make quick   install in place, and run the tests that take no longer than a moment"
 	@echo "make test    set up and run the whole test suite (PYTEST_ARGS=... goes to pytest)"
-	@echo "make fuzz    100,000 malformed and hostile inputs; each must be accepted or rejected cleanly"
+	@echo "make fuzz    malformed and hostile inputs, files, tables and videos; each must be accepted"
+	@echo "             or rejected cleanly"
 	@echo "make bench   measure the native core and the time and memory of fit (some minutes)"
 	@echo "make sanitize  run the native tests under address, undefined-behavior and thread sanitizers"
 	@echo "make lint    ruff, mypy, clang-format"
@@ -40,7 +41,8 @@ quick: $(VENV)/.editable
 	$(BIN)/pytest -m "not slow" --numprocesses=auto $(PYTEST_ARGS)
 
 fuzz: $(VENV)/.test
-	$(BIN)/python -P tests/fuzz.py
+	PYTHONPATH=tests:tests/files $(BIN)/python -P tests/fuzz.py
+	PYTHONPATH=tests $(BIN)/python -P tests/fuzz_videos.py
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py

@@ -10,8 +10,9 @@ from skdejavid.plotting import AlignmentDisplay
 from skdejavid.preprocessing import Framewise, Interpolate, Resample, TimeDifferences
 from skdejavid.sequences import TSEArray, check_sequences
 from skdejavid.store import TSEStore
-from skdejavid.video.decoding import VideoDecodeError
 from skdejavid.video.extractor import TSEExtractor
+from skdejavid.video.listing import find_videos
+from skdejavid.video.opening import VideoDecodeError
 
 __version__ = version("skdejavid")
 
@@ -32,5 +33,6 @@ __all__ = [
     "cuda_device_count",
     "dtw_distances",
     "dtw_path",
+    "find_videos",
     "show_versions",
 ]

@@ -216,6 +216,11 @@ def skdejavid() -> None:
 )
 @_where_option
 @click.option(
+    "--allow-outside",
+    is_flag=True,
+    help="Allow absolute paths and '..' in that file, which lead out of FOLDER.",
+)
+@click.option(
     "--dtype",
     "store_dtype",
     type=click.Choice(["float32", "float16", "float64"]),
@@ -233,6 +238,7 @@ def extract(
     store: str,
     labels: str | None,
     where: tuple[tuple[str, str], ...],
+    allow_outside: bool,
     shard: str | None,
     encoder: str | None,
     encoder_argument: tuple[str, ...],
@@ -244,7 +250,10 @@ def extract(
     repeat the command.
     """
     with _plain_errors():
-        videos = read_table(folder, labels, where) if labels else read_folder(folder)
+        if labels:
+            videos = read_table(folder, labels, where, may_leave_folder=allow_outside)
+        else:
+            videos = read_folder(folder)
         extractor = _extractor(encoder, encoder_argument, store=store, **parameters)
         filled = extractor.extract(
             videos.paths, ids=videos.ids, shard=None if shard is None else _as_shard(shard)
@@ -322,7 +331,7 @@ def predict(
             store = TSEStore(inputs[0])
             ids, X = store.ids, store.sequences()
         else:
-            paths = [path for item in inputs for path in find_videos(Path(item))]
+            paths = [path for item in inputs for path in find_videos(item)]
             extractor = _extractor(encoder, encoder_argument, **parameters)
             extractor.set_params(**_settings_of(classifier, model, extractor))
             X = extractor.transform(paths)

@@ -256,7 +256,8 @@ def write_video(
     if not folder.is_dir():
         raise FileNotFoundError(f"path: folder {folder} does not exist")
     av = import_optional("av", "video", "Writing a video file")
-    with av.open(fspath(path), "w") as container:
+    # Without "file:", FFmpeg takes what is before a colon in the name for a protocol.
+    with av.open(f"file:{fspath(path)}", "w") as container:
         stream: Any = container.add_stream(codec, rate=fps, options=options or {})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = stream.codec_context.codec.video_formats[0].name  # its first

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import os
 import pickle
 
 import numpy as np
@@ -385,3 +386,46 @@ def test_the_commands_are_listed_on_lines_of_their_own():
 def test_wrong_usage_has_an_exit_code_of_its_own():
     assert run("extract").exit_code == 2
     assert run("fly").exit_code == 2
+
+
+@pytest.mark.fault(76, 81)
+def test_rows_of_a_table_lead_nowhere_but_into_the_folder(folder, tmp_path):
+    videos = folder / "videos"
+    inside = next(videos.rglob("*.mp4"))
+    (tmp_path / "outside.mp4").write_bytes(inside.read_bytes())
+    table = tmp_path / "table.csv"
+    arguments = ["extract", videos, "--labels", table, *encoding(folder), *WINDOWS]
+    for path in (tmp_path / "outside.mp4", "../labels.csv"):
+        table.write_text(f"path,label\n{path},x\n")
+        result = run(*arguments, "-o", tmp_path / "store")
+        assert result.exit_code == 1
+        assert f"{table}, line 2: the path '{path}' leads out of {videos}" in result.stderr
+        assert "--allow-outside" in result.stderr
+        assert not (tmp_path / "store").exists()
+    table.write_text(f"path,label\n{tmp_path / 'outside.mp4'},x\n")
+    succeed(*arguments, "-o", tmp_path / "store", "--allow-outside")
+    assert TSEStore(tmp_path / "store").ids == [str(tmp_path / "outside.mp4")]
+    table.write_text("path,label\nhttp://127.0.0.1:1/a.mp4,x\n")
+    result = run(*arguments, "-o", tmp_path / "other", "--on-error", "skip")
+    assert result.exit_code == 3
+    assert "No such file or directory" in result.stderr
+
+
+@pytest.mark.fault(78)
+def test_pipes_instead_of_tables_encoders_and_videos_are_refused_at_once(
+    folder, store, model, tmp_path
+):
+    pipe = tmp_path / "pipe.py"
+    os.mkfifo(pipe)
+    videos, new = folder / "videos", tmp_path / "new"
+    commands = [
+        ["extract", videos, "-o", new, "--labels", pipe, *encoding(folder)],
+        ["extract", videos, "-o", new, "--encoder", f"{pipe}:load"],
+        ["fit", store, "-o", new, "--labels", pipe],
+        ["evaluate", model, store, "--labels", pipe],
+        ["predict", model, pipe, *encoding(folder)],
+    ]
+    for command in commands:
+        result = run(*command)
+        assert result.exit_code == 1
+        assert "pipe.py is a named pipe, expected a regular file" in result.stderr

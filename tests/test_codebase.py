@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "preprocessing": {"compat", "sequences"},
     "training": {"backends", "compat", "files", "sequences"},
     "store": {"files", "sequences"},
-    "video": {"compat", "preprocessing", "sequences", "store"},
+    "video": {"compat", "files", "preprocessing", "sequences", "store"},
     "_base": {"alignment", "files", "sequences"},
     "classifier": {
         "_base",

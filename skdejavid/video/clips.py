@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,27 +13,30 @@ from numpy.typing import NDArray
 from skdejavid.compat.optional import import_optional
 from skdejavid.compat.tensors import as_tensor
 from skdejavid.video.decoding import (
-    RefusedVideoError,
     ToRGB,
-    VideoDecodeError,
     check_frame_size,
     crop_center,
     decode,
     read_clock,
     scaled_size,
 )
+from skdejavid.video.opening import RefusedVideoError, VideoDecodeError, bytes_for
 from skdejavid.video.windows import (
     FrameClock,
     Length,
     WindowPlan,
+    bytes_of_plan,
     check_windows,
     cut_clips,
+    most_frames_at_once,
     plan_windows,
 )
 
-__all__ = ["ClipSpec", "read_clips"]
+__all__ = ["ClipSpec", "check_cost", "read_clips"]
 
 _TIME_TOLERANCE = 1e-6  # seconds
+_COPIES_OF_FRAME = 3  # while it is converted and scaled
+_TIMES_FOR_FULL_SIZE = 5  # what frames may cost, compared with bytes_for, if they are not scaled
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,18 @@ class ClipSpec:
         widths = [self.width] if isinstance(self.width, (int, float, str)) else self.width
         return any(isinstance(length, str) for length in [*widths, self.stride])
 
-    def plan(self, clock: FrameClock, name: str = "the video") -> WindowPlan:
+    def plan(
+        self, clock: FrameClock, name: str = "the video", n_bytes: int | None = None
+    ) -> WindowPlan:
         """Return the windows of a video with these frame times.
 
-        `name` is the video's name in the RefusedVideoError of a video that is too short.
+        `name` is the video's name in RefusedVideoErrors: of a video that is too short, or, if
+        `n_bytes`, the size of its file or array, is given, of one with too many windows for it.
         """
+        if n_bytes is not None:
+            cost = bytes_of_plan(clock, self.width, self.stride, self.clip_length)
+            what = f"the windows of {clock.end:.4g} s"
+            check_cost(name, what, cost, n_bytes, "use a larger stride")
         plan = plan_windows(
             clock, self.width, self.stride, self.clip_length, one_by_one=self.one_by_one
         )
@@ -77,6 +88,35 @@ class ClipSpec:
                 f"window of width={self.width!r}"
             )
         return plan
+
+
+def check_cost(
+    name: str, what: str, cost: float, n_bytes: int, remedy: str, *, times: int = 1
+) -> None:
+    """Check what the content of a video would cost, before it is allocated.
+
+    Parameters
+    ----------
+    name, what, remedy : str
+        The video, what would be allocated, and what the user can do, for the message.
+    cost : float
+        Number of bytes to allocate.
+    n_bytes : int
+        Size of the file or array.
+    times : int, default=1
+        How often the usual amount is allowed, of what the user has asked for.
+
+    Raises
+    ------
+    RefusedVideoError
+        If `cost` exceeds `times` `bytes_for` this size.
+    """
+    most = times * bytes_for(n_bytes)
+    if cost > most:
+        raise RefusedVideoError(
+            f"{name}: {what} would take {cost / 1e6:.4g} MB, too much for a video of {n_bytes} "
+            f"bytes (at most {most / 1e6:.4g} MB): {remedy}"
+        )
 
 
 class _WrongClockError(Exception):
@@ -117,10 +157,11 @@ def read_clips(
         yield from _read_array(video, spec)
         return
     try:
-        yield from _read_file(video, spec, read_clock(video), n_threads)
+        clock = read_clock(video, max_pixels=spec.max_pixels)
+        yield from _read_file(video, spec, clock, n_threads)
         return
     except _WrongClockError:
-        clock = read_clock(video, by_decoding=True)
+        clock = read_clock(video, by_decoding=True, max_pixels=spec.max_pixels)
     try:
         yield from _read_file(video, spec, clock, n_threads)
     except _WrongClockError as error:
@@ -131,7 +172,8 @@ def _read_array(
     video: NDArray[np.uint8], spec: ClipSpec
 ) -> Iterator[WindowPlan | NDArray[np.uint8]]:
     check_frame_size("the video", video.shape[1], video.shape[2], spec.max_pixels)
-    plan = spec.plan(FrameClock.without_time(len(video)))
+    _check_scaled_size("the video", spec, video.shape[1:3], video.nbytes)
+    plan = spec.plan(FrameClock.without_time(len(video)), n_bytes=video.nbytes)
     yield plan
     yield from cut_clips(
         video,
@@ -145,13 +187,42 @@ def _read_file(
 ) -> Iterator[WindowPlan | NDArray[np.uint8]]:
     if len(clock.starts) == 0:
         raise _WrongClockError
-    plan = spec.plan(clock, path)
+    n_bytes = os.stat(path).st_size
+    plan = spec.plan(clock, path, n_bytes)
     yield plan
     decoded = decode(path, n_threads=n_threads, max_pixels=spec.max_pixels)
     frames = _check_against_clock(decoded, clock, at_times=spec.needs_clock)
     to_rgb = ToRGB(spec.shorter_side, n_threads=n_threads)
-    prepare = _check_sizes(lambda frame: _crop_channels_first(to_rgb(frame), spec.crop), path)
-    yield from cut_clips(frames, plan.clip_frames, prepare)
+    n_at_once = most_frames_at_once(plan.clip_frames)
+
+    def prepare(frame: Any) -> NDArray[np.uint8]:
+        _check_scaled_size(path, spec, (frame.height, frame.width), n_bytes, n_at_once)
+        return _crop_channels_first(to_rgb(frame), spec.crop)
+
+    yield from cut_clips(frames, plan.clip_frames, _check_sizes(prepare, path))
+
+
+def _check_scaled_size(
+    name: str, spec: ClipSpec, size: tuple[int, int], n_bytes: int, n_at_once: int = 1
+) -> None:
+    """Check what frames of this size cost: one while it is scaled, and all that are kept at once.
+
+    The longer side of a narrow frame grows with the shorter one.
+    """
+    if spec.max_pixels is None:
+        return
+    height, width = size
+    if spec.shorter_side is not None:
+        height, width = scaled_size(size, spec.shorter_side)
+    cost = _COPIES_OF_FRAME * height * width * 3
+    remedy = "set max_pixels=None if you trust it"
+    check_cost(name, f"a frame of {width} x {height} pixels", cost, n_bytes, remedy)
+    if spec.crop is not None:
+        height, width = min(height, spec.crop), min(width, spec.crop)
+    remedy = f"set frame_size or a smaller clip_length, or {remedy[4:]}"
+    what = f"{n_at_once} frames of {width} x {height} pixels, for overlapping windows,"
+    times = _TIMES_FOR_FULL_SIZE if spec.shorter_side is None else 1
+    check_cost(name, what, n_at_once * height * width * 3, n_bytes, remedy, times=times)
 
 
 def _check_against_clock(

@@ -5,6 +5,8 @@ Seeking is inexact in many containers; decoding from the start gives exactly the
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
@@ -13,15 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
+from skdejavid.video.opening import (
+    OpenVideo,
+    RefusedVideoError,
+    VideoDecodeError,
+    most_pixels,
+    open_video,
+    reason_of,
+)
 from skdejavid.video.windows import FrameClock
 
 if TYPE_CHECKING:
     import av
 
 __all__ = [
-    "RefusedVideoError",
     "ToRGB",
-    "VideoDecodeError",
     "check_frame_size",
     "crop_center",
     "decode",
@@ -31,23 +39,8 @@ __all__ = [
 
 _DEFAULT_RATE = 25.0  # frames per second of streams without timestamps
 
-
-class VideoDecodeError(OSError):
-    """Error raised if a video cannot be read. The message names the file.
-
-    Attributes
-    ----------
-    frame : int or None
-        Number of frames decoded before the error, or None if decoding had not started.
-    """
-
-    def __init__(self, message: str, frame: int | None = None) -> None:
-        super().__init__(message)
-        self.frame = frame
-
-
-class RefusedVideoError(ValueError):
-    """Error raised if a video is too short or its frames are too large for the parameters."""
+_MAX_THREADS = 16  # of one decoder, as FFmpeg chooses
+_BYTES_PER_PIXEL = 3.0  # where the file does not declare its kind of pixel
 
 
 def check_frame_size(name: str, height: int, width: int, max_pixels: int | None) -> None:
@@ -58,7 +51,9 @@ def check_frame_size(name: str, height: int, width: int, max_pixels: int | None)
         )
 
 
-def read_clock(path: str | PathLike[str], *, by_decoding: bool = False) -> FrameClock:
+def read_clock(
+    path: str | PathLike[str], *, by_decoding: bool = False, max_pixels: int | None = None
+) -> FrameClock:
     """Return the display times of the frames of a file.
 
     Parameters
@@ -70,6 +65,8 @@ def read_clock(path: str | PathLike[str], *, by_decoding: bool = False) -> Frame
         part of the time of decoding. They are wrong if a packet does not contain exactly one frame;
         the caller notices this when decoding the frames. Files with packets without timestamps are
         always decoded.
+    max_pixels : int, optional
+        Maximum number of pixels of a frame, as in `decode`.
 
     Returns
     -------
@@ -78,20 +75,22 @@ def read_clock(path: str | PathLike[str], *, by_decoding: bool = False) -> Frame
 
     Raises
     ------
-    ImportError, FileNotFoundError, VideoDecodeError
+    ImportError, FileNotFoundError, VideoDecodeError, RefusedVideoError
         As in `decode`.
     """
-    frames = list(_decoded_times(fspath(path)) if by_decoding else _packet_times(fspath(path)))
-    if any(start is None for start, _ in frames):
-        return read_clock(path, by_decoding=True)
-    starts = np.array([start for start, _ in frames], dtype=np.float64)
+    read = _decoded_times if by_decoding else _packet_times
+    # Two numbers per frame: a file may have a frame per byte.
+    frames = np.fromiter(read(fspath(path), max_pixels), dtype=np.dtype((np.float64, 2)))
+    starts, durations = frames.T
+    if np.isnan(starts).any():
+        return read_clock(path, by_decoding=True, max_pixels=max_pixels)
     if len(starts) == 0:
         return FrameClock(starts, 0.0)
     # Packets are stored in decoding order, which differs from display order with B-frames.
     last = int(starts.argmax())
     starts = np.maximum.accumulate(starts) if by_decoding else np.sort(starts)
     starts -= starts[0]
-    duration = frames[last][1]
+    duration = float(durations[last])
     if duration <= 0 and len(starts) > 1:
         duration = float(np.median(np.diff(starts)))
     return FrameClock(starts, float(starts[-1]) + duration, is_exact=not by_decoding)
@@ -177,65 +176,88 @@ def decode(
     FileNotFoundError
         If the file does not exist.
     VideoDecodeError
-        If the file has no video stream or no frames, a frame is corrupt, or the last frame ends
-        earlier than the container declares. A truncated file whose container declares no duration
-        (Matroska, MPEG) is read as a shorter video.
+        As in `open_video`; also if the video has no frames, a frame is corrupt, or the last frame
+        ends earlier than the container declares. A truncated file whose container declares no
+        duration (Matroska, MPEG) is read as a shorter video.
     RefusedVideoError
-        If frames have more than `max_pixels` pixels. It is raised before a frame is decoded if the
-        file declares its frame size.
+        As in `open_video`; also if frames have more than `max_pixels` pixels, or decoding them
+        would take much more memory than the file has bytes (not checked if `max_pixels` is None).
+        It is raised before a frame is decoded if the file declares its frame size.
     """
-    av: Any = import_optional("av", "video", "Reading a video file")
-    name = fspath(path)
     n_decoded = 0
     end: int | None = None
+    with open_video(path, max_pixels=max_pixels) as video:
+        _prepare_decoder(video, n_threads, max_pixels)
+        for frame in _decode_packets(video):
+            check_frame_size(video.name, frame.height, frame.width, max_pixels)
+            if frame.is_corrupt:
+                raise VideoDecodeError(f"{video.name}: frame {n_decoded} is corrupt", n_decoded)
+            yield frame
+            n_decoded += 1
+            if frame.pts is not None:
+                end = frame.pts + (frame.duration or 0)
+        if n_decoded == 0:
+            raise VideoDecodeError(f"{video.name}: the video stream has no frames", 0)
+        _check_complete(video.name, video.stream, end, n_decoded)
+
+
+def _prepare_decoder(video: OpenVideo, n_threads: int, max_pixels: int | None) -> None:
+    """Set threads and limits of the decoder; check the declared frame size before it allocates."""
+    codec = video.stream.codec_context
+    codec.thread_type = "AUTO"
+    codec.thread_count = n_threads
+    if max_pixels is None:
+        return
+    height, width = codec.height or 0, codec.width or 0
+    check_frame_size(video.name, height, width, max_pixels)
+    bits = codec.format.padded_bits_per_pixel if codec.format else 0
+    per_pixel = max(bits / 8, 1.0) if bits else _BYTES_PER_PIXEL
+    most = most_pixels(video.n_bytes, per_pixel)
+    if height * width > most:
+        raise RefusedVideoError(
+            f"{video.name}: frames of {width} x {height} pixels are too large for a file of "
+            f"{video.n_bytes} bytes, at most {most} pixels: set max_pixels=None if you trust it"
+        )
+    # Frames of another size than the declared one are refused by the decoder itself.
+    codec.options = {"max_pixels": str(min(most, max_pixels))}
+    codec.thread_count = next(
+        (
+            n
+            for n in range(min(n_threads or os.cpu_count() or 1, _MAX_THREADS), 1, -1)
+            if height * width <= most_pixels(video.n_bytes, per_pixel, n)
+        ),
+        1,
+    )
+
+
+def _decode_packets(video: OpenVideo) -> Iterator[av.VideoFrame]:
+    av: Any = import_optional("av", "video", "Reading a video file")
+    n_decoded = 0
     try:
-        with av.open(name, metadata_errors="replace") as container:
-            stream = _video_stream(container, name)
-            stream.thread_type = "AUTO"
-            stream.codec_context.thread_count = n_threads
-            # The declared size is checked before the decoder allocates a frame; frames may differ.
-            declared = stream.codec_context
-            check_frame_size(name, declared.height or 0, declared.width or 0, max_pixels)
-            for frame in container.decode(stream):
-                check_frame_size(name, frame.height, frame.width, max_pixels)
-                if frame.is_corrupt:
-                    raise VideoDecodeError(f"{name}: frame {n_decoded} is corrupt", n_decoded)
+        for packet in video.packets():
+            for frame in packet.decode():
                 yield frame
                 n_decoded += 1
-                if frame.pts is not None:
-                    end = frame.pts + (frame.duration or 0)
-            if n_decoded == 0:
-                raise VideoDecodeError(f"{name}: the video stream has no frames", 0)
-            _check_complete(name, stream, end, n_decoded)
-    except FileNotFoundError:
-        raise
     except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise VideoDecodeError(f"{name}: {error} (after {n_decoded} frames)", n_decoded) from error
+        message = f"{video.name}: {reason_of(error)} (after {n_decoded} frames)"
+        raise VideoDecodeError(message, n_decoded) from error
 
 
-def _video_stream(container: Any, name: str) -> Any:
-    if not container.streams.video:
-        raise VideoDecodeError(f"{name}: no video stream")
-    return container.streams.video[0]
+def _packet_times(name: str, max_pixels: int | None) -> Iterator[tuple[float, float]]:
+    """Yield start and duration, in seconds, of the displayed packets of a file, in file order.
+
+    The start is NaN if it is unknown.
+    """
+    with open_video(name, max_pixels=max_pixels) as video:
+        for packet in video.packets():
+            if packet.size and not packet.is_discard:
+                start, duration = _start_and_duration(packet)
+                yield math.nan if start is None else start, duration
 
 
-def _packet_times(name: str) -> Iterator[tuple[float | None, float]]:
-    """Yield start and duration, in seconds, of the displayed packets of a file, in file order."""
-    av: Any = import_optional("av", "video", "Reading a video file")
-    try:
-        with av.open(name, metadata_errors="replace") as container:
-            for packet in container.demux(_video_stream(container, name)):
-                if packet.size and not packet.is_discard:
-                    yield _start_and_duration(packet)
-    except FileNotFoundError:
-        raise
-    except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise VideoDecodeError(f"{name}: {error}") from error
-
-
-def _decoded_times(name: str) -> Iterator[tuple[float, float]]:
+def _decoded_times(name: str, max_pixels: int | None) -> Iterator[tuple[float, float]]:
     """Yield start and duration, in seconds, of each frame of a file."""
-    for number, frame in enumerate(decode(name)):
+    for number, frame in enumerate(decode(name, max_pixels=max_pixels)):
         start, duration = _start_and_duration(frame)
         yield (number / _DEFAULT_RATE, 1 / _DEFAULT_RATE) if start is None else (start, duration)
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
+from skdejavid.files.regular import refuse_irregular
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +79,7 @@ def call_named(spec: str, *arguments: Any) -> Any:
     FileNotFoundError, ImportError
         If the file or module does not exist.
     ValueError
-        If it does not define the function.
+        If it does not define the function, or is no regular file.
     """
     name, _, function = spec.rpartition(":")
     module = _load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
@@ -89,8 +90,9 @@ def call_named(spec: str, *arguments: Any) -> Any:
 
 def _load_file(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if spec is None or spec.loader is None or not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
+    refuse_irregular(path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # pickle and dataclasses look modules up by name
     spec.loader.exec_module(module)

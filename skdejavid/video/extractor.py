@@ -117,7 +117,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
     max_pixels : int or None, default=2**26
         Maximum number of pixels of a frame. Videos with larger frames are errors and are not
-        decoded. The default is the size of 8192 x 8192. None means no limit.
+        decoded. The default is the size of 8192 x 8192. Files whose frames would take more memory
+        than 20 times the file plus 200 MB are errors as well. None means neither limit.
 
     store : str or path, default=None
         Folder in which sequences are stored, see :class:`TSEStore`. Videos that are in the store
@@ -151,6 +152,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
     See Also
     --------
+    find_videos : List the videos in a folder.
     DejaVidClassifier : Classifier for the sequences.
     TSEStore : Sequences on disk.
 
@@ -286,7 +288,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         ----------
         X : list or array of videos
             Each item is the path of a file, or an array ``(n_frames, height, width, 3)`` of uint8
-            RGB values.
+            RGB values. `find_videos` lists the files in a folder.
 
         Returns
         -------
@@ -306,8 +308,9 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             contains a file of the same name and a different size, or needs `encoder_id`; and if
             no video remains.
         FileNotFoundError, VideoDecodeError, ValueError
-            If a file is missing or broken, or `short` or `max_pixels` exclude it, unless `on_error`
-            leaves such videos out.
+            If a file is missing, broken, no regular file, refers to other files or claims more than
+            it can contain, or `short` or `max_pixels` exclude it, unless `on_error` leaves such
+            videos out.
         """
         self._validate_params()
         sources = as_sources(X)

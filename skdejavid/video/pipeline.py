@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.store import Failure
-from skdejavid.video.clips import ClipSpec, read_clips
-from skdejavid.video.decoding import RefusedVideoError
+from skdejavid.video.clips import ClipSpec, check_cost, read_clips
+from skdejavid.video.opening import RefusedVideoError
 from skdejavid.video.prefetch import End, iterate_ahead
 from skdejavid.video.sources import Source
 from skdejavid.video.windows import WindowPlan
@@ -212,7 +212,7 @@ class Extraction:
         if len(self._batch) == self._batch_size:
             self._encode_batch()
 
-    def _end_video(self, i: int, error: Exception | None) -> None:
+    def _end_video(self, i: int, error: BaseException | None) -> None:
         if error is not None:
             self._raise_or_skip(i, error)
             return
@@ -241,11 +241,26 @@ class Extraction:
             message = f"the encoder returned NaN or infinity for window {window} of "
             self._raise_or_skip(i, _NotFiniteError(message + self._sources[i].name))
             return
+        try:
+            self._check_size(i, embeddings)
+        except RefusedVideoError as error:
+            self._raise_or_skip(i, error)
+            return
         video.embeddings.append(embeddings)
         if video.is_complete:
             self._write_sequence(i)
         else:
             self._sink.write_partial(self._sources[i].id, embeddings)
+
+    def _check_size(self, i: int, embeddings: _Embeddings) -> None:
+        """Check that a sequence, whose windows may repeat clips, is not too large for its file."""
+        source, windows = self._sources[i], self._open_videos[i].plan.window_clips
+        n_bytes = getattr(source.video, "nbytes", source.n_bytes)
+        if n_bytes is not None:
+            n_windows, n_widths = windows.shape[:2]
+            cost = n_windows * n_widths * embeddings[:1].nbytes
+            what = f"a sequence of {n_windows} windows"
+            check_cost(source.name, what, cost, n_bytes, "use a larger stride")
 
     def _write_sequence(self, i: int) -> None:
         source, video = self._sources[i], self._open_videos.pop(i)
@@ -253,7 +268,7 @@ class Extraction:
         self._sink.append(source.id, values, video.plan.spans, source.n_bytes, source.position)
         self._progress()
 
-    def _raise_or_skip(self, i: int, error: Exception) -> None:
+    def _raise_or_skip(self, i: int, error: BaseException) -> None:
         """Raise `error`, or skip the video and record its failure if `on_error` allows it."""
         if self._on_error == "raise" or not isinstance(error, _VIDEO_ERRORS):
             raise error

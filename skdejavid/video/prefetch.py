@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from threading import Condition
+from threading import Condition, local
 from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["End", "iterate_ahead"]
+__all__ = ["End", "NotWantedError", "check_is_wanted", "iterate_ahead"]
+
+_reading = local()  # attribute: buffer, of the thread that reads
 
 T = TypeVar("T")
 Source = TypeVar("Source")
@@ -18,7 +20,26 @@ Source = TypeVar("Source")
 class End(NamedTuple):
     """Marker after the last item of a source."""
 
-    error: Exception | None  # raised by the source, None if it ended normally
+    error: BaseException | None  # raised by the source, None if it ended normally
+
+
+class NotWantedError(Exception):
+    """Error raised in a thread that reads, if nobody takes the items anymore."""
+
+
+def check_is_wanted() -> None:
+    """Check that the items which this thread reads ahead are still wanted, if it reads ahead.
+
+    `read` calls it during long work between two items, so that an interrupt ends the threads soon.
+
+    Raises
+    ------
+    NotWantedError
+        If the generator was closed.
+    """
+    buffer = getattr(_reading, "buffer", None)
+    if buffer is not None and buffer.is_closed:
+        raise NotWantedError
 
 
 def iterate_ahead(
@@ -56,17 +77,18 @@ def iterate_ahead(
     buffer: _BoundedBuffer[T] = _BoundedBuffer(capacity, len(sources))
 
     def work() -> None:
+        _reading.buffer = buffer
         while (i := buffer.next_source()) is not None:
             read_source(i)
 
     def read_source(i: int) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             with closing(read(sources[i])) as items:  # type: ignore[type-var]
                 for item in items:
                     if not buffer.put(i, item, size(item)):
                         return
-        except Exception as raised:
+        except BaseException as raised:  # the consumer waits for the end, whatever happened
             error = raised
         buffer.put(i, End(error), 0)
 
@@ -93,19 +115,19 @@ class _BoundedBuffer(Generic[T]):
         self._items: dict[int, deque[tuple[T | End, int]]] = {}
         self._used = 0
         self._current = 0  # the source being consumed
-        self._is_closed = False
+        self.is_closed = False
         self._changed = Condition()
 
     def next_source(self) -> int | None:
         """Return the next unread source, or None if all are taken or the buffer is closed."""
         with self._changed:
-            return None if self._is_closed else next(self._sources, None)
+            return None if self.is_closed else next(self._sources, None)
 
     def put(self, i: int, item: T | End, size: int) -> bool:
         """Add an item once there is room; return False if the buffer is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._has_room(i, size))
-            if self._is_closed:
+            self._changed.wait_for(lambda: self.is_closed or self._has_room(i, size))
+            if self.is_closed:
                 return False
             self._items.setdefault(i, deque()).append((item, size))
             self._used += size
@@ -129,7 +151,7 @@ class _BoundedBuffer(Generic[T]):
     def close(self) -> None:
         """Make all waiting and later calls of `put` return False."""
         with self._changed:
-            self._is_closed = True
+            self.is_closed = True
             self._changed.notify_all()
 
     def _has_room(self, i: int, size: int) -> bool:

@@ -38,12 +38,14 @@ def as_sources(X: Iterable[Any]) -> list[Source]:
     Raises
     ------
     TypeError
-        If `X` is a single path or a data frame, or an item is neither a path nor an array.
+        If `X` is a single path or a data frame, or an item is neither a path nor an array. If the
+        path is a folder, the message says how to list the videos in it.
     ValueError
         If `X` is a single video or empty, or an array is not a video.
     """
     if isinstance(X, (str, bytes, PathLike)):
-        raise TypeError(f"X is a single path, expected a list of videos: pass [{X!r}]")
+        remedy = f"find_videos({X!r})" if _is_folder(X) else f"[{X!r}]"
+        raise TypeError(f"X is a single path, expected a list of videos: pass {remedy}")
     if hasattr(X, "columns"):
         raise TypeError(f"X is a {type(X).__name__}, expected a list of videos: pass one column")
     if isinstance(X, np.ndarray) and X.ndim == 4:
@@ -117,8 +119,15 @@ def _as_source(video: Any, index: int) -> Source:
 def _file_size(path: str) -> int | None:
     try:
         return os.stat(path).st_size
-    except OSError:
+    except (OSError, ValueError):  # ValueError of a NUL in the path
         return None  # the error is raised when the file is read
+
+
+def _is_folder(path: str | bytes | PathLike[str]) -> bool:
+    try:
+        return os.path.isdir(path)
+    except ValueError:
+        return False
 
 
 def _content_id(frames: NDArray[np.uint8]) -> str:

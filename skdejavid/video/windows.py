@@ -12,13 +12,28 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FrameClock", "Length", "WindowPlan", "check_windows", "cut_clips", "plan_windows"]
+__all__ = [
+    "FrameClock",
+    "Length",
+    "WindowPlan",
+    "bytes_of_plan",
+    "check_windows",
+    "cut_clips",
+    "most_frames_at_once",
+    "plan_windows",
+]
 
 # Number of frames if int, fraction of the video if float, seconds if a string such as "1.5s".
 Length = int | float | str
 
 # Fractions such as 1/40 are not exact: without this tolerance the last window could be lost.
 _ROUNDING = 1e-9
+
+_COUNTABLE = 2.0**60  # more windows than any memory holds
+
+# Numbers per frame of a window while windows are planned: its moment, its frame number, and what
+# finding repeated clips needs.
+_NUMBERS_PER_FRAME = 6
 
 
 class FrameClock(NamedTuple):
@@ -143,6 +158,35 @@ def plan_windows(
     narrowest = int(np.argmin([np.diff(span, axis=1).min() for span in spans]))
     clip_frames, window_clips = _distinct_clips(frames, one_by_one=one_by_one)
     return WindowPlan(clip_frames, window_clips, spans[narrowest], is_short)
+
+
+def bytes_of_plan(
+    clock: FrameClock,
+    width: Length | Sequence[Length],
+    stride: Length,
+    clip_length: int | None = None,
+) -> float:
+    """Return how many bytes `plan_windows` with these arguments takes at most.
+
+    A file that claims a pause of years between two frames has more windows in seconds than fit into
+    memory.
+    """
+    widths = _as_widths(width)
+    n_frames = int(widths[0]) if clip_length is None else clip_length
+    n_windows = _count_multiples(*_step_and_total(clock, stride))
+    numbers = len(widths) * (2 + _NUMBERS_PER_FRAME * n_frames)
+    return n_windows * float(numbers) * np.dtype(np.float64).itemsize
+
+
+def most_frames_at_once(clip_frames: NDArray[np.int64]) -> int:
+    """Return how many frames `cut_clips` keeps at most, with the clip that it yields."""
+    numbers = clip_frames.ravel()
+    users = np.repeat(np.arange(len(clip_frames)), clip_frames.shape[1])
+    kept, last_use = np.unique(numbers[::-1], return_index=True)
+    released = clip_frames[users[::-1][last_use], -1]  # a frame is kept until its last clip is cut
+    change = np.bincount(kept, minlength=int(numbers.max()) + 2)
+    np.subtract.at(change, released + 1, 1)
+    return int(change.cumsum().max()) + clip_frames.shape[1]
 
 
 def cut_clips(
@@ -270,20 +314,26 @@ def _positions(
     clock: FrameClock, stride: Length
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the multiples of `stride` inside the video, in frames and in seconds."""
-    n_frames = len(clock.starts)
+    step, total = _step_and_total(clock, stride)
+    multiples = np.multiply(np.arange(_count_multiples(step, total)), step, dtype=np.float64)
+    if not isinstance(stride, str):
+        return multiples, _time_at(clock, multiples)
+    frames = np.searchsorted(clock.starts, multiples + _ROUNDING, side="right") - 1.0
+    return np.maximum(frames, 0.0), multiples
+
+
+def _step_and_total(clock: FrameClock, stride: Length) -> tuple[float, float]:
+    """Return `stride` and the length of the video, in seconds or in frames."""
     if isinstance(stride, str):
-        seconds = _multiples(_parse_seconds("stride", stride), clock.end)
-        frames = np.searchsorted(clock.starts, seconds + _ROUNDING, side="right") - 1.0
-        return np.maximum(frames, 0.0), seconds
+        return _parse_seconds("stride", stride), clock.end
+    n_frames = len(clock.starts)
     step = stride if isinstance(stride, (int, np.integer)) else stride * n_frames
-    frames = _multiples(float(step), float(n_frames))
-    return frames, _time_at(clock, frames)
+    return float(step), float(n_frames)
 
 
-def _multiples(step: float, total: float) -> NDArray[np.float64]:
-    """Return 0 and all other multiples of `step` below `total`."""
-    n_multiples = max(math.ceil(total / step - _ROUNDING), 1)
-    return np.multiply(np.arange(n_multiples), step, dtype=np.float64)
+def _count_multiples(step: float, total: float) -> int:
+    """Return the number of multiples of `step` below `total`; 0 counts in any case."""
+    return max(math.ceil(min(total / step - _ROUNDING, _COUNTABLE)), 1)
 
 
 def _windows_of_width(
@@ -312,8 +362,12 @@ def _distinct_clips(
     """
     n_windows, n_widths, clip_length = frames.shape
     size = 1 if one_by_one else clip_length
-    clips, inverse = np.unique(frames.reshape(-1, size), axis=0, return_inverse=True)
+    rows = frames.reshape(-1, size)
+    # Sorting rows is slow, and most windows inside of a long pause repeat the one before.
+    differs = np.concatenate([[True], (rows[1:] != rows[:-1]).any(axis=1)])
+    clips, inverse = np.unique(rows[differs], axis=0, return_inverse=True)
+    inverse = inverse.ravel()[np.cumsum(differs) - 1]
     order = np.lexsort((clips[:, 0], clips[:, -1]))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    return clips[order], rank[inverse.ravel()].reshape(n_windows, n_widths, -1)
+    return clips[order], rank[inverse].reshape(n_windows, n_widths, -1)

@@ -10,7 +10,8 @@ from skdejavid import VideoDecodeError
 from skdejavid.datasets import write_video
 from skdejavid.video import clips
 from skdejavid.video.clips import ClipSpec, read_clips
-from skdejavid.video.decoding import RefusedVideoError, read_clock
+from skdejavid.video.decoding import read_clock
+from skdejavid.video.opening import RefusedVideoError
 from skdejavid.video.windows import FrameClock, WindowPlan
 
 PLAIN = ClipSpec(
@@ -96,7 +97,7 @@ def test_packets_that_announce_other_frames_are_not_believed(wrong, tmp_path, mo
         "at other times": FrameClock(right.starts * 2, right.end * 2),
     }
 
-    def read_wrongly(path, *, by_decoding=False):
+    def read_wrongly(path, *, by_decoding=False, max_pixels=None):
         return read_clock(path, by_decoding=True) if by_decoding else clocks[wrong]
 
     monkeypatch.setattr(clips, "read_clock", read_wrongly)
@@ -109,7 +110,9 @@ def test_packets_that_announce_other_frames_are_not_believed(wrong, tmp_path, mo
 def test_a_file_that_never_decodes_the_same_is_broken(tmp_path, monkeypatch):
     path = str(write_numbered(tmp_path / "numbered", 10, "mpeg4"))
     monkeypatch.setattr(
-        clips, "read_clock", lambda path, by_decoding=False: FrameClock.without_time(9)
+        clips,
+        "read_clock",
+        lambda path, by_decoding=False, max_pixels=None: FrameClock.without_time(9),
     )
     with pytest.raises(VideoDecodeError, match="decoding it again gives different frames"):
         list(read_clips(path, PLAIN))
@@ -120,7 +123,7 @@ def test_frames_with_wrong_times_matter_only_to_windows_in_seconds(tmp_path, mon
     path = str(write_numbered(tmp_path / "numbered", 10, "mpeg4"))
     right = read_clock(path)
     late = FrameClock(right.starts + (right.starts > 0.1), right.end + 1)
-    monkeypatch.setattr(clips, "read_clock", lambda path, by_decoding=False: late)
+    monkeypatch.setattr(clips, "read_clock", lambda path, by_decoding=False, max_pixels=None: late)
     plan, found = plan_and_clips(path, PLAIN)
     np.testing.assert_array_equal([numbers_of(clip) for clip in found], plan.clip_frames)
 
@@ -234,3 +237,63 @@ def test_frames_of_too_many_pixels_are_refused_before_any_is_decoded(tmp_path, m
         list(read_clips(path, strict))
     with pytest.raises(RefusedVideoError, match="the video: frames have 9 x 8 pixels"):
         next(read_clips(np.zeros((5, 8, 9, 3), np.uint8), replace(PLAIN, max_pixels=71)))
+
+
+@pytest.mark.fault(79)
+@pytest.mark.parametrize("spec", [replace(PLAIN, stride="0.5s"), replace(PLAIN, width="1s")])
+def test_a_gap_of_years_between_two_frames_is_refused_before_windows_are_made(spec, tmp_path):
+    path = tmp_path / "gap.mkv"
+    write_at(path, "libx264", [0, 1, 2, 2**33])
+    strict = replace(spec, width="1s", stride="0.5s", clip_length=2)
+    message = r"gap\.mkv: the windows of 3\.436e\+08 s would take .* MB, .*: use a larger stride"
+    with pytest.raises(RefusedVideoError, match=message):
+        next(read_clips(str(path), strict))
+    assert len(next(read_clips(str(path), replace(strict, width=0.5, stride=0.25))).spans) <= 4
+
+
+@pytest.mark.fault(79)
+def test_a_small_file_of_huge_frames_is_refused_before_any_is_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "huge.mp4"
+    frames = np.zeros((1, 4000, 4000, 3), np.uint8)
+    write_video(path, frames, options={"preset": "ultrafast"})
+    monkeypatch.setattr(clips, "ToRGB", lambda *arguments, **options: pytest.fail)
+    spec = replace(PLAIN, shorter_side=32, crop=32, max_pixels=2**26)
+    message = r"huge\.mp4: frames of 4000 x 4000 pixels are too large for a file of"
+    with pytest.raises(RefusedVideoError, match=message):
+        list(read_clips(str(path), spec))
+
+
+@pytest.mark.fault(79)
+def test_a_small_file_of_huge_frames_is_read_by_those_who_trust_it(tmp_path):
+    path = tmp_path / "huge.mp4"
+    write_video(path, np.zeros((1, 4000, 4000, 3), np.uint8), options={"preset": "ultrafast"})
+    spec = replace(PLAIN, shorter_side=32, crop=32, max_pixels=None)
+    assert [clip.shape for clip in list(read_clips(str(path), spec))[1:]] == [(4, 3, 32, 32)]
+
+
+@pytest.mark.fault(79)
+def test_a_narrow_frame_is_not_scaled_to_gigabytes(tmp_path):
+    path = tmp_path / "narrow.mp4"
+    write_video(path, np.zeros((2, 8192, 16, 3), np.uint8), options={"preset": "ultrafast"})
+    spec = replace(PLAIN, shorter_side=1024, crop=1024, max_pixels=2**26)
+    message = r"narrow\.mp4: a frame of 1024 x 524288 pixels would take 4832 MB"
+    with pytest.raises(RefusedVideoError, match=message):
+        list(read_clips(str(path), spec))
+    narrow = np.zeros((2, 16384, 16, 3), np.uint8)
+    with pytest.raises(RefusedVideoError, match=r"the video: a frame of 1024 x 1048576 pixels"):
+        next(read_clips(narrow, spec))
+
+
+@pytest.mark.fault(79)
+def test_frames_that_are_kept_for_windows_cost_no_more_than_allowed(tmp_path, monkeypatch):
+    path = str(write_numbered(tmp_path / "numbered", 40, "h264 with B-frames"))
+    spec = replace(PLAIN, width=30, stride=1, max_pixels=2**26)
+    assert len(list(read_clips(path, spec))) == 12
+    monkeypatch.setattr(clips, "bytes_for", lambda n_bytes: 10**5)
+    monkeypatch.setattr(ClipSpec, "plan", lambda self, clock, name, n_bytes: PLAN)
+    message = r"60 frames of 64 x 64 pixels, for overlapping windows, would take .*: set frame_size"
+    with pytest.raises(RefusedVideoError, match=message):
+        list(read_clips(path, spec))
+
+
+PLAN = WindowPlan(np.arange(30)[None], np.zeros((1, 1, 1), np.int64), np.zeros((1, 2)), False)

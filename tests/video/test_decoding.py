@@ -91,17 +91,30 @@ def test_a_damaged_frame_is_an_error_and_not_a_gray_picture(tmp_path):
 
 
 @pytest.mark.fault(69)
-def test_sound_alone_is_no_video(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "codec", "message"),
+    [
+        ("sound.m4a", "aac", r"sound\.m4a: no video stream"),
+        (
+            "sound.wav",
+            "pcm_s16le",
+            r"sound\.wav is of another format, expected a video in one file",
+        ),
+    ],
+)
+def test_sound_alone_is_no_video(name, codec, message, tmp_path):
     import av
 
-    path = tmp_path / "sound.wav"
+    path = tmp_path / name
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
+        stream = container.add_stream(codec, rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 800), np.int16), layout="mono", format="s16"
+        )
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(VideoDecodeError, match=r"sound\.wav: no video stream"):
+    with pytest.raises(VideoDecodeError, match=message):
         count_frames(path)
 
 

@@ -1,7 +1,10 @@
+import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +21,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_do_not_raise_errors_in_init_or_set_params
 from videos import numbered
 
-from skdejavid import DejaVidClassifier, TSEArray, TSEExtractor, TSEStore, VideoDecodeError
+from skdejavid import (
+    DejaVidClassifier,
+    TSEArray,
+    TSEExtractor,
+    TSEStore,
+    VideoDecodeError,
+    find_videos,
+)
 from skdejavid.datasets import make_order_videos, write_video
 from skdejavid.video import encoders
 from skdejavid.video.clips import ClipSpec
@@ -672,3 +682,75 @@ def test_videos_that_parameters_refuse_are_errors_or_left_out(parameters):
     assert len(extractor.transform(videos)) == 1
     assert extractor.kept_.tolist() == [0]
     assert "shorter" in extractor.failures_[0].cause or "pixels" in extractor.failures_[0].cause
+
+
+@pytest.mark.fault(77, 78, 79, 107)
+def test_whatever_stands_for_a_video_is_left_out_and_reported(tmp_path):
+    good = tmp_path / "12:30:05.mp4"
+    write_video(good, np.zeros((30, 32, 48, 3), np.uint8))
+    (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile '{good}'\n")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    huge = np.zeros((1, 4000, 4000, 3), np.uint8)
+    write_video(tmp_path / "huge.mp4", huge, options={"preset": "ultrafast"})
+    causes = {
+        "list.mp4": "a list of files",
+        "pipe.mp4": "a named pipe",
+        "folder.mp4": "find_videos",
+        "huge.mp4": "too large for a file",
+        "a\0b.mp4": "null byte",
+        "nowhere.mp4": "No such file",
+    }
+    X = [good, *(str(tmp_path / name) for name in causes), str(good)]
+    extractor = TSEExtractor(mean_color, on_error="skip", frame_size=32)
+    assert len(extractor.transform(X)) == 2
+    assert extractor.kept_.tolist() == [0, len(X) - 1]
+    assert len(extractor.failures_) == len(causes)
+    for failure, cause in zip(extractor.failures_, causes.values(), strict=True):
+        assert cause in failure.cause
+    for path in X[1:-1]:
+        with pytest.raises((OSError, ValueError)):
+            TSEExtractor(mean_color, frame_size=32).transform([path])
+
+
+@pytest.mark.fault(107)
+def test_a_folder_instead_of_a_list_is_answered_with_how_to_list_it(tmp_path):
+    for folder in (tmp_path, str(tmp_path)):
+        with pytest.raises(TypeError, match=r"expected a list of videos: pass find_videos\("):
+            TSEExtractor(mean_color).transform(folder)
+    with pytest.raises(TypeError, match=r"pass \['a.mp4'\]"):
+        TSEExtractor(mean_color).transform("a.mp4")
+    with pytest.raises(TypeError, match="X is a single path"):
+        TSEExtractor(mean_color).transform("a\0.mp4")
+    write_video(tmp_path / "a.mp4", np.zeros((9, 32, 48, 3), np.uint8))
+    assert len(TSEExtractor(mean_color).transform(find_videos(tmp_path))) == 1
+
+
+@pytest.mark.fault(92)
+@pytest.mark.parametrize("n_calls", [0, 1, 5])
+def test_an_interrupt_leaves_no_thread_and_a_store_that_goes_on(n_calls, tmp_path):
+    """The signal arrives in the main thread while others decode."""
+    paths = []
+    for number in range(6):
+        paths.append(tmp_path / f"{number}.mp4")
+        frames = np.random.default_rng(number).integers(0, 256, (60, 32, 48, 3), dtype=np.uint8)
+        write_video(paths[-1], frames)
+    calls = []
+
+    def encode(clips):
+        calls.append(len(clips))
+        if len(calls) == n_calls + 1:
+            signal.raise_signal(signal.SIGINT)
+        return clips.mean(dim=(2, 3, 4))
+
+    settings = {"frame_size": 32, "batch_size": 7, "n_jobs": 3, "encoder_id": "mean"}
+    expected = TSEExtractor(mean_color, **settings).transform(paths)
+    extractor = TSEExtractor(encode, store=tmp_path / "store", **settings)
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        extractor.transform(paths)
+    assert set(threading.enumerate()) == before
+    resumed = extractor.transform(paths)
+    np.testing.assert_array_equal(resumed.values, expected.values)
+    np.testing.assert_array_equal(resumed.spans, expected.spans)
+    assert sum(calls) < 2 * 33 * 6

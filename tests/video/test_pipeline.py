@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from skdejavid import VideoDecodeError
 from skdejavid.store import Failure
 from skdejavid.video import pipeline
-from skdejavid.video.clips import ClipSpec
+from skdejavid.video.clips import ClipSpec, read_clips
 from skdejavid.video.pipeline import Extraction, InMemory
 from skdejavid.video.sources import Source
 from skdejavid.video.windows import FrameClock
@@ -256,3 +256,61 @@ def test_clips_of_differing_shapes_share_no_batch(kinds):
     extract(as_sources(videos), sink, encode=encode)
     lengths = [max((n - 4) // 2 + 1, 1) for n, _ in kinds]
     assert [len(values) for values, _ in sink.sequences.values()] == lengths
+
+
+@pytest.mark.fault(79)
+@pytest.mark.parametrize("policy", ["raise", "skip"])
+def test_a_sequence_much_larger_than_its_file_is_an_error_of_that_video(
+    policy, videos, monkeypatch
+):
+    """Its windows repeat few clips, so that the embeddings are small and the sequence is not."""
+
+    def read(video, spec, n_threads):
+        items = list(read_clips(video, spec, n_threads=n_threads))
+        plan = items[0]
+        if len(video) == len(videos[1]):
+            many = np.broadcast_to(plan.window_clips[:1], (10**8, 1, 1))
+            plan = plan._replace(window_clips=many)
+        yield plan
+        yield from items[1:]
+
+    assert len({len(video) for video in videos}) == len(videos)
+    monkeypatch.setattr(pipeline, "read_clips", read)
+    sink = InMemory()
+    message = r"X\[1\]: a sequence of 100000000 windows would take .* MB, .*: use a larger stride"
+    if policy == "raise":
+        with pytest.raises(ValueError, match=message):
+            extract(as_sources(videos), sink)
+        return
+    extract(as_sources(videos), sink, on_error="skip")
+    assert list(sink.failures) == ["v1"]
+    assert len(sink.sequences) == len(videos) - 1
+
+
+@pytest.mark.fault(92)
+@pytest.mark.parametrize("place", ["encoder", "progress"])
+def test_an_interrupt_leaves_no_thread_and_the_next_call_works(place, videos):
+    import threading
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    def run(encode, progress):
+        sink = InMemory()
+        Extraction(
+            as_sources(videos),
+            SPEC,
+            encode,
+            sink,
+            batch_size=2,
+            on_error="skip",
+            progress=progress,
+        ).run(4)
+        return sink.sequences
+
+    before = set(threading.enumerate())
+    arguments = (interrupt, print) if place == "encoder" else (Encoder(), interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(*arguments)
+    assert set(threading.enumerate()) == before
+    assert len(run(Encoder(), lambda: None)) == len(videos)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skdejavid.video.prefetch import End, iterate_ahead
+from skdejavid.video.prefetch import End, NotWantedError, check_is_wanted, iterate_ahead
 
 
 def ahead_of(sources, read, n_threads, capacity):
@@ -112,3 +112,38 @@ def test_what_is_larger_than_the_capacity_passes_one_by_one(n_threads):
 
     ahead = iterate_ahead(range(4), read, n_threads=n_threads, capacity=10, size=lambda item: 100)
     assert [item for _, item in ahead if not isinstance(item, End)] == [*range(5)] * 4
+
+
+@pytest.mark.fault(92)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_whatever_ends_a_thread_reaches_the_consumer(error):
+    """Otherwise the consumer waits forever."""
+
+    def read(source):
+        yield source
+        raise error
+
+    items = [item for _, item in ahead_of(range(2), read, 1, 9)]
+    assert [type(item.error) for item in items if isinstance(item, End)] == [error] * 2
+
+
+@pytest.mark.fault(92)
+def test_long_work_between_two_items_ends_when_nobody_waits_for_it():
+    ended = threading.Event()
+
+    def read(source):
+        yield source
+        try:
+            while True:  # a long video without a window, for example
+                check_is_wanted()
+        except NotWantedError:
+            ended.set()
+            raise
+
+    n_before = threading.active_count()
+    ahead = ahead_of(range(3), read, 2, 2)
+    next(ahead)
+    ahead.close()
+    assert ended.is_set()
+    assert threading.active_count() == n_before
+    check_is_wanted()  # outside of such a thread everything is wanted

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skdejavid.video.windows import FrameClock, check_windows, cut_clips, plan_windows
+from skdejavid.video.windows import (
+    FrameClock,
+    bytes_of_plan,
+    check_windows,
+    cut_clips,
+    most_frames_at_once,
+    plan_windows,
+)
 
 FRACTIONS = st.integers(1, 40).map(lambda parts: 1 / parts)
 LENGTHS = st.one_of(st.integers(1, 40), FRACTIONS)
@@ -255,3 +262,48 @@ def test_no_more_frames_are_held_than_a_window_spans():
 def test_a_window_of_the_whole_video_holds_no_more_than_it_shows():
     shown = plan_windows(counted(2000), (8, 1.0), 1, 8).clip_frames
     assert most_frames_alive(2000, shown) <= 8 + 8 + 1
+
+
+@pytest.mark.fault(79)
+@pytest.mark.parametrize("width", ["1s", ("1s", "3s"), 4, 0.5])
+@pytest.mark.parametrize("stride", ["0.3s", 1, 0.01])
+def test_the_bytes_of_a_plan_are_known_before(width, stride):
+    """The peak of planning, measured, is at most what was computed."""
+    import tracemalloc
+
+    starts = np.sort(np.random.default_rng(0).uniform(0, 3000, 9000))
+    starts[0] = 0
+    clock = FrameClock(starts, 3000.1)
+    computed = bytes_of_plan(clock, width, stride, 8)
+    tracemalloc.start()
+    plan = plan_windows(clock, width, stride, 8)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= computed + 2**20
+    assert len(plan.window_clips) * 16 < computed
+
+
+@pytest.mark.fault(79)
+def test_years_between_two_frames_cost_what_they_are_said_to_cost():
+    clock = FrameClock(np.array([0.0, 1e11]), 1e11)
+    assert bytes_of_plan(clock, "1s", "0.5s", 4) > 1e12
+    assert bytes_of_plan(clock, "1s", "1e-300s", 4) > 1e18
+    assert bytes_of_plan(clock, 0.5, 0.5, 4) < 1e4
+
+
+@pytest.mark.fault(79)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=30), st.integers(1, 4))
+def test_frames_kept_at_once_are_counted(numbers, clip_length):
+    clips = np.sort(np.resize(numbers, (len(numbers), clip_length)), axis=1)
+    clips = clips[np.lexsort((clips[:, 0], clips[:, -1]))]
+    last_use = {n: int(clip[-1]) for clip in clips for n in clip.tolist()}
+    held = [sum(n <= now <= last_use[n] for n in last_use) for now in range(31)]
+    assert most_frames_at_once(clips) == max(held) + clip_length
+
+
+def test_a_long_pause_is_one_clip_however_many_windows_it_has():
+    clock = FrameClock(np.array([0.0, 1.0, 1e5]), 1e5 + 1)
+    plan = plan_windows(clock, "1s", "0.1s", 2)
+    assert len(plan.window_clips) == 10**6 + 1
+    assert len(plan.clip_frames) < 10
+    np.testing.assert_array_equal(plan.clip_frames[plan.window_clips[500_000, 0]], [[1, 1]])
