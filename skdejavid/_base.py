@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -46,6 +46,10 @@ class AlignedEstimator(BaseEstimator):
 
     # The kind of estimator in model files.
     _kind: ClassVar[str]
+
+    # Parameters that name places of one machine. Model files do not store them: a file from somebody
+    # else must not decide where the next fit writes.
+    _places: ClassVar[tuple[str, ...]] = ()
 
     # The fitted attributes and how model files store them, in the order in which they are read.
     # "n_centroids" is the size that attributes with one entry per centroid share.
@@ -90,8 +94,12 @@ class AlignedEstimator(BaseEstimator):
         if metadata is None:
             metadata = getattr(self, "metadata_", {})
         attributes = {name: getattr(self, name) for name in self._fields if hasattr(self, name)}
-        model = Model(self.get_params(deep=False), attributes, dict(metadata))
-        write_model(path, model, kind=self._kind, fields=self._fields, version=_VERSION)
+        parameters = self.get_params(deep=False)
+        for name in self._places:
+            del parameters[name]
+        model = Model(parameters, attributes, dict(metadata))
+        form: dict[str, Any] = {"kind": self._kind, "fields": self._fields, "version": _VERSION}
+        write_model(path, model, **form, check=self._of_model)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -131,12 +139,25 @@ class AlignedEstimator(BaseEstimator):
         True
         """
         model = read_model(path, kind=cls._kind, fields=cls._fields, upgrade=cls._upgrade_model)
+        for name in cls._places:
+            if model.parameters.pop(name, None) is not None:
+                warnings.warn(
+                    f"{fspath(path)} sets {name}, which is not taken from a file: set it again "
+                    f"with set_params({name}=...) if you want it",
+                    UserWarning,
+                    stacklevel=2,
+                )
         try:
-            self = cls(**model.parameters)
-            self._validate_params()
-            check_lags(model.attributes["lags_"], "lags")
+            return cls._of_model(model)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is a corrupt model file: {error}") from error
+            raise ValueError(f"{fspath(path)} is a corrupt model file: {error}") from error
+
+    @classmethod
+    def _of_model(cls, model: Model) -> Self:
+        """Return the estimator in a model file, after a check of what depends on its class."""
+        self = cls(**model.parameters)
+        self._validate_params()
+        check_lags(model.attributes["lags_"], "lags")
         self.__dict__.update(model.attributes)
         if model.attributes["feature_names_in_"] is None:
             del self.feature_names_in_
@@ -211,6 +232,7 @@ class AlignedEstimator(BaseEstimator):
     def _fitted_array(self, name: str) -> NDArray[np.floating]:
         """Check a fitted array, which a user may have edited, and return it."""
         array = np.asarray(getattr(self, name))
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         if array.dtype not in (np.float32, np.float64):
             raise ValueError(f"{name} must be float32 or float64, got {array.dtype}")
         if array.ndim != 3 or len(array) != self._n_centroids:

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
 from skdejavid.classifier import DejaVidClassifier
+from skdejavid.files.atomic import check_target, replace_file
 from skdejavid.sequences import TSEArray
 from skdejavid.store import TSEStore
 from skdejavid.video.extractor import TSEExtractor
@@ -285,6 +287,7 @@ def fit(
     The file can also be read with DejaVidClassifier.load.
     """
     with _plain_errors():
+        check_target(Path(model))  # before hours of fitting
         opened = TSEStore(store)
         X, y = _labeled(opened, labels, where)
         classifier = DejaVidClassifier(random_state=seed, verbose=int(verbose))
@@ -296,7 +299,7 @@ def fit(
 @skdejavid.command()
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True))
-@click.option("-o", "--output", type=click.File("w"), default="-", help="CSV file.  [default: -]")
+@click.option("-o", "--output", default="-", help="CSV file; - is standard output.  [default: -]")
 @click.option(
     "--probabilities", is_flag=True, help="Add a column with the probability of each class."
 )
@@ -304,7 +307,7 @@ def fit(
 def predict(
     model: str,
     inputs: tuple[str, ...],
-    output: Any,
+    output: str,
     probabilities: bool,
     encoder: str | None,
     encoder_argument: tuple[str, ...],
@@ -317,6 +320,8 @@ def predict(
     """
     extractor = None
     with _plain_errors():
+        if output != "-":
+            check_target(Path(output))  # before hours of encoding
         classifier = DejaVidClassifier.load(model)
         if len(inputs) == 1 and (Path(inputs[0]) / "manifest.json").is_file():
             store = TSEStore(inputs[0])
@@ -328,7 +333,11 @@ def predict(
             X = extractor.transform(paths)
             ids = [paths[i] for i in extractor.kept_]
         found = classifier.predict_proba(X)
-        _write_predictions(output, ids, classifier.classes_, found, has_all=probabilities)
+        table = _table_of(ids, classifier.classes_, found, has_all=probabilities)
+        if output != "-":
+            replace_file(Path(output), lambda file: file.write(table.encode("utf-8", "surrogateescape")))
+            table = ""
+        click.echo(table, nl=False)
     if extractor is not None:
         _report_failures(extractor)
 
@@ -422,16 +431,16 @@ def _labeled(
     return store.sequences(ids), np.array([label_of[id] for id in ids])
 
 
-def _write_predictions(
-    output: Any,
+def _table_of(
     ids: Sequence[str],
     classes: NDArray[Any],
     probabilities: NDArray[np.floating],
     *,
     has_all: bool,
-) -> None:
-    """Write one CSV row per sequence, with the probabilities of all classes if `has_all`."""
-    writer = csv.writer(output)
+) -> str:
+    """Return one CSV row per sequence, with the probabilities of all classes if `has_all`."""
+    table = StringIO()
+    writer = csv.writer(table)
     names = [str(label) for label in classes]
     columns = [f"probability of {name}" for name in names] if has_all else []
     writer.writerow(["path", "label", "probability", *columns])
@@ -439,6 +448,7 @@ def _write_predictions(
         best = int(row.argmax())
         others = [f"{value:.6g}" for value in row] if has_all else []
         writer.writerow([id, names[best], f"{row[best]:.6g}", *others])
+    return table.getvalue()
 
 
 def _scores(

@@ -7,7 +7,7 @@ import pytest
 from skdejavid.files.atomic import (
     append_bytes,
     read_json,
-    refuse_link,
+    check_own_file,
     remove_temporaries,
     replace_file,
     write_once,
@@ -104,7 +104,7 @@ def test_links_are_not_followed(tmp_path):
     (tmp_path / "y.npy").symlink_to(tmp_path / "none")
     for action in (
         lambda: read_json(tmp_path / "x.json"),
-        lambda: refuse_link(tmp_path / "y.npy"),
+        lambda: check_own_file(tmp_path / "y.npy"),
     ):
         with pytest.raises(ValueError, match="is a symbolic link"):
             action()

@@ -56,7 +56,7 @@ def test_tensors_are_read_as_they_were_saved(tensor, protocol, tmp_path):
 
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_protocols_of_pickle_that_torch_refuses_are_refused(protocol, tmp_path):
-    message = rf"x\.pt was saved with pickle_protocol={protocol}, .* default protocol, or as \.safe"
+    message = rf"x\.pt cannot be read: it was saved with pickle_protocol={protocol}, .* default protocol, or as \.safe"
     with pytest.raises(ValueError, match=message):
         read_array(saved(BASE, tmp_path, pickle_protocol=protocol), None)
 
@@ -154,8 +154,8 @@ def test_nothing_is_executed(call, name, protocol, tmp_path):
     victim = tmp_path / "victim"
     thing = Evil(call[0], call[1].format(victim=victim))
     reasons = rf"(it refers to {name}, and|torch\.load\(weights_only=True\) fails with \w+: Unsup)"
-    refused = f"was saved with pickle_protocol={protocol}, "
-    message = refused if protocol > 3 else f"cannot be read: {reasons}"
+    refused = f"it was saved with pickle_protocol={protocol}, "
+    message = f"cannot be read: {refused if protocol > 3 else reasons}"
     for hidden in (thing, {"x": thing}, [BASE.numpy().tolist(), (thing,)]):
         path = with_pickle(pickle.dumps(hidden, protocol=protocol), tmp_path)
         with pytest.raises(ValueError, match=rf"hostile\.pt {message}"):

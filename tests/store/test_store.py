@@ -260,7 +260,8 @@ def test_a_store_that_was_made_otherwise_is_refused(settings, messages, store):
     ("settings", "message"),
     [
         ({"dtype": "int8"}, "dtype must be one of .*, got 'int8'"),
-        ({"n_shards": 0}, "n_shards must be at least 1, got 0"),
+        ({"n_shards": 0}, "n_shards must be at least 1 and at most 10000, got 0"),
+        ({"n_shards": 10**9}, "n_shards must be at least 1 and at most 10000, got 10"),
         ({"fingerprint": {"mean": np.nan}}, "not JSON compliant"),
     ],
 )
@@ -323,7 +324,7 @@ def test_a_store_that_another_made_meanwhile_is_opened_or_refused(tmp_path, monk
         ({"dtype": "object"}, "dtype is 'object', expected one of"),
         ({"dtype": ["float32"]}, r"dtype is \['float32'\], expected one of"),
         ({"fingerprint": 7}, "fingerprint is 7, expected an object"),
-        ({"shards": ["../../etc"]}, r"shards is \['\.\./\.\./etc'\], expected a list of distinct"),
+        ({"shards": ["../../etc"]}, r"shards is \['\.\./\.\./etc'\], expected a list of at most"),
         ({"shards": [0, 0]}, r"shards is \[0, 0\], expected"),
         ({"shards": [True]}, r"shards is \[True\], expected"),
         ({"shards": []}, r"shards is \[\], expected"),

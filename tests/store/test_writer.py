@@ -816,6 +816,6 @@ def test_a_link_in_place_of_a_file_is_refused(name, path, tmp_path):
 def test_what_a_crash_left_of_replacing_a_file_is_removed(path):
     crash(path, COMMITS[:3])
     for name in ("offsets-00000.npy", "shard-00000.json"):
-        (path / f".{name}.0123.tmp").write_bytes(b"half of")
+        replace_half(path / name)
     assert resume(path) == 3
     assert not list(path.glob(".*"))
