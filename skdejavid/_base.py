@@ -78,19 +78,25 @@ class AlignedEstimator(BaseEstimator):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If a class label is neither a number nor a string; if JSON cannot store `metadata`, a
-            key of it is not a string, or it is nested deeper than 100 levels; or if names of
-            features, labels of classes and metadata together are larger than 4 MB.
+            If a fitted attribute or a parameter has a value that :meth:`load` would refuse, for
+            example NaN, or a class label that is neither a number nor a string; if JSON cannot
+            store `metadata`, a key of it is not a string, or it is nested deeper than 100 levels;
+            if names of features, labels of classes and metadata together are larger than 4 MB; or
+            if `path` is a device, a named pipe or a folder. Nothing is written then.
+        OSError
+            If the file cannot be written, for example because the disk is full. An existing file
+            stays as it was.
 
         Notes
         -----
-        Arrays are written as safetensors, everything else as JSON in its metadata. Pickle, joblib
-        and skops work as well, but loading a pickle can execute arbitrary code, and a pickle is
-        only meant for the version that wrote it.
+        Arrays are written as safetensors, everything else as JSON in its metadata. Parameters that
+        name a place of this machine (``checkpoint_dir``) are not written. A link is followed to the
+        file that it refers to, which keeps its permissions.
+
+        Pickle, joblib and skops work as well, but loading a pickle can execute arbitrary code, and
+        a pickle is only meant for the version that wrote it.
         """
         check_is_fitted(self, "centroids_")
-        for name in ("centroids_", "log_weights_"):
-            self._fitted_array(name)
         if metadata is None:
             metadata = getattr(self, "metadata_", {})
         attributes = {name: getattr(self, name) for name in self._fields if hasattr(self, name)}
@@ -106,7 +112,8 @@ class AlignedEstimator(BaseEstimator):
         """Read an estimator that was written by :meth:`save`.
 
         Nothing in the file is executed and every field is checked, so that files of unknown origin
-        can be loaded.
+        can be loaded. A file cannot set where the next fit writes: a ``checkpoint_dir`` in a file
+        of an older version is ignored with a warning.
 
         Parameters
         ----------

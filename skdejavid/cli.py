@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
@@ -31,6 +32,12 @@ _SETTINGS = (
     *("width", "stride", "clip_length", "layout", "frame_size", "mean", "std", "features", "head"),
     "autocast",
 )
+
+# Parameters of a model that do not change its predictions.
+_OF_A_MACHINE = ("device", "n_jobs", "verbose")
+
+# The largest number, and size of a clip, that a model's file may set.
+_MOST, _MOST_BYTES_PER_CLIP = 2**24, 2**31
 
 
 class Length(click.ParamType[Any]):
@@ -72,7 +79,7 @@ def _plain_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:  # the reader of the output has closed it, as "| head" does
         raise
-    except (OSError, ValueError, TypeError, ImportError) as error:
+    except (OSError, ValueError, TypeError, ImportError, MemoryError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -322,7 +329,7 @@ def predict(
     with _plain_errors():
         if output != "-":
             check_target(Path(output))  # before hours of encoding
-        classifier = DejaVidClassifier.load(model)
+        classifier = _load(model)
         if len(inputs) == 1 and (Path(inputs[0]) / "manifest.json").is_file():
             store = TSEStore(inputs[0])
             ids, X = store.ids, store.sequences()
@@ -335,7 +342,9 @@ def predict(
         found = classifier.predict_proba(X)
         table = _table_of(ids, classifier.classes_, found, has_all=probabilities)
         if output != "-":
-            replace_file(Path(output), lambda file: file.write(table.encode("utf-8", "surrogateescape")))
+            replace_file(
+                Path(output), lambda file: file.write(table.encode("utf-8", "surrogateescape"))
+            )
             table = ""
         click.echo(table, nl=False)
     if extractor is not None:
@@ -356,7 +365,7 @@ def evaluate(
 ) -> None:
     """Compare the predictions for the sequences of STORE with their labels."""
     with _plain_errors():
-        classifier = DejaVidClassifier.load(model)
+        classifier = _load(model)
         X, y = _labeled(TSEStore(store), labels, where)
         scores = _scores(y, classifier.predict_proba(X), classifier.classes_)
     if as_json:
@@ -364,6 +373,13 @@ def evaluate(
         return
     for name, value in scores.items():
         click.echo(f"{name:<22}{value:.4f}" if isinstance(value, float) else f"{name:<22}{value}")
+
+
+def _load(model: str) -> DejaVidClassifier:
+    """Read a model file, without the parameters that belong to the machine that wrote it."""
+    classifier = DejaVidClassifier.load(model)
+    defaults = DejaVidClassifier()
+    return classifier.set_params(**{name: getattr(defaults, name) for name in _OF_A_MACHINE})
 
 
 def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: Any) -> TSEExtractor:
@@ -408,7 +424,25 @@ def _settings_of(
     settings = {name: stored[name] for name in _SETTINGS}
     if settings["frame_size"] == [None, None]:
         settings["frame_size"] = None
+    _check_sizes(settings, path)
     return settings
+
+
+def _check_sizes(settings: dict[str, Any], path: str) -> None:
+    """Check that the settings in a file make clips that fit into memory."""
+    for name, value in settings.items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, (int, float)) and not abs(number) <= _MOST:
+                raise ValueError(f"{path} sets {name} to a number beyond {_MOST}")
+    size = settings["frame_size"]
+    sides = [side for side in (size if isinstance(size, list) else [size, size]) if side]
+    numbers = [settings["clip_length"], *sides]
+    n_bytes = 12 * math.prod(n for n in numbers if isinstance(n, int))  # of three float32
+    if n_bytes > _MOST_BYTES_PER_CLIP:
+        raise ValueError(
+            f"{path} sets clip_length and frame_size to {numbers}: a clip would have {n_bytes} "
+            f"bytes, and a file may set at most {_MOST_BYTES_PER_CLIP}"
+        )
 
 
 def _labeled(

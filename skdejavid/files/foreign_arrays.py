@@ -30,7 +30,7 @@ _FIRST_SAFE_TORCH = (2, 10)
 # embeddings do not come close to it.
 _MOST_TIMES_LARGER, _BYTES_MORE = 20, 2**26
 
-_BYTES_PER_READ = 2**24
+_BYTES_PER_READ = 2**20
 _MOST_NAMES_LISTED = 20
 
 

@@ -125,7 +125,7 @@ class FeatureNames:
     """Names of the features, or None."""
 
     def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
-        return {name: None if value is None else [str(item) for item in value]}, {}
+        return {name: None if value is None else [_as_python(item) for item in value]}, {}
 
     def read(self, name: str, reader: Reader) -> NDArray[np.object_] | None:
         names = reader.take(name, (list, type(None)))
@@ -231,6 +231,9 @@ class History:
     optional: tuple[str, ...] = ()
 
     def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
+        for metric in value:
+            if metric not in self.always + self.optional:
+                raise ValueError(f"it contains the unknown metric {metric!r}")
         arrays = {key: as_written(values, np.float64) for key, values in value.items()}
         return {}, {f"{name}.{metric}": values for metric, values in arrays.items()}
 
@@ -388,7 +391,7 @@ def _describe(attribute: str, field: Field, value: Any) -> tuple[dict[str, Any],
     """Return what a field stores of an attribute; name the attribute if that is impossible."""
     try:
         return field.describe(attribute.removesuffix("_"), value)
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{attribute} cannot be stored in a model file: {error}") from error
 
 
@@ -436,7 +439,8 @@ def _parts_of_metadata(value: Any) -> Iterable[Any]:
 def _describe_parameters(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays]:
     described: dict[str, Any] = {}
     arrays: Arrays = {}
-    for name, value in parameters.items():
+    for name, parameter in parameters.items():
+        value = _as_python(parameter)
         if isinstance(value, np.random.RandomState):
             generator = generator_state(value, f"parameter {name}")
             arrays[name] = generator.pop("key")
