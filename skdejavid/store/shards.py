@@ -21,6 +21,7 @@ not change, although the code calls these rows partial.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +35,16 @@ from skdejavid.files.regular import open_own_file
 from skdejavid.sequences.layout import offsets_of
 from skdejavid.store.rows_file import RowsFile, checksum_of_file
 
-__all__ = ["Commits", "Entry", "Failure", "Partial", "ShardFiles", "ShardState", "journal_line"]
+__all__ = [
+    "Commits",
+    "Entry",
+    "Failure",
+    "Partial",
+    "ShardFiles",
+    "ShardState",
+    "journal_line",
+    "numbers_in",
+]
 
 
 class Failure(NamedTuple):
@@ -310,6 +320,12 @@ class ShardFiles:
             return True
         path = self.partial(partial.number)
         return checksum_of_file(path, 0, partial.n_bytes) == partial.checksum
+
+
+def numbers_in(folder: Path) -> set[int]:
+    """Return the numbers of the shards of which a folder has any file."""
+    found = (re.fullmatch(r"[a-z]+-(\d{5})[-.].*", path.name) for path in folder.iterdir())
+    return {int(match[1]) for match in found if match}
 
 
 def journal_line(content: dict[str, Any]) -> bytes:

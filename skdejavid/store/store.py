@@ -19,7 +19,7 @@ from skdejavid.files.atomic import read_json, remove_temporaries, replace_own_fi
 from skdejavid.files.regular import check_own_file
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.layout import offsets_of
-from skdejavid.store.shards import Failure, ShardFiles, ShardState
+from skdejavid.store.shards import Failure, ShardFiles, ShardState, numbers_in
 from skdejavid.store.writer import StoreWriter
 
 __all__ = ["Failure", "StoreWriter", "TSEStore"]
@@ -355,7 +355,8 @@ class TSEStore:
                 remove_temporaries(self._folder / "manifest.json")
                 kept = TSEStore(self.path)._numbers
                 # Also the files of earlier consolidations that a crash interrupted.
-                for number in set(range(max(kept))).difference(kept):
+                older = {number for number in numbers_in(self._folder) if number < max(kept)}
+                for number in older.difference(kept):
                     ShardFiles(self._folder, number, np.dtype(self.dtype)).remove()
         self.__dict__ = TSEStore(self.path).__dict__
 

@@ -15,6 +15,8 @@ from skdejavid.training import checkpoints
 from skdejavid.training.checkpoints import Checkpoint, content_hash
 from skdejavid.training.loop import Training, TrainingState
 
+from test_atomic import die_while_replacing
+
 PARAMETERS = {"n_epochs": 6, "n_timesteps": 4, "batch_size": 7, "random_state": 0}
 
 
@@ -101,7 +103,8 @@ def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatc
     with pytest.raises(OSError, match="the machine is gone"):
         checkpoint.write(state(2.0))
     monkeypatch.undo()
-    (tmp_path / ".checkpoint.safetensors.0123.tmp").write_bytes(b"half of it")
+    die_while_replacing(tmp_path / "checkpoint.safetensors", monkeypatch)
+    assert len(list(tmp_path.iterdir())) == 2
     assert Checkpoint(tmp_path, {"X": "1"}).read().arrays["live.centroids"][0, 0] == 1.0
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
 
