@@ -47,7 +47,7 @@ class AlignedEstimator(BaseEstimator):
     # The kind of estimator in model files.
     _kind: ClassVar[str]
 
-    # Parameters that name places of one machine. Model files do not store them: a file from somebody
+    # Parameters that name places of one machine. Model files do not store them: a file of somebody
     # else must not decide where the next fit writes.
     _places: ClassVar[tuple[str, ...]] = ()
 

@@ -142,7 +142,10 @@ def _read_npz(path: Path, archive: zipfile.ZipFile, key: str | None) -> NDArray[
 
 def _read_npy_header(file: Any) -> dict[str, Any]:
     """Read the header of NumPy's format, of numbers; return arguments of `np.memmap`."""
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
     version = np.lib.format.read_magic(file)
     if version not in read:
         raise ValueError(f"version {version} of the format is only for structured arrays")

@@ -395,7 +395,9 @@ def _describe(attribute: str, field: Field, value: Any) -> tuple[dict[str, Any],
         raise ValueError(f"{attribute} cannot be stored in a model file: {error}") from error
 
 
-def _read(source: ArraySource, description: Mapping[str, Any], fields: Mapping[str, Field]) -> Model:
+def _read(
+    source: ArraySource, description: Mapping[str, Any], fields: Mapping[str, Field]
+) -> Model:
     reader = Reader(source, description)
     attributes = {
         attribute: kind_of_field.read(attribute.removesuffix("_"), reader)

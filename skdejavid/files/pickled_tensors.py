@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickletools
 import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 __all__ = ["check_pickle"]
 
@@ -23,18 +23,21 @@ _FUNCTIONS = re.compile(r"torch\._utils\._rebuild_(tensor_v2|parameter)|torch\.\
 _TYPES = re.compile(r"torch\.(u?int|float|bfloat|complex|bool|double|half|long)\w*")
 _DICT = "collections.OrderedDict"
 
-_INSTRUCTIONS = frozenset(
-    "PROTO STOP MARK POP POP_MARK PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET GLOBAL REDUCE "
-    "BINPERSID NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT "
-    "STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE BINBYTES SHORT_BINBYTES EMPTY_LIST LIST "
-    "APPEND APPENDS EMPTY_DICT DICT SETITEM SETITEMS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3".split()
-)
+_INSTRUCTIONS = {
+    "PROTO", "STOP", "MARK", "POP", "POP_MARK", "PUT", "BINPUT", "LONG_BINPUT", "GET",
+    "BINGET", "LONG_BINGET", "GLOBAL", "REDUCE", "BINPERSID", "NONE", "NEWTRUE",
+    "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT",
+    "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE",
+    "BINBYTES", "SHORT_BINBYTES", "EMPTY_LIST", "LIST", "APPEND", "APPENDS",
+    "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "EMPTY_TUPLE", "TUPLE", "TUPLE1",
+    "TUPLE2", "TUPLE3",
+}  # fmt: skip
 
 # Tuples are hashed by recursion; this many nested ones need less than two megabytes of the stack.
 _MOST_TUPLES = 20_000
 
 
-def check_pickle(file: BinaryIO, n_bytes: int) -> None:
+def check_pickle(file: IO[bytes], n_bytes: int) -> None:
     """Check that a pickle only describes tensors, numbers and strings in dicts, lists and tuples.
 
     Parameters

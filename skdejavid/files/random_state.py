@@ -12,9 +12,7 @@ __all__ = ["GENERATOR_SIZE", "generator_from_state", "generator_state"]
 GENERATOR_SIZE = 624  # numbers in the Mersenne Twister's key
 
 
-def generator_state(
-    generator: np.random.RandomState, name: str = "random_state"
-) -> dict[str, Any]:
+def generator_state(generator: np.random.RandomState, name: str = "random_state") -> dict[str, Any]:
     """Return the state of a generator: the key as an array, the rest as numbers.
 
     Raises

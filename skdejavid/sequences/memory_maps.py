@@ -27,7 +27,8 @@ def check_memory_map(array: NDArray[Any]) -> None:
     ValueError
         If the file is shorter; the message names it.
     """
-    name, offset, base = None, None, array
+    name, offset = None, None
+    base: Any = array
     while isinstance(base, np.ndarray):
         if isinstance(base, np.memmap):
             name, offset = base.filename, base.offset

@@ -288,7 +288,9 @@ class TSEStore:
             labels are not all strings or all integers.
         """
         if not isinstance(labels, Mapping):
-            items = list(labels) if isinstance(labels, (list, tuple)) else np.asarray(labels).tolist()
+            items = (
+                list(labels) if isinstance(labels, (list, tuple)) else np.asarray(labels).tolist()
+            )
             if len(items) != len(self):
                 raise ValueError(
                     f"labels has {len(items)} items, but the store has {len(self)} sequences"
@@ -560,7 +562,8 @@ def _as_labels(labels: Mapping[str, Any]) -> dict[str, str | int]:
             raise ValueError(f"the label of {id!r} must be a string or an integer, got {label!r}")
         if isinstance(label, str) and label.endswith("\0"):
             raise ValueError(
-                f"the label of {id!r} is {label!r}: NumPy cuts null characters at the end of strings"
+                f"the label of {id!r} is {label!r}: NumPy cuts null characters at the end of "
+                "strings"
             )
         if isinstance(label, int) and not -(2**63) <= label < 2**63:
             raise ValueError(f"the label of {id!r} is too large for 64 bits: {label}")

@@ -26,9 +26,10 @@ def die_while_replacing(path, monkeypatch):
         file.write(b"half of it")
         raise SystemExit
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", lambda *_, **__: None)
-        replace_file(path, die)
+        with pytest.raises(SystemExit):
+            replace_file(path, die)
 
 
 class Reluctant:

@@ -59,7 +59,9 @@ def test_tensors_are_read_as_they_were_saved(tensor, protocol, tmp_path):
 
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_protocols_of_pickle_that_torch_refuses_are_refused(protocol, tmp_path):
-    message = rf"x\.pt cannot be read: it was saved with pickle_protocol={protocol}, .* default protocol, or as \.safe"
+    message = (
+        rf"x\.pt cannot be read: it was .* pickle_protocol={protocol}, .* default protocol, or"
+    )
     with pytest.raises(ValueError, match=message):
         read_array(saved(BASE, tmp_path, pickle_protocol=protocol), None)
 
@@ -535,7 +537,7 @@ def test_an_archive_that_grows_out_of_proportion_is_refused_before_it_grows(tmp_
 @pytest.mark.fault(79)
 @pytest.mark.parametrize("claimed", [0, 200, 2**20])
 def test_an_archive_that_lies_about_sizes_gives_no_more_than_it_claims(claimed, tmp_path):
-    """The size in the directory of the archive decides; the header of the array has to fit to it."""
+    """The size in the directory of the archive decides, and the array has to fit to it."""
     path = tmp_path / "x.npz"
     np.savez_compressed(path, np.zeros((2**20, 8)))
     content = path.read_bytes()

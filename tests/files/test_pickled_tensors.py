@@ -10,11 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from test_foreign_arrays import BASE, pickled_tensor, saved, with_pickle
 
 from skdejavid.files.foreign_arrays import read_array
 from skdejavid.files.pickled_tensors import check_pickle
-
-from test_foreign_arrays import BASE, pickled_tensor, saved, with_pickle
 
 DICT = b"ccollections\nOrderedDict\n"
 
@@ -23,9 +22,7 @@ def check(content):
     check_pickle(io.BytesIO(content), len(content))
 
 
-ATOMS = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4)
-)
+ATOMS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4)
 
 
 @given(
@@ -138,5 +135,5 @@ def test_what_is_accepted_calls_nothing_that_copies(place, value):
         Recorder(io.BytesIO(bytes(content))).load()
     except AssertionError:
         raise
-    except Exception:  # noqa: BLE001, S110 (malformed in another way)
+    except Exception:
         pass

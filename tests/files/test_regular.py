@@ -80,7 +80,7 @@ def test_a_file_of_a_store_that_is_replaced_after_the_check_is_refused_at_once(
     (tmp_path / "outside").write_bytes(b"")
     (tmp_path / "link").symlink_to(tmp_path / "outside")
     monkeypatch.setattr("skdejavid.files.regular.check_own_file", lambda path: None)
-    with pytest.raises((ValueError, OSError), match="named pipe|No such device"):
+    with pytest.raises((ValueError, OSError), match=r"named pipe|No such device"):
         open_own_file(tmp_path / "pipe", mode)
     with pytest.raises(OSError, match="symbolic links"):
         open_own_file(tmp_path / "link", mode)

@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_atomic import die_while_replacing
 
 from skdejavid import TSEStore
 from skdejavid.store import rows_file
 from skdejavid.store import writer as writer_module
 from skdejavid.store.shards import Failure
-
-from test_atomic import die_while_replacing
 
 RNG = np.random.default_rng(7)
 
