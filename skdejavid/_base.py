@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -48,6 +48,10 @@ class AlignedEstimator(BaseEstimator):
     # The kind of estimator in model files.
     _kind: ClassVar[str]
 
+    # Parameters that name places of one machine. Model files do not store them: a file of somebody
+    # else must not decide where the next fit writes.
+    _places: ClassVar[tuple[str, ...]] = ()
+
     # The fitted attributes and how model files store them, in the order in which they are read.
     # "n_centroids" is the size that attributes with one entry per centroid share.
     _fields: ClassVar[dict[str, Field]] = {
@@ -76,31 +80,42 @@ class AlignedEstimator(BaseEstimator):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If a class label is neither a number nor a string; if JSON cannot store `metadata`, a
-            key of it is not a string, or it is nested deeper than 100 levels; or if names of
-            features, labels of classes and metadata together are larger than 4 MB.
+            If a fitted attribute or a parameter has a value that :meth:`load` would refuse, for
+            example NaN, or a class label that is neither a number nor a string; if JSON cannot
+            store `metadata`, a key of it is not a string, or it is nested deeper than 100 levels;
+            if names of features, labels of classes and metadata together are larger than 4 MB; or
+            if `path` is a device, a named pipe or a folder. Nothing is written then.
+        OSError
+            If the file cannot be written, for example because the disk is full. An existing file
+            stays as it was.
 
         Notes
         -----
-        Arrays are written as safetensors, everything else as JSON in its metadata. Pickle, joblib
-        and skops work as well, but loading a pickle can execute arbitrary code, and a pickle is
-        only meant for the version that wrote it.
+        Arrays are written as safetensors, everything else as JSON in its metadata. Parameters that
+        name a place of this machine (``checkpoint_dir``) are not written. A link is followed to the
+        file that it refers to, which keeps its permissions.
+
+        Pickle, joblib and skops work as well, but loading a pickle can execute arbitrary code, and
+        a pickle is only meant for the version that wrote it.
         """
         check_is_fitted(self, "centroids_")
-        for name in ("centroids_", "log_weights_"):
-            self._fitted_array(name)
         if metadata is None:
             metadata = getattr(self, "metadata_", {})
         attributes = {name: getattr(self, name) for name in self._fields if hasattr(self, name)}
-        model = Model(self.get_params(deep=False), attributes, dict(metadata))
-        write_model(path, model, kind=self._kind, fields=self._fields, version=_VERSION)
+        parameters = self.get_params(deep=False)
+        for name in self._places:
+            del parameters[name]
+        model = Model(parameters, attributes, dict(metadata))
+        form: dict[str, Any] = {"kind": self._kind, "fields": self._fields, "version": _VERSION}
+        write_model(path, model, **form, check=self._of_model)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
         """Read an estimator that was written by :meth:`save`.
 
         Nothing in the file is executed and every field is checked, so that files of unknown origin
-        can be loaded.
+        can be loaded. A file cannot set where the next fit writes: a ``checkpoint_dir`` in a file
+        of an older version is ignored with a warning.
 
         Parameters
         ----------
@@ -133,12 +148,25 @@ class AlignedEstimator(BaseEstimator):
         True
         """
         model = read_model(path, kind=cls._kind, fields=cls._fields, upgrade=cls._upgrade_model)
+        for name in cls._places:
+            if model.parameters.pop(name, None) is not None:
+                warnings.warn(
+                    f"{fspath(path)} sets {name}, which is not taken from a file: set it again "
+                    f"with set_params({name}=...) if you want it",
+                    UserWarning,
+                    stacklevel=2,
+                )
         try:
-            self = cls(**model.parameters)
-            self._validate_params()
-            check_lags(model.attributes["lags_"], "lags")
+            return cls._of_model(model)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is a corrupt model file: {error}") from error
+            raise ValueError(f"{fspath(path)} is a corrupt model file: {error}") from error
+
+    @classmethod
+    def _of_model(cls, model: Model) -> Self:
+        """Return the estimator in a model file, after a check of what depends on its class."""
+        self = cls(**model.parameters)
+        self._validate_params()
+        check_lags(model.attributes["lags_"], "lags")
         self.__dict__.update(model.attributes)
         if model.attributes["feature_names_in_"] is None:
             del self.feature_names_in_
@@ -213,6 +241,7 @@ class AlignedEstimator(BaseEstimator):
     def _fitted_array(self, name: str) -> NDArray[np.floating]:
         """Check a fitted array, which a user may have edited, and return it."""
         array = np.asarray(getattr(self, name))
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         if array.dtype not in (np.float32, np.float64):
             raise ValueError(f"{name} must be float32 or float64, got {array.dtype}")
         if array.ndim != 3 or len(array) != self._n_centroids:

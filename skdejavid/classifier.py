@@ -289,6 +289,7 @@ class DejaVidClassifier(
     """
 
     _kind = "classifier"
+    _places = ("checkpoint_dir",)
     _fields: ClassVar[dict[str, Field]] = {
         "classes_": Labels("n_centroids"),
         **AlignedEstimator._fields,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
 from skdejavid.classifier import DejaVidClassifier
+from skdejavid.files.atomic import check_target, replace_file
 from skdejavid.sequences import TSEArray
 from skdejavid.store import TSEStore
 from skdejavid.video.extractor import TSEExtractor
@@ -29,6 +32,12 @@ _SETTINGS = (
     *("width", "stride", "clip_length", "layout", "frame_size", "mean", "std", "features", "head"),
     "autocast",
 )
+
+# Parameters of a model that do not change its predictions.
+_OF_A_MACHINE = ("device", "n_jobs", "verbose")
+
+# The largest number, and size of a clip, that a model's file may set.
+_MOST, _MOST_BYTES_PER_CLIP = 2**24, 2**31
 
 
 class Length(click.ParamType[Any]):
@@ -70,7 +79,7 @@ def _plain_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:  # the reader of the output has closed it, as "| head" does
         raise
-    except (OSError, ValueError, TypeError, ImportError) as error:
+    except (OSError, ValueError, TypeError, ImportError, MemoryError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -294,6 +303,7 @@ def fit(
     The file can also be read with DejaVidClassifier.load.
     """
     with _plain_errors():
+        check_target(Path(model))  # before hours of fitting
         opened = TSEStore(store)
         X, y = _labeled(opened, labels, where)
         classifier = DejaVidClassifier(random_state=seed, verbose=int(verbose))
@@ -305,7 +315,7 @@ def fit(
 @skdejavid.command()
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True))
-@click.option("-o", "--output", type=click.File("w"), default="-", help="CSV file.  [default: -]")
+@click.option("-o", "--output", default="-", help="CSV file; - is standard output.  [default: -]")
 @click.option(
     "--probabilities", is_flag=True, help="Add a column with the probability of each class."
 )
@@ -313,7 +323,7 @@ def fit(
 def predict(
     model: str,
     inputs: tuple[str, ...],
-    output: Any,
+    output: str,
     probabilities: bool,
     encoder: str | None,
     encoder_argument: tuple[str, ...],
@@ -326,7 +336,9 @@ def predict(
     """
     extractor = None
     with _plain_errors():
-        classifier = DejaVidClassifier.load(model)
+        if output != "-":
+            check_target(Path(output))  # before hours of encoding
+        classifier = _load(model)
         if len(inputs) == 1 and (Path(inputs[0]) / "manifest.json").is_file():
             store = TSEStore(inputs[0])
             ids, X = store.ids, store.sequences()
@@ -337,7 +349,13 @@ def predict(
             X = extractor.transform(paths)
             ids = [paths[i] for i in extractor.kept_]
         found = classifier.predict_proba(X)
-        _write_predictions(output, ids, classifier.classes_, found, has_all=probabilities)
+        table = _table_of(ids, classifier.classes_, found, has_all=probabilities)
+        if output != "-":
+            replace_file(
+                Path(output), lambda file: file.write(table.encode("utf-8", "surrogateescape"))
+            )
+            table = ""
+        click.echo(table, nl=False)
     if extractor is not None:
         _report_failures(extractor)
 
@@ -356,7 +374,7 @@ def evaluate(
 ) -> None:
     """Compare the predictions for the sequences of STORE with their labels."""
     with _plain_errors():
-        classifier = DejaVidClassifier.load(model)
+        classifier = _load(model)
         X, y = _labeled(TSEStore(store), labels, where)
         scores = _scores(y, classifier.predict_proba(X), classifier.classes_)
     if as_json:
@@ -364,6 +382,13 @@ def evaluate(
         return
     for name, value in scores.items():
         click.echo(f"{name:<22}{value:.4f}" if isinstance(value, float) else f"{name:<22}{value}")
+
+
+def _load(model: str) -> DejaVidClassifier:
+    """Read a model file, without the parameters that belong to the machine that wrote it."""
+    classifier = DejaVidClassifier.load(model)
+    defaults = DejaVidClassifier()
+    return classifier.set_params(**{name: getattr(defaults, name) for name in _OF_A_MACHINE})
 
 
 def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: Any) -> TSEExtractor:
@@ -408,7 +433,25 @@ def _settings_of(
     settings = {name: stored[name] for name in _SETTINGS}
     if settings["frame_size"] == [None, None]:
         settings["frame_size"] = None
+    _check_sizes(settings, path)
     return settings
+
+
+def _check_sizes(settings: dict[str, Any], path: str) -> None:
+    """Check that the settings in a file make clips that fit into memory."""
+    for name, value in settings.items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, (int, float)) and not abs(number) <= _MOST:
+                raise ValueError(f"{path} sets {name} to a number beyond {_MOST}")
+    size = settings["frame_size"]
+    sides = [side for side in (size if isinstance(size, list) else [size, size]) if side]
+    numbers = [settings["clip_length"], *sides]
+    n_bytes = 12 * math.prod(n for n in numbers if isinstance(n, int))  # of three float32
+    if n_bytes > _MOST_BYTES_PER_CLIP:
+        raise ValueError(
+            f"{path} sets clip_length and frame_size to {numbers}: a clip would have {n_bytes} "
+            f"bytes, and a file may set at most {_MOST_BYTES_PER_CLIP}"
+        )
 
 
 def _labeled(
@@ -431,16 +474,16 @@ def _labeled(
     return store.sequences(ids), np.array([label_of[id] for id in ids])
 
 
-def _write_predictions(
-    output: Any,
+def _table_of(
     ids: Sequence[str],
     classes: NDArray[Any],
     probabilities: NDArray[np.floating],
     *,
     has_all: bool,
-) -> None:
-    """Write one CSV row per sequence, with the probabilities of all classes if `has_all`."""
-    writer = csv.writer(output)
+) -> str:
+    """Return one CSV row per sequence, with the probabilities of all classes if `has_all`."""
+    table = StringIO()
+    writer = csv.writer(table)
     names = [str(label) for label in classes]
     columns = [f"probability of {name}" for name in names] if has_all else []
     writer.writerow(["path", "label", "probability", *columns])
@@ -448,6 +491,7 @@ def _write_predictions(
         best = int(row.argmax())
         others = [f"{value:.6g}" for value in row] if has_all else []
         writer.writerow([id, names[best], f"{row[best]:.6g}", *others])
+    return table.getvalue()
 
 
 def _scores(

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from skdejavid.compat.optional import import_optional
 from skdejavid.files.atomic import replace_file
 from skdejavid.files.foreign_arrays import SUFFIXES, read_array
+from skdejavid.files.regular import refuse_irregular
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.columnar import rows_of_arrow, rows_to_arrow
 from skdejavid.store import TSEStore
@@ -231,10 +232,12 @@ def _batches(X: TSEArray) -> Iterator[slice]:
 
 def _map_table(arrow: Any, name: str) -> tuple[Any, Any]:
     """Return the table of a file, and the buffer of its memory map."""
+    refuse_irregular(name)
     try:
         with arrow.memory_map(name) as source:
             table = arrow.ipc.open_file(source).read_all()
             table.validate(full=True)
+            _ = table.column_names  # decoded here
             source.seek(0)
             return table, source.read_buffer(source.size())
     except FileNotFoundError:

@@ -16,10 +16,13 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import scipy.sparse
+import torch
 from test_model_file import assembled, fitted, parts_of, small_data
 
 from skdejavid import DejaVidClassifier, TSEArray, TSEStore, check_sequences
+from skdejavid.files.foreign_arrays import read_array
 
 SECONDS = 5  # after which an input counts as hanging
 REFUSALS = (ValueError, TypeError)
@@ -256,7 +259,43 @@ class Sequences:
         assert checked.lengths.min() >= 1
 
 
-TARGETS = {"load": Models, "manifest": Stores, "check_sequences": Sequences}
+class ForeignArrays:
+    """`read_array` of mutated files of NumPy, safetensors and torch."""
+
+    refusals = REFUSALS_OF_FILES
+
+    def __init__(self, folder):
+        self._path = folder / "array"
+        array = np.arange(24, dtype=np.float32).reshape(4, 6)
+        tensor = torch.from_numpy(array)
+        kinds = (
+            lambda file: np.save(file, array),
+            lambda file: np.savez(file, a=array),
+            lambda file: np.savez_compressed(file, a=array),
+            lambda file: file.write(safetensors.torch.save({"a": tensor})),
+            lambda file: file.write(safetensors.torch.save({"a": tensor.bfloat16()})),
+            lambda file: torch.save({"a": tensor, "b": [1.5, "c"]}, file),
+        )
+        self._contents = []
+        for write in kinds:
+            with self._path.open("wb") as file:
+                write(file)
+            self._contents.append(self._path.read_bytes())
+
+    def make(self, rng):
+        self._path.write_bytes(mutated_bytes(rng, rng.choice(self._contents)))
+
+    def take(self):
+        array = read_array(self._path, "a")
+        assert array.nbytes <= 2 * self._path.stat().st_size
+
+
+TARGETS = {
+    "load": Models,
+    "manifest": Stores,
+    "check_sequences": Sequences,
+    "read_array": ForeignArrays,
+}
 
 
 def fuzz(name, n_inputs, seed):

@@ -3,10 +3,15 @@ import io
 import json
 import os
 import pickle
+import random
+import re
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fuzz import mutated_tree
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from skdejavid import DejaVidClassifier, TSEExtractor, TSEStore
 from skdejavid.cli import skdejavid
@@ -429,3 +434,118 @@ def test_pipes_instead_of_tables_encoders_and_videos_are_refused_at_once(
         result = run(*command)
         assert result.exit_code == 1
         assert "pipe.py is a named pipe, expected a regular file" in result.stderr
+
+
+@pytest.mark.fault(83)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frame_size": [10**9, 32]}, "sets frame_size to a number beyond"),
+        ({"frame_size": 10**400}, "sets frame_size to a number beyond"),
+        ({"std": [10**400]}, "sets std to a number beyond"),
+        ({"clip_length": 10**12}, "sets clip_length to a number beyond"),
+        ({"width": [2**40]}, "sets width to a number beyond"),
+        ({"frame_size": [4000, 4000], "clip_length": 1000}, "a clip would have 192000000000 bytes"),
+        ({"mean": {"a": []}}, "must be a string or a real number"),
+        ({"head": ["a"]}, "head"),
+        ({"autocast": 7}, "autocast"),
+        ({"features": None}, "features"),
+    ],
+)
+def test_a_model_file_cannot_make_clips_that_fill_the_memory(
+    changes, message, folder, model, tmp_path
+):
+    clf = DejaVidClassifier.load(model)
+    stored = clf.metadata_["extraction"] | changes
+    clf.save(tmp_path / "model", metadata={"extraction": stored})
+    video = next((folder / "videos").rglob("*.mp4"))
+    result = run("predict", tmp_path / "model", video, *encoding(folder))
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.startswith("Error: ")
+
+
+@pytest.mark.fault(83)
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=15)
+def test_any_metadata_of_a_model_file_end_in_predictions_or_one_line(
+    seed, folder, model, tmp_path_factory
+):
+    rng = random.Random(seed)
+    clf = DejaVidClassifier.load(model)
+    extraction = dict(clf.metadata_["extraction"])
+    encoder = extraction.pop("encoder")
+    extraction = mutated_tree(rng, extraction) | {"encoder": encoder}
+    path = tmp_path_factory.mktemp("any") / "model"
+    try:
+        clf.save(path, metadata={"extraction": extraction})
+    except ValueError:
+        return
+    video = next((folder / "videos").rglob("*.mp4"))
+    result = run("predict", path, video, *encoding(folder))
+    assert result.exit_code in (0, 1)
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.fault(83)
+def test_what_a_model_file_says_of_another_machine_is_not_used(store, model, tmp_path):
+    clf = DejaVidClassifier.load(model).set_params(device="cuda:7", n_jobs=10**9, verbose=9)
+    clf.save(tmp_path / "model")
+    expected = succeed("predict", model, store).output
+    assert succeed("predict", tmp_path / "model", store).output == expected
+
+
+@pytest.mark.fault(78)
+def test_a_model_that_is_no_regular_file_is_refused_at_once(store, tmp_path):
+    os.mkfifo(tmp_path / "model")
+    result = run("predict", tmp_path / "model", store)
+    assert result.exit_code == 1
+    assert "model is a named pipe, expected a regular file" in result.stderr
+
+
+@pytest.mark.fault(85)
+def test_a_failed_command_leaves_the_old_files(store, model, tmp_path):
+    for name in ("old.csv", "old.model"):
+        (tmp_path / name).write_text("old")
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"no model")
+    assert run("predict", broken, store, "-o", tmp_path / "old.csv").exit_code == 1
+    options = ("--set", "n_epochs=-1")
+    assert run("fit", store, "-o", tmp_path / "old.model", *options).exit_code == 1
+    for name in ("old.csv", "old.model"):
+        assert (tmp_path / name).read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.fault(84, 85)
+def test_an_output_that_cannot_be_written_is_found_before_the_work(store, model, tmp_path):
+    for output, message in (
+        (tmp_path / "missing" / "x", "folder .*missing does not exist"),
+        (tmp_path, "is a folder, expected a regular file"),
+        ("/dev/null", "/dev/null is a character device"),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("fit", "predict_proba"):
+                patch.setattr(DejaVidClassifier, name, None)
+            for arguments in (
+                ("fit", store, "-o", output),
+                ("predict", model, store, "-o", output),
+            ):
+                result = run(*arguments)
+                assert result.exit_code == 1
+                assert re.search(message, result.stderr)
+
+
+@pytest.mark.fault(84)
+def test_predictions_are_written_through_a_link_with_the_permissions_of_the_file(
+    store, model, tmp_path
+):
+    (tmp_path / "x.csv").write_text("old")
+    (tmp_path / "x.csv").chmod(0o640)
+    (tmp_path / "link").symlink_to("x.csv")
+    succeed("predict", model, store, "-o", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert len(read(tmp_path / "x.csv")) == 36
+    assert (tmp_path / "x.csv").stat().st_mode & 0o777 == 0o640
+    table = (tmp_path / "x.csv").read_bytes().decode()
+    assert succeed("predict", model, store).output.splitlines() == table.splitlines()

@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "datasets": {"compat", "sequences", "video"},
     "interchange": {"compat", "files", "sequences", "store"},
     "plotting": {"alignment", "classifier", "compat", "sequences"},
-    "cli": {"classifier", "sequences", "store", "video"},
+    "cli": {"classifier", "files", "sequences", "store", "video"},
     "_show_versions": {"_core", "backends", "compat"},
     "__main__": {"cli", "compat"},
 }

@@ -11,14 +11,24 @@ import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.files.atomic import replace_file
+from skdejavid.files.atomic import append_bytes, replace_file
+from skdejavid.files.regular import open_regular_file
 
-__all__ = ["ArrayFile", "check_field", "write_array_file"]
+__all__ = [
+    "ArrayFile",
+    "ArrayHeader",
+    "ArraySource",
+    "UnwrittenFile",
+    "as_written",
+    "check_field",
+    "read_header",
+    "write_array_file",
+]
 
 _KEY, _CHECKSUM_KEY = "skdejavid", "skdejavid checksum"
 _CHECKSUMS = "checksums"  # of arrays, by name, in the description
@@ -28,16 +38,24 @@ _LENGTH_SIZE = 8  # bytes of the length of the header
 _MOST_HEADER_BYTES = 2**22
 
 # Names of safetensors, and their dtypes.
-_DTYPES = {
+_DTYPES: dict[str, Any] = {
     "BOOL": np.bool_, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64,
     "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
     "F16": np.float16, "F32": np.float32, "F64": np.float64,
 }  # fmt: skip
 
 
-class _ArrayHeader(NamedTuple):
+class ArrayHeader(NamedTuple):
+    """What is known of an array before its numbers are read."""
+
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+
+
+def as_written(array: Any, dtype: Any = None) -> NDArray[Any]:
+    """Return an array in the form that files store: contiguous, in this machine's byte order."""
+    array = np.asarray(array, dtype)
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
 
 
 def write_array_file(
@@ -58,11 +76,11 @@ def write_array_file(
     ------
     ValueError
         If the description is larger than 4 MB, because of names, labels or metadata.
+    OSError
+        If the file cannot be written; the message names it.
     """
-    from safetensors.numpy import save_file
-
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    checksums = {name: _checksum(array) for name, array in contiguous.items()}
+    written = {name: as_written(array) for name, array in arrays.items()}
+    checksums = {name: _checksum(array) for name, array in written.items()}
     text = json.dumps({**description, _CHECKSUMS: checksums}, allow_nan=False)
     # Quotation marks and backslashes are escaped in the header, a byte each. The limit leaves 64 KB
     # for the headers of the arrays.
@@ -73,47 +91,49 @@ def write_array_file(
             f"{_MOST_HEADER_BYTES - 2**16} are allowed. Shorten them."
         )
     metadata = {_KEY: text, _CHECKSUM_KEY: _checksum(text.encode())}
-    replace_file(path, lambda file: save_file(contiguous, file.name, metadata))
+    replace_file(path, lambda file: _write_safetensors(file, written, metadata))
 
 
-class ArrayFile:
-    """An open file whose headers have been read and whose arrays are read on demand.
+def _write_safetensors(
+    file: BinaryIO, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+) -> None:
+    """Write arrays as safetensors.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    what : str
-        Expected value of "format" in the description.
-    version : int
-        The newest "format_version" that can be read.
-
-    Raises
-    ------
-    ValueError
-        If the file is of another format or version, or damaged; the message names the file and the
-        field.
-    FileNotFoundError, OSError
-        If the file cannot be opened.
+    The library's own functions write either to a name, which is then another file than the open
+    one, or to memory, which takes the size of the arrays once more.
     """
+    names = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+    # The widest numbers first, so that all are aligned.
+    ordered = sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, array in ordered:
+        begin, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": names[array.dtype],
+            "shape": array.shape,
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header).encode()
+    text = text.ljust(len(text) + -len(text) % _LENGTH_SIZE)
+    file.write(len(text).to_bytes(_LENGTH_SIZE, "little") + text)
+    for _, array in ordered:
+        append_bytes(file, array.reshape(-1).view(np.uint8).data)
 
-    def __init__(self, path: Path, what: str, version: int) -> None:
-        from safetensors import SafetensorError, safe_open
 
-        self._path, self._what = path, what
-        self._refuse_repeated_names()
-        try:
-            self._file = safe_open(path, framework="numpy").__enter__()
-        except SafetensorError as error:
-            raise ValueError(f"{path} is a corrupt skdejavid {what}: {error}") from error
-        self.description = self._read_description(version)
-        self.headers = {name: self._header(name) for name in self._file.keys()}  # noqa: SIM118
+class ArraySource(Protocol):
+    """Arrays with a description, and checks of both."""
 
-    def __enter__(self) -> ArrayFile:
-        return self
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """The description."""
 
-    def __exit__(self, *exception: object) -> None:
-        self._file.__exit__(*exception)
+    @property
+    def headers(self) -> Mapping[str, ArrayHeader]:
+        """Dtypes and shapes of the arrays by name."""
+
+    def _numbers(self, name: str) -> NDArray[Any]:
+        """Return an array of the source."""
 
     def array(
         self,
@@ -150,6 +170,90 @@ class ArrayFile:
         check_field(is_shape, name, f"must have shape ({wanted_shape}), got {actual}")
         kinds = [np.dtype(kind) for kind in dtypes]
         check_field(dtype in kinds, name, f"must be {' or '.join(map(str, kinds))}, got {dtype}")
+        array = self._numbers(name)
+        is_good = not must_be_finite or bool(np.isfinite(array).all())
+        check_field(is_good, name, "contains NaN or infinity")
+        return array
+
+
+class UnwrittenFile(ArraySource):
+    """What a file would contain, to be checked as if it were read.
+
+    Parameters
+    ----------
+    description : dict
+        Anything that JSON can represent, without NaN and infinity.
+    arrays : dict of ndarray
+    """
+
+    def __init__(self, description: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._description = json.loads(json.dumps(description, allow_nan=False))
+        self._arrays = {name: as_written(array) for name, array in arrays.items()}
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        return self._description
+
+    @property
+    def headers(self) -> Mapping[str, ArrayHeader]:
+        return {name: _header(name, a.dtype, a.shape) for name, a in self._arrays.items()}
+
+    def _numbers(self, name: str) -> NDArray[Any]:
+        return self._arrays[name]
+
+
+class ArrayFile(ArraySource):
+    """An open file whose headers have been read and whose arrays are read on demand.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    what : str
+        Expected value of "format" in the description.
+    version : int
+        The newest "format_version" that can be read.
+
+    Raises
+    ------
+    ValueError
+        If the file is of another format or version, or damaged, or no regular file; the message
+        names the file and the field.
+    FileNotFoundError, OSError
+        If the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, what: str, version: int) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self._path, self._what = path, what
+        with open_regular_file(path) as file:
+            end = _LENGTH_SIZE + int.from_bytes(file.read(_LENGTH_SIZE), "little")
+            if file.read(1) != b"{" or end > os.fstat(file.fileno()).st_size:
+                self._refuse("it does not begin with a header of safetensors")
+            read_header(path, file)
+        try:
+            self._file = safe_open(path, framework="numpy").__enter__()
+        except SafetensorError as error:
+            raise ValueError(f"{path} is a corrupt skdejavid {what}: {error}") from error
+        self._description = self._read_description(version)
+        self._headers = {name: self._header(name) for name in self._file.keys()}  # noqa: SIM118
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        return self._description
+
+    @property
+    def headers(self) -> Mapping[str, ArrayHeader]:
+        return self._headers
+
+    def __enter__(self) -> ArrayFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.__exit__(*exception)
+
+    def _numbers(self, name: str) -> NDArray[Any]:
         array: NDArray[Any] = self._file.get_tensor(name)
         checksums = self.description.get(_CHECKSUMS)
         expected = checksums.get(name) if isinstance(checksums, dict) else None
@@ -158,17 +262,13 @@ class ArrayFile:
             name,
             "has changed since it was written: its checksum differs",
         )
-        is_good = not must_be_finite or bool(np.isfinite(array).all())
-        check_field(is_good, name, "contains NaN or infinity")
         return array
 
-    def _header(self, name: str) -> _ArrayHeader:
+    def _header(self, name: str) -> ArrayHeader:
         part = self._file.get_slice(name)
-        dtype, shape = part.get_dtype(), tuple(part.get_shape())
+        dtype = part.get_dtype()
         check_field(dtype in _DTYPES, name, f"has the unknown dtype {dtype}")
-        # With a size of 0 in the shape the file has no data, and other sizes could be anything.
-        check_field(0 not in shape or shape == (0,), name, f"has shape {shape}")
-        return _ArrayHeader(np.dtype(_DTYPES[dtype]), shape)
+        return _header(name, np.dtype(_DTYPES[dtype]), tuple(part.get_shape()))
 
     def _read_description(self, version: int) -> dict[str, Any]:
         metadata = self._file.metadata() or {}
@@ -196,30 +296,46 @@ class ArrayFile:
     def _refuse(self, reason: str) -> NoReturn:
         raise ValueError(f"{self._path} is not a skdejavid {self._what}: {reason}")
 
-    def _refuse_repeated_names(self) -> None:
-        """Refuse duplicate names, of which safetensors silently picks one."""
-        size = os.path.getsize(self._path)
-        with self._path.open("rb") as file:
-            length = int.from_bytes(file.read(_LENGTH_SIZE), "little")
-            is_header = file.read(1) == b"{"
-            if not (is_header and _LENGTH_SIZE + length <= size):
-                self._refuse("it does not begin with a header of safetensors")
-            if length > _MOST_HEADER_BYTES:
-                raise ValueError(
-                    f"{self._path} is corrupt: its header has {length} bytes, and at most "
-                    f"{_MOST_HEADER_BYTES} are allowed"
-                )
-            file.seek(_LENGTH_SIZE)
-            try:
-                json.loads(file.read(length), object_pairs_hook=_without_repetition)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{self._path} is corrupt: its header: {error}") from error
+
+def read_header(path: Path, file: BinaryIO) -> dict[str, Any]:
+    """Read the header of an open file of safetensors.
+
+    The library itself accepts headers of 100 MB, and picks one of two arrays with the same name.
+
+    Raises
+    ------
+    ValueError
+        If the header is damaged, too large, or repeats a name; the message names the file.
+    """
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    length = int.from_bytes(file.read(_LENGTH_SIZE), "little")
+    if _LENGTH_SIZE + length > size:
+        raise ValueError(f"{path} is corrupt: its header is said to have {length} bytes")
+    if length > _MOST_HEADER_BYTES:
+        raise ValueError(
+            f"{path} is corrupt: its header has {length} bytes, and at most "
+            f"{_MOST_HEADER_BYTES} are allowed"
+        )
+    try:
+        header = json.loads(file.read(length), object_pairs_hook=_without_repetition)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is corrupt: its header: {error}") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"{path} is corrupt: its header is no object of arrays by name")
+    return header
 
 
 def check_field(condition: bool, field: str, problem: str) -> None:
     """Check a condition on a field of a file; raise ValueError with `problem` if it is false."""
     if not condition:
         raise ValueError(f"{field!r} {problem}")
+
+
+def _header(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> ArrayHeader:
+    # With a size of 0 in the shape the file has no data, and other sizes could be anything.
+    check_field(0 not in shape or shape == (0,), name, f"has shape {shape}")
+    return ArrayHeader(dtype, shape)
 
 
 def _checksum(content: bytes | NDArray[Any]) -> str:

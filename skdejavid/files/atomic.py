@@ -1,24 +1,28 @@
-"""Replace files atomically, and other operations on files that have to survive a crash.
-
-Files to be read must not be symbolic links: see `refuse_link`.
-"""
+"""Replace files atomically, and other operations on files that have to survive a crash."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
+from skdejavid.files.regular import check_own_file, open_own_file, refuse_irregular
+
 __all__ = [
     "append_bytes",
+    "check_target",
     "read_json",
-    "refuse_link",
     "remove_temporaries",
     "replace_file",
+    "replace_own_file",
     "sync",
     "write_once",
 ]
@@ -32,7 +36,11 @@ def append_bytes(file: BinaryIO, content: bytes | memoryview) -> None:
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Replace a file atomically: a crash leaves either the old file or the whole new one.
+    """Replace a file atomically: any failure leaves the old file, a crash the old or the new one.
+
+    A link is followed, so that the file that it refers to is replaced. The new file has the
+    permissions of the old one and, where the user may set it, its owner; without an old file, those
+    that the umask allows.
 
     Parameters
     ----------
@@ -40,17 +48,58 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         The file, which need not exist.
     write : callable
         Writes the content to the open file that it is given.
+
+    Raises
+    ------
+    ValueError
+        If `path` is no regular file, for example a device or a named pipe.
+    FileNotFoundError, OSError
+        If there is no such folder, or the file cannot be written, for example because the disk is
+        full. The message names `path`.
     """
-    temporary = _temporary(path)
+    target = check_target(path)
+    temporary = _temporary(target)
     try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with _errors_about(path, temporary):
+            with temporary.open("xb") as file:
+                _copy_permissions(target, file)
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-    sync(path.parent)
+    with suppress(PermissionError):  # a folder that may be written to, but not listed
+        sync(target.parent)
+
+
+def replace_own_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Replace a file as `replace_file` does, but refuse a link; see `open_own_file`."""
+    check_own_file(path)
+    replace_file(path, write)
+
+
+def check_target(path: Path) -> Path:
+    """Check that a path can be that of a file to replace, and return it without links.
+
+    Raises
+    ------
+    ValueError
+        If `path` is no regular file, for example a device or a named pipe.
+    FileNotFoundError, NotADirectoryError, OSError
+        If its folder does not exist, or links lead in a circle.
+    """
+    target = Path(os.path.realpath(path))
+    if os.path.lexists(path):
+        with suppress(FileNotFoundError):  # a link to a file that is still to be made
+            refuse_irregular(path)
+            if not target.exists() or not os.path.samefile(path, target):
+                # A link of /proc, whose target has no name in any folder.
+                raise ValueError(f"{path} is not the name of a file that can be replaced")
+    if not target.parent.is_dir():
+        code = errno.ENOTDIR if target.parent.exists() else errno.ENOENT
+        raise OSError(code, f"folder {path.parent} does not exist", str(path))
+    return target
 
 
 def write_once(path: Path, content: bytes) -> None:
@@ -60,19 +109,20 @@ def write_once(path: Path, content: bytes) -> None:
     """
     temporary = _temporary(path)
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return
-        except OSError:
-            with suppress(FileExistsError), path.open("xb") as file:
+        with _errors_about(path, temporary):
+            with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return
+            except OSError:
+                with suppress(FileExistsError), path.open("xb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
@@ -80,34 +130,78 @@ def write_once(path: Path, content: bytes) -> None:
 
 def remove_temporaries(path: Path) -> None:
     """Remove temporary files of `replace_file` calls that a crash interrupted."""
-    for temporary in path.parent.glob(f".{path.name}.*.tmp"):
-        temporary.unlink(missing_ok=True)
+    target = Path(os.path.realpath(path))
+    form = re.compile(re.escape(_prefix(target)) + r"[0-9a-f]{32}\.tmp")
+    for file in target.parent.glob(f"{_prefix(target)}*.tmp"):
+        if form.fullmatch(file.name) and stat.S_ISREG(file.lstat().st_mode):
+            file.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; raise ValueError naming the file if it is not valid."""
-    refuse_link(path)
+def read_json(path: Path, most_bytes: int | None = None) -> Any:
+    """Read a JSON file of a store.
+
+    Parameters
+    ----------
+    path : Path
+    most_bytes : int, optional
+        The largest allowed size of the file. Parsing needs up to 30 times its size in memory.
+
+    Raises
+    ------
+    ValueError
+        If the file is not valid, too large, a link or no regular file; the message names it.
+    """
+    with open_own_file(path) as file:
+        content = file.read() if most_bytes is None else file.read(most_bytes + 1)
+    if most_bytes is not None and len(content) > most_bytes:
+        raise ValueError(f"{path} is damaged: it has more than {most_bytes} bytes")
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def refuse_link(path: Path) -> None:
-    """Check that a file is not a symbolic link, which could lead to any other file."""
-    if path.is_symlink():
-        raise ValueError(f"{path} is a symbolic link: replace it by the file that it refers to")
-
-
 def sync(path: Path) -> None:
     """Flush a file to the disk, or the list of its files if `path` is a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
+@contextmanager
+def _errors_about(path: Path, temporary: Path) -> Iterator[None]:
+    """Let errors of the operating system name the file that the user knows."""
+    try:
+        yield
+    except OSError as error:
+        is_other = error.filename not in (None, str(temporary))
+        if error.errno is None or is_other:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _copy_permissions(old: Path, file: BinaryIO) -> None:
+    """Give a new file the owner and the permissions of the file that it will replace."""
+    try:
+        status = old.stat()
+    except FileNotFoundError:
+        return
+    own = os.fstat(file.fileno())
+    for owner in ((status.st_uid, -1), (-1, status.st_gid)):
+        if owner not in ((own.st_uid, -1), (-1, own.st_gid)):
+            with suppress(PermissionError):
+                os.fchown(file.fileno(), *owner)
+    with suppress(PermissionError):
+        os.fchmod(file.fileno(), status.st_mode & 0o777)
+
+
 def _temporary(path: Path) -> Path:
     """Return a name in the same folder that no other process or machine uses."""
-    return path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    return path.with_name(f"{_prefix(path)}{uuid4().hex}.tmp")
+
+
+def _prefix(path: Path) -> str:
+    """Return how names of temporary files begin: of a fixed length, and for each file another."""
+    return f".skdejavid-{sha256(os.fsencode(path.name)).hexdigest()[:16]}-"

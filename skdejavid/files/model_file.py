@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,14 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.files.array_file import ArrayFile, check_field, write_array_file
+from skdejavid.files.array_file import (
+    ArrayFile,
+    ArraySource,
+    UnwrittenFile,
+    as_written,
+    check_field,
+    write_array_file,
+)
 from skdejavid.files.random_state import GENERATOR_SIZE, generator_from_state, generator_state
 
 __all__ = [
@@ -66,9 +74,9 @@ class Field(Protocol):
 
 @dataclass
 class Reader:
-    """An open file, and the sizes that fields read before have given to named dimensions."""
+    """A file, and the sizes that fields read before have given to named dimensions."""
 
-    file: ArrayFile
+    file: ArraySource
     description: Mapping[str, Any]
     sizes: dict[str, int] = field(default_factory=dict)
 
@@ -86,14 +94,14 @@ class _Described:
     """A field that the description stores as it is."""
 
     def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
-        return {name: value}, {}
+        return {name: _as_python(value)}, {}
 
 
-class Lags(_Described):
+class Lags:
     """A tuple of numbers."""
 
     def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
-        return {name: list(value)}, {}
+        return {name: [_as_python(lag) for lag in value]}, {}
 
     def read(self, name: str, reader: Reader) -> tuple[int | float, ...]:
         lags = reader.take(name, list)
@@ -118,7 +126,7 @@ class FeatureNames:
     """Names of the features, or None."""
 
     def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
-        return {name: None if value is None else [str(item) for item in value]}, {}
+        return {name: None if value is None else [_as_python(item) for item in value]}, {}
 
     def read(self, name: str, reader: Reader) -> NDArray[np.object_] | None:
         names = reader.take(name, (list, type(None)))
@@ -146,7 +154,7 @@ class Array:
     dimensions: tuple[str, ...]
 
     def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
-        return {}, {name: value}
+        return {}, {name: as_written(value)}
 
     def read(self, name: str, reader: Reader) -> NDArray[np.floating]:
         shape = tuple(reader.sizes.get(dimension) for dimension in self.dimensions)
@@ -159,21 +167,23 @@ class Array:
 
 @dataclass(frozen=True)
 class LogWeights:
-    """Logarithms of positive weights, an array of the shape and dtype of another one."""
+    """Logarithms of weights, an array of the shape and dtype of another one.
+
+    Minus infinity is the logarithm of the weight 0, which switches a feature off.
+    """
 
     like: str
 
     def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
-        return {}, {name: value}
+        return {}, {name: as_written(value)}
 
     def read(self, name: str, reader: Reader) -> NDArray[np.floating]:
         dtype, shape = reader.file.headers[self.like]
-        array = reader.file.array(name, shape, (dtype,))
+        array = reader.file.array(name, shape, (dtype,), must_be_finite=False)
+        check_field(not bool(np.isnan(array).any()), name, "contains NaN")
         with np.errstate(over="ignore", under="ignore"):
-            weights = np.exp(array)
-        is_good = bool(((weights > 0) & np.isfinite(weights)).all())
-        problem = f"contains a number whose exponential is not a positive {dtype}"
-        check_field(is_good, name, problem)
+            is_good = bool(np.isfinite(np.exp(array)).all())
+        check_field(is_good, name, f"contains a number whose exponential is not a finite {dtype}")
         return array
 
 
@@ -236,7 +246,11 @@ class History:
     optional: tuple[str, ...] = ()
 
     def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
-        return {}, {f"{name}.{metric}": values for metric, values in value.items()}
+        for metric in value:
+            if metric not in self.always + self.optional:
+                raise ValueError(f"it contains the unknown metric {metric!r}")
+        arrays = {key: as_written(values, np.float64) for key, values in value.items()}
+        return {}, {f"{name}.{metric}": values for metric, values in arrays.items()}
 
     def read(self, name: str, reader: Reader) -> dict[str, NDArray[np.float64]]:
         history = {}
@@ -261,7 +275,8 @@ class Labels:
 
     dimension: str
 
-    def describe(self, name: str, value: NDArray[Any]) -> tuple[dict[str, Any], Arrays]:
+    def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
+        value = as_written(value)
         kind = value.dtype.kind
         if kind in "biuf" and value.dtype.itemsize <= 8:
             return {name: {"type": "numbers"}}, {name: value}
@@ -293,6 +308,9 @@ class Labels:
             strings = entry.take("labels", list)
             is_good = all(type(label) is str for label in strings)
             check_field(is_good, name, "must contain only strings")
+            # NumPy cuts the null characters off.
+            is_kept = type_ == "objects" or not any(label.endswith("\0") for label in strings)
+            check_field(is_kept, name, "contains a label that ends with a null character")
             labels = np.array(strings, dtype=object)
         check_field(len(labels) >= 1, name, "is empty")
         check_field(
@@ -309,8 +327,9 @@ def write_model(
     kind: str,
     fields: Mapping[str, Field],
     version: str,
+    check: Callable[[Model], object] = lambda model: None,
 ) -> None:
-    """Write a model file.
+    """Write a model file, after a check that `read_model` would read it.
 
     Parameters
     ----------
@@ -322,23 +341,31 @@ def write_model(
         The fields of the attributes, by name.
     version : str
         Version of the package, for messages of `read_model`.
+    check : callable, optional
+        Raises TypeError or ValueError if the model, as it would be read, cannot be used.
 
     Raises
     ------
     ValueError
-        If the type of a label or a parameter, or the metadata cannot be stored; nothing is
-        written.
+        If an attribute, a parameter or the metadata cannot be stored, or would not be read; nothing
+        is written.
+    OSError
+        If the file cannot be written; an existing one stays as it is.
     """
     _check_metadata(model.metadata)
-    parameters, arrays = _describe_parameters(model.parameters)
-    description = {"format": kind, "format_version": _VERSION, "version": version}
-    description |= {"parameters": parameters, "metadata": model.metadata}
+    description, arrays = _describe_parameters(model.parameters)
+    description = {"parameters": description, "metadata": model.metadata}
     for attribute, kind_of_field in fields.items():
-        name = attribute.removesuffix("_")
-        entries, more_arrays = kind_of_field.describe(name, model.attributes.get(attribute))
+        entries, more_arrays = _describe(attribute, kind_of_field, model.attributes.get(attribute))
         description |= entries
         arrays |= more_arrays
-    write_array_file(Path(fspath(path)), description, arrays)
+    source = UnwrittenFile(description, arrays)
+    try:
+        check(_read(source, source.description, fields))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{fspath(path)} is not written, it could not be read: {error}") from error
+    header = {"format": kind, "format_version": _VERSION, "version": version}
+    write_array_file(Path(fspath(path)), header | description, arrays)
 
 
 def read_model(
@@ -368,18 +395,32 @@ def read_model(
     """
     with ArrayFile(Path(fspath(path)), kind, _VERSION) as file:
         is_older = file.description["format_version"] < _VERSION
-        description = upgrade(file.description) if is_older else file.description
-        reader = Reader(file, description)
+        description = upgrade(dict(file.description)) if is_older else file.description
         try:
-            attributes = {
-                attribute: kind_of_field.read(attribute.removesuffix("_"), reader)
-                for attribute, kind_of_field in fields.items()
-            }
-            described = reader.take("parameters", dict)
-            parameters = {name: _read_parameter(name, described[name], file) for name in described}
-            metadata = reader.take("metadata", dict) if "metadata" in description else {}
+            return _read(file, description, fields)
         except ValueError as error:
             raise ValueError(f"{fspath(path)} is a corrupt model file: {error}") from error
+
+
+def _describe(attribute: str, field: Field, value: Any) -> tuple[dict[str, Any], Arrays]:
+    """Return what a field stores of an attribute; name the attribute if that is impossible."""
+    try:
+        return field.describe(attribute.removesuffix("_"), value)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{attribute} cannot be stored in a model file: {error}") from error
+
+
+def _read(
+    source: ArraySource, description: Mapping[str, Any], fields: Mapping[str, Field]
+) -> Model:
+    reader = Reader(source, description)
+    attributes = {
+        attribute: kind_of_field.read(attribute.removesuffix("_"), reader)
+        for attribute, kind_of_field in fields.items()
+    }
+    described = reader.take("parameters", dict)
+    parameters = {name: _read_parameter(name, described[name], source) for name in described}
+    metadata = reader.take("metadata", dict) if "metadata" in description else {}
     return Model(parameters, attributes, metadata)
 
 
@@ -415,9 +456,10 @@ def _parts_of_metadata(value: Any) -> Iterable[Any]:
 def _describe_parameters(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays]:
     described: dict[str, Any] = {}
     arrays: Arrays = {}
-    for name, value in parameters.items():
+    for name, parameter in parameters.items():
+        value = _as_python(parameter)
         if isinstance(value, np.random.RandomState):
-            generator = generator_state(value)
+            generator = generator_state(value, f"parameter {name}")
             arrays[name] = generator.pop("key")
             described[name] = generator
         elif isinstance(value, Mapping):  # class weights, whose keys JSON would turn into strings
@@ -434,16 +476,23 @@ def _describe_parameters(parameters: Mapping[str, Any]) -> tuple[dict[str, Any],
 
 def _plain(value: Any, name: str) -> Any:
     """Return a value as one of the types of JSON."""
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = _as_python(value)
     if value is not None and type(value) not in (bool, int, float, str):
         raise ValueError(
             f"parameter {name} contains a {type(value).__name__}, which a model file cannot store"
         )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"parameter {name} contains {value}, which a model file cannot store")
     return value
 
 
-def _read_parameter(name: str, value: Any, file: ArrayFile) -> Any:
+def _as_python(value: Any) -> Any:
+    """Return a number or string of NumPy, also an array without dimensions, as one of Python."""
+    is_single = isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0
+    return value.item() if is_single else value
+
+
+def _read_parameter(name: str, value: Any, file: ArraySource) -> Any:
     if not isinstance(value, dict):
         return value
     entry = Reader(file, value)

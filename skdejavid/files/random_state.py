@@ -12,9 +12,20 @@ __all__ = ["GENERATOR_SIZE", "generator_from_state", "generator_state"]
 GENERATOR_SIZE = 624  # numbers in the Mersenne Twister's key
 
 
-def generator_state(generator: np.random.RandomState) -> dict[str, Any]:
-    """Return the state of a generator: the key as an array, the rest as numbers."""
+def generator_state(generator: np.random.RandomState, name: str = "random_state") -> dict[str, Any]:
+    """Return the state of a generator: the key as an array, the rest as numbers.
+
+    Raises
+    ------
+    ValueError
+        If the generator, called `name` in the message, is not a Mersenne Twister.
+    """
     state: Any = generator.get_state(legacy=False)
+    if state["bit_generator"] != "MT19937":
+        raise ValueError(
+            f"{name} draws from {state['bit_generator']}, whose state cannot be stored: use "
+            "RandomState(seed), or an int"
+        )
     return {
         "key": state["state"]["key"],
         "position": int(state["state"]["pos"]),

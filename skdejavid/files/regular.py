@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from os import PathLike, fspath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-__all__ = ["open_regular_file", "refuse_irregular"]
+__all__ = ["check_own_file", "open_own_file", "open_regular_file", "refuse_irregular"]
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -15,6 +15,7 @@ _KINDS = {
     stat.S_IFCHR: "a character device",
     stat.S_IFBLK: "a block device",
     stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a symbolic link",
 }
 
 
@@ -40,20 +41,77 @@ def open_regular_file(path: str | PathLike[str]) -> BinaryIO:
         If the file cannot be opened.
     """
     refuse_irregular(path)
-    # Another process may replace the file after the check, so opening must not wait either, and
-    # what was opened is checked again.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        _refuse_kind(path, os.fstat(descriptor).st_mode)
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+    return _open(path, "rb", os.O_NONBLOCK)
+
+
+def open_own_file(
+    path: str | PathLike[str], mode: str = "rb", *, is_buffered: bool = True
+) -> BinaryIO:
+    """Open a file whose name follows from the format of a store: a regular file and no link.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, which need not exist if `mode` creates it.
+    mode : {"rb", "r+b", "ab", "xb"}, default="rb"
+        As in the built-in ``open``.
+    is_buffered : bool, default=True
+        Whether the file has a buffer.
+
+    Returns
+    -------
+    binary file
+        The caller closes it.
+
+    Raises
+    ------
+    ValueError
+        If `path` is a symbolic link, which could lead to any other file, or no regular file.
+    FileNotFoundError, OSError
+        If the file cannot be opened.
+    """
+    check_own_file(path)
+    return _open(path, mode, os.O_NONBLOCK | os.O_NOFOLLOW, is_buffered=is_buffered)
 
 
 def refuse_irregular(path: str | PathLike[str]) -> None:
     """Check that a path leads to a regular file, without opening it; see `open_regular_file`."""
     _refuse_kind(path, os.stat(path).st_mode)
+
+
+def check_own_file(path: str | PathLike[str]) -> None:
+    """Check that a path is a regular file and no link, or does not exist; see `open_own_file`."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise ValueError(
+            f"{fspath(path)} is a symbolic link: replace it by the file that it refers to"
+        )
+    _refuse_kind(path, mode)
+
+
+def _open(
+    path: str | PathLike[str], mode: str, flags: int, *, is_buffered: bool = True
+) -> BinaryIO:
+    """Open a file with additional flags, and check what was opened.
+
+    Another process may replace the file after the check of its path. Opening a named pipe without
+    O_NONBLOCK would wait for the other end.
+    """
+
+    def opener(name: str, usual_flags: int) -> int:
+        descriptor = os.open(name, usual_flags | flags, 0o666)
+        try:
+            _refuse_kind(path, os.fstat(descriptor).st_mode)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    file = open(path, mode, buffering=-1 if is_buffered else 0, opener=opener)  # noqa: SIM115
+    return cast("BinaryIO", file)
 
 
 def _refuse_kind(path: str | PathLike[str], mode: int) -> None:

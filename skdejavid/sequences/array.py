@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from skdejavid.sequences.containers import as_real, read
 from skdejavid.sequences.conversions import Convertible
 from skdejavid.sequences.layout import SequenceView, offsets_of
+from skdejavid.sequences.memory_maps import check_memory_map
 
 __all__ = ["TSEArray"]
 
@@ -113,7 +114,8 @@ class TSEArray(Convertible):
         Parameters
         ----------
         frames : array of shape (total number of frames, n_features)
-            All sequences, one after the other. A memory map stays a memory map.
+            All sequences, one after the other. A memory map stays a memory map, whose file nobody
+            may cut while it is read.
         offsets : integer array of shape (n_sequences + 1,)
             Where the sequences begin and end: strictly increasing, from 0 to ``len(frames)``.
         spans : array of shape (total number of frames, 2), optional
@@ -129,6 +131,8 @@ class TSEArray(Convertible):
             If `frames` is not a 2-D numeric array, `offsets` do not divide it into sequences, or
             `spans` is not a pair of numbers for each frame.
         """
+        if isinstance(frames, np.memmap):
+            check_memory_map(frames)
         rows = _as_rows(frames, "frames")
         if rows.ndim != 2 or rows.shape[1] == 0:
             raise ValueError(
@@ -242,8 +246,14 @@ class TSEArray(Convertible):
         -------
         SequenceView
             The underlying array, and where each sequence begins in it.
+
+        Raises
+        ------
+        ValueError
+            If the array is a memory map of a file that has been cut.
         """
         values, starts, lengths = self._storage.view
+        check_memory_map(values)
         if indices is not None:
             starts, lengths = starts[indices], lengths[indices]
         return SequenceView(values, starts, lengths)
@@ -270,6 +280,7 @@ class TSEArray(Convertible):
             ``X.frames[rows]``, possibly sharing memory.
         """
         view, _, is_packed = self._storage
+        check_memory_map(view.values)
         offsets = offsets_of(view.lengths)
         n_rows, n_features = int(offsets[-1]), view.values.shape[1]
         step = max(1, _NUMBERS_PER_CHUNK // n_features)
@@ -423,6 +434,7 @@ def _packed(storage: _Storage) -> _Storage:
     view, spans, is_packed = storage
     if is_packed:
         return storage
+    check_memory_map(view.values)
     rows = _rows_of(view)
     return _packed_storage(
         view.values[rows], offsets_of(view.lengths), None if spans is None else spans[rows]

@@ -12,7 +12,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.files.atomic import append_bytes, refuse_link, replace_file
+from skdejavid.files.atomic import append_bytes, replace_own_file
+from skdejavid.files.regular import check_own_file, open_own_file
 
 __all__ = ["RowsFile", "checksum_of_file"]
 
@@ -41,8 +42,7 @@ class RowsFile:
 
     def open(self) -> BinaryIO:
         """Open the file to append rows; create it if it does not exist."""
-        refuse_link(self.path)
-        file = self.path.open("ab", buffering=0)
+        file = open_own_file(self.path, "ab", is_buffered=False)
         try:
             if file.tell() < _HEADER_SIZE:
                 file.truncate(0)
@@ -55,12 +55,11 @@ class RowsFile:
     def replace(self, rows: NDArray[Any]) -> None:
         """Replace the file atomically by one with these rows."""
         content = self._header(len(rows)) + rows.astype(self.dtype).tobytes()
-        replace_file(self.path, lambda file: file.write(content))
+        replace_own_file(self.path, lambda file: file.write(content))
 
     def write_header(self, n_rows: int) -> None:
         """Write the number of rows into the header."""
-        refuse_link(self.path)
-        with self.path.open("r+b") as file:
+        with open_own_file(self.path, "r+b") as file:
             file.write(self._header(n_rows))
             file.flush()
             os.fsync(file.fileno())
@@ -75,14 +74,45 @@ class RowsFile:
         ValueError
             If it does not; the message names the file.
         """
-        refuse_link(self.path)
-        expected = self.size(n_rows)
-        size = self.path.stat().st_size if self.path.exists() else 0
+        self._open_checked(n_rows, is_finished=is_finished).close()
+
+    def map(self, n_rows: int) -> NDArray[Any]:
+        """Return the rows as a read-only memory map."""
+        with self._open_checked(n_rows) as file:
+            shape = self.shape(n_rows)
+            return np.memmap(file, self.dtype, mode="r", offset=_HEADER_SIZE, shape=shape)
+
+    def cut(self, n_rows: int) -> None:
+        """Truncate the file to `n_rows` rows."""
+        check_own_file(self.path)
+        if self.path.stat().st_size != self.size(n_rows):
+            os.truncate(self.path, self.size(n_rows))
+
+    def checksum(self, begin: int, end: int, before: int = 0) -> int | None:
+        """Return the CRC-32 of rows `begin` to `end`, or None if the file is too short.
+
+        `before` is the CRC-32 of all rows before `begin`.
+        """
+        return checksum_of_file(self.path, self.size(begin), self.size(end), before)
+
+    def _open_checked(self, n_rows: int, *, is_finished: bool = False) -> BinaryIO:
+        """Open the file for reading after the checks of `check`."""
+        try:
+            file = open_own_file(self.path)
+        except FileNotFoundError:
+            raise self._wrong_size(0, self.size(n_rows)) from None
+        try:
+            self._check(file, n_rows, is_finished=is_finished)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _check(self, file: BinaryIO, n_rows: int, *, is_finished: bool) -> None:
+        size, expected = os.fstat(file.fileno()).st_size, self.size(n_rows)
         if size < expected or (is_finished and size > expected):
-            raise ValueError(f"{self.path} is damaged: it has {size} bytes, expected {expected}")
-        with self.path.open("rb") as file:
-            actual = file.read(_HEADER_SIZE)
-        expected_header = self._header(n_rows)
+            raise self._wrong_size(size, expected)
+        actual, expected_header = file.read(_HEADER_SIZE), self._header(n_rows)
         if not is_finished:  # compare only the part that does not depend on the number of rows
             actual, expected_header = (
                 text.partition(b"'shape'")[0] for text in (actual, expected_header)
@@ -93,24 +123,8 @@ class RowsFile:
                 f"{self.shape(n_rows)}"
             )
 
-    def map(self, n_rows: int) -> NDArray[Any]:
-        """Return the rows as a read-only memory map."""
-        self.check(n_rows)
-        shape = self.shape(n_rows)
-        return np.memmap(self.path, dtype=self.dtype, mode="r", offset=_HEADER_SIZE, shape=shape)
-
-    def cut(self, n_rows: int) -> None:
-        """Truncate the file to `n_rows` rows."""
-        refuse_link(self.path)
-        if self.path.stat().st_size != self.size(n_rows):
-            os.truncate(self.path, self.size(n_rows))
-
-    def checksum(self, begin: int, end: int, before: int = 0) -> int | None:
-        """Return the CRC-32 of rows `begin` to `end`, or None if the file is too short.
-
-        `before` is the CRC-32 of all rows before `begin`.
-        """
-        return checksum_of_file(self.path, self.size(begin), self.size(end), before)
+    def _wrong_size(self, size: int, expected: int) -> ValueError:
+        return ValueError(f"{self.path} is damaged: it has {size} bytes, expected {expected}")
 
     def _header(self, n_rows: int) -> bytes:
         shape = self.shape(n_rows)
@@ -126,11 +140,12 @@ def checksum_of_file(path: Path, begin: int, end: int, before: int = 0) -> int |
     """
     if begin == end:
         return before
-    refuse_link(path)
-    if not path.exists():
+    try:
+        opened = open_own_file(path)
+    except FileNotFoundError:
         return None
     checksum = before
-    with path.open("rb") as file:
+    with opened as file:
         file.seek(begin)
         for position in range(begin, end, _BYTES_PER_READ):
             n_bytes = min(_BYTES_PER_READ, end - position)

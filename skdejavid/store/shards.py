@@ -21,6 +21,7 @@ not change, although the code calls these rows partial.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,11 +30,21 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.files.atomic import read_json, refuse_link, remove_temporaries
+from skdejavid.files.atomic import read_json, remove_temporaries
+from skdejavid.files.regular import open_own_file
 from skdejavid.sequences.layout import offsets_of
 from skdejavid.store.rows_file import RowsFile, checksum_of_file
 
-__all__ = ["Commits", "Entry", "Failure", "Partial", "ShardFiles", "ShardState", "journal_line"]
+__all__ = [
+    "Commits",
+    "Entry",
+    "Failure",
+    "Partial",
+    "ShardFiles",
+    "ShardState",
+    "journal_line",
+    "numbers_in",
+]
 
 
 class Failure(NamedTuple):
@@ -125,6 +136,8 @@ class ShardState:
         if n_rows != self.n_rows:
             raise ValueError(f"its sequences have {n_rows} rows in total, expected {self.n_rows}")
 
+
+_PARTIAL_DTYPES = frozenset(f"{order}f{size}" for order in "<>" for size in (2, 4, 8))
 
 _SUMMARY = ("n_commits", "n_features", "has_spans", "n_rows", "checksum", "spans_checksum")
 
@@ -225,7 +238,7 @@ class ShardFiles:
             for _, line in lines[:n_good]:
                 state.apply(line)
             state.check_n_rows()
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise _damaged(self.journal, error) from error
         size = lines[n_good - 1][0] if n_good else 0
         numbers = [partial.number for partial in partials if partial is not None]
@@ -309,6 +322,12 @@ class ShardFiles:
         return checksum_of_file(path, 0, partial.n_bytes) == partial.checksum
 
 
+def numbers_in(folder: Path) -> set[int]:
+    """Return the numbers of the shards of which a folder has any file."""
+    found = (re.fullmatch(r"[a-z]+-(\d{5})[-.].*", path.name) for path in folder.iterdir())
+    return {int(match[1]) for match in found if match}
+
+
 def journal_line(content: dict[str, Any]) -> bytes:
     """Return a line of a journal, with its checksum."""
     text = json.dumps(content).encode()
@@ -316,9 +335,9 @@ def journal_line(content: dict[str, Any]) -> bytes:
 
 
 def _read_journal(path: Path) -> bytes:
-    refuse_link(path)
     try:
-        return path.read_bytes()
+        with open_own_file(path) as file:
+            return file.read()
     except FileNotFoundError:
         return b""
 
@@ -342,7 +361,7 @@ def _read_partial(line: dict[str, Any]) -> Partial | None:
     partial = Partial(*line["held"])
     for name in ("number", "n_rows", "n_features", "checksum"):
         _as_count(getattr(partial, name), name)
-    if np.dtype(partial.dtype).kind != "f":
+    if partial.dtype not in _PARTIAL_DTYPES:
         raise ValueError(f"partial rows are {partial.dtype!r}, expected a floating type")
     return partial
 

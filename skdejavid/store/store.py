@@ -8,22 +8,18 @@ from contextlib import ExitStack
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
-from skdejavid.files.atomic import (
-    read_json,
-    refuse_link,
-    remove_temporaries,
-    replace_file,
-    write_once,
-)
+from skdejavid.files.atomic import read_json, remove_temporaries, replace_own_file, write_once
+from skdejavid.files.regular import check_own_file
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.layout import offsets_of
-from skdejavid.store.shards import Failure, ShardFiles, ShardState
+from skdejavid.store.shards import Failure, ShardFiles, ShardState, numbers_in
 from skdejavid.store.writer import StoreWriter
 
 __all__ = ["Failure", "StoreWriter", "TSEStore"]
@@ -31,6 +27,12 @@ __all__ = ["Failure", "StoreWriter", "TSEStore"]
 _FORMAT = "skdejavid sequences"
 _VERSION = 1
 _DTYPES = ("float32", "float64", "float16")
+
+# What a manifest may claim: it is small, and each shard takes memory before any of its files is
+# opened. The numbers of shards have five digits in the names of their files.
+_MOST_BYTES_OF_MANIFEST = 2**20
+_MOST_SHARDS = 10_000
+_MOST_NUMBER = 99_999
 
 
 class TSEStore:
@@ -126,8 +128,10 @@ class TSEStore:
         """
         if dtype not in _DTYPES:
             raise ValueError(f"dtype must be one of {_DTYPES}, got {dtype!r}")
-        if n_shards < 1:
-            raise ValueError(f"n_shards must be at least 1, got {n_shards}")
+        if not 1 <= n_shards <= _MOST_SHARDS:
+            raise ValueError(
+                f"n_shards must be at least 1 and at most {_MOST_SHARDS}, got {n_shards}"
+            )
         content = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -136,6 +140,11 @@ class TSEStore:
             "shards": list(range(n_shards)),
         }
         text = json.dumps(content, indent=1, allow_nan=False)
+        if len(text) > _MOST_BYTES_OF_MANIFEST:
+            raise ValueError(
+                f"fingerprint is too large: the manifest of the store would have {len(text)} "
+                f"bytes, and at most {_MOST_BYTES_OF_MANIFEST} are allowed"
+            )
         folder = Path(path)
         _create_manifest(folder, text)
         store = cls(folder)
@@ -224,7 +233,8 @@ class TSEStore:
         -------
         TSEArray
             A view of a memory map if one shard contains all sequences and is not float16, else a
-            copy in memory.
+            copy in memory. Each computation first checks that the mapped file has not become
+            shorter; while one runs, nobody may cut the file.
 
         Raises
         ------
@@ -278,7 +288,9 @@ class TSEStore:
             labels are not all strings or all integers.
         """
         if not isinstance(labels, Mapping):
-            items = np.asarray(labels).tolist()
+            items = (
+                list(labels) if isinstance(labels, (list, tuple)) else np.asarray(labels).tolist()
+            )
             if len(items) != len(self):
                 raise ValueError(
                     f"labels has {len(items)} items, but the store has {len(self)} sequences"
@@ -288,10 +300,10 @@ class TSEStore:
         if unknown:
             raise ValueError(f"labels: the store has no sequence {unknown[0]!r}")
         lock = self._folder / "labels.lock"
-        refuse_link(lock)
+        check_own_file(lock)
         with FileLock(lock):
             content = json.dumps(_as_labels(self._read_labels() | dict(labels))).encode()
-            replace_file(self._folder / "labels.json", lambda file: file.write(content))
+            replace_own_file(self._folder / "labels.json", lambda file: file.write(content))
 
     def write(self, shard: int = 0) -> StoreWriter:
         """Return a writer of one shard, to be used in a ``with`` statement.
@@ -336,7 +348,7 @@ class TSEStore:
         """
         with ExitStack() as stack:
             for files in self._shards:
-                refuse_link(files.lock)
+                check_own_file(files.lock)
                 stack.enter_context(FileLock(files.lock))
             now = TSEStore(self.path)
             if now._numbers == self._numbers:
@@ -345,7 +357,8 @@ class TSEStore:
                 remove_temporaries(self._folder / "manifest.json")
                 kept = TSEStore(self.path)._numbers
                 # Also the files of earlier consolidations that a crash interrupted.
-                for number in set(range(max(kept))).difference(kept):
+                older = {number for number in numbers_in(self._folder) if number < max(kept)}
+                for number in older.difference(kept):
                     ShardFiles(self._folder, number, np.dtype(self.dtype)).remove()
         self.__dict__ = TSEStore(self.path).__dict__
 
@@ -366,7 +379,7 @@ class TSEStore:
                 writer.append(id, values, spans, entry.n_bytes, entry.position)
         content = _read_manifest(self._folder) | {"shards": [number]}
         text = json.dumps(content, indent=1).encode()
-        replace_file(self._folder / "manifest.json", lambda file: file.write(text))
+        replace_own_file(self._folder / "manifest.json", lambda file: file.write(text))
 
     def __len__(self) -> int:
         return len(self._locations)
@@ -416,9 +429,10 @@ class TSEStore:
 
     def _read_labels(self) -> dict[str, Any]:
         path = self._folder / "labels.json"
-        if not path.exists():
+        try:
+            labels = read_json(path)
+        except FileNotFoundError:
             return {}
-        labels = read_json(path)
         try:
             if not isinstance(labels, dict):
                 raise ValueError("it is not an object of labels by id")
@@ -453,7 +467,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder} is not a store: {path} is missing")
-    content = read_json(path)
+    content = read_json(path, _MOST_BYTES_OF_MANIFEST)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path} is not the manifest of a store")
     if content.get("version") != _VERSION:
@@ -468,15 +482,19 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         )
     shards = content.get("shards")
     if not _are_shard_numbers(shards):
-        raise ValueError(f"{path}: shards is {shards!r}, expected a list of distinct numbers")
+        shown = shorten(repr(shards), 200)
+        raise ValueError(
+            f"{path}: shards is {shown}, expected a list of at most {_MOST_SHARDS} distinct "
+            f"numbers from 0 to {_MOST_NUMBER}"
+        )
     return content
 
 
 def _are_shard_numbers(shards: Any) -> bool:
     return (
         isinstance(shards, list)
-        and len(shards) > 0
-        and all(type(number) is int and number >= 0 for number in shards)
+        and 0 < len(shards) <= _MOST_SHARDS
+        and all(type(number) is int and 0 <= number <= _MOST_NUMBER for number in shards)
         and len(set(shards)) == len(shards)
     )
 
@@ -542,6 +560,11 @@ def _as_labels(labels: Mapping[str, Any]) -> dict[str, str | int]:
             label = label.item()
         if isinstance(label, bool) or not isinstance(label, (str, int)):
             raise ValueError(f"the label of {id!r} must be a string or an integer, got {label!r}")
+        if isinstance(label, str) and label.endswith("\0"):
+            raise ValueError(
+                f"the label of {id!r} is {label!r}: NumPy cuts null characters at the end of "
+                "strings"
+            )
         if isinstance(label, int) and not -(2**63) <= label < 2**63:
             raise ValueError(f"the label of {id!r} is too large for 64 bits: {label}")
         result[id] = label

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
 
@@ -14,13 +15,9 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
-from skdejavid.files.atomic import (
-    append_bytes,
-    refuse_link,
-    remove_temporaries,
-    replace_file,
-    sync,
-)
+from skdejavid.files.array_file import as_written
+from skdejavid.files.atomic import append_bytes, remove_temporaries, replace_own_file, sync
+from skdejavid.files.regular import check_own_file, open_own_file
 from skdejavid.store.rows_file import RowsFile
 from skdejavid.store.shards import Entry, Failure, Partial, ShardFiles, ShardState, journal_line
 
@@ -52,7 +49,7 @@ class StoreWriter:
     def __init__(self, files: ShardFiles, siblings: Callable[[], Sequence[ShardState]]) -> None:
         self._files = files
         self._read_siblings = siblings
-        refuse_link(files.lock)
+        check_own_file(files.lock)
         self._lock = FileLock(files.lock)
         self._open_files: dict[str, BinaryIO] = {}
         self._partial_checksum = 0
@@ -210,7 +207,7 @@ class StoreWriter:
                 "or discard it first"
             )
         self._check_new(id)
-        rows = np.array(values, order="C")
+        rows = as_written(np.array(values))
         if rows.ndim != 2 or rows.dtype.kind != "f":
             raise ValueError(
                 f"{id!r}: partial rows must be a 2-D floating array, got {rows.dtype} of shape "
@@ -299,8 +296,7 @@ class StoreWriter:
     def _restore_partial(self, partial: Partial) -> None:
         """Read the partial rows; without effect if they are damaged: they can be produced again."""
         path = self._files.partial(partial.number)
-        refuse_link(path)
-        content = path.read_bytes()[: partial.n_bytes] if path.exists() else b""
+        content = _read_up_to(path, partial.n_bytes)
         if len(content) != partial.n_bytes or crc32(content) != partial.checksum:
             return
         os.truncate(path, partial.n_bytes)
@@ -308,13 +304,12 @@ class StoreWriter:
         self._partial_id, self._partial_number = partial.id, partial.number
         self._partial_rows = [rows]
         self._partial_checksum = partial.checksum
-        self._open_files["partial"] = path.open("ab", buffering=0)
+        self._open_files["partial"] = open_own_file(path, "ab", is_buffered=False)
 
     def _start_journal(self) -> None:
         """Create the journal, which marks the shard as incomplete, before anything changes."""
         if "journal" not in self._open_files:
-            refuse_link(self._files.journal)
-            journal = self._files.journal.open("ab", buffering=0)
+            journal = open_own_file(self._files.journal, "ab", is_buffered=False)
             self._open_files["journal"] = journal
             sync(self._files.folder)
 
@@ -326,7 +321,7 @@ class StoreWriter:
         self._next_number += 1
         path = self._files.partial(self._partial_number)
         path.unlink(missing_ok=True)
-        self._open_files["partial"] = path.open("xb", buffering=0)
+        self._open_files["partial"] = open_own_file(path, "xb", is_buffered=False)
 
     def _forget_partial(self, id: str) -> None:
         if self._partial_id == id:
@@ -395,7 +390,7 @@ class StoreWriter:
             file.write_header(state.n_rows)
         files.offsets.replace(state.offsets)
         content = json.dumps(state.as_json()).encode()
-        replace_file(files.state, lambda file: file.write(content))
+        replace_own_file(files.state, lambda file: file.write(content))
         self._partial_id = None
         self._remove_stale_partials()
         files.journal.unlink(missing_ok=True)
@@ -430,6 +425,16 @@ class StoreWriter:
                 f"first in frame {row}"
             )
         return converted
+
+
+def _read_up_to(path: Path, n_bytes: int) -> bytes:
+    """Return the first bytes of a file, nothing if it does not exist."""
+    try:
+        with open_own_file(path) as file:
+            # Not more than the file has, whatever the journal says.
+            return file.read(min(n_bytes, os.fstat(file.fileno()).st_size))
+    except FileNotFoundError:
+        return b""
 
 
 def _append_array(file: BinaryIO, rows: NDArray[Any], checksum: int) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.files.array_file import ArrayFile, check_field, write_array_file
+from skdejavid.files.array_file import ArrayFile, as_written, check_field, write_array_file
 from skdejavid.files.atomic import remove_temporaries
 from skdejavid.files.random_state import GENERATOR_SIZE
 from skdejavid.sequences import TSEArray
@@ -172,16 +172,16 @@ def _read_state(file: ArrayFile) -> TrainingState:
 
 
 def content_hash(*parts: TSEArray | NDArray[Any]) -> str:
-    """Return a content hash of arrays and sequences, independent of their memory layout."""
+    """Return a content hash of arrays and sequences, independent of their layout in memory."""
     hashed = sha256()
     for part in parts:
         if isinstance(part, TSEArray):
             hashed.update(np.ascontiguousarray(part.lengths).data)
             for _, frames in part.chunks():
                 hashed.update(np.ascontiguousarray(frames).data)
-        elif part.dtype.kind in "OU":
+        elif part.dtype.kind in "OUT":
             hashed.update(repr(part.tolist()).encode())
         else:
-            hashed.update(np.ascontiguousarray(part).data)
+            hashed.update(as_written(part).data)
         hashed.update(b"|")
     return hashed.hexdigest()

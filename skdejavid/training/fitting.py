@@ -296,7 +296,7 @@ def initial_parameters(plan: Plan, parameters: SimpleNamespace, start: Start) ->
     """
     dtype = plan.data.sequences.frame_dtype
     if start.state is not None:
-        shape = start.state.arrays["centroids"].shape
+        shape = _shape_of(start.state, plan.data)
         centroids, log_weights = np.zeros((2, *shape), dtype=dtype)
     elif start.warm_start is not None:
         centroids = start.warm_start.centroids.astype(dtype)
@@ -307,6 +307,19 @@ def initial_parameters(plan: Plan, parameters: SimpleNamespace, start: Start) ->
         if parameters.weight_init == "random":
             log_weights[...] = start.random_state.standard_normal(centroids.shape)
     return InitialParameters(centroids, log_weights, plan.feature_scale)
+
+
+def _shape_of(state: TrainingState, data: TrainingData) -> tuple[int, ...]:
+    """Return the shape of the centroids of an interrupted fit; check that they fit to the data."""
+    found = state.arrays.get("centroids")
+    shape = () if found is None else found.shape
+    n_features = data.sequences.n_features
+    if not (len(shape) == 3 and shape[0] > data.targets.max() and shape[2] == n_features):
+        raise ValueError(
+            "the checkpoint is damaged: centroids must have shape (n_classes, n_timesteps, "
+            f"{n_features}), got {shape}. Remove the file to start again."
+        )
+    return shape
 
 
 def train(

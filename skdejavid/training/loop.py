@@ -202,12 +202,26 @@ class Training:
         )
 
     def resume(self, state: TrainingState) -> None:
-        """Continue from a state instead of the initial parameters."""
+        """Continue from a state instead of the initial parameters.
+
+        Raises
+        ------
+        ValueError
+            If an array of the state is missing or of another shape; the message names it.
+        """
+        self.loss = self._settings.loss.with_scale(state.distance_scale)
+        for name, array in self.state().arrays.items():
+            found = state.arrays.get(name)
+            if found is None or found.shape != np.shape(array):
+                shape = None if found is None else found.shape
+                raise ValueError(
+                    f"the checkpoint is damaged: {name} must have shape {np.shape(array)}, got "
+                    f"{shape}. Remove the file to start again."
+                )
         for name, snapshot in self._snapshots().items():
             centroids, weights = (state.arrays[f"{name}.{what}"] for what in PARAMETERS)
             self._engine.fill_snapshot(snapshot, (centroids, weights))
         self._engine.load_state_dict(state.arrays)
-        self.loss = self._settings.loss.with_scale(state.distance_scale)
         if state.best_epoch is not None:
             self._best_epoch, self._best_loss = state.best_epoch, state.best_loss
         names, values = state.history.keys(), state.history.values()

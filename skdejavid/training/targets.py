@@ -49,6 +49,7 @@ def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str)
         raise ValueError(
             f"This {estimator_name} estimator requires y to be passed, but the target y is None."
         )
+    _check_kept(y)
     targets = column_or_1d(y, warn=True)
     if targets.dtype == object:
         _check_labels(targets)
@@ -65,6 +66,21 @@ def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str)
             f"[{len(sequences)}, {len(targets)}].{hint}"
         )
     return targets
+
+
+def _check_kept(y: ArrayLike) -> None:
+    """Check that no label is lost in NumPy's arrays, which cut null characters and forget masks."""
+    if np.ma.is_masked(y):
+        i = int(np.flatnonzero(np.ma.getmaskarray(y))[0])
+        raise ValueError(f"Input y contains NaN or another missing label: y[{i}] is masked")
+    if not isinstance(y, (list, tuple)):
+        return
+    for i, label in enumerate(y):
+        if isinstance(label, str) and label.endswith("\0"):
+            raise ValueError(
+                f"y[{i}] is {label!r}: NumPy cuts null characters at the end of strings. Remove "
+                "them, or pass y as an array of dtype object."
+            )
 
 
 def _check_labels(targets: NDArray[np.object_]) -> None:

@@ -1,7 +1,9 @@
 """Files of arrays with a description are read strictly and written atomically."""
 
 import json
+import os
 import struct
+import tracemalloc
 from hashlib import sha256
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
 
-from skdejavid.files.array_file import ArrayFile, write_array_file
+from skdejavid.files.array_file import ArrayFile, UnwrittenFile, as_written, write_array_file
 
 DTYPES = ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]
 
@@ -107,7 +109,7 @@ def described(text, **arrays):
 GOOD = '{"format": "thing", "format_version": 1}'
 
 
-@pytest.mark.fault(53, 55)
+@pytest.mark.fault(53, 55, 80)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -193,3 +195,90 @@ def test_every_truncation_is_refused(tmp_path):
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         ArrayFile(tmp_path / "nowhere", "thing", 1)
+
+
+@pytest.mark.fault(108)
+@pytest.mark.parametrize("dtype", [">i2", ">u8", ">f2", ">f4", ">f8"])
+def test_numbers_of_another_byte_order_are_written_in_that_of_this_machine(tmp_path, dtype):
+    array = np.arange(12).reshape(3, 4).astype(dtype)
+    (tmp_path / "raw").write_bytes(array.tobytes())
+    mapped = np.memmap(tmp_path / "raw", dtype, mode="r", shape=(3, 4))
+    path = write(tmp_path / "x", {"a": array, "b": mapped.T, "c": array[:, ::2]})
+    with ArrayFile(path, "thing", 1) as file:
+        for name, expected in (("a", array), ("b", array.T), ("c", array[:, ::2])):
+            read = file.array(name, expected.shape, (array.dtype.newbyteorder("="),))
+            assert read.dtype.isnative
+            np.testing.assert_array_equal(read, expected)
+    np.testing.assert_array_equal(load_file(path)["b"], array.T)
+
+
+def test_arrays_keep_their_shape_when_they_are_written():
+    for array in (np.array(3.0), np.zeros((0, 2)), np.array(["a", "bc"]), [[1, 2]]):
+        assert as_written(array).shape == np.shape(array)
+        assert as_written(array).dtype == np.asarray(array).dtype
+
+
+@pytest.mark.fault(84, 85)
+def test_the_open_file_is_written_and_no_other(tmp_path, monkeypatch):
+    """What is brought to the disk, and given permissions, must be the file that is kept."""
+    seen = []
+    replace = os.replace
+    fsync = os.fsync
+
+    def note(descriptor):
+        seen.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def check(source, target):
+        assert os.stat(source).st_ino == seen[-1]
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "replace", check)
+    write(tmp_path / "x", {"a": np.arange(3)})
+    assert len(seen) == 2
+
+
+def test_arrays_of_all_sizes_are_aligned(tmp_path):
+    arrays = {f"{i} {dtype}": np.arange(3).astype(dtype) for i, dtype in enumerate(DTYPES)}
+    path = write(tmp_path / "x", arrays)
+    content = path.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    assert length % 8 == 0
+    header = json.loads(content[8 : 8 + length])
+    for name, array in arrays.items():
+        assert header[name]["data_offsets"][0] % array.itemsize == 0
+
+
+def test_what_would_be_written_is_checked_as_what_was_read():
+    source = UnwrittenFile({"a": (1, 2)}, {"x": np.zeros(3, ">f4"), "y": np.array([np.nan])})
+    assert source.description == {"a": [1, 2]}
+    np.testing.assert_array_equal(source.array("x", (None,), ("f4",)), np.zeros(3))
+    for name, shape, message in [
+        ("x", (2,), "'x' must have shape"),
+        ("y", (1,), "'y' contains NaN"),
+        ("z", (1,), "'z' is missing"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            source.array(name, shape, ("f4", "f8"))
+
+
+@pytest.mark.fault(78)
+def test_only_a_regular_file_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "x")
+    with pytest.raises(ValueError, match="x is a named pipe, expected a regular file"):
+        ArrayFile(tmp_path / "x", "thing", 1)
+
+
+@pytest.mark.fault(79)
+@pytest.mark.parametrize("item", ["[],", "{},", '{"a":1},', "1.5,", '"ab",'])
+def test_a_header_takes_memory_in_proportion_to_its_size(tmp_path, item):
+    text = b'{"a":[' + item.encode() * (2**21 // len(item)) + b"0]}"
+    path = tmp_path / "x"
+    path.write_bytes(raw(text))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="corrupt"):
+        ArrayFile(path, "thing", 1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40 * len(text)

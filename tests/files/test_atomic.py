@@ -1,17 +1,35 @@
 import json
 import os
+import stat
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from skdejavid.files.atomic import (
     append_bytes,
+    check_target,
     read_json,
-    refuse_link,
     remove_temporaries,
     replace_file,
+    replace_own_file,
     write_once,
 )
+
+
+def die_while_replacing(path, monkeypatch):
+    """Leave what a crash in the middle of replacing a file leaves."""
+
+    def die(file):
+        file.write(b"half of it")
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(SystemExit):
+            replace_file(path, die)
 
 
 class Reluctant:
@@ -83,13 +101,213 @@ def test_of_many_who_write_once_one_succeeds_and_nobody_sees_a_part(tmp_path):
     assert len(path.read_bytes()) == 100_000
 
 
-def test_what_a_crash_left_of_replacing_is_removed(tmp_path):
-    for name in (".x.json.0123.tmp", ".y.json.0123.tmp", "x.json"):
+@pytest.mark.fault(84)
+def test_what_a_crash_left_of_replacing_is_removed_and_nothing_else(tmp_path, monkeypatch):
+    theirs = (".x.json.mine.tmp", ".skdejavid-notes.tmp", "x.json.tmp", "x.json", "y.json")
+    for name in theirs:
         (tmp_path / name).write_bytes(b"")
+    for name in ("x.json", "y.json"):
+        die_while_replacing(tmp_path / name, monkeypatch)
+    left = set(os.listdir(tmp_path)) - set(theirs)
+    assert len(left) == 2
     remove_temporaries(tmp_path / "x.json")
-    assert sorted(os.listdir(tmp_path)) == [".y.json.0123.tmp", "x.json"]
+    assert len(left & set(os.listdir(tmp_path))) == 1
+    remove_temporaries(tmp_path / "y.json")
+    assert sorted(os.listdir(tmp_path)) == sorted(theirs)
 
 
+@pytest.mark.fault(84)
+def test_a_link_is_followed_to_the_file_to_replace(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("folder/target")
+    (tmp_path / "again").symlink_to("link")
+    replace_file(tmp_path / "again", lambda file: file.write(b"new"))
+    assert (tmp_path / "again").is_symlink()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "target").read_bytes() == b"new"
+    assert os.listdir(tmp_path / "folder") == ["target"]
+
+
+@pytest.mark.fault(84)
+def test_a_link_to_nothing_makes_the_file_that_it_names(tmp_path):
+    (tmp_path / "link").symlink_to("target")
+    replace_file(tmp_path / "link", lambda file: file.write(b"new"))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"
+    (tmp_path / "astray").symlink_to("nowhere/target")
+    with pytest.raises(FileNotFoundError, match="astray"):
+        replace_file(tmp_path / "astray", lambda file: file.write(b"new"))
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(OSError, match="symbolic links"):
+        replace_file(tmp_path / "circle", lambda file: file.write(b"new"))
+
+
+@pytest.mark.fault(84)
+def test_a_file_of_a_store_is_not_replaced_through_a_link(tmp_path):
+    (tmp_path / "target").write_bytes(b"old")
+    for name, target in (("link", "target"), ("dangling", "nothing")):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(ValueError, match=f"{name} is a symbolic link"):
+            replace_own_file(tmp_path / name, lambda file: file.write(b"new"))
+    assert (tmp_path / "target").read_bytes() == b"old"
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.fault(84)
+def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("/dev/null")
+    reader, writer = os.pipe()
+    for path, kind in [
+        (tmp_path / "pipe", "a named pipe"),
+        (tmp_path / "folder", "a folder"),
+        (tmp_path / "link", "a character device"),
+        (Path("/dev/null"), "a character device"),
+        (Path(f"/dev/fd/{writer}"), "a named pipe"),
+    ]:
+        before = path.stat()
+        with pytest.raises(ValueError, match=f"{path} is {kind}, expected a regular file"):
+            replace_file(path, lambda file: file.write(b"new"))
+        assert stat.S_IFMT(path.stat().st_mode) == stat.S_IFMT(before.st_mode)
+        assert path.stat().st_ino == before.st_ino
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.fault(84)
+def test_a_file_without_a_name_is_not_replaced(tmp_path):
+    with (tmp_path / "x").open("wb") as file:
+        os.unlink(tmp_path / "x")
+        with pytest.raises(ValueError, match="is not the name of a file"):
+            check_target(Path(f"/dev/fd/{file.fileno()}"))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.fault(84)
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o000])
+def test_a_new_file_has_the_permissions_of_the_umask(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        replace_file(tmp_path / "x", lambda file: file.write(b"new"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@pytest.mark.fault(84)
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o444, 0o755])
+def test_a_file_that_is_replaced_keeps_its_permissions(mode, tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    seen = []
+
+    def write(file):
+        seen.append(os.fstat(file.fileno()).st_mode & 0o777)
+        file.write(b"new")
+
+    replace_file(path, write)
+    assert path.stat().st_mode & 0o777 == mode
+    assert seen == [mode]  # also while it is written
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.fault(84)
+def test_the_owner_is_kept_where_it_may_be_set(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    wanted = []
+
+    def refuse(descriptor, user, group):
+        wanted.append((user, group))
+        raise PermissionError
+
+    status = path.stat()
+    other = os.stat_result([*status[:4], status.st_uid + 1, status.st_gid + 2, *status[6:]])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fchown", refuse)
+        patch.setattr(os, "fstat", lambda descriptor: other)  # of the new file
+        replace_file(path, lambda file: file.write(b"new"))
+    assert wanted == [(status.st_uid, -1), (-1, status.st_gid)]
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.fault(84)
+@pytest.mark.parametrize("name", ["x" * 255, "ä" * 127, "x" * 251 + ".pt"])
+def test_names_as_long_as_the_system_allows_can_be_written(name, tmp_path):
+    for content in (b"one", b"two"):
+        replace_file(tmp_path / name, lambda file, content=content: file.write(content))
+        assert (tmp_path / name).read_bytes() == content
+    write_once(tmp_path / name, b"three")
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.fault(84, 85)
+def test_errors_name_the_file_of_the_user(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for name, kind in (("missing/x", FileNotFoundError), ("file/x", NotADirectoryError)):
+        for action in (replace_file, lambda path, _: check_target(path)):
+            with pytest.raises(kind) as caught:
+                action(tmp_path / name, lambda file: file.write(b"new"))
+            assert caught.value.filename == str(tmp_path / name)
+            assert ".tmp" not in str(caught.value)
+
+
+@pytest.mark.fault(85)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError(28, "No space left")])
+def test_whatever_goes_wrong_the_old_file_is_untouched(error, tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+
+    def fail(file):
+        file.write(b"new")
+        raise error
+
+    kind = error if isinstance(error, type) else type(error)
+    with pytest.raises(kind) as caught:
+        replace_file(path, fail)
+    if kind is OSError:
+        assert (caught.value.errno, caught.value.filename) == (28, str(path))
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from skdejavid.files.atomic import replace_file
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    replace_file(Path(sys.argv[1]), lambda file: file.write(bytes(int(sys.argv[2]))))
+except OSError as error:
+    print(error.errno, error.filename)
+"""
+
+
+@pytest.mark.fault(85)
+@pytest.mark.parametrize("n_bytes", [1001, 10**6])
+def test_a_limit_of_file_sizes_leaves_the_old_file(n_bytes, tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    command = [sys.executable, "-c", LIMITED, str(path), str(n_bytes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["27", str(path)]  # EFBIG
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.fault(79)
+def test_json_larger_than_allowed_is_refused(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_bytes(b" " * 99 + b"1")
+    assert read_json(path, 100) == 1
+    with pytest.raises(ValueError, match=r"x\.json is damaged: it has more than 99 bytes"):
+        read_json(path, 99)
+
+
+@pytest.mark.fault(80)
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b"[" * 100_000, b""])
 def test_json_that_is_none_is_refused_with_its_name(content, tmp_path):
     path = tmp_path / "x.json"
@@ -101,11 +319,12 @@ def test_json_that_is_none_is_refused_with_its_name(content, tmp_path):
 def test_links_are_not_followed(tmp_path):
     (tmp_path / "outside.json").write_text(json.dumps({}))
     (tmp_path / "x.json").symlink_to(tmp_path / "outside.json")
-    (tmp_path / "y.npy").symlink_to(tmp_path / "none")
-    for action in (
-        lambda: read_json(tmp_path / "x.json"),
-        lambda: refuse_link(tmp_path / "y.npy"),
-    ):
-        with pytest.raises(ValueError, match="is a symbolic link"):
-            action()
-    assert not (tmp_path / "none").exists()
+    with pytest.raises(ValueError, match="is a symbolic link"):
+        read_json(tmp_path / "x.json")
+
+
+@pytest.mark.fault(78)
+def test_json_is_read_only_from_regular_files(tmp_path):
+    os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(ValueError, match=r"x\.json is a named pipe"):
+        read_json(tmp_path / "x.json")

@@ -1,11 +1,14 @@
 """Reading of files of torch.save and safetensors, valid and hostile."""
 
 import collections
+import copy
 import io
 import os
 import pickle
 import sys
+import tracemalloc
 import zipfile
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -56,7 +59,9 @@ def test_tensors_are_read_as_they_were_saved(tensor, protocol, tmp_path):
 
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_protocols_of_pickle_that_torch_refuses_are_refused(protocol, tmp_path):
-    message = rf"x\.pt was saved with pickle_protocol={protocol}, .* default protocol, or as \.safe"
+    message = (
+        rf"x\.pt cannot be read: it was .* pickle_protocol={protocol}, .* default protocol, or"
+    )
     with pytest.raises(ValueError, match=message):
         read_array(saved(BASE, tmp_path, pickle_protocol=protocol), None)
 
@@ -154,8 +159,8 @@ def test_nothing_is_executed(call, name, protocol, tmp_path):
     victim = tmp_path / "victim"
     thing = Evil(call[0], call[1].format(victim=victim))
     reasons = rf"(it refers to {name}, and|torch\.load\(weights_only=True\) fails with \w+: Unsup)"
-    refused = f"was saved with pickle_protocol={protocol}, "
-    message = refused if protocol > 3 else f"cannot be read: {reasons}"
+    refused = f"it was saved with pickle_protocol={protocol}, "
+    message = f"cannot be read: {refused if protocol > 3 else reasons}"
     for hidden in (thing, {"x": thing}, [BASE.numpy().tolist(), (thing,)]):
         path = with_pickle(pickle.dumps(hidden, protocol=protocol), tmp_path)
         with pytest.raises(ValueError, match=rf"hostile\.pt {message}"):
@@ -425,3 +430,172 @@ def test_safetensors_with_one_wrong_byte_give_an_array_or_a_value_error(
         assert "x.safetensors " in str(error)  # noqa: PT017
     else:
         assert array.size <= BASE.numel() * 2
+
+
+def npy(header, body=bytes(64), version=1):
+    text = header if isinstance(header, bytes) else header.encode()
+    return b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(2, "little") + text + body
+
+
+def header_of(shape="(4, 2)", descr="'<f8'", fortran="False"):
+    return f"{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}\n"
+
+
+@given(
+    shape=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    dtype=st.sampled_from(["?", "<i2", ">i4", "u1", "<f2", ">f4", "<f8", ">f8", "<c8"]),
+    is_fortran=st.booleans(),
+    is_archive=st.sampled_from([np.save, np.savez, np.savez_compressed]),
+)
+def test_arrays_of_numpy_are_read_as_they_were_saved(
+    shape, dtype, is_fortran, is_archive, tmp_path_factory
+):
+    array = np.arange(np.prod(shape)).reshape(shape, order="F" if is_fortran else "C").astype(dtype)
+    path = tmp_path_factory.mktemp("numpy") / "x.npz"
+    with path.open("wb") as file:
+        is_archive(file, array)
+    np.testing.assert_array_equal(read_array(path, None), array, strict=True)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_both_versions_of_the_header_are_read(version, tmp_path):
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.lib.format.write_array(file, BASE.numpy(), version)
+    found = read_array(tmp_path / "x.npy", None)
+    assert isinstance(found, np.memmap)
+    assert found.filename == str(tmp_path / "x.npy")
+    np.testing.assert_array_equal(found, BASE.numpy())
+
+
+@pytest.mark.fault(79, 80)
+@pytest.mark.parametrize(
+    "header",
+    [
+        "(((", "", "'" * 3, "{", "[" * 3000, "x" * 20_000, b"\xff\xfe", "lambda: 0", "{1: 2}", "\0",
+        header_of("(2**40,)"), header_of("(-1, 2)"), header_of("(0, 2)"), header_of("(4.0, 2)"),
+        header_of("(1099511627776, 1099511627776)"), header_of("(4611686018427387904,)"),
+        header_of("(" * 200), header_of("4"), header_of("(True, 'a')"), header_of("[4, 2]"),
+        header_of("(9, 2)"), header_of("(9" + "9" * 5000 + ",)"), header_of("(" + "9," * 40 + ")"),
+        header_of(descr="'|O'"), header_of(descr="'<U3'"), header_of(descr="[('a', '<f8')]"),
+        header_of(descr="'(2,2)<f8'"), header_of(descr="'" + "f8," * 99 + "'"),
+        header_of(descr="'M8[s]'"), header_of(descr="'V8'"), header_of(descr="[]"),
+        header_of(descr="'\\d'"), header_of(fortran="'\\d'"), header_of(fortran="None"),
+    ],
+)  # fmt: skip
+def test_a_header_that_numpy_would_not_write_is_refused(header, tmp_path):
+    for name, content in (
+        ("x.npy", npy(header)),
+        ("y.npz", archive_of({"a.npy": npy(header)})),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} cannot be read: ."):
+            read_array(tmp_path / name, None)
+
+
+@pytest.mark.fault(80)
+@given(content=st.binary(max_size=60), is_archive=st.booleans())
+def test_any_header_gives_an_array_or_a_value_error(content, is_archive, tmp_path_factory):
+    path = tmp_path_factory.mktemp("any") / "x.npy"
+    content = npy(content)
+    path.write_bytes(archive_of({"a.npy": content}) if is_archive else content)
+    with pytest.raises(ValueError, match=r"x\.npy cannot be read: ."):
+        read_array(path, None)
+
+
+@pytest.mark.fault(80)
+@given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), kind=st.integers(0, 2))
+def test_arrays_of_numpy_with_one_wrong_byte_give_an_array_or_a_value_error(
+    place, value, kind, tmp_path_factory
+):
+    path = tmp_path_factory.mktemp("any") / "x.npz"
+    with path.open("wb") as file:
+        (np.save, np.savez, np.savez_compressed)[kind](file, BASE.numpy())
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] = value
+    path.write_bytes(content)
+    try:
+        array = read_array(path, None)
+    except ValueError as error:
+        assert "x.npz " in str(error)  # noqa: PT017
+    else:
+        assert array.nbytes <= len(content)
+
+
+@pytest.mark.fault(79)
+def test_an_archive_that_grows_out_of_proportion_is_refused_before_it_grows(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, np.zeros((2**24, 1)))
+    assert path.stat().st_size < 2**18
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"has \d+ bytes and claims to contain 134217856"):
+        read_array(path, None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+@pytest.mark.fault(79)
+@pytest.mark.parametrize("claimed", [0, 200, 2**20])
+def test_an_archive_that_lies_about_sizes_gives_no_more_than_it_claims(claimed, tmp_path):
+    """The size in the directory of the archive decides, and the array has to fit to it."""
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, np.zeros((2**20, 8)))
+    content = path.read_bytes()
+    size = (2**26 + 128).to_bytes(4, "little")
+    assert content.count(size) >= 1
+    path.write_bytes(content.replace(size, claimed.to_bytes(4, "little")))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"x\.npz "):
+        read_array(path, None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**23
+
+
+@pytest.mark.fault(79)
+def test_parts_of_torchs_archive_that_share_bytes_are_refused(tmp_path):
+    """Each of many parts names the same megabyte, and reading all of them would take hours."""
+    path = with_pickle(pickled_tensor(), tmp_path, **{"data/1": bytes(2**20)})
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    with zipfile.ZipFile(path, "a") as archive:
+        for i in range(2000):
+            again = copy.copy(entries[1 if i % 2 else -1])
+            again.filename = again.orig_filename = f"archive/data/{i + 2}"
+            archive.filelist.append(again)
+        archive._didModify = True
+    assert path.stat().st_size < len(content) + 2**18
+    with pytest.raises(ValueError, match="its parts claim to be larger than the file"):
+        read_array(path, None)
+
+
+@pytest.mark.fault(79)
+def test_a_header_of_safetensors_is_limited(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"x": BASE}, path, metadata={"a": "x" * 2**22})
+    with pytest.raises(ValueError, match=r"x\.safetensors is corrupt: its header has \d+ bytes"):
+        read_array(path, None)
+
+
+def test_one_of_several_bfloat16_is_read(tmp_path):
+    path = tmp_path / "x.safetensors"
+    tensors = {name: (BASE / k).bfloat16() for k, name in enumerate("abc", 3)}
+    save_file(tensors | {"d": BASE.double()}, path)
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(read_array(path, name), tensor.float().numpy())
+
+
+@pytest.mark.fault(78)
+def test_arrays_are_read_only_from_regular_files(tmp_path):
+    os.mkfifo(tmp_path / "x.npy")
+    for path, kind in ((tmp_path / "x.npy", "a named pipe"), ("/dev/zero", "a character device")):
+        with pytest.raises(ValueError, match=f"is {kind}, expected a regular file"):
+            read_array(Path(path), None)
+
+
+def test_many_names_are_not_all_listed(tmp_path):
+    path = saved([BASE] * 300, tmp_path)
+    with pytest.raises(ValueError, match=r"0, 1, .*, 19 and 280 more") as caught:
+        read_array(path, None)
+    assert len(str(caught.value)) < 500

@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from skdejavid.files.regular import open_regular_file, refuse_irregular
+from skdejavid.files.regular import open_own_file, open_regular_file, refuse_irregular
 
 
 def test_a_file_is_opened_by_name_and_through_a_link(tmp_path):
@@ -15,6 +15,7 @@ def test_a_file_is_opened_by_name_and_through_a_link(tmp_path):
         refuse_irregular(str(tmp_path / name))
 
 
+@pytest.mark.fault(78)
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
@@ -52,3 +53,49 @@ def links_to_pipe(descriptor, folder):
 def test_a_missing_file_is_reported_as_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_regular_file(tmp_path / "missing")
+
+
+@pytest.mark.fault(78)
+def test_a_store_reads_and_writes_only_its_own_regular_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "outside").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    for name in ("pipe", "link", "dangling"):
+        kind = "a named pipe, expected a reg" if name == "pipe" else "a symbolic link: replace it"
+        for mode in ("rb", "r+b", "ab", "xb"):
+            with pytest.raises(ValueError, match=f"{name} is {kind}"):
+                open_own_file(tmp_path / name, mode)
+    assert not (tmp_path / "nothing").exists()
+    with pytest.raises(ValueError, match="/dev/zero is a character device"):
+        open_own_file("/dev/zero")
+
+
+@pytest.mark.fault(78)
+@pytest.mark.parametrize("mode", ["rb", "r+b", "ab"])
+def test_a_file_of_a_store_that_is_replaced_after_the_check_is_refused_at_once(
+    mode, tmp_path, monkeypatch
+):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "outside").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "outside")
+    monkeypatch.setattr("skdejavid.files.regular.check_own_file", lambda path: None)
+    with pytest.raises((ValueError, OSError), match=r"named pipe|No such device"):
+        open_own_file(tmp_path / "pipe", mode)
+    with pytest.raises(OSError, match="symbolic links"):
+        open_own_file(tmp_path / "link", mode)
+
+
+def test_a_file_of_a_store_is_created_with_the_permissions_of_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with open_own_file(tmp_path / "x", "ab", is_buffered=False) as file:
+            assert file.write(b"one") == 3
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
+    with open_own_file(tmp_path / "x", "r+b") as file:
+        file.write(b"two")
+    with open_own_file(tmp_path / "x") as file:
+        assert file.read() == b"two"
+        assert file.name == str(tmp_path / "x")

@@ -134,3 +134,48 @@ def test_links_are_not_followed(tmp_path, rows_file):
             action()
     assert rows_file.path.read_bytes() == before
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.fault(78)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda file: file.open(),
+        lambda file: file.write_header(6),
+        lambda file: file.check(6),
+        lambda file: file.map(6),
+        lambda file: file.cut(6),
+        lambda file: file.checksum(0, 6),
+        lambda file: file.replace(ROWS),
+    ],
+)
+def test_a_pipe_in_place_of_rows_is_refused_at_once(use, rows_file):
+    rows_file.path.unlink()
+    os.mkfifo(rows_file.path)
+    with pytest.raises(ValueError, match=r"values\.npy is a named pipe, expected a regular file"):
+        use(rows_file)
+
+
+@pytest.mark.fault(90)
+def test_rows_that_shrink_between_check_and_map_are_refused(rows_file, monkeypatch):
+    check = RowsFile._check
+
+    def cut_after(self, file, n_rows, **options):
+        check(self, file, n_rows, **options)
+        os.truncate(self.path, 140)
+
+    monkeypatch.setattr(RowsFile, "_check", cut_after)
+    with pytest.raises(ValueError, match="mmap length is greater than file size"):
+        rows_file.map(6)
+
+
+@pytest.mark.fault(108)
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "<f8"])
+def test_rows_of_any_byte_order_are_replaced_in_that_of_the_file(dtype, rows_file):
+    rows_file.replace(ROWS.astype(dtype))
+    np.testing.assert_array_equal(rows_file.map(6), ROWS, strict=False)
+    assert rows_file.map(6).dtype == np.float32
+
+
+def test_a_map_knows_its_file_so_that_processes_share_it(rows_file):
+    assert rows_file.map(6).filename == str(rows_file.path)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tracemalloc
 from zlib import crc32
 
 import numpy as np
@@ -148,6 +149,9 @@ def test_what_is_missing_is_named(files):
         {"held": ["d", "../../outside", "<f8", 2, 2, 0]},
         {"held": ["d", 1, "O", 2, 2, 0]},
         {"held": ["d", 1, "no type", 2, 2, 0]},
+        {"held": ["d", 1, "(9999,9999)f8", 2, 2, 0]},
+        {"held": ["d", 1, "f16", 2, 2, 0]},
+        {"held": ["d", 1, {"names": ["a"], "formats": ["f8"]}, 2, 2, 0]},
         {"held": ["d", 1]},
         {"held": ["d", 1, "<f8", -2, -2, 0]},
         {"n_commits": "1"},
@@ -228,3 +232,36 @@ def test_removing_leaves_nothing_but_the_lock(files):
     files.journal.write_bytes(b"x")
     files.remove()
     assert sorted(os.listdir(files.folder)) == ["manifest.json", "shard-00000.lock"]
+
+
+@pytest.mark.fault(80)
+@pytest.mark.parametrize("depth", [500, 900, 990, 1000, 100_000])
+def test_a_journal_that_is_nested_too_deeply_is_refused(depth, journal):
+    files, line = journal
+    text = json.dumps(line | {"failures": "X"}).replace('"X"', "[" * depth + "]" * depth).encode()
+    files.journal.write_bytes(text + f"\t{crc32(text):08x}\n".encode())
+    for read in (files.read_commits, TSEStore(files.folder).write().__enter__):
+        with pytest.raises(ValueError, match="is damaged"):
+            read()
+
+
+@pytest.mark.fault(79)
+def test_partial_rows_take_no_more_memory_than_their_file(journal):
+    files, line = journal
+    line["held"][3] = 2**40
+    files.journal.write_bytes(journal_line(line))
+    tracemalloc.start()
+    with TSEStore(files.folder).write() as writer:
+        assert writer.partial is None
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**25  # a block that is read at once
+
+
+@pytest.mark.fault(78)
+@pytest.mark.parametrize("name", ["journal-00000.jsonl", "shard-00000.json"])
+def test_a_pipe_in_place_of_a_description_is_refused_at_once(name, files):
+    (files.folder / name).unlink(missing_ok=True)
+    os.mkfifo(files.folder / name)
+    with pytest.raises(ValueError, match=f"{name} is a named pipe, expected a regular file"):
+        files.read_commits()

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+import tracemalloc
 from operator import attrgetter
 from pathlib import Path
 
@@ -260,7 +261,8 @@ def test_a_store_that_was_made_otherwise_is_refused(settings, messages, store):
     ("settings", "message"),
     [
         ({"dtype": "int8"}, "dtype must be one of .*, got 'int8'"),
-        ({"n_shards": 0}, "n_shards must be at least 1, got 0"),
+        ({"n_shards": 0}, "n_shards must be at least 1 and at most 10000, got 0"),
+        ({"n_shards": 10**9}, "n_shards must be at least 1 and at most 10000, got 10"),
         ({"fingerprint": {"mean": np.nan}}, "not JSON compliant"),
     ],
 )
@@ -323,11 +325,16 @@ def test_a_store_that_another_made_meanwhile_is_opened_or_refused(tmp_path, monk
         ({"dtype": "object"}, "dtype is 'object', expected one of"),
         ({"dtype": ["float32"]}, r"dtype is \['float32'\], expected one of"),
         ({"fingerprint": 7}, "fingerprint is 7, expected an object"),
-        ({"shards": ["../../etc"]}, r"shards is \['\.\./\.\./etc'\], expected a list of distinct"),
+        ({"shards": ["../../etc"]}, r"shards is \['\.\./\.\./etc'\], expected a list of at most"),
         ({"shards": [0, 0]}, r"shards is \[0, 0\], expected"),
         ({"shards": [True]}, r"shards is \[True\], expected"),
         ({"shards": []}, r"shards is \[\], expected"),
         ({"shards": [-1]}, r"shards is \[-1\], expected"),
+        ({"shards": [10**12]}, r"shards is \[1000000000000\], expected .* from 0 to 99999"),
+        (
+            {"shards": list(range(10_001))},
+            r"shards is \[0, 1, .*, expected a list of at most 10000",
+        ),
     ],
 )
 def test_a_manifest_that_is_none_is_refused_and_named(change, message, store):
@@ -394,6 +401,7 @@ def test_labels_are_added_to_those_of_others(store):
     assert store.labels.tolist() == ["a", "b", "a", "a", "c"]
 
 
+@pytest.mark.fault(87)
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -405,6 +413,9 @@ def test_labels_are_added_to_those_of_others(store):
         ({"id 0": 2**70}, "the label of 'id 0' is too large"),
         ({"id 0": 1, "id 1": "a"}, "labels must all be strings or all be integers"),
         ({"id 0": 7}, "labels must all be strings or all be integers"),
+        (["a", "b", 1, 2, 3], "labels must all be strings or all be integers"),
+        (["a", "b", "c\0", "c", "d"], r"the label of 'id 2' is 'c\\x00': NumPy cuts null char"),
+        ({"id 0": "a\0"}, r"the label of 'id 0' is 'a\\x00': NumPy cuts null char"),
     ],
 )
 def test_labels_that_are_none_are_refused_and_change_nothing(labels, message, store):
@@ -628,3 +639,107 @@ def test_a_journal_is_written_with_the_bytes_of_the_first_version(tmp_path, monk
     writer.append("not committed", golden_values(2, 50), np.zeros((2, 2)))
     writer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert contents(tmp_path / "begun") == contents(GOLDEN / "store-0.1.0-interrupted")
+
+
+@pytest.mark.fault(108)
+@pytest.mark.parametrize("dtype", [">i4", ">u2", ">U3", np.int8])
+def test_labels_of_any_byte_order_are_kept(dtype, store):
+    labels = np.arange(5).astype(dtype)
+    store.set_labels(labels)
+    assert TSEStore(store.path).labels.tolist() == labels.tolist()
+    store.set_labels(list(labels))
+    assert TSEStore(store.path).labels.tolist() == labels.tolist()
+
+
+USES = {
+    "manifest.json": lambda path: TSEStore(path),
+    "labels.json": lambda path: TSEStore(path).labels,
+    "labels.lock": lambda path: TSEStore(path).set_labels({"id 0": "a"}),
+    "shard-00000.json": lambda path: TSEStore(path).sequences(),
+    "journal-00000.jsonl": lambda path: TSEStore(path).sequences(allow_incomplete=True),
+    "shard-00000.lock": lambda path: TSEStore(path).consolidate(),
+    "values-00000.npy": lambda path: TSEStore(path).sequences(),
+    "spans-00000.npy": lambda path: TSEStore(path).sequences(),
+    "offsets-00000.npy": lambda path: TSEStore(path).verify(),
+}
+
+
+@pytest.mark.fault(78)
+@pytest.mark.parametrize("kind", ["a named pipe", "a folder", "a symbolic link"])
+@pytest.mark.parametrize(("name", "use"), USES.items(), ids=USES)
+def test_what_is_no_file_of_the_store_is_refused_at_once(name, use, kind, store):
+    path = Path(store.path, name)
+    path.unlink(missing_ok=True)
+    if kind == "a named pipe":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=f"{name} is {kind}"):
+        use(store.path)
+
+
+@pytest.mark.fault(84)
+def test_a_link_to_nothing_is_not_written_through(store, tmp_path):
+    os.symlink(tmp_path / "outside", os.path.join(store.path, "labels.json"))
+    for use in (lambda: store.set_labels({"id 0": "a"}), lambda: store.labels):
+        with pytest.raises(ValueError, match=r"labels\.json is a symbolic link"):
+            use()
+    assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.fault(79)
+@pytest.mark.parametrize(
+    "shards",
+    ["[" + ",".join(map(str, range(300_000))) + "]", "[" + "[]," * 700_000 + "0]", "[99999]"],
+)
+def test_a_manifest_takes_memory_in_proportion_to_its_size(shards, store):
+    path = Path(store.path, "manifest.json")
+    content = path.read_text()
+    small = json.dumps(json.loads(content) | {"shards": "X"}).replace('"X"', shards)
+    path.write_text(small)
+    tracemalloc.start()
+    if len(shards) > 10:
+        with pytest.raises(ValueError, match=r"manifest.json is damaged: it has more than 1048576"):
+            TSEStore(store.path)
+    else:
+        TSEStore(store.path).consolidate()  # removes the files of all shards with smaller numbers
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * len(small) + 2**24
+
+
+@pytest.mark.fault(79)
+def test_a_manifest_that_could_not_be_read_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="fingerprint is too large: the manifest of the store"):
+        TSEStore.create(tmp_path / "store", fingerprint={"a": "x" * 2**20})
+    assert not (tmp_path / "store").exists()
+    TSEStore.create(tmp_path / "store", n_shards=10_000)
+    assert TSEStore(tmp_path / "store").n_shards == 10_000
+
+
+@pytest.mark.fault(80)
+@pytest.mark.parametrize("name", ["dtype", "fingerprint", "shards", "format", "version"])
+@pytest.mark.parametrize("depth", [300, 900, 980, 995, 10_000])
+def test_a_manifest_that_is_nested_too_deeply_is_refused(name, depth, store):
+    path = Path(store.path, "manifest.json")
+    text = json.dumps(json.loads(path.read_text()) | {name: "X"})
+    path.write_text(text.replace('"X"', "[" * depth + "]" * depth))
+    with pytest.raises(ValueError, match=r"manifest\.json"):
+        TSEStore(store.path)
+
+
+@pytest.mark.fault(85)
+def test_labels_on_a_full_disk_stay_as_they_were(store, monkeypatch):
+    store.set_labels(list("abcde"))
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"No space left on device: .*labels\.json"):
+            store.set_labels(list("vwxyz"))
+    assert TSEStore(store.path).labels.tolist() == list("abcde")
+    assert not [name for name in os.listdir(store.path) if name.endswith(".tmp")]

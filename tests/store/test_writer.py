@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_atomic import die_while_replacing
 
 from skdejavid import TSEStore
 from skdejavid.store import rows_file
@@ -585,7 +586,7 @@ def test_a_full_disk_loses_no_commit(n_bytes, tmp_path_factory, undisturbed):
 def test_a_disk_that_is_full_at_the_end_leaves_a_store_to_go_on_with(
     name, path, monkeypatch, undisturbed
 ):
-    real = writer_module.replace_file
+    real = writer_module.replace_own_file
 
     def replace(target, write):
         def fail(file):
@@ -596,7 +597,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_a_store_to_go_on_with(
 
     with monkeypatch.context() as patch:
         for module in (rows_file, writer_module):
-            patch.setattr(module, "replace_file", replace)
+            patch.setattr(module, "replace_own_file", replace)
         with pytest.raises(OSError, match="No space left"):
             resume(path)
     assert not TSEStore(path).is_complete
@@ -813,9 +814,77 @@ def test_a_link_in_place_of_a_file_is_refused(name, path, tmp_path):
     assert outside.read_bytes() == b"precious"
 
 
-def test_what_a_crash_left_of_replacing_a_file_is_removed(path):
+def test_what_a_crash_left_of_replacing_a_file_is_removed(path, monkeypatch):
     crash(path, COMMITS[:3])
     for name in ("offsets-00000.npy", "shard-00000.json"):
-        (path / f".{name}.0123.tmp").write_bytes(b"half of")
+        die_while_replacing(path / name, monkeypatch)
+    assert len(list(path.glob(".*"))) == 2
     assert resume(path) == 3
     assert not list(path.glob(".*"))
+
+
+@pytest.mark.fault(78)
+@pytest.mark.parametrize(
+    "name", ["journal-00000.jsonl", "shard-00000.lock", "shard-00000.json", "held-00000-1.bin"]
+)
+def test_a_pipe_in_place_of_a_file_is_refused_at_once(name, path):
+    crash(path, COMMITS[:2])
+    (path / name).unlink(missing_ok=True)
+    os.mkfifo(path / name)
+    message = f"{name} is a named pipe, expected a regular file"
+    with pytest.raises(ValueError, match=message), TSEStore(path).write():
+        pass
+
+
+@pytest.mark.fault(108)
+def test_partial_rows_of_another_byte_order_resume_in_that_of_this_machine(path, tmp_path):
+    rows = np.arange(6.0).reshape(3, 2)
+    (tmp_path / "raw").write_bytes(rows.astype(">f8").tobytes())
+    mapped = np.memmap(tmp_path / "raw", ">f8", mode="r", shape=(3, 2))
+    with dying(path) as writer:
+        writer.write_partial("a", rows.astype(">f8"))
+        writer.write_partial("a", rows)
+        writer.commit()
+    with dying(path) as writer:
+        id, found = writer.partial
+        assert id == "a"
+        assert found.dtype == np.dtype(np.float64)
+        np.testing.assert_array_equal(found, np.concatenate([rows, rows]))
+        writer.append("a", mapped, mapped[:, :2])
+        writer.commit()
+    X = TSEStore(path).sequences(allow_incomplete=True)
+    np.testing.assert_array_equal(X[0], rows)
+    np.testing.assert_array_equal(X.spans, rows)
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+from skdejavid import TSEStore
+store = TSEStore.create(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    with store.write() as writer:
+        for i in range(100):
+            writer.append(str(i), np.full((100, 2), i))
+            writer.commit()
+except OSError as error:
+    print(error.errno)
+"""
+
+
+@pytest.mark.fault(85)
+def test_a_limit_of_file_sizes_keeps_what_was_committed(tmp_path):
+    path = tmp_path / "limited"
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "27\n"  # EFBIG
+    store = TSEStore(path)
+    with store.write() as writer:
+        assert writer.ids == [str(i) for i in range(24)]
+        writer.append("more", np.zeros((100, 2)))
+    store = TSEStore(path)
+    store.verify()
+    assert store.ids == [*map(str, range(24)), "more"]
+    assert all((store.sequences()[i] == i).all() for i in range(24))

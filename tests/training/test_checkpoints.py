@@ -1,15 +1,18 @@
 """Interrupted training resumes and gives the result of uninterrupted training."""
 
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
+from test_atomic import die_while_replacing
 
 from skdejavid import DejaVidClassifier, TSEArray
 from skdejavid.datasets import make_order_sequences
+from skdejavid.files.array_file import ArrayFile
 from skdejavid.files.random_state import generator_state
 from skdejavid.training import checkpoints
 from skdejavid.training.checkpoints import Checkpoint, content_hash
@@ -101,7 +104,8 @@ def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatc
     with pytest.raises(OSError, match="the machine is gone"):
         checkpoint.write(state(2.0))
     monkeypatch.undo()
-    (tmp_path / ".checkpoint.safetensors.0123.tmp").write_bytes(b"half of it")
+    die_while_replacing(tmp_path / "checkpoint.safetensors", monkeypatch)
+    assert len(list(tmp_path.iterdir())) == 2
     assert Checkpoint(tmp_path, {"X": "1"}).read().arrays["live.centroids"][0, 0] == 1.0
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
 
@@ -284,3 +288,74 @@ def test_killed_at_20_random_moments_a_fit_ends_with_the_same_bits(tmp_path):
     outcome = json.loads(printed)
     assert outcome["killed"] >= 15
     assert outcome["same"] == [True] * 7
+
+
+@pytest.mark.fault(78)
+def test_a_pipe_in_place_of_a_checkpoint_is_refused_at_once(tmp_path, orders):
+    os.mkfifo(tmp_path / "checkpoint.safetensors")
+    clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS)
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors is a named pipe"):
+        clf.fit(*orders)
+
+
+@pytest.mark.fault(108)
+def test_a_checkpoint_of_another_byte_order_is_that_of_the_same_fit(tmp_path, orders, monkeypatch):
+    X, y = orders
+    expected = DejaVidClassifier(**PARAMETERS).fit(X, y)
+    clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS)
+    order = X[0].dtype.newbyteorder(">")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(StopError):
+            clf.fit([x.astype(order) for x in X], y.astype(y.dtype.newbyteorder(">")))
+    clf.fit(X, y)
+    np.testing.assert_array_equal(clf.centroids_, expected.centroids_)
+
+
+@pytest.mark.fault(85)
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path, {"X": "1"})
+    checkpoint.write(state(1.0))
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"No space left on device: .*checkpoint\.safetensors"):
+            checkpoint.write(state(2.0))
+    assert Checkpoint(tmp_path, {"X": "1"}).read().arrays["live.centroids"][0, 0] == 1.0
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+@pytest.mark.fault(86)
+def test_a_generator_that_cannot_be_stored_is_refused_before_training(tmp_path, orders):
+    random_state = np.random.RandomState(np.random.PCG64(0))
+    parameters = PARAMETERS | {"random_state": random_state, "checkpoint_dir": tmp_path}
+    with pytest.raises(ValueError, match="random_state draws from PCG64, whose state cannot"):
+        DejaVidClassifier(**parameters).fit(*orders)
+
+
+@pytest.mark.fault(83)
+def test_arrays_of_another_shape_are_refused(tmp_path, orders, monkeypatch):
+    clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(StopError):
+            clf.fit(*orders)
+    with ArrayFile(tmp_path / "checkpoint.safetensors", "checkpoint", 2) as file:
+        names = [name.removeprefix("array.") for name in file.headers if name.startswith("array.")]
+    assert len(names) > 3
+    read = checkpoints._read_state
+    for changed in names:
+        for shape in [(1, 1), (3, 2, 7)]:
+
+            def other(file, changed=changed, shape=shape):
+                found = read(file)
+                found.arrays[changed] = np.ones(shape, found.arrays[changed].dtype)
+                return found
+
+            with monkeypatch.context() as patch:
+                patch.setattr(checkpoints, "_read_state", other)
+                with pytest.raises(ValueError, match=f"{changed} must have shape"):
+                    clf.fit(*orders)

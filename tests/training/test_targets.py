@@ -32,6 +32,24 @@ def test_a_missing_label_among_strings_is_named(missing, ragged):
         check_targets(y, TSEArray(ragged[0]), "Some")
 
 
+@pytest.mark.fault(87)
+@pytest.mark.parametrize("container", [list, tuple])
+def test_a_label_that_numpy_would_cut_is_named(container, ragged):
+    X = TSEArray(ragged[0])
+    y = ["a", "a\0", "b"] * 4
+    with pytest.raises(ValueError, match=r"y\[1\] is 'a\\x00': NumPy cuts null characters"):
+        check_targets(container(y), X, "Some")
+    kept = check_targets(np.array(y, dtype=object), X, "Some")
+    assert kept.tolist() == y
+
+
+@pytest.mark.fault(87)
+def test_a_masked_label_is_named(ragged):
+    y = np.ma.array(["a", "b"] * 6, mask=[False, False, True, *[False] * 9])
+    with pytest.raises(ValueError, match=r"another missing label: y\[2\] is masked"):
+        check_targets(y, TSEArray(ragged[0]), "Some")
+
+
 def test_strings_and_numbers_together_are_no_labels(ragged):
     y = np.array(["a", "b", 3] * 4, dtype=object)
     with pytest.raises(TypeError, match=r"y\[0\] is 'a', y\[2\] is 3"):
