@@ -16,6 +16,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from skdejavid.alignment import compute_distances
+from skdejavid.compat.parameters import PythonNumbersMixin
 from skdejavid.files.model_file import (
     Array,
     FeatureNames,
@@ -36,7 +37,7 @@ __all__ = ["AlignedEstimator"]
 _VERSION = version("skdejavid")
 
 
-class AlignedEstimator(BaseEstimator):
+class AlignedEstimator(PythonNumbersMixin, BaseEstimator):
     """Base class of estimators that align sequences with centroids.
 
     A subclass has the parameters `diagonal`, `device` and `n_jobs`. Its ``fit`` reads `X` with
@@ -90,7 +91,7 @@ class AlignedEstimator(BaseEstimator):
         if metadata is None:
             metadata = getattr(self, "metadata_", {})
         attributes = {name: getattr(self, name) for name in self._fields if hasattr(self, name)}
-        model = Model(self.get_params(deep=False), attributes, dict(metadata))
+        model = Model(self._python_params(), attributes, dict(metadata))
         write_model(path, model, kind=self._kind, fields=self._fields, version=_VERSION)
 
     @classmethod
@@ -199,7 +200,7 @@ class AlignedEstimator(BaseEstimator):
             sequences,
             centroids,
             weights,
-            diagonal=self.diagonal,
+            diagonal=bool(self.diagonal),
             device=self.device,
             n_jobs=self.n_jobs,
         )

@@ -461,7 +461,7 @@ class DejaVidClassifier(
         """Fit in stages, and return the warning that training stopped too early, or None."""
         self._validate_params()
         resolve_device(self.device)
-        parameters = SimpleNamespace(**self.get_params(deep=False))
+        parameters = SimpleNamespace(**self._python_params())
         warm_start = self._warm_start()
         prepared = prepare(
             # Not kept in a variable: it would stay in memory next to its copy with differences.

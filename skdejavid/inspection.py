@@ -13,6 +13,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length
 
+from skdejavid.compat.parameters import with_python_numbers
 from skdejavid.compat.sklearn import (
     HasMethods,
     Interval,
@@ -33,6 +34,7 @@ class _Target(NamedTuple):
     n_parts: int
 
 
+@with_python_numbers("n_parts", "n_repeats", "n_jobs", "random_state")
 @validate_params(  # type: ignore[untyped-decorator]
     {
         "estimator": [HasMethods(["fit"])],

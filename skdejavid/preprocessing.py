@@ -17,6 +17,7 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
+from skdejavid.compat.parameters import PythonNumbersMixin, as_python
 from skdejavid.compat.sklearn import (
     HasMethods,
     Interval,
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 
-class SequenceTransformer(TransformerMixin, BaseEstimator):
+class SequenceTransformer(PythonNumbersMixin, TransformerMixin, BaseEstimator):
     """Base class of transformers that return sequences.
 
     The output is not a table, so `set_output` has no effect. A 2-D array, whose rows are sequences
@@ -160,7 +161,8 @@ class TimeDifferences(SequenceTransformer):
         """
         check_is_fitted(self, "n_features_in_")
         names = list(check_feature_names_in(self, input_features))
-        changes = [f"{name}_lag_{lag}" for lag in self.lags for name in names]
+        lags = check_lags(self.lags, "lags")
+        changes = [f"{name}_lag_{lag}" for lag in lags for name in names]
         return np.array(names + changes, dtype=object)
 
 
@@ -218,9 +220,8 @@ class Resample(OneToOneFeatureMixin, SequenceTransformer):
         """
         self._validate_params()
         lengths = check_sequences(X, estimator=self).lengths
-        self.n_timesteps_ = (
-            int(np.median(lengths)) if isinstance(self.n_timesteps, str) else int(self.n_timesteps)
-        )
+        n_timesteps = as_python(self.n_timesteps)
+        self.n_timesteps_ = int(np.median(lengths)) if n_timesteps == "median" else n_timesteps
         return self
 
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:

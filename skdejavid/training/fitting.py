@@ -224,7 +224,7 @@ def checkpoint_for(
         for name, value in vars(parameters).items()
         if name not in _NOT_IN_CHECKPOINT_KEY
     }
-    if not isinstance(parameters.random_state, (int, np.integer)):
+    if not isinstance(parameters.random_state, int):
         del key["random_state"]  # the stored generator is used instead
     key |= {
         "X": content_hash(data.sequences),
@@ -321,7 +321,7 @@ def train(
     training.calibrate()  # before the clock of the time limit starts
     last: list[Observer] = []
     if parameters.max_time is not None:
-        last.append(TimeLimit(float(parameters.max_time)))
+        last.append(TimeLimit(parameters.max_time))
     if start.checkpoint is not None:
         writer = CheckpointWriter(start.checkpoint, start.initial_generator)
         if start.state is None:
@@ -466,8 +466,8 @@ def _count_timesteps(
 ) -> int:
     if warm_start is not None:
         return warm_start.centroids.shape[1]
-    if n_timesteps != "auto":
-        return int(n_timesteps)
+    if not isinstance(n_timesteps, str):
+        return n_timesteps
     half = weighted_median(data.sequences.lengths, data.sample_weight) // 2
     return min(max(half, _FEWEST_TIMESTEPS), _MOST_TIMESTEPS)
 
@@ -477,7 +477,7 @@ def _count_epochs(n_samples: int, n_classes: int, parameters: SimpleNamespace) -
     if n_classes == 1 or not learns:
         return 0
     if parameters.n_epochs != "auto":
-        return int(parameters.n_epochs)
+        return parameters.n_epochs
     steps_per_epoch = -(-n_samples // parameters.batch_size)
     return max(_PAPER_EPOCHS, -(-_FEWEST_STEPS // steps_per_epoch))
 
