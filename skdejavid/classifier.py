@@ -20,6 +20,7 @@ from skdejavid._base import AlignedEstimator
 from skdejavid.alignment import compute_distances, compute_distances_by_timestep
 from skdejavid.backends.registry import resolve_device
 from skdejavid.compat.callbacks import CallbackSupportMixin, FitTasks, teardown_after_fit
+from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.sklearn import Interval, StrOptions
 from skdejavid.files.model_file import Choice, Count, Field, History, Labels, PositiveNumber
 from skdejavid.sequences.transforms import check_lags
@@ -447,10 +448,12 @@ class DejaVidClassifier(
             If the loss overflows after the first epoch, where the last good parameters are kept, or
             if `max_time` stops training.
         UserWarning
-            If a class has no weight, or nothing can be learned.
+            If a class has no weight, a feature varies too little for its type, or nothing can be
+            learned.
         """
         learner = copy.copy(self)
-        with teardown_after_fit(learner):
+        # Without the decorator of the other methods, whose frame warnings would point to.
+        with teardown_after_fit(learner), np.errstate(under="ignore"):
             warning = learner._fit(X, y, sample_weight)
         if warning is not None:
             warnings.warn(warning, ConvergenceWarning, stacklevel=2)
@@ -472,8 +475,6 @@ class DejaVidClassifier(
             warm_start,
             type(self).__name__,
         )
-        for message in prepared.warnings:
-            warnings.warn(message, UserWarning, stacklevel=3)  # for the caller of fit
 
         def attributes(result: TrainingResult) -> dict[str, Any]:
             return {"classes_": prepared.classes, "lags_": prepared.lags} | _learned(
@@ -482,6 +483,9 @@ class DejaVidClassifier(
 
         start = find_start(prepared, parameters, warm_start)
         plan = make_plan(prepared, parameters, start)
+        for message in (*prepared.warnings, plan.warning):
+            if message is not None:
+                warnings.warn(message, UserWarning, stacklevel=3)  # for the caller of fit
         tasks = FitTasks(self, X, y, sample_weight, attributes)
         tasks.begin(plan.settings.n_epochs)
         initial = initial_parameters(plan, parameters, start)
@@ -511,6 +515,7 @@ class DejaVidClassifier(
             raise AttributeError(message, name="n_iter_", obj=self)
         return len(self.history_["loss"])
 
+    @underflow_allowed
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Compute the distance of each sequence to each centroid, or the parts of the distances.
 
@@ -528,6 +533,7 @@ class DejaVidClassifier(
         compute = compute_distances_by_timestep if self.transform_timesteps else compute_distances
         return self._align(X, compute)
 
+    @underflow_allowed
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Compute the logits: scaled distances with the sign changed, the largest for the nearest.
 
@@ -544,6 +550,7 @@ class DejaVidClassifier(
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
+    @underflow_allowed
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Compute the probability of each class, the soft-min of the scaled distances.
 
@@ -558,6 +565,7 @@ class DejaVidClassifier(
         """
         return softmax(self._logits(X), axis=1)
 
+    @underflow_allowed
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the class of each sequence: that of the nearest centroid, the first in a tie.
 

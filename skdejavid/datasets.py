@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.optional import import_optional
 from skdejavid.compat.parameters import as_int, as_python, as_real
 from skdejavid.sequences import TSEArray
@@ -34,6 +35,7 @@ EVENTS = ("nothing", "disc", "square", "cross")
 _ORDERS = list(permutations(range(1, len(EVENTS))))
 
 
+@underflow_allowed
 def make_order_sequences(
     n_sequences: int,
     *,

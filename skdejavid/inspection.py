@@ -13,6 +13,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length
 
+from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.parameters import with_python_numbers
 from skdejavid.compat.sklearn import (
     HasMethods,
@@ -34,6 +35,7 @@ class _Target(NamedTuple):
     n_parts: int
 
 
+@underflow_allowed
 @with_python_numbers("n_parts", "n_repeats", "n_jobs", "random_state")
 @validate_params(  # type: ignore[untyped-decorator]
     {

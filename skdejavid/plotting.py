@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skdejavid.alignment import dtw_distances, dtw_path
+from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.optional import import_optional
 from skdejavid.sequences import check_sequences
 from skdejavid.sequences.containers import without_torch
@@ -64,6 +65,7 @@ class AlignmentDisplay:
         self.label = label
 
     @classmethod
+    @underflow_allowed
     def from_estimator(
         cls,
         estimator: DejaVidClassifier,
@@ -123,6 +125,7 @@ class AlignmentDisplay:
         path = dtw_path(sequence, centroid, weights, diagonal=estimator.diagonal)
         return cls(sequence, centroid, weights, path, label=label).plot(figure=figure)
 
+    @underflow_allowed
     def plot(self, *, figure: Figure | None = None) -> Self:
         """Draw the cost and the path, beside the sequence, the centroid and the weights.
 

@@ -17,6 +17,7 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
+from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.parameters import PythonNumbersMixin, as_python
 from skdejavid.compat.sklearn import (
     HasMethods,
@@ -111,6 +112,7 @@ class TimeDifferences(SequenceTransformer):
     def __init__(self, lags: Sequence[Lag] = (1, 0.1)) -> None:
         self.lags = lags
 
+    @underflow_allowed
     def fit(self, X: Any, y: Any = None) -> Self:
         """Store the number and the names of the features; nothing is learned.
 
@@ -129,6 +131,7 @@ class TimeDifferences(SequenceTransformer):
         check_sequences(X, estimator=self)
         return self
 
+    @underflow_allowed
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
         """Append the differences.
 
@@ -205,6 +208,7 @@ class Resample(OneToOneFeatureMixin, SequenceTransformer):
     def __init__(self, n_timesteps: int | str = "median") -> None:
         self.n_timesteps = n_timesteps
 
+    @underflow_allowed
     def fit(self, X: Any, y: Any = None) -> Self:
         """Determine the number of frames.
 
@@ -224,6 +228,7 @@ class Resample(OneToOneFeatureMixin, SequenceTransformer):
         self.n_timesteps_ = int(np.median(lengths)) if n_timesteps == "median" else n_timesteps
         return self
 
+    @underflow_allowed
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
         """Resample sequences.
 
@@ -286,6 +291,7 @@ class Framewise(SequenceTransformer):
     def __init__(self, transformer: Any) -> None:
         self.transformer = transformer
 
+    @underflow_allowed
     def fit(
         self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -314,6 +320,7 @@ class Framewise(SequenceTransformer):
         self.transformer_ = clone(self.transformer).fit(sequences.values, **per_frame)
         return self
 
+    @underflow_allowed
     def fit_transform(
         self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> TSEArray | NDArray[np.floating]:
@@ -341,6 +348,7 @@ class Framewise(SequenceTransformer):
         self.transformer_ = transformer
         return self._in_form_of(X, self._replace_frames(frames, sequences))
 
+    @underflow_allowed
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
         """Transform each frame.
 

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skdejavid.sequences.array import TSEArray
 
-__all__ = ["standard_deviations", "weighted_median"]
+__all__ = ["standard_deviations", "vanishing_features", "weighted_median"]
 
 
 def weighted_median(values: NDArray[np.int64], weight: NDArray[np.float64]) -> int:
@@ -31,7 +31,7 @@ def standard_deviations(
     """
     frame_weight = np.repeat(sample_weight, sequences.lengths)
     # So that no square overflows, or vanishes, whatever the unit of the feature.
-    exponents = _largest_exponents(sequences)
+    exponents = np.frexp(_largest_deviations(sequences))[1]
     scaler = StandardScaler()
     for rows, deviations in _from_first(sequences):
         np.ldexp(deviations, -exponents, out=deviations)
@@ -41,6 +41,12 @@ def standard_deviations(
     scale = np.ldexp(scale, exponents)
     is_constant |= scale < np.finfo(sequences.frame_dtype).tiny
     return np.where(is_constant, 1.0, scale).astype(sequences.frame_dtype)
+
+
+def vanishing_features(sequences: TSEArray) -> NDArray[np.intp]:
+    """Return the indices of features that vary, but by less than the smallest normal number."""
+    largest = _largest_deviations(sequences)
+    return np.flatnonzero((largest > 0) & (largest < np.finfo(sequences.frame_dtype).tiny))
 
 
 def _from_first(sequences: TSEArray) -> Iterator[tuple[slice, NDArray[np.float64]]]:
@@ -53,9 +59,9 @@ def _from_first(sequences: TSEArray) -> Iterator[tuple[slice, NDArray[np.float64
         yield rows, frames.astype(np.float64) - first
 
 
-def _largest_exponents(sequences: TSEArray) -> NDArray[np.intc]:
-    """Return the exponent of the largest deviation of each feature, (n_features,)."""
+def _largest_deviations(sequences: TSEArray) -> NDArray[np.float64]:
+    """Return the largest deviation of each feature from the first frame, (n_features,)."""
     largest = np.zeros(sequences.n_features)
     for _, deviations in _from_first(sequences):
         np.maximum(largest, np.abs(deviations).max(axis=0), out=largest)
-    return np.frexp(largest)[1]
+    return largest

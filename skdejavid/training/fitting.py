@@ -27,6 +27,7 @@ from skdejavid.sequences import TSEArray
 from skdejavid.sequences.checks import check_half_range, check_no_overflow
 from skdejavid.sequences.statistics import (
     standard_deviations,
+    vanishing_features,
     weighted_median,
 )
 from skdejavid.sequences.transforms import check_lags, with_differences
@@ -125,6 +126,7 @@ class Plan:
     n_timesteps: int
     feature_scale: NDArray[np.floating]  # (n_features,), ones without standardization
     settings: TrainingSettings
+    warning: str | None = None  # to be issued for the caller of fit
 
 
 def prepare(
@@ -250,8 +252,11 @@ def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> 
         fraction = parameters.validation_fraction
         data, held_out = _hold_out(data, prepared.classes, fraction, start.random_state)
     feature_scale = np.ones(data.sequences.n_features, dtype=data.sequences.frame_dtype)
+    warning = None
     if parameters.standardize:
         feature_scale = standard_deviations(data.sequences, data.sample_weight)
+        if (feature_scale == 1).any():  # of a constant feature, or nearly so
+            warning = _warn_of_vanishing_features(data.sequences, len(prepared.lags))
     n_classes = len(prepared.classes)
     n_timesteps = _count_timesteps(data, parameters.n_timesteps, start.warm_start)
     n_parameters = n_classes * n_timesteps * data.sequences.n_features
@@ -275,7 +280,7 @@ def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> 
         device=device,
         half_storage=parameters.half_storage,
     )
-    return Plan(data, held_out, n_timesteps, feature_scale, settings)
+    return Plan(data, held_out, n_timesteps, feature_scale, settings, warning)
 
 
 def initial_parameters(plan: Plan, parameters: SimpleNamespace, start: Start) -> InitialParameters:
@@ -401,6 +406,18 @@ def _warn_of_constant_logits(logit_scaling: str, n_classes: int) -> str | None:
     return (
         "logit_scaling='sample' has no gradient for 2 classes: nothing will be learned, and "
         "probabilities can only be 0.196 or 0.804. Use logit_scaling='global'."
+    )
+
+
+def _warn_of_vanishing_features(sequences: TSEArray, n_lags: int) -> str | None:
+    n_features = sequences.n_features // (1 + n_lags)
+    vanishing = sorted({int(i) % n_features for i in vanishing_features(sequences)})
+    if not vanishing:
+        return None
+    return (
+        f"feature {vanishing[0]} of X (of {len(vanishing)} such features) or its differences vary "
+        f"by less than {np.finfo(sequences.frame_dtype).tiny:.3g}, the smallest normal number of "
+        f"{sequences.frame_dtype}, and are not learned from: use a smaller unit"
     )
 
 
