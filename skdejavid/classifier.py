@@ -441,6 +441,9 @@ class DejaVidClassifier(
             If `device` requires CUDA and there is none, or the loss overflows in the first epoch.
         MemoryError
             If the memory of a CUDA device is too small for the parameters or for one sequence.
+        KeyboardInterrupt
+            If fitting is interrupted. After the first epoch, the estimator is fitted all the same,
+            with the parameters after the last whole epoch (with `early_stopping`, the best).
 
         Warns
         -----
@@ -454,14 +457,18 @@ class DejaVidClassifier(
         learner = copy.copy(self)
         # Without the decorator of the other methods, whose frame warnings would point to.
         with teardown_after_fit(learner), np.errstate(under="ignore"):
-            warning = learner._fit(X, y, sample_weight)
+            warning, interrupt = learner._fit(X, y, sample_weight)
         if warning is not None:
             warnings.warn(warning, ConvergenceWarning, stacklevel=2)
         self.__dict__ = learner.__dict__
+        if interrupt is not None:
+            raise interrupt
         return self
 
-    def _fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> str | None:
-        """Fit in stages, and return the warning that training stopped too early, or None."""
+    def _fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[str | None, KeyboardInterrupt | None]:
+        """Fit in stages; return a warning of training that stopped too early, and an interrupt."""
         self._validate_params()
         resolve_device(self.device)
         parameters = SimpleNamespace(**self._python_params())
@@ -492,7 +499,7 @@ class DejaVidClassifier(
         result = train(plan, initial, parameters, start, [tasks])
         tasks.end(result)
         self.__dict__.update(attributes(result))
-        return explain_stop(result, plan.settings, parameters)
+        return explain_stop(result, plan.settings, parameters), result.interrupt
 
     def _warm_start(self) -> WarmStart | None:
         """Return the fitted attributes if this fit starts from them."""

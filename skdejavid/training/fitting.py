@@ -338,7 +338,10 @@ def train(
         desc="epochs",
         disable=not parameters.verbose,
     ) as bar:
-        return training.learn([ProgressBar(bar), *observers, *last])
+        result = training.learn([ProgressBar(bar), *observers, *last])
+    if result.interrupt is not None:
+        result.interrupt.add_note(_explain_interrupt(result, plan.settings))
+    return result
 
 
 def explain_stop(
@@ -359,6 +362,19 @@ def explain_stop(
             f"{settings.n_epochs}{remedy}"
         )
     return None
+
+
+def _explain_interrupt(result: TrainingResult, settings: TrainingSettings) -> str:
+    """Return what an interrupted training has left, and how to go on."""
+    n_epochs = len(result.history["loss"])
+    kept = f"after epoch {n_epochs} of {settings.n_epochs}"
+    if result.best_epoch is not None:
+        kept += f", of which those after epoch {result.best_epoch} are the best"
+    return (
+        f"fit was interrupted {kept}. The estimator is fitted with the parameters of that epoch: "
+        "it can predict and be saved, and warm_start=True learns on from them. With "
+        "checkpoint_dir, an interrupted fit resumes where it stopped."
+    )
 
 
 def _choose_lags(sequences: TSEArray, differences: Any) -> tuple[int | float, ...]:
