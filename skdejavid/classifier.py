@@ -179,12 +179,12 @@ class DejaVidClassifier(
         Device to compute on. "cuda" is the first CUDA device. "auto" is the CPU in this version.
 
     checkpoint_dir : str, path or None, default=None
-        Folder for a checkpoint of training, one file that is replaced after epochs. Repeating an
-        interrupted fit with the same data and parameters resumes from the last checkpoint and gives
-        bit-identical results, even after a kill; repeating a completed fit restores its result. A
-        checkpoint of different data or parameters raises ValueError: use one folder per fit, and
-        remove the folder to start again. If `random_state` is not an int, the saved generator is
-        used.
+        Folder for checkpoints of training: a file for each combination of data and parameters,
+        which is replaced after epochs. Repeating an interrupted fit resumes from its checkpoint and
+        gives bit-identical results, even after a kill; repeating a completed fit restores its
+        result. Searches and cross-validation can be repeated in the same way. The 1000 files
+        written last are kept; remove the folder to start again. If `random_state` is not an int,
+        the saved generator is used.
 
     max_time : float or None, default=None
         Maximum time of training in seconds. When it has passed, training stops after the current

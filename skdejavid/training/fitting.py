@@ -193,7 +193,7 @@ def find_start(
     Raises
     ------
     ValueError
-        If the checkpoint is damaged, or belongs to other data or parameters.
+        If the checkpoint is damaged.
     """
     random_state = check_random_state(parameters.random_state)
     checkpoint = checkpoint_for(prepared, parameters, warm_start)
@@ -222,13 +222,14 @@ def checkpoint_for(
     if parameters.checkpoint_dir is None or n_epochs == 0:
         return None
     key = {
-        name: repr(value)
+        name: _described(value)
         for name, value in vars(parameters).items()
         if name not in _NOT_IN_CHECKPOINT_KEY
     }
     if not isinstance(parameters.random_state, int):
         del key["random_state"]  # the stored generator is used instead
     key |= {
+        "differences": repr(prepared.lags),
         "X": content_hash(data.sequences),
         "y": content_hash(data.targets, prepared.classes),
         "sample_weight": content_hash(data.sample_weight),
@@ -237,6 +238,13 @@ def checkpoint_for(
     if warm_start is not None:
         key["warm_start"] = content_hash(warm_start.centroids, warm_start.log_weights)
     return Checkpoint(parameters.checkpoint_dir, key)
+
+
+def _described(value: Any) -> str:
+    """Return a text that is the same for equal parameters."""
+    if isinstance(value, dict):
+        return repr(sorted((_described(key), _described(item)) for key, item in value.items()))
+    return repr(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> Plan:
