@@ -99,8 +99,8 @@ def permutation_importance(
     n_repeats : int, default=5
         Number of permutations. The same ones are used for all features or parts.
     n_jobs : int or None, default=None
-        Number of parallel jobs of joblib. The result does not depend on it. Each job needs memory
-        for a copy of `X`.
+        Number of parallel jobs of joblib, in threads unless ``joblib.parallel_config`` says
+        otherwise. The result does not depend on it. Each job needs memory for a copy of `X`.
     random_state : int, RandomState instance or None, default=None
         Determines the permutations. Pass an int for reproducible results.
     sample_weight : array-like of shape (n_sequences,), optional
@@ -162,7 +162,9 @@ def permutation_importance(
     def score(permuted: TSEArray) -> float:
         return scorer(estimator, permuted, y, **weights)
 
-    scores = Parallel(n_jobs=n_jobs)(
+    # Threads, because native code runs in parallel in them, and because the worker processes of
+    # loky, which all threads of a program share, can wait for each other without end.
+    scores = Parallel(n_jobs=n_jobs, prefer="threads")(
         delayed(_permuted_scores)(score, sequences, target, permutations) for target in targets
     )
     importances = score(sequences) - np.array(scores)
