@@ -16,6 +16,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from skdejavid.alignment import compute_distances
+from skdejavid.compat.parameters import PythonNumbersMixin
 from skdejavid.files.model_file import (
     Array,
     FeatureNames,
@@ -37,7 +38,7 @@ __all__ = ["AlignedEstimator"]
 _VERSION = version("skdejavid")
 
 
-class AlignedEstimator(BaseEstimator):
+class AlignedEstimator(PythonNumbersMixin, BaseEstimator):
     """Base class of estimators that align sequences with centroids.
 
     A subclass has the parameters `diagonal`, `device` and `n_jobs`. Its ``fit`` reads `X` with
@@ -102,7 +103,7 @@ class AlignedEstimator(BaseEstimator):
         if metadata is None:
             metadata = getattr(self, "metadata_", {})
         attributes = {name: getattr(self, name) for name in self._fields if hasattr(self, name)}
-        parameters = self.get_params(deep=False)
+        parameters = self._python_params()
         for name in self._places:
             del parameters[name]
         model = Model(parameters, attributes, dict(metadata))
@@ -229,7 +230,7 @@ class AlignedEstimator(BaseEstimator):
             sequences,
             centroids,
             weights,
-            diagonal=self.diagonal,
+            diagonal=bool(self.diagonal),
             device=self.device,
             n_jobs=self.n_jobs,
         )

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skdejavid.backends.interfaces import Problem
 from skdejavid.backends.registry import make_problem, resolve_device
+from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import SequenceView, TSEArray, check_sequences
 from skdejavid.sequences.containers import as_real, without_torch
@@ -28,6 +29,7 @@ from skdejavid.sequences.layout import starts_of
 __all__ = ["compute_distances", "compute_distances_by_timestep", "dtw_distances", "dtw_path"]
 
 
+@underflow_allowed
 def dtw_distances(
     X: Any,
     centroids: ArrayLike,
@@ -156,6 +158,7 @@ def _prepare(
     return make, packed, parameters
 
 
+@underflow_allowed
 def dtw_path(
     x: ArrayLike,
     centroid: ArrayLike,

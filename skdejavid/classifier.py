@@ -20,6 +20,7 @@ from skdejavid._base import AlignedEstimator
 from skdejavid.alignment import compute_distances, compute_distances_by_timestep
 from skdejavid.backends.registry import resolve_device
 from skdejavid.compat.callbacks import CallbackSupportMixin, FitTasks, teardown_after_fit
+from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.sklearn import Interval, StrOptions
 from skdejavid.files.model_file import Choice, Count, Field, History, Labels, PositiveNumber
 from skdejavid.sequences.transforms import check_lags
@@ -183,12 +184,12 @@ class DejaVidClassifier(
         Device to compute on. "cuda" is the first CUDA device. "auto" is the CPU in this version.
 
     checkpoint_dir : str, path or None, default=None
-        Folder for a checkpoint of training, one file that is replaced after epochs. Repeating an
-        interrupted fit with the same data and parameters resumes from the last checkpoint and gives
-        bit-identical results, even after a kill; repeating a completed fit restores its result. A
-        checkpoint of different data or parameters raises ValueError: use one folder per fit, and
-        remove the folder to start again. If `random_state` is not an int, the saved generator is
-        used.
+        Folder for checkpoints of training: a file for each combination of data and parameters,
+        which is replaced after epochs. Repeating an interrupted fit resumes from its checkpoint and
+        gives bit-identical results, even after a kill; repeating a completed fit restores its
+        result. Searches and cross-validation can be repeated in the same way. The 1000 files
+        written last are kept; remove the folder to start again. If `random_state` is not an int,
+        the saved generator is used.
 
     max_time : float or None, default=None
         Maximum time of training in seconds. When it has passed, training stops after the current
@@ -452,6 +453,9 @@ class DejaVidClassifier(
             If `device` requires CUDA and there is none, or the loss overflows in the first epoch.
         MemoryError
             If the memory of a CUDA device is too small for the parameters or for one sequence.
+        KeyboardInterrupt
+            If fitting is interrupted. After the first epoch, the estimator is fitted all the same,
+            with the parameters after the last whole epoch (with `early_stopping`, the best).
 
         Warns
         -----
@@ -459,21 +463,27 @@ class DejaVidClassifier(
             If the loss overflows after the first epoch, where the last good parameters are kept, or
             if `max_time` stops training.
         UserWarning
-            If a class has no weight, or nothing can be learned.
+            If a class has no weight, a feature varies too little for its type, or nothing can be
+            learned.
         """
         learner = copy.copy(self)
-        with teardown_after_fit(learner):
-            warning = learner._fit(X, y, sample_weight)
+        # Without the decorator of the other methods, whose frame warnings would point to.
+        with teardown_after_fit(learner), np.errstate(under="ignore"):
+            warning, interrupt = learner._fit(X, y, sample_weight)
         if warning is not None:
             warnings.warn(warning, ConvergenceWarning, stacklevel=2)
         self.__dict__ = learner.__dict__
+        if interrupt is not None:
+            raise interrupt
         return self
 
-    def _fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> str | None:
-        """Fit in stages, and return the warning that training stopped too early, or None."""
+    def _fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[str | None, KeyboardInterrupt | None]:
+        """Fit in stages; return a warning of training that stopped too early, and an interrupt."""
         self._validate_params()
         resolve_device(self.device)
-        parameters = SimpleNamespace(**self.get_params(deep=False))
+        parameters = SimpleNamespace(**self._python_params())
         warm_start = self._warm_start()
         prepared = prepare(
             # Not kept in a variable: it would stay in memory next to its copy with differences.
@@ -484,8 +494,6 @@ class DejaVidClassifier(
             warm_start,
             type(self).__name__,
         )
-        for message in prepared.warnings:
-            warnings.warn(message, UserWarning, stacklevel=3)  # for the caller of fit
 
         def attributes(result: TrainingResult) -> dict[str, Any]:
             return {
@@ -496,13 +504,16 @@ class DejaVidClassifier(
 
         start = find_start(prepared, parameters, warm_start)
         plan = make_plan(prepared, parameters, start)
+        for message in (*prepared.warnings, plan.warning):
+            if message is not None:
+                warnings.warn(message, UserWarning, stacklevel=3)  # for the caller of fit
         tasks = FitTasks(self, X, y, sample_weight, attributes)
         tasks.begin(plan.settings.n_epochs)
         initial = initial_parameters(plan, parameters, start)
         result = train(plan, initial, parameters, start, [tasks])
         tasks.end(result)
         self.__dict__.update(attributes(result))
-        return explain_stop(result, plan.settings, parameters)
+        return explain_stop(result, plan.settings, parameters), result.interrupt
 
     def _warm_start(self) -> WarmStart | None:
         """Return the fitted attributes if this fit starts from them."""
@@ -525,6 +536,7 @@ class DejaVidClassifier(
             raise AttributeError(message, name="n_iter_", obj=self)
         return len(self.history_["loss"])
 
+    @underflow_allowed
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Compute the distance of each sequence to each centroid, or the parts of the distances.
 
@@ -542,6 +554,7 @@ class DejaVidClassifier(
         compute = compute_distances_by_timestep if self.transform_timesteps else compute_distances
         return self._align(X, compute)
 
+    @underflow_allowed
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Compute the logits: scaled distances with the sign changed, the largest for the nearest.
 
@@ -558,6 +571,7 @@ class DejaVidClassifier(
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
+    @underflow_allowed
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Compute the probability of each class, the soft-min of the scaled distances.
 
@@ -574,6 +588,7 @@ class DejaVidClassifier(
         """
         return softmax(self._logits(X), axis=1)
 
+    @underflow_allowed
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the class of each sequence: that of the nearest centroid, the first in a tie.
 

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
+from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.optional import import_optional
+from skdejavid.compat.parameters import as_int, as_python, as_real
 from skdejavid.sequences import TSEArray
 from skdejavid.video.sources import as_video
 
@@ -37,6 +39,7 @@ _ORDERS = list(permutations(range(1, len(EVENTS))))
 _SHORTEST_EVENT, _LONGEST_EVENT = 8, 16
 
 
+@underflow_allowed
 def make_order_sequences(
     n_sequences: int,
     *,
@@ -65,9 +68,10 @@ def make_order_sequences(
     y : ndarray of shape (n_sequences,)
         Number of the order, 0 to 5. Classes are balanced up to one sample.
     """
-    if n_features < 3:
-        raise ValueError(f"n_features must be at least 3, got {n_features}")
-    rng = check_random_state(random_state)
+    n_sequences = as_int(n_sequences, "n_sequences", at_least=1)
+    n_features = as_int(n_features, "n_features", at_least=3)
+    noise = as_real(noise, "noise")
+    rng = check_random_state(as_python(random_state))
     y = rng.permutation(np.arange(n_sequences) % len(_ORDERS))
     sequences = []
     for label in y:
@@ -178,7 +182,8 @@ def make_order_videos(
     y : ndarray of shape (n_videos,)
         Number of the order, 0 to 5. Classes are balanced up to one sample.
     """
-    rng = check_random_state(random_state)
+    n_videos, size = as_int(n_videos, "n_videos", at_least=1), as_int(size, "size", at_least=1)
+    rng = check_random_state(as_python(random_state))
     y = rng.permutation(np.arange(n_videos) % len(_ORDERS))
     videos = []
     for label in y:
@@ -211,7 +216,8 @@ def make_event_frames(
     y : ndarray of shape (n_frames,)
         The event that a frame shows: an index into ``EVENTS``.
     """
-    rng = check_random_state(random_state)
+    n_frames, size = as_int(n_frames, "n_frames", at_least=1), as_int(size, "size", at_least=1)
+    rng = check_random_state(as_python(random_state))
     y = rng.permutation(np.arange(n_frames) % len(EVENTS))
     frames = [_scene(event, 1, _background(size, rng), rng)[0] for event in y]
     return np.stack(frames), y
@@ -249,7 +255,7 @@ def write_video(
     ValueError
         If `frames` has another shape or type, or an odd height or width.
     """
-    frames = as_video(frames, "frames")
+    frames, fps = as_video(frames, "frames"), as_int(fps, "fps", at_least=1)
     if frames.shape[1] % 2 or frames.shape[2] % 2:
         raise ValueError(f"height and width of frames must be even, got {frames.shape[1:3]}")
     folder = Path(path).parent

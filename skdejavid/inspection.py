@@ -13,7 +13,9 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length
 
+from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.optional import import_if_installed
+from skdejavid.compat.parameters import with_python_numbers
 from skdejavid.compat.sklearn import (
     HasMethods,
     Interval,
@@ -57,6 +59,8 @@ class _Form(NamedTuple):
         return [pandas.DataFrame(x, columns=self.names, copy=False) for x in sequences]
 
 
+@underflow_allowed
+@with_python_numbers("n_parts", "n_repeats", "n_jobs", "random_state")
 @validate_params(  # type: ignore[untyped-decorator]
     {
         "estimator": [HasMethods(["fit"])],
@@ -121,8 +125,8 @@ def permutation_importance(
     n_repeats : int, default=5
         Number of permutations. The same ones are used for all features or parts.
     n_jobs : int or None, default=None
-        Number of parallel jobs of joblib. The result does not depend on it. Each job needs memory
-        for a copy of `X`.
+        Number of parallel jobs of joblib, in threads unless ``joblib.parallel_config`` says
+        otherwise. The result does not depend on it. Each job needs memory for a copy of `X`.
     random_state : int, RandomState instance or None, default=None
         Determines the permutations. Pass an int for reproducible results.
     sample_weight : array-like of shape (n_sequences,), optional
@@ -190,7 +194,9 @@ def permutation_importance(
     def score(permuted: TSEArray) -> float:
         return scorer(estimator, _Form(fitted_names, is_table).of(permuted), y, **weights)
 
-    scores = Parallel(n_jobs=n_jobs)(
+    # Threads, because native code runs in parallel in them, and because the worker processes of
+    # loky, which all threads of a program share, can wait for each other without end.
+    scores = Parallel(n_jobs=n_jobs, prefer="threads")(
         delayed(_permuted_scores)(score, sequences, target, permutations) for target in targets
     )
     # With the names of X, which the estimator compares with its own.

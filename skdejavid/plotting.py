@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skdejavid.alignment import dtw_distances, dtw_path
+from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.optional import import_optional
 from skdejavid.sequences import check_sequences
 from skdejavid.sequences.containers import without_torch
@@ -77,6 +78,7 @@ class AlignmentDisplay:
         self.feature_scale = feature_scale
 
     @classmethod
+    @underflow_allowed
     def from_estimator(
         cls,
         estimator: DejaVidClassifier,
@@ -152,6 +154,7 @@ class AlignmentDisplay:
         )
         return display.plot(figure=figure)
 
+    @underflow_allowed
     def plot(self, *, figure: Figure | None = None) -> Self:
         """Draw the cost and the path, beside the sequence, the centroid and the weights.
 

@@ -17,7 +17,9 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
+from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.optional import import_if_installed
+from skdejavid.compat.parameters import PythonNumbersMixin, as_python
 from skdejavid.compat.sklearn import (
     HasMethods,
     Interval,
@@ -45,7 +47,7 @@ __all__ = [
 ]
 
 
-class SequenceTransformer(TransformerMixin, BaseEstimator):
+class SequenceTransformer(PythonNumbersMixin, TransformerMixin, BaseEstimator):
     """Base class of transformers that return sequences.
 
     The output is not a table, so `set_output` has no effect. A 2-D array, whose rows are sequences
@@ -119,6 +121,7 @@ class TimeDifferences(SequenceTransformer):
     def __init__(self, lags: Sequence[Lag] = (1, 0.1)) -> None:
         self.lags = lags
 
+    @underflow_allowed
     def fit(self, X: Any, y: Any = None) -> Self:
         """Store the number and the names of the features; nothing is learned.
 
@@ -137,6 +140,7 @@ class TimeDifferences(SequenceTransformer):
         check_sequences(X, estimator=self)
         return self
 
+    @underflow_allowed
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
         """Append the differences.
 
@@ -211,6 +215,7 @@ class Resample(OneToOneFeatureMixin, SequenceTransformer):
     def __init__(self, n_timesteps: int | str = "median") -> None:
         self.n_timesteps = n_timesteps
 
+    @underflow_allowed
     def fit(self, X: Any, y: Any = None) -> Self:
         """Determine the number of frames.
 
@@ -226,11 +231,11 @@ class Resample(OneToOneFeatureMixin, SequenceTransformer):
         """
         self._validate_params()
         lengths = check_sequences(X, estimator=self).lengths
-        self.n_timesteps_ = (
-            int(np.median(lengths)) if isinstance(self.n_timesteps, str) else int(self.n_timesteps)
-        )
+        n_timesteps = as_python(self.n_timesteps)
+        self.n_timesteps_ = int(np.median(lengths)) if n_timesteps == "median" else n_timesteps
         return self
 
+    @underflow_allowed
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
         """Resample sequences.
 
@@ -387,6 +392,7 @@ class Framewise(SequenceTransformer):
     def __init__(self, transformer: Any) -> None:
         self.transformer = transformer
 
+    @underflow_allowed
     def fit(
         self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -415,6 +421,7 @@ class Framewise(SequenceTransformer):
         self.transformer_ = clone(self.transformer).fit(self._table(sequences), **per_frame)
         return self
 
+    @underflow_allowed
     def fit_transform(
         self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> TSEArray | NDArray[np.floating]:
@@ -442,6 +449,7 @@ class Framewise(SequenceTransformer):
         self.transformer_ = transformer
         return self._in_form_of(X, self._replace_frames(frames, sequences))
 
+    @underflow_allowed
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
         """Transform each frame.
 

@@ -1,5 +1,6 @@
 import copy
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +19,8 @@ from sklearn.exceptions import (
     NotFittedError,
 )
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
-from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
+from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit, cross_val_score
+from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -31,6 +33,7 @@ from skdejavid import (
     check_sequences,
     dtw_distances,
 )
+from skdejavid.backends.cpu_engine import CpuEngine
 from skdejavid.datasets import make_event_sequences, make_order_sequences
 from skdejavid.training import fitting
 
@@ -1095,3 +1098,90 @@ def test_the_number_of_epochs_of_an_unfitted_classifier_is_a_missing_attribute()
             unfitted.n_iter_  # noqa: B018
         assert caught.value.name == "n_iter_"
     assert "n_iter_" not in clf.get_params()
+
+
+def send_interrupt(monkeypatch, epoch):
+    """Send SIGINT, as Ctrl-C does, in the first batch of an epoch, counted from 1."""
+    move_centroids, n_epochs = CpuEngine.move_centroids, 0
+
+    def move_and_interrupt(self, rate):
+        nonlocal n_epochs
+        move_centroids(self, rate)
+        n_epochs += self._centroid_moves.n_steps % n_batches == 1
+        if n_epochs == epoch:
+            signal.raise_signal(signal.SIGINT)
+
+    n_batches = 3
+    monkeypatch.setattr(CpuEngine, "move_centroids", move_and_interrupt)
+
+
+@pytest.mark.fault(104)
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_an_interrupted_fit_keeps_its_whole_epochs(
+    early_stopping, n_jobs, orders, monkeypatch, tmp_path
+):
+    X, y = orders
+    size = len(y) // 3 if not early_stopping else len(y) * 7 // 30
+    parameters = {"n_epochs": 6, "batch_size": size, "random_state": 0, "n_jobs": n_jobs}
+    parameters |= {"early_stopping": early_stopping, "validation_fraction": 0.3}
+    undisturbed = DejaVidClassifier(**parameters).fit(X, y)
+    clf = make_pipeline(DejaVidClassifier(**parameters))
+    with monkeypatch.context() as patch:
+        send_interrupt(patch, epoch=3)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            clf.fit(X, y)
+    (note,) = caught.value.__notes__
+    assert "interrupted after epoch 2 of 6" in note
+    assert "warm_start=True learns on" in note
+    assert ("the best" in note) == early_stopping
+    clf = clf[-1]
+    assert clf.n_iter_ == 2
+    for name, values in clf.history_.items():
+        np.testing.assert_array_equal(values, undisturbed.history_[name][:2])
+    if early_stopping:
+        assert clf.best_iter_ == 1 + clf.history_["validation_loss"].argmin()
+    clf.save(tmp_path / "model.safetensors")
+    loaded = DejaVidClassifier.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    clf.set_params(warm_start=True, n_epochs=1).fit(X, y)
+    assert clf.n_iter_ == 1
+
+
+@pytest.mark.fault(104)
+def test_a_fit_interrupted_in_its_first_epoch_changes_nothing(orders, monkeypatch):
+    X, y = orders
+    parameters = {"n_epochs": 6, "batch_size": len(y) // 3, "random_state": 0}
+    clf = DejaVidClassifier(**parameters).fit(X, y)
+    before = dict(vars(clf))
+    send_interrupt(monkeypatch, epoch=1)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        clf.set_params(temperature=0.25).fit(X, y)
+    assert not hasattr(caught.value, "__notes__")
+    assert vars(clf) == before | {"temperature": 0.25}
+
+
+@pytest.mark.fault(104)
+def test_an_interrupt_stops_a_search(orders, monkeypatch):
+    X, y = orders
+    clf = DejaVidClassifier(n_epochs=6, batch_size=len(y) // 6, random_state=0)
+    search = GridSearchCV(clf, {"temperature": [0.25, 0.5]}, cv=2)
+    send_interrupt(monkeypatch, epoch=3)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, y)
+    assert not hasattr(search, "cv_results_")
+
+
+@pytest.mark.fault(104)
+def test_with_a_checkpoint_an_interrupted_fit_resumes(orders, monkeypatch, tmp_path):
+    X, y = orders
+    parameters = {"n_epochs": 6, "batch_size": len(y) // 3, "random_state": 0}
+    clf = DejaVidClassifier(checkpoint_dir=tmp_path, **parameters)
+    with monkeypatch.context() as patch:
+        send_interrupt(patch, epoch=4)
+        with pytest.raises(KeyboardInterrupt):
+            clf.fit(X, y)
+    assert clf.n_iter_ == 3
+    expected = DejaVidClassifier(**parameters).fit(X, y)
+    np.testing.assert_array_equal(clf.fit(X, y).centroids_, expected.centroids_)
+    assert clf.n_iter_ == 6

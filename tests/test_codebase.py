@@ -31,9 +31,9 @@ MAY_IMPORT = {
     "alignment": {"backends", "compat", "sequences"},
     "preprocessing": {"compat", "sequences"},
     "training": {"backends", "compat", "files", "sequences"},
-    "store": {"files", "sequences"},
+    "store": {"compat", "files", "sequences"},
     "video": {"compat", "files", "preprocessing", "sequences", "store"},
-    "_base": {"alignment", "files", "sequences"},
+    "_base": {"alignment", "compat", "files", "sequences"},
     "classifier": {
         "_base",
         "alignment",

@@ -5,9 +5,18 @@ They may move in any release of scikit-learn; then only this module must change.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads as effective_n_threads
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import (
+    HasMethods,
+    StrOptions,
+    validate_parameter_constraints,
+    validate_params,
+)
+from sklearn.utils._param_validation import Interval as _Interval
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
@@ -20,5 +29,13 @@ __all__ = [
     "effective_n_threads",
     "is_pandas_na",
     "is_scalar_nan",
+    "validate_parameter_constraints",
     "validate_params",
 ]
+
+
+class Interval(_Interval):
+    """scikit-learn's interval of numbers, in which a bool is not a number."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        return not isinstance(val, (bool, np.bool_)) and super().is_satisfied_by(val)

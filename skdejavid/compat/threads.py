@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skdejavid.compat.parameters import as_python
 from skdejavid.compat.sklearn import effective_n_threads
 
 __all__ = ["count_threads"]
@@ -26,9 +27,14 @@ def count_threads(n_jobs: int | None) -> int:
 
     Raises
     ------
+    TypeError
+        If `n_jobs` is not an integer or None.
     ValueError
         If `n_jobs` is 0.
     """
+    n_jobs = as_python(n_jobs)
+    if not (n_jobs is None or type(n_jobs) is int):
+        raise TypeError(f"n_jobs must be an int or None, got {n_jobs!r}")
     if n_jobs == 0:
         raise ValueError("n_jobs must not be 0: use None or -1 for all cores")
     return min(effective_n_threads(n_jobs), _MAX_THREADS)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skdejavid.compat.floating import underflow_allowed
 from skdejavid.sequences.containers import as_real, read
 from skdejavid.sequences.conversions import Convertible
 from skdejavid.sequences.layout import SequenceView, offsets_of
@@ -289,6 +290,7 @@ class TSEArray(Convertible):
             stored_rows = rows if is_packed else _rows_between(view, offsets, rows.start, rows.stop)
             yield rows, view.values[stored_rows]
 
+    @underflow_allowed
     def astype(self, dtype: Any) -> TSEArray:
         """Convert the frames to float32 or float64; share memory if nothing changes.
 

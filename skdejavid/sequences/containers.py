@@ -257,7 +257,7 @@ def _pack_items(items: _Items) -> Packed:
     dtype = np.result_type(*{_frame_dtype(sequence.dtype) for sequence in sequences})
     values = np.empty((offsets[-1], sequences[0].shape[1]), dtype=dtype)
     for sequence, start, stop in zip(sequences, offsets[:-1], offsets[1:], strict=True):
-        with np.errstate(over="ignore"):  # too large a value becomes infinity, refused later
+        with np.errstate(over="ignore", under="ignore"):  # infinity is refused later
             values[start:stop] = sequence
     return Packed(values, offsets)
 
@@ -336,7 +336,7 @@ def _check_item_type(item: Any, name: str) -> None:
 def as_real(array: NDArray[Any], name: str) -> NDArray[np.floating]:
     """Convert to contiguous, aligned, native float32 or float64, with a copy only if needed."""
     array = _as_numeric(array, name)
-    with np.errstate(over="ignore"):  # too large a value becomes infinity, refused later
+    with np.errstate(over="ignore", under="ignore"):  # infinity is refused later
         return np.require(array, _frame_dtype(array.dtype), ["C_CONTIGUOUS", "ALIGNED"])
 
 

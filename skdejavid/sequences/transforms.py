@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.compat.parameters import as_python
 from skdejavid.sequences.array import TSEArray
 from skdejavid.sequences.layout import SequenceView, starts_of
 
@@ -30,20 +31,29 @@ _LONGEST = 2**31  # frames of a sequence
 def check_lags(lags: Any, name: str) -> tuple[Lag, ...]:
     """Check lags and return them as a tuple of Python numbers.
 
-    Each is a number of frames, at least 1, or a fraction of a sequence between 0 and 1.
+    Each is a number of frames, at least 1, or a fraction of a sequence between 0 and 1. In an array
+    of floats, which cannot hold an int, a whole number is a number of frames.
     """
+    if isinstance(lags, np.ndarray) and lags.ndim == 1:
+        lags = [_from_array(lag) for lag in lags.tolist()]
     if isinstance(lags, (str, bytes)) or not isinstance(lags, (Sequence, np.ndarray)):
         raise ValueError(f"{name} must be a sequence of numbers, got {lags!r}")
-    for i, lag in enumerate(lags):
-        is_whole = isinstance(lag, (int, np.integer)) and not isinstance(lag, bool)
-        is_frames = is_whole and 1 <= lag < _LONGEST
-        is_fraction = isinstance(lag, (float, np.floating)) and 0 < lag < 1
+    numbers = tuple(as_python(lag) for lag in lags)
+    for i, (lag, number) in enumerate(zip(lags, numbers, strict=True)):
+        is_frames = type(number) is int and 1 <= number < _LONGEST
+        is_fraction = type(number) is float and 0 < number < 1
         if not (is_frames or is_fraction):
             raise ValueError(
                 f"{name}[{i}] must be an int of at least 1 (frames) or a float between 0 and 1 "
                 f"(fraction of the sequence), got {lag!r}"
             )
-    return tuple(lag.item() if isinstance(lag, np.generic) else lag for lag in lags)
+    return numbers
+
+
+def _from_array(lag: Any) -> Any:
+    """Return an item of an array, where a float that is whole means frames."""
+    lag = as_python(lag)
+    return int(lag) if isinstance(lag, float) and 1 <= lag < _LONGEST and lag.is_integer() else lag
 
 
 def with_differences(sequences: TSEArray, lags: Sequence[Lag]) -> TSEArray:

@@ -415,7 +415,7 @@ class StoreWriter:
                 f"{id!r} has {rows.shape[1]} features, but the sequences of the store have "
                 f"{stored[0]}"
             )
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             converted = np.ascontiguousarray(rows, dtype=self._files.dtype)
         finite = np.isfinite(converted).all(axis=1)
         if not finite.all():

@@ -1,12 +1,13 @@
 """Checkpoints of training: an interrupted fit resumes from one and gives the same result.
 
 A checkpoint is one file that is replaced as a whole after an epoch, so that a killed process leaves
-either the previous or the new one. It belongs to one combination of data and parameters and stores
-their content hashes.
+either the previous or the new one. It belongs to one combination of data and parameters, stores
+their content hashes, and is named after them: the fits of a search share a folder.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,7 +30,10 @@ __all__ = ["Checkpoint", "CheckpointWriter", "content_hash"]
 
 # Version 1 named the parameters of an older release and cannot be resumed.
 _FORMAT, _VERSION = "checkpoint", 2
-_NAME = "checkpoint.safetensors"
+_NAME = "checkpoint-{fingerprint}.safetensors"
+
+# The files of a folder, of which those written last are kept.
+_MOST_FILES = 1000
 
 # Writing takes at most this part of the time of training.
 _SHARE_OF_TIME = 0.05
@@ -37,6 +41,8 @@ _SHARE_OF_TIME = 0.05
 
 class Checkpoint:
     """The checkpoint of a fit in a folder, which is created if it does not exist.
+
+    Processes that run the same fit at once write to the same file, and each finds a whole state.
 
     Parameters
     ----------
@@ -49,7 +55,9 @@ class Checkpoint:
     def __init__(self, folder: str | PathLike[str], key: Mapping[str, str]) -> None:
         self._folder, self._key = Path(fspath(folder)), dict(key)
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.path = self._folder / _NAME
+        described = json.dumps(self._key, sort_keys=True).encode()
+        name = _NAME.format(fingerprint=sha256(described).hexdigest()[:16])
+        self.path = self._folder / name
         remove_temporaries(self.path)
         self._seconds_of_writing = 0.0
         self._written_at = time.monotonic()
@@ -98,9 +106,24 @@ class Checkpoint:
             "best_epoch": state.best_epoch,
         }
         arrays["best_loss"] = np.array([state.best_loss])  # may be infinite, unlike JSON's
-        write_array_file(self.path, description, arrays)
+        self._replace(description, arrays)
         self._written_at = time.monotonic()
         self._seconds_of_writing = self._written_at - begin
+
+    def _replace(self, description: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        """Write the file; the first time, remove the oldest if the folder has too many."""
+        if not self.path.exists():
+            files = self._folder.glob(_NAME.format(fingerprint="[0-9a-f]" * 16))
+            oldest_first = sorted(files, key=_time_of_writing)
+            for path in oldest_first[: max(0, len(oldest_first) - _MOST_FILES + 1)]:
+                path.unlink(missing_ok=True)
+        try:
+            write_array_file(self.path, description, arrays)
+        except FileNotFoundError:
+            # Another process has begun the same fit, and taken the temporary file of this one for
+            # that of a crash.
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_array_file(self.path, description, arrays)
 
     def _check_key(self, description: Mapping[str, Any]) -> None:
         number = description["format_version"]
@@ -117,8 +140,8 @@ class Checkpoint:
         differing = [name for name in names if key.get(name) != self._key.get(name)]
         if differing:
             raise ValueError(
-                f"it is the checkpoint of another fit: {', '.join(differing)} differ(s). Use "
-                "another checkpoint_dir, or remove the file to start again."
+                f"it is the checkpoint of another fit, whose {', '.join(differing)} differ(s), "
+                "and has been renamed or edited: remove the file to start again"
             )
 
 
@@ -144,6 +167,13 @@ class CheckpointWriter:
 
     def _state(self, training: Training) -> TrainingState:
         return replace(training.state(), initial_generator=self._initial_generator)
+
+
+def _time_of_writing(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:  # removed by another process
+        return 0.0
 
 
 def _read_state(file: ArrayFile) -> TrainingState:

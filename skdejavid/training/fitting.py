@@ -27,6 +27,7 @@ from skdejavid.sequences import TSEArray
 from skdejavid.sequences.checks import check_half_range, check_no_overflow
 from skdejavid.sequences.statistics import (
     standard_deviations,
+    vanishing_features,
     weighted_median,
 )
 from skdejavid.sequences.transforms import check_lags, with_differences
@@ -128,6 +129,7 @@ class Plan:
     deviations: NDArray[np.floating]  # standard deviation of each feature, see `statistics`
     feature_scale: NDArray[np.floating]  # (n_features,): these, or ones without standardization
     settings: TrainingSettings
+    warning: str | None = None  # to be issued for the caller of fit
 
 
 def prepare(
@@ -196,7 +198,7 @@ def find_start(
     Raises
     ------
     ValueError
-        If the checkpoint is damaged, or belongs to other data or parameters.
+        If the checkpoint is damaged.
     """
     random_state = check_random_state(parameters.random_state)
     checkpoint = checkpoint_for(prepared, parameters, warm_start)
@@ -225,13 +227,14 @@ def checkpoint_for(
     if parameters.checkpoint_dir is None or n_epochs == 0:
         return None
     key = {
-        name: repr(value)
+        name: _described(value)
         for name, value in vars(parameters).items()
         if name not in _NOT_IN_CHECKPOINT_KEY
     }
-    if not isinstance(parameters.random_state, (int, np.integer)):
+    if not isinstance(parameters.random_state, int):
         del key["random_state"]  # the stored generator is used instead
     key |= {
+        "differences": repr(prepared.lags),
         "X": content_hash(data.sequences),
         "y": content_hash(data.targets, prepared.classes),
         "sample_weight": content_hash(data.sample_weight),
@@ -242,6 +245,13 @@ def checkpoint_for(
     if warm_start is not None:
         key["warm_start"] = content_hash(warm_start.centroids, warm_start.log_weights)
     return Checkpoint(parameters.checkpoint_dir, key)
+
+
+def _described(value: Any) -> str:
+    """Return a text that is the same for equal parameters."""
+    if isinstance(value, dict):
+        return repr(sorted((_described(key), _described(item)) for key, item in value.items()))
+    return repr(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> Plan:
@@ -257,7 +267,11 @@ def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> 
         fraction = parameters.validation_fraction
         data, held_out = _hold_out(data, prepared.classes, fraction, start.random_state)
     deviations = standard_deviations(data.sequences, data.sample_weight)
-    feature_scale = deviations if parameters.standardize else np.ones_like(deviations)
+    feature_scale, warning = np.ones_like(deviations), None
+    if parameters.standardize:
+        feature_scale = deviations
+        if (deviations == 1).any():  # of a constant feature, or nearly so
+            warning = _warn_of_vanishing_features(data.sequences, len(prepared.lags))
     n_classes = len(prepared.classes)
     n_timesteps = _count_timesteps(data, parameters.n_timesteps, start.warm_start)
     n_parameters = n_classes * n_timesteps * data.sequences.n_features
@@ -281,7 +295,7 @@ def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> 
         device=device,
         half_storage=parameters.half_storage,
     )
-    return Plan(data, held_out, n_timesteps, deviations, feature_scale, settings)
+    return Plan(data, held_out, n_timesteps, deviations, feature_scale, settings, warning)
 
 
 def initial_parameters(plan: Plan, parameters: SimpleNamespace, start: Start) -> InitialParameters:
@@ -340,7 +354,7 @@ def train(
     training.calibrate()  # before the clock of the time limit starts
     last: list[Observer] = []
     if parameters.max_time is not None:
-        last.append(TimeLimit(float(parameters.max_time)))
+        last.append(TimeLimit(parameters.max_time))
     if start.checkpoint is not None:
         writer = CheckpointWriter(start.checkpoint, start.initial_generator)
         if start.state is None:
@@ -352,7 +366,10 @@ def train(
         desc="epochs",
         disable=not parameters.verbose,
     ) as bar:
-        return training.learn([ProgressBar(bar), *observers, *last])
+        result = training.learn([ProgressBar(bar), *observers, *last])
+    if result.interrupt is not None:
+        result.interrupt.add_note(_explain_interrupt(result, plan.settings))
+    return result
 
 
 def explain_stop(
@@ -373,6 +390,19 @@ def explain_stop(
             f"{settings.n_epochs}{remedy}"
         )
     return None
+
+
+def _explain_interrupt(result: TrainingResult, settings: TrainingSettings) -> str:
+    """Return what an interrupted training has left, and how to go on."""
+    n_epochs = len(result.history["loss"])
+    kept = f"after epoch {n_epochs} of {settings.n_epochs}"
+    if result.best_epoch is not None:
+        kept += f", of which those after epoch {result.best_epoch} are the best"
+    return (
+        f"fit was interrupted {kept}. The estimator is fitted with the parameters of that epoch: "
+        "it can predict and be saved, and warm_start=True learns on from them. With "
+        "checkpoint_dir, an interrupted fit resumes where it stopped."
+    )
 
 
 def _choose_lags(sequences: TSEArray, differences: Any) -> tuple[int | float, ...]:
@@ -420,6 +450,18 @@ def _warn_of_constant_logits(logit_scaling: str, n_classes: int) -> str | None:
     return (
         "logit_scaling='sample' has no gradient for 2 classes: nothing will be learned, and "
         "probabilities can only be 0.196 or 0.804. Use logit_scaling='global'."
+    )
+
+
+def _warn_of_vanishing_features(sequences: TSEArray, n_lags: int) -> str | None:
+    n_features = sequences.n_features // (1 + n_lags)
+    vanishing = sorted({int(i) % n_features for i in vanishing_features(sequences)})
+    if not vanishing:
+        return None
+    return (
+        f"feature {vanishing[0]} of X (of {len(vanishing)} such features) or its differences vary "
+        f"by less than {np.finfo(sequences.frame_dtype).tiny:.3g}, the smallest normal number of "
+        f"{sequences.frame_dtype}, and are not learned from: use a smaller unit"
     )
 
 
@@ -495,8 +537,8 @@ def _count_timesteps(
 ) -> int:
     if warm_start is not None:
         return warm_start.centroids.shape[1]
-    if n_timesteps != "auto":
-        return int(n_timesteps)
+    if not isinstance(n_timesteps, str):
+        return n_timesteps
     half = weighted_median(data.sequences.lengths, data.sample_weight) // 2
     return min(max(half, _FEWEST_TIMESTEPS), _MOST_TIMESTEPS)
 
@@ -506,7 +548,7 @@ def _count_epochs(n_samples: int, n_classes: int, parameters: SimpleNamespace) -
     if n_classes == 1 or not learns:
         return 0
     if parameters.n_epochs != "auto":
-        return int(parameters.n_epochs)
+        return parameters.n_epochs
     steps_per_epoch = -(-n_samples // parameters.batch_size)
     return max(_PAPER_EPOCHS, -(-_FEWEST_STEPS // steps_per_epoch))
 

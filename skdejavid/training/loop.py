@@ -47,6 +47,7 @@ class TrainingResult:
     # Why training stopped early, None if it did not: "diverged" in the epoch after those of the
     # history, "no_improvement" of the held-out loss, or a reason of an observer.
     stopped: str | None = None
+    interrupt: KeyboardInterrupt | None = None  # that ended training, to be raised again
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,14 @@ class Training:
         self._engine = make_engine(data, initial, settings)
         self._records: list[dict[str, float]] = []
         self._stopped: str | None = None
+        self._interrupt: KeyboardInterrupt | None = None
         if settings.n_epochs > 0:
             self._frozen = self._engine.snapshot()
+        # The number of epochs after which the frozen parameters are, if these are complete.
+        self._frozen_after: int | None = None
         self._best = None if held_out is None else self._engine.snapshot()
         self._best_epoch, self._best_loss = 0, math.inf  # epoch 0: the initial parameters
+        self._is_taking_best = False
 
     @cached_property
     def loss(self) -> Loss:
@@ -162,22 +167,32 @@ class Training:
         TrainingResult
             If loss or parameters overflow after the first epoch, training stops with the reason
             "diverged". The result then has the last parameters with which the first batch of an
-            epoch had a finite loss, or those with the lowest loss on held-out data.
+            epoch had a finite loss, or those with the lowest loss on held-out data. If it is
+            interrupted after the first epoch, it has the parameters after the last whole epoch, or
+            those with the lowest loss.
 
         Raises
         ------
         RuntimeError
             If loss or parameters overflow in the first epoch.
+        KeyboardInterrupt
+            If training is interrupted before the end of the first epoch.
         """
         with _ignore_overflow():
-            while not self.is_over:
-                for observer in observers:
-                    observer.on_epoch_begin()
-                record = self.train_epoch(self.n_epochs_done)
-                if record is None:
-                    self._diverge()
-                else:
-                    self._end_epoch(record, observers)
+            try:
+                while not self.is_over:
+                    for observer in observers:
+                        observer.on_epoch_begin()
+                    record = self.train_epoch(self.n_epochs_done)
+                    if record is None:
+                        self._diverge()
+                    else:
+                        self._end_epoch(record, observers)
+            except KeyboardInterrupt as interrupt:
+                if self.n_epochs_done == 0:
+                    raise
+                self._interrupt = interrupt
+                self._return_to_last_epoch()
             if self._best is not None:
                 self._best.restore()
             return self._result(self._engine.parameters())
@@ -253,6 +268,7 @@ class Training:
             if is_first:
                 # Only now are these parameters known to be good ones to return to.
                 self._frozen.take()
+                self._frozen_after = epoch
             totals = [total + more for total, more in zip(totals, sums, strict=True)]
             if settings.learn_centroids:
                 engine.move_centroids(decay * settings.centroid_learning_rate)
@@ -268,13 +284,32 @@ class Training:
         if self._held_out is not None:
             record |= self._validate(self._held_out)
         self._records.append(record)
-        if self._best is not None:
-            loss = record[f"validation_{self.loss.metrics[0]}"]
-            if loss < self._best_loss:
-                self._best_epoch, self._best_loss = self.n_epochs_done, loss
-                self._best.take()
+        self._keep_best()
         for observer in observers:
             self._stopped = observer.on_epoch_end(record, self) or self._stopped
+
+    def _keep_best(self) -> None:
+        """Keep the current parameters if the loss on held-out data is the lowest so far.
+
+        If this is interrupted, calling it again completes it.
+        """
+        if self._best is None:
+            return
+        loss = self._records[-1][f"validation_{self.loss.metrics[0]}"]
+        if loss < self._best_loss or self._is_taking_best:
+            self._is_taking_best = True
+            self._best_epoch, self._best_loss = self.n_epochs_done, loss
+            self._best.take()
+            self._is_taking_best = False
+
+    def _return_to_last_epoch(self) -> None:
+        """Restore the parameters after the last whole epoch, wherever training was interrupted.
+
+        No parameter moves in an epoch before the frozen ones are complete.
+        """
+        if self._frozen_after == self.n_epochs_done or self._stopped == "diverged":
+            self._frozen.restore()
+        self._keep_best()
 
     def _diverge(self) -> None:
         """Return to the last good parameters."""
@@ -284,8 +319,8 @@ class Training:
                 f"loss or parameters overflow in epoch 1: lower learning_rate (now {rate}) or "
                 "scale the features"
             )
-        self._frozen.restore()
         self._stopped = "diverged"
+        self._frozen.restore()
 
     def _validate(self, held_out: TrainingData) -> dict[str, float]:
         """Return the means of the metrics over held-out data."""
@@ -342,6 +377,7 @@ class Training:
             history=self._history(),
             best_epoch=None if self._best is None else self._best_epoch,
             stopped=self.stopped,
+            interrupt=self._interrupt,
         )
 
     def _history(self) -> dict[str, NDArray[np.float64]]:

@@ -16,6 +16,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from skdejavid.compat.parameters import as_python
 from skdejavid.compat.sklearn import Interval, StrOptions
 from skdejavid.compat.threads import count_threads
 from skdejavid.preprocessing import SequenceTransformer
@@ -363,7 +364,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         if shard is None:
             store = self._fill_store(sources, settings)
         else:
-            rank, n_ranks = shard
+            rank, n_ranks = as_python(tuple(shard))
             if not 0 <= rank < n_ranks:
                 raise ValueError(
                     f"shard must be (rank, n_ranks) with 0 <= rank < n_ranks, got {shard}"
@@ -418,7 +419,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         expected = input_spec(encoder)
 
         def resolve(name: str, default: Any) -> Any:
-            value = getattr(self, name)
+            value = as_python(getattr(self, name))
             if not (isinstance(value, str) and value == "auto"):
                 return value
             by_encoder = None if expected is None else getattr(expected, name)
@@ -427,27 +428,27 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         layout = resolve("layout", "BCTHW")
         shorter_side, crop = self._frame_size(expected)
         spec = ClipSpec(
-            width=self.width if isinstance(self.width, (int, float, str)) else tuple(self.width),
-            stride=self.stride,
+            width=_as_length_or_tuple(self.width),
+            stride=_as_length_or_tuple(self.stride),
             clip_length=resolve("clip_length", 16),
             one_by_one=layout == "BCHW",
             shorter_side=shorter_side,
             crop=crop,
             short=self.short,
-            max_pixels=self.max_pixels,
+            max_pixels=as_python(self.max_pixels),
         )
         spec.check()
         return _Settings(encoder, spec, layout, resolve("mean", None), resolve("std", None))
 
     def _frame_size(self, expected: InputSpec | None) -> tuple[int | None, int | None]:
         """Return the size of the shorter side after scaling, and the size of the crop."""
-        size = self.frame_size
+        size = as_python(self.frame_size)
         if isinstance(size, str):
             return (224, 224) if expected is None else (expected.shorter_side, expected.crop)
-        if size is None or isinstance(size, (int, np.integer)):
+        if size is None or isinstance(size, int):
             return size, size
-        sizes = tuple(size)
-        if len(sizes) != 2 or not all(isinstance(item, Integral) and item > 0 for item in sizes):
+        sizes = as_python(tuple(size))
+        if len(sizes) != 2 or not all(type(item) is int and item > 0 for item in sizes):
             raise ValueError(
                 "frame_size must be a positive int or a pair (shorter side, crop) of them, got "
                 f"{size!r}"
@@ -500,7 +501,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
                 settings.spec,
                 encoder.encode,
                 sink,
-                batch_size=self.batch_size,
+                batch_size=as_python(self.batch_size),
                 on_error=self.on_error,
                 progress=bar.update,
             )
@@ -596,6 +597,12 @@ class _Settings(NamedTuple):
     layout: str
     mean: Any
     std: Any
+
+
+def _as_length_or_tuple(value: Any) -> Any:
+    """Return one length, or a tuple of several, with Python's numbers."""
+    value = as_python(value)
+    return value if isinstance(value, (int, float, str)) else as_python(tuple(value))
 
 
 def _as_json(value: Any) -> Any:

@@ -62,3 +62,24 @@ def test_those_of_a_selection_are_those_of_its_copy(rows_per_chunk, ragged, monk
     scale = standard_deviations(X, weight)
     np.testing.assert_array_equal(scale, standard_deviations(X.packed(), weight))
     assert not np.array_equal(scale, standard_deviations(X[::-1], weight))
+
+
+@pytest.mark.fault(93, 116)
+@given(st.sampled_from([(np.float32, 110), (np.float64, 500)]), st.data())
+def test_deviations_follow_the_unit_of_each_feature_exactly(dtype_and_limit, data):
+    """In units that differ by powers of two, however large, they are the same to the bit."""
+    dtype, limit = dtype_and_limit
+    exponents = data.draw(st.lists(st.integers(-limit, limit), min_size=3, max_size=3))
+    rng = np.random.default_rng(0)
+    X = [rng.standard_normal((n, 3)).astype(dtype) for n in (3, 1, 8)]
+    weight = np.array([1.0, 0.25, 3.0])
+    scaled = [np.ldexp(x, exponents).astype(dtype) for x in X]
+    expected = np.ldexp(standard_deviations(TSEArray(X), weight), exponents)
+    np.testing.assert_array_equal(standard_deviations(TSEArray(scaled), weight), expected)
+
+
+@pytest.mark.fault(116)
+@pytest.mark.parametrize("value", [1e-200, 1e-300, 3e200, 1e300])
+def test_deviations_whose_squares_vanish_or_overflow_are_known(value):
+    X = TSEArray([np.array([[0.0, value], [value, value], [0.0, value], [value, value]])])
+    np.testing.assert_allclose(standard_deviations(X, np.ones(1)), [value / 2, 1.0])

@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 
+import joblib
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
 from test_atomic import die_while_replacing
 
 from skdejavid import DejaVidClassifier, TSEArray
@@ -77,10 +80,59 @@ def test_a_state_is_read_as_it_was_written(tmp_path):
 
 @pytest.mark.fault(62)
 def test_another_run_is_refused_and_what_differs_is_named(tmp_path):
-    Checkpoint(tmp_path, {"X": "1", "y": "2", "batch_size": "7"}).write(state())
+    """Names of files follow from the key, so one of them must have been renamed."""
+    one = Checkpoint(tmp_path, {"X": "1", "y": "2", "batch_size": "7"})
+    one.write(state())
     other = Checkpoint(tmp_path, {"X": "1", "y": "3", "n_epochs": "7"})
-    with pytest.raises(ValueError, match=r"another fit: batch_size, n_epochs, y differ"):
+    assert other.read() is None
+    one.path.rename(other.path)
+    with pytest.raises(
+        ValueError, match=r"another fit, whose batch_size, n_epochs, y differ.*remov"
+    ):
         other.read()
+
+
+@pytest.mark.fault(105)
+def test_each_fit_has_a_file_whose_name_follows_from_its_key(tmp_path):
+    keys = [{"X": "1", "y": "2"}, {"y": "2", "X": "1"}, {"X": "1", "y": "3"}, {"X": "12", "y": ""}]
+    paths = [Checkpoint(tmp_path, key).path for key in keys]
+    assert paths[0] == paths[1]
+    assert len(set(paths)) == 3
+
+
+@pytest.mark.fault(105)
+def test_a_folder_keeps_the_files_written_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "_MOST_FILES", 3)
+    (tmp_path / "checkpoint-notes.safetensors").write_text("of the user")
+    for number in range(6):
+        checkpoint = Checkpoint(tmp_path, {"X": str(number)})
+        checkpoint.write(state(number))
+        os.utime(checkpoint.path, (1000 + number, 1000 + number))
+        if number == 2:  # written again
+            os.utime(Checkpoint(tmp_path, {"X": "1"}).path, (2000, 2000))
+    kept = [n for n in range(6) if Checkpoint(tmp_path, {"X": str(n)}).read() is not None]
+    assert kept == [1, 4, 5]
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.fault(105)
+def test_a_process_that_begins_the_same_fit_does_not_stop_another(tmp_path, monkeypatch):
+    """It removes the temporary file that the other one is just writing."""
+    first = Checkpoint(tmp_path, {"X": "1"})
+    replace, n_calls = os.replace, 0
+
+    def begin_and_replace(*arguments):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 1:
+            Checkpoint(tmp_path, {"X": "1"})
+        replace(*arguments)
+
+    monkeypatch.setattr("os.replace", begin_and_replace)
+    first.write(state(3.0))
+    assert n_calls == 2
+    assert Checkpoint(tmp_path, {"X": "1"}).read().arrays["live.centroids"][0, 0] == 3.0
+    assert list(tmp_path.iterdir()) == [first.path]
 
 
 @pytest.mark.fault(62)
@@ -104,10 +156,10 @@ def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatc
     with pytest.raises(OSError, match="the machine is gone"):
         checkpoint.write(state(2.0))
     monkeypatch.undo()
-    die_while_replacing(tmp_path / "checkpoint.safetensors", monkeypatch)
+    die_while_replacing(checkpoint.path, monkeypatch)
     assert len(list(tmp_path.iterdir())) == 2
     assert Checkpoint(tmp_path, {"X": "1"}).read().arrays["live.centroids"][0, 0] == 1.0
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+    assert list(tmp_path.iterdir()) == [checkpoint.path]
 
 
 def test_an_incomplete_file_is_said_to_be_a_checkpoint(tmp_path):
@@ -124,10 +176,10 @@ def test_a_damaged_checkpoint_is_refused_and_named(tmp_path):
     content = bytearray(checkpoint.path.read_bytes())
     content[-1] ^= 1
     checkpoint.path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"checkpoint\.safetensors.*its checksum differs"):
+    with pytest.raises(ValueError, match=r"checkpoint-\w{16}\.safetensors.*its checksum differs"):
         checkpoint.read()
     checkpoint.path.write_bytes(content[:50])
-    with pytest.raises(ValueError, match=r"checkpoint\.safetensors"):
+    with pytest.raises(ValueError, match=r"checkpoint-\w{16}\.safetensors"):
         checkpoint.read()
 
 
@@ -211,21 +263,132 @@ def test_initial_centroids_are_not_computed_twice(orders, tmp_path, monkeypatch)
     DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(*orders)
 
 
-@pytest.mark.fault(62)
-def test_other_data_or_parameters_are_refused(orders, tmp_path):
+def count_epochs(monkeypatch):
+    """Return a list that gets an item for each epoch that is trained."""
+    train_epoch, trained = Training.train_epoch, []
+
+    def train(self, epoch):
+        trained.append(epoch)
+        return train_epoch(self, epoch)
+
+    monkeypatch.setattr(Training, "train_epoch", train)
+    return trained
+
+
+@pytest.mark.fault(62, 105)
+def test_other_data_and_parameters_have_other_checkpoints(orders, tmp_path, monkeypatch):
     X, y = orders
-    clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(X, y)
-    clf.set_params(n_jobs=2, verbose=1, max_time=1000)  # do not change the result
-    clf.fit(X, y)
-    with pytest.raises(ValueError, match="another fit: X differ"):
-        clf.fit(TSEArray([x * 2 for x in X]), y)
-    with pytest.raises(ValueError, match="another fit: y differ"):
-        clf.fit(X, y[::-1])
-    with pytest.raises(ValueError, match="another fit: sample_weight differ"):
-        clf.fit(X, y, np.arange(1, 31))
-    clf.set_params(learning_rate=0.5, random_state=1)
-    with pytest.raises(ValueError, match="another fit: learning_rate, random_state differ"):
-        clf.fit(X, y)
+    trained = count_epochs(monkeypatch)
+    weight = np.arange(1, 31)
+    fits = [
+        ((X, y), {}),
+        ((TSEArray([x * 2 for x in X]), y), {}),
+        ((X, y[::-1]), {}),
+        ((X, y, weight), {}),
+        ((X.astype(np.float64), y), {}),
+        ((X, y), {"learning_rate": 0.5}),
+        ((X, y), {"random_state": 1}),
+        ((X, y), {"class_weight": {0: 2, 1: 3}}),
+    ]
+    for n_files, (data, changes) in enumerate(fits, start=1):
+        clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS | changes).fit(*data)
+        assert len(list(tmp_path.iterdir())) == n_files
+        assert_same_fit(clf, DejaVidClassifier(**PARAMETERS | changes).fit(*data))
+    assert len(trained) == 2 * 6 * len(fits)
+    trained.clear()
+    for data, changes in fits:  # all are complete
+        clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS | changes)
+        clf.set_params(n_jobs=2, verbose=1, max_time=1000)  # do not change the result
+        clf.fit(*data)
+    assert trained == []
+
+
+@pytest.mark.fault(105, 110)
+def test_equal_parameters_find_the_same_checkpoint(orders, tmp_path, monkeypatch):
+    def fit(**parameters):
+        DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS | parameters).fit(*orders)
+
+    fit(temperature=1, class_weight={0: 2, 1: 0.5}, differences=(1, 0.25))
+    trained = count_epochs(monkeypatch)
+    fit(
+        temperature=np.float16(1),
+        class_weight={np.int64(1): np.float32(0.5), 0: 2.0},
+        differences=np.array([1, 0.25]),
+        batch_size=np.uint8(7),
+        random_state=np.int64(0),
+        learn_weights=np.True_,
+    )
+    assert trained == []
+
+
+@pytest.mark.slow
+@pytest.mark.fault(105)
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_search_has_a_checkpoint_for_each_fit_and_resumes(orders, tmp_path, monkeypatch, n_jobs):
+    X, y = orders
+    grid = {"temperature": [0.25, 0.5]}
+
+    def search(folder):
+        clf = DejaVidClassifier(checkpoint_dir=folder, **PARAMETERS)
+        return GridSearchCV(clf, grid, cv=3, n_jobs=n_jobs, error_score="raise")
+
+    undisturbed = search(None).fit(X, y)
+    if n_jobs == 1:
+        with monkeypatch.context() as patch:
+            stop_after_all(patch, 20)
+            with pytest.raises(StopError):
+                search(tmp_path).fit(X, y)
+        assert len(list(tmp_path.iterdir())) == 4
+    trained = count_epochs(monkeypatch)
+    found = search(tmp_path).fit(X, y)
+    assert len(list(tmp_path.iterdir())) == 7
+    n_trained = len(trained)
+    for name in ("mean_test_score", "std_test_score"):
+        np.testing.assert_array_equal(found.cv_results_[name], undisturbed.cv_results_[name])
+    assert_same_fit(found.best_estimator_, undisturbed.best_estimator_)
+    if n_jobs == 1:
+        assert 0 < n_trained < 7 * 6 - 12
+        search(tmp_path).fit(X, y)
+        assert len(trained) == n_trained
+
+
+def stop_after_all(monkeypatch, n_epochs):
+    """Make the next fits fail after `n_epochs` epochs of all of them together."""
+    train_epoch, trained = Training.train_epoch, []
+
+    def stop(self, epoch):
+        if len(trained) == n_epochs:
+            raise StopError
+        trained.append(epoch)
+        return train_epoch(self, epoch)
+
+    monkeypatch.setattr(Training, "train_epoch", stop)
+
+
+@pytest.mark.fault(105)
+@pytest.mark.parametrize("random_state", [None, np.random.RandomState(5)], ids=["None", "instance"])
+def test_without_a_seed_a_repeated_fit_finds_its_checkpoint(
+    orders, tmp_path, monkeypatch, random_state
+):
+    own = {"checkpoint_dir": tmp_path, "random_state": random_state}
+    clf = DejaVidClassifier(**PARAMETERS | own)
+    first = clone(clf).fit(*orders)
+    trained = count_epochs(monkeypatch)
+    assert_same_fit(clone(clf).fit(*orders), first)
+    assert trained == []
+
+
+@pytest.mark.slow
+@pytest.mark.fault(105)
+def test_processes_that_run_the_same_fit_at_once_do_not_disturb_each_other(orders, tmp_path):
+    X, y = orders
+    parameters = PARAMETERS | {"n_epochs": 100, "n_jobs": 1}
+    clf = DejaVidClassifier(checkpoint_dir=tmp_path, **parameters)
+    fits = joblib.Parallel(n_jobs=2)(joblib.delayed(clone(clf).fit)(X, y) for _ in range(6))
+    expected = DejaVidClassifier(**parameters).fit(X, y)
+    for fit in fits:
+        assert_same_fit(fit, expected)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_time_budget_ends_learning_and_the_same_fit_goes_on(orders, tmp_path):

@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skdejavid import DejaVidClassifier, TSEArray
+from skdejavid.datasets import make_order_sequences
 from skdejavid.training import fitting
 from skdejavid.training.fitting import (
     WarmStart,
@@ -195,3 +196,80 @@ def test_the_time_limit_starts_when_the_scale_has_been_measured(
     plan = make_plan(data, values, begin)
     train(plan, initial_parameters(plan, values, begin), values, begin, [])
     assert calls == ["scale", "clock"]
+
+
+def fit_in_units(dtype, exponents, **more):
+    """Fit sequences whose features have been multiplied by powers of two."""
+    X, y = make_order_sequences(36, random_state=0)
+    X = [np.ldexp(x.astype(dtype), exponents) for x in X]
+    clf = DejaVidClassifier(n_timesteps=4, n_epochs=3, batch_size=10, random_state=0, **more)
+    return clf.fit(X, y), X
+
+
+UNITS = {np.float32: 60, np.float64: 500}
+
+
+@pytest.mark.slow
+@pytest.mark.fault(93, 116)
+@pytest.mark.parametrize("dtype", UNITS)
+@settings(max_examples=15)
+@given(data=st.data())
+def test_learning_does_not_depend_on_the_units_of_features(dtype, data):
+    """With `standardize`: the same losses, predictions, and centroids to the bit."""
+    limit = UNITS[dtype]
+    one = st.integers(-limit, limit)
+    exponents = np.array(data.draw(st.one_of(st.lists(one, min_size=6, max_size=6), one)))
+    settings_of_fit = data.draw(
+        st.sampled_from(
+            [{}, {"logit_scaling": "sample"}, {"early_stopping": True, "validation_fraction": 0.3}]
+        )
+    )
+    expected, X = fit_in_units(dtype, np.zeros(6, dtype=int), **settings_of_fit)
+    clf, scaled = fit_in_units(dtype, exponents, **settings_of_fit)
+    of_all = np.tile(np.broadcast_to(exponents, 6), 1 + len(clf.lags_))
+    np.testing.assert_array_equal(clf.centroids_, np.ldexp(expected.centroids_, of_all))
+    for name, values in expected.history_.items():
+        np.testing.assert_array_equal(clf.history_[name], values)
+    np.testing.assert_array_equal(clf.predict(scaled), expected.predict(X))
+
+
+@pytest.mark.fault(93, 116)
+@pytest.mark.parametrize("exponent", [-1000, -600, 0])
+def test_the_smallest_values_are_learned(exponent):
+    clf, X = fit_in_units(np.float64, exponent)
+    assert clf.score(X, make_order_sequences(36, random_state=0)[1]) == 1.0
+
+
+@pytest.mark.fault(93)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_constant_feature_of_any_size_changes_nothing(dtype):
+    X, y = make_order_sequences(36, random_state=0)
+    clf = DejaVidClassifier(n_timesteps=4, n_epochs=3, differences=None, random_state=0)
+    losses = clf.fit(X.astype(dtype), y).history_["loss"]
+    for value in (0.0, 1e-30, 1e30):
+        wider = [np.hstack([x, np.full((len(x), 2), value)]).astype(dtype) for x in X]
+        np.testing.assert_allclose(clf.fit(wider, y).history_["loss"], losses, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(93)
+@pytest.mark.filterwarnings("ignore:The number of unique classes is greater:UserWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("unit", [(1.0, 1.0), (1e-30, 1e30)])
+def test_two_thousand_classes_of_one_sample_are_learned(dtype, unit, rng):
+    X = [(rng.standard_normal((3, 16)) * np.repeat(unit, 8)).astype(dtype) for _ in range(2000)]
+    clf = DejaVidClassifier(n_epochs=1, random_state=0)
+    assert clf.fit(X, np.arange(2000)).score(X, np.arange(2000)) > 0.99
+
+
+@pytest.mark.fault(116)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_features_below_the_normal_numbers_are_named(dtype):
+    X, y = make_order_sequences(36, random_state=0)
+    small = np.array([1, 1, 0, 1, 1, 1]) + 4 * np.finfo(dtype).smallest_subnormal
+    scaled = [x.astype(dtype) * small.astype(dtype) for x in X]
+    clf = DejaVidClassifier(n_epochs=1, random_state=0)
+    with pytest.warns(
+        UserWarning, match=r"feature 2 of X .* smallest normal number .* smaller unit"
+    ):
+        clf.fit(scaled, y)

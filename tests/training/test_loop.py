@@ -7,7 +7,7 @@ import pytest
 import reference
 
 from skdejavid import TSEArray, dtw_distances
-from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
+from skdejavid.backends.state import InitialParameters, Snapshot, TrainingData, TrainingSettings
 from skdejavid.training.loop import TimeLimit, Training
 from skdejavid.training.loss import SoftMinCrossEntropy
 
@@ -462,3 +462,66 @@ def test_another_loss_learns_and_names_its_metrics(problem, rng, run):
     errors = result.history["error"]
     assert result.history["validation_error"].min() < 0.7 * errors[0]
     assert result.best_epoch == result.history["validation_error"].argmin() + 1
+
+
+def interrupt(monkeypatch, owner, name, number, when):
+    """Make a call of a function of a class raise KeyboardInterrupt before, after or inside."""
+    function, n_calls = getattr(owner, name), 0
+
+    def call(*arguments, **options):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls != number:
+            return function(*arguments, **options)
+        if when == "inside":  # of the copy of two arrays, the first is complete
+            snapshot, parameters = arguments
+            function(snapshot, (parameters[0], snapshot.parameters[1]))
+        if when == "after":
+            function(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, name, call)
+
+
+@pytest.mark.fault(104)
+@pytest.mark.parametrize("when", ["before", "inside", "after"])
+@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Training, "train_epoch"),
+        (Training, "_end_epoch"),
+        (Training, "_validate"),
+        (Snapshot, "take"),
+        (Snapshot, "fill"),
+        ("engine", "evaluate"),
+        ("engine", "move_centroids"),
+        ("engine", "move_weights"),
+    ],
+    ids=str,
+)
+def test_an_interrupted_training_has_the_result_of_whole_epochs(
+    owner, name, number, when, start, problem, monkeypatch
+):
+    """Wherever the interrupt comes: as if training had stopped after the last whole epoch."""
+    if when == "inside" and name != "fill":
+        when, number = "after", 3
+    settings = {"n_epochs": 4, "patience": 9, "centroid_learning_rate": 0.3}
+    following = Following()
+    start(problem, **settings).learn([following])
+    training = start(problem, **settings)
+    with monkeypatch.context() as patch:
+        owner = type(training._engine) if owner == "engine" else owner
+        interrupt(patch, owner, name, number, when)
+        try:
+            result = training.learn()
+        except KeyboardInterrupt:
+            assert training.n_epochs_done == 0
+            return
+    assert isinstance(result.interrupt, KeyboardInterrupt)
+    n_epochs = len(result.history["loss"])
+    assert n_epochs == training.n_epochs_done > 0
+    expected = following.results[n_epochs - 1]
+    np.testing.assert_array_equal(result.centroids, expected.centroids)
+    np.testing.assert_array_equal(result.log_weights, expected.log_weights)
+    assert result.best_epoch == expected.best_epoch
