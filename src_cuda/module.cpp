@@ -111,7 +111,7 @@ class Sequences {
     }
 
     const std::int64_t* starts() const { return starts_.data(); }
-    const std::int64_t* lengths() const { return lengths_.data(); }
+    const Copy<std::int64_t>& lengths() const { return lengths_; }
     std::int64_t size() const { return starts_.size(); }
     std::int64_t n_frames() const { return n_frames_; }
     std::int64_t longest() const { return longest_; }
@@ -132,6 +132,22 @@ class Sequences {
     std::int64_t n_frames_ = 0;
     std::int64_t longest_ = 0;
 };
+
+/// Returns a copy of runs, each of which is inside its sequence.
+Copy<Run> checked_runs(const Array<std::int32_t>& runs, const Copy<std::int64_t>& lengths,
+                       std::int64_t n_centroids, std::int64_t n_timesteps) {
+    check_shape(runs, {lengths.size(), n_centroids, n_timesteps, 2}, "runs");
+    Copy<Run> copy(runs);
+    const Run* run = copy.data();
+    for (std::int64_t s = 0; s < lengths.size(); ++s) {
+        const std::int64_t length = lengths[s];
+        for (std::int64_t k = 0; k < n_centroids * n_timesteps; ++k, ++run) {
+            check_that(0 <= run->first && run->first <= run->last && run->last < length,
+                       "runs of sequence ", s, " must satisfy 0 <= first <= last < ", length);
+        }
+    }
+    return copy;
+}
 
 /// Raises MemoryError unless an alignment, with its results, fits into the memory of the machine.
 void check_memory(double n_bytes, double memory, const Sizes& sizes, const char* what) {
@@ -179,8 +195,8 @@ class PyProblem {
         check_size({n_centroids, n_timesteps, n_features}, "centroids");
         check_size({sequences_.size(), n_centroids, n_timesteps, 2}, "runs");
         check_size({sequences_.n_frames(), n_features}, "the frames of all sequences");
-        problem_ = {{values_.data(), sequences_.starts(), sequences_.lengths(), sequences_.size(),
-                     n_features},
+        problem_ = {{values_.data(), sequences_.starts(), sequences_.lengths().data(),
+                     sequences_.size(), n_features},
                     {centroids_.data(), weights_.data(), n_centroids, n_timesteps, n_features},
                     n_threads};
     }
@@ -307,19 +323,8 @@ class PyProblem {
     }
 
     Copy<Run> checked_runs(const Array<std::int32_t>& runs) const {
-        check_shape(runs, runs_shape(), "runs");
-        Copy<Run> copy(runs);
-        const Run* run = copy.data();
-        const std::int64_t per_sequence =
-            problem_.centroids.n_centroids * problem_.centroids.n_timesteps;
-        for (std::int64_t s = 0; s < sequences_.size(); ++s) {
-            const std::int64_t length = sequences_.lengths()[s];
-            for (std::int64_t k = 0; k < per_sequence; ++k, ++run) {
-                check_that(0 <= run->first && run->first <= run->last && run->last < length,
-                           "runs of sequence ", s, " must satisfy 0 <= first <= last < ", length);
-            }
-        }
-        return copy;
+        return skdejavid::checked_runs(runs, sequences_.lengths(), problem_.centroids.n_centroids,
+                                       problem_.centroids.n_timesteps);
     }
 
     template <typename Work>
@@ -379,6 +384,24 @@ void adam_step(Array<Real> parameters, const Array<Real>& gradients, Array<Real>
     cpu_backend<Real>().adam(step);
 }
 
+/// Checks sequences and runs for backends that compute on copies of them.
+void register_checks(py::module_& module) {
+    const auto array = [](const char* argument) { return py::arg(argument).noconvert(); };
+    module.def(
+        "check_sequences",
+        [](const Array<std::int64_t>& starts, const Array<std::int64_t>& lengths,
+           std::int64_t n_rows) { Sequences(starts, lengths, n_rows); },
+        array("starts"), array("lengths"), py::arg("n_rows"));
+    module.def(
+        "check_runs",
+        [](const Array<std::int32_t>& runs, const Array<std::int64_t>& lengths,
+           std::int64_t n_centroids, std::int64_t n_timesteps) {
+            check_shape(lengths, {lengths.size()}, "lengths");
+            checked_runs(runs, Copy<std::int64_t>(lengths), n_centroids, n_timesteps);
+        },
+        array("runs"), array("lengths"), py::arg("n_centroids"), py::arg("n_timesteps"));
+}
+
 template <typename Real>
 void register_adam_step(py::module_& module) {
     const auto array = [](const char* argument) { return py::arg(argument).noconvert(); };
@@ -418,6 +441,7 @@ PYBIND11_MODULE(_core, module) {
     skdejavid::register_problem<double>(module, "ProblemFloat64");
     skdejavid::set_interrupt_check(&skdejavid::check_signals);
     module.attr("cpu_instruction_set") = skdejavid::cpu_instruction_set();
+    skdejavid::register_checks(module);
     skdejavid::register_adam_step<float>(module);
     skdejavid::register_adam_step<double>(module);
     skdejavid::register_cuda(module);
