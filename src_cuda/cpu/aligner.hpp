@@ -62,11 +62,12 @@ double aligner_bytes(const Sizes& sizes, std::int64_t most_groups, bool with_run
     if (!with_runs) return n_bytes;
     const double moves = move_bytes(most_groups, sizes.longest, sizes.n_timesteps);
     if (moves <= kMostMoveBytes) return n_bytes + moves;
-    // Tasks of short sequences store all of their moves.
+    // A task of shorter sequences stores all of their moves.
+    const double others = sizes.n_sequences > 1 ? kMostMoveBytes : 0.0;
     const std::int64_t span = frames_of_span(sizes.longest, group_size);
     const double n_spans =
         std::ceil(static_cast<double>(sizes.longest) / static_cast<double>(span));
-    return n_bytes + std::max(move_bytes(1, span, sizes.n_timesteps), kMostMoveBytes) +
+    return n_bytes + std::max(move_bytes(1, span, sizes.n_timesteps), others) +
            product(n_spans, sizes.n_timesteps, group_size, sizeof(double));
 }
 
