@@ -210,8 +210,10 @@ class PyProblem {
     static double paths_bytes(std::int64_t n_frames, std::int64_t n_centroids,
                               std::int64_t n_timesteps, std::int64_t n_features, int n_threads) {
         check_that(n_threads >= 1, "n_threads must be at least 1");
-        check_size({n_frames}, "a sequence");
-        check_size({n_centroids, n_timesteps, n_features}, "centroids");
+        for (const std::int64_t size : {n_frames, n_centroids, n_timesteps, n_features}) {
+            check_that(size >= 1 && size <= std::numeric_limits<std::int32_t>::max(),
+                       "sizes must be from 1 to 2**31 - 1, got ", size);
+        }
         return bytes_of({1, n_frames, n_frames, n_centroids, n_timesteps, n_features, n_threads},
                         true);
     }

@@ -3,6 +3,7 @@
 import sys
 import threading
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -40,15 +41,15 @@ def arguments(**changes):
 def test_sequences_are_accepted_only_inside_of_the_values(sequences):
     starts, lengths = np.array(sequences, dtype=np.int64).reshape(-1, 2).T.copy()
     are_inside = all(start >= 0 and n >= 1 and start + n <= 6 for start, n in sequences)
-    try:
-        problem = _core.ProblemFloat64(**arguments(starts=starts, lengths=lengths))
+    changed = arguments(starts=starts, lengths=lengths)
+    if are_inside:
         _core.check_sequences(starts, lengths, 6)
-    except ValueError as error:
-        assert not are_inside
-        assert "sequence" in str(error)
-    else:
-        assert are_inside
-        assert problem.distances(True).shape == (len(sequences), 3)
+        assert _core.ProblemFloat64(**changed).distances(True).shape == (len(sequences), 3)
+        return
+    with pytest.raises(ValueError, match=r"sequence . is not inside values"):
+        _core.ProblemFloat64(**changed)
+    with pytest.raises(ValueError, match=r"sequence . is not inside values"):
+        _core.check_sequences(starts, lengths, 6)
 
 
 @pytest.mark.fault(88)
@@ -70,7 +71,7 @@ def test_runs_are_accepted_only_inside_of_their_sequences(runs):
         if are_inside:
             call()
         else:
-            with pytest.raises(ValueError, match="runs of sequence . must satisfy 0 <= first <="):
+            with pytest.raises(ValueError, match=r"runs of sequence . must satisfy 0 <= first"):
                 call()
 
 
@@ -184,13 +185,11 @@ def test_runs_that_change_during_a_call_change_nothing(name):
     other.start()
     try:
         for _ in range(60):
-            try:
+            results = expected
+            with suppress(ValueError):
                 results = CALLS[name](problem, runs, pairs)
-            except ValueError as error:
-                assert "runs of sequence 0 must satisfy" in str(error)
-            else:
-                for result, wanted in zip(results, expected, strict=True):
-                    np.testing.assert_array_equal(result, wanted)
+            for result, wanted in zip(results, expected, strict=True):
+                np.testing.assert_array_equal(result, wanted)
     finally:
         is_over.set()
         other.join()
@@ -334,9 +333,9 @@ def test_the_memory_of_paths_grows_with_the_square_root_of_their_length(dtype):
     assert needed(60_000, 60_000) < 3e8
     assert needed(10**6, 1000) < needed(10**8, 1000) < 11 * needed(10**6, 1000)
     assert needed(10**7, 10**7, n_centroids=64, n_threads=2) > needed(10**7, 10**7, n_centroids=64)
-    assert np.isfinite(needed(2**40, 2**40))
+    assert np.isfinite(needed(2**31 - 1, 2**31 - 1, n_centroids=2**31 - 1, n_features=2**31 - 1))
     # All moves of few cells are stored, two bytes for each.
     assert needed(2001, 1000) - needed(2000, 1000) == pytest.approx(2000)
-    for changes in ({"n_threads": 0}, {"n_centroids": -1}, {"n_features": 2**60}):
-        with pytest.raises(ValueError, match=r"n_threads|centroids"):
+    for changes in ({"n_threads": 0}, {"n_centroids": -1}, {"n_features": 2**31}):
+        with pytest.raises(ValueError, match=r"n_threads must be|sizes must be from 1 to"):
             needed(5, 5, **changes)

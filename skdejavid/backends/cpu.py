@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["CpuBackend", "CpuTensorProblem"]
 
 
-_LARGEST_SIZE = 2**40  # of an axis whose memory is asked for
+# The longest axis that the native core computes with. Of longer ones at least this much memory is
+# needed.
+_LARGEST_SIZE = 2**31 - 1
 
 
 class CpuBackend:
@@ -72,15 +74,12 @@ class CpuBackend:
     def paths_bytes(
         self, n_frames: int, shape: tuple[int, int, int], dtype: np.dtype[Any], n_threads: int
     ) -> float:
-        # Sizes beyond the limit do not fit into any memory either.
-        n_centroids, n_timesteps, n_features = (min(size, _LARGEST_SIZE) for size in shape)
-        n_bytes: float = _problem_type(dtype).paths_bytes(
-            n_frames=n_frames,
-            n_centroids=n_centroids,
-            n_timesteps=n_timesteps,
-            n_features=n_features,
-            n_threads=n_threads,
-        )
+        names = "n_frames", "n_centroids", "n_timesteps", "n_features"
+        sizes = {
+            name: min(size, _LARGEST_SIZE)
+            for name, size in zip(names, (n_frames, *shape), strict=True)
+        }
+        n_bytes: float = _problem_type(dtype).paths_bytes(**sizes, n_threads=n_threads)
         return n_bytes
 
     def engine(
