@@ -245,14 +245,6 @@ def test_results_of_a_device_are_those_of_the_cpu(emulated_cuda, rng):
         np.testing.assert_array_equal(on_device, on_cpu, strict=True)
 
 
-def test_a_path_is_that_of_two_sequences():
-    frames = np.zeros((3, 2))
-    with pytest.raises(ValueError, match="x must be a 2-D array"):
-        dtw_path(frames[0], frames)
-    with pytest.raises(ValueError, match="centroid must be a 2-D array, got 3-D"):
-        dtw_path(frames, frames[None])
-
-
 def test_misaligned_memory_is_read_right(rng):
     values = rng.standard_normal((6, 3))
     buffer = np.zeros(values.nbytes + 1, dtype=np.uint8)

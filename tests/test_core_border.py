@@ -273,8 +273,8 @@ def test_totals_by_antidiagonals_are_those_of_the_reference(diagonal, rng):
 @pytest.mark.fault(113)
 @DTYPES
 @pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
-def test_paths_whose_moves_are_stored_span_by_span_are_those_of_the_reference(dtype, diagonal, rng):
-    """Sequences of two lengths, one of them in a single span, with several centroids at once."""
+def test_paths_whose_moves_are_stored_section_by_section_are_those_of_the_reference(dtype, diagonal, rng):
+    """Sequences of two lengths, one of them in a single section, with several centroids at once."""
     lengths = np.array([7, 6000, 300])
     values = rng.integers(-2, 3, size=(lengths.sum(), 1)).astype(dtype)
     centroids = rng.integers(-2, 3, size=(2, 5700, 1)).astype(dtype)
@@ -296,7 +296,7 @@ def test_paths_whose_moves_are_stored_span_by_span_are_those_of_the_reference(dt
 @pytest.mark.fault(113)
 @DTYPES
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_many_paths_in_spans_do_not_depend_on_the_number_of_threads(dtype, n_threads, rng):
+def test_many_paths_in_sections_do_not_depend_on_the_number_of_threads(dtype, n_threads, rng):
     lengths = np.array([9000, 8500])
     values = rng.standard_normal((lengths.sum(), 1)).astype(dtype)
     centroids = rng.standard_normal((5, 3900, 1)).astype(dtype)

@@ -25,8 +25,9 @@ constexpr int kGroup = kLanes<double>;
 constexpr std::int64_t kTaskFrames = 192;
 constexpr std::int64_t kTaskRows = 384;
 
-// Most bytes of moves that a thread stores. Of larger pairs only the moves of a span of frames are
-// stored: the recurrence runs a second time, span by span from the end, while the path is followed.
+// Most bytes of moves that a thread stores. Of larger pairs only the moves of a section of frames
+// are stored: the recurrence runs a second time, section by section from the end, while the path is
+// followed.
 constexpr double kMostMoveBytes = 64.0 * 1024 * 1024;
 
 /// Bytes of the moves into all cells of a group of centroids.
@@ -35,9 +36,9 @@ inline double move_bytes(std::int64_t n_groups, std::int64_t n_frames, std::int6
            static_cast<double>(n_timesteps);
 }
 
-/// Number of frames in a span, for which its moves take about as many bytes as the totals that the
-/// recurrence had before each span.
-inline std::int64_t frames_of_span(std::int64_t n_frames, std::int64_t n_centroids) {
+/// Number of frames in a section, for which its moves take about as many bytes as the totals that
+/// the recurrence had before each section.
+inline std::int64_t frames_of_section(std::int64_t n_frames, std::int64_t n_centroids) {
     const double best =
         std::sqrt(4.0 * static_cast<double>(n_centroids) * static_cast<double>(n_frames));
     return std::clamp(static_cast<std::int64_t>(best), std::min(kChunk, n_frames), n_frames);
@@ -62,13 +63,13 @@ double aligner_bytes(const Sizes& sizes, std::int64_t most_groups, bool with_run
     if (!with_runs) return n_bytes;
     const double moves = move_bytes(most_groups, sizes.longest, sizes.n_timesteps);
     if (moves <= kMostMoveBytes) return n_bytes + moves;
-    // A task of shorter sequences stores all of their moves.
-    const double others = sizes.n_sequences > 1 ? kMostMoveBytes : 0.0;
-    const std::int64_t span = frames_of_span(sizes.longest, group_size);
-    const double n_spans =
-        std::ceil(static_cast<double>(sizes.longest) / static_cast<double>(span));
-    return n_bytes + std::max(move_bytes(1, span, sizes.n_timesteps), others) +
-           product(n_spans, sizes.n_timesteps, group_size, sizeof(double));
+    // A task of fewer groups or of shorter sequences may store all of its moves.
+    const double others = sizes.n_sequences > 1 || most_groups > 1 ? kMostMoveBytes : 0.0;
+    const std::int64_t section = frames_of_section(sizes.longest, group_size);
+    const double n_sections =
+        std::ceil(static_cast<double>(sizes.longest) / static_cast<double>(section));
+    return n_bytes + std::max(move_bytes(1, section, sizes.n_timesteps), others) +
+           product(n_sections, sizes.n_timesteps, group_size, sizeof(double));
 }
 
 /// Aligns consecutive sequences with consecutive groups of centroids; owns the scratch memory of
@@ -99,8 +100,9 @@ class Aligner {
             longest = std::max(longest, sequences_.lengths[s]);
         }
         const std::int64_t n_groups = last_group - first_group;
-        in_spans_ = runs_ && move_bytes(n_groups, longest, centroids_.n_timesteps) > kMostMoveBytes;
-        if (!in_spans_) {
+        in_sections_ =
+            runs_ && move_bytes(n_groups, longest, centroids_.n_timesteps) > kMostMoveBytes;
+        if (!in_sections_) {
             begin_groups(first_group, n_groups);
             store_moves(0, longest);
             align_frames({first_sequence, 0}, n_frames);
@@ -108,7 +110,7 @@ class Aligner {
         }
         for (std::int64_t group = first_group; group < last_group; ++group) {
             begin_groups(group, 1);
-            for (std::int64_t s = first_sequence; s < last_sequence; ++s) align_in_spans(s);
+            for (std::int64_t s = first_sequence; s < last_sequence; ++s) align_in_sections(s);
         }
     }
 
@@ -157,29 +159,29 @@ class Aligner {
         }
     }
 
-    /// Aligns one sequence with the centroids of one group. The totals before each span are kept,
-    /// so that the recurrence can run again from there.
-    void align_in_spans(std::int64_t sequence) {
+    /// Aligns one sequence with the centroids of one group. The totals before each section are
+    /// kept, so that the recurrence can run again from there.
+    void align_in_sections(std::int64_t sequence) {
         const std::int64_t n_frames = sequences_.lengths[sequence];
-        const std::int64_t span = frames_of_span(n_frames, group_size(0));
-        const std::int64_t n_spans = (n_frames + span - 1) / span;
+        const std::int64_t section = frames_of_section(n_frames, group_size(0));
+        const std::int64_t n_sections = (n_frames + section - 1) / section;
         const std::int64_t n_totals = centroids_.n_timesteps * group_size(0);
-        totals_.resize(n_spans * n_totals);
-        const auto align_span = [&](std::int64_t k) {
-            align_frames({sequence, k * span}, std::min(span, n_frames - k * span));
+        totals_.resize(n_sections * n_totals);
+        const auto align_section = [&](std::int64_t k) {
+            align_frames({sequence, k * section}, std::min(section, n_frames - k * section));
         };
         stores_moves_ = false;
-        for (std::int64_t k = 0; k < n_spans; ++k) {
-            keep_column(totals_.data() + k * n_totals);
-            if (k == n_spans - 1) store_moves(k * span, span);
-            align_span(k);
+        for (std::int64_t k = 0; k < n_sections; ++k) {
+            if (k > 0) keep_column(totals_.data() + k * n_totals);
+            if (k == n_sections - 1) store_moves(k * section, section);
+            align_section(k);
         }
         Trail trails[kGroup];
         for (Trail& trail : trails) trail = last_cell(n_frames);
-        for (std::int64_t k = n_spans - 1; !walk_back(0, sequence, trails); --k) {
-            restore_column(totals_.data() + (k - 1) * n_totals);
-            store_moves((k - 1) * span, span);
-            align_span(k - 1);
+        for (std::int64_t k = n_sections - 1; !walk_back(0, sequence, trails); --k) {
+            if (k > 1) restore_column(totals_.data() + (k - 1) * n_totals);
+            store_moves((k - 1) * section, section);
+            align_section(k - 1);
         }
     }
 
@@ -285,7 +287,7 @@ class Aligner {
         for (std::int64_t g = 0; g < group_size(group); ++g) {
             distances_[pair + g] = columns_[(group + 1) * n_timesteps - 1][g];
         }
-        if (!runs_ || in_spans_) return;
+        if (!runs_ || in_sections_) return;
         Trail trails[kGroup];
         for (Trail& trail : trails) trail = last_cell(sequences_.lengths[sequence]);
         walk_back(group, sequence, trails);
@@ -336,7 +338,7 @@ class Aligner {
     std::int64_t moves_per_group_ = 0;
     std::int64_t first_move_ = 0;  // first frame whose moves are stored
     bool stores_moves_ = false;
-    bool in_spans_ = false;
+    bool in_sections_ = false;
     const Real* frames_[kChunk];
     CostPanels<Real> panels_;
     NarrowPanels<Real> narrow_panels_;
@@ -345,7 +347,7 @@ class Aligner {
     Scratch<Lanes<double>> columns_;  // (n_groups, n_timesteps)
     Scratch<std::uint8_t> moves_;     // (n_groups, n_frames, n_timesteps, 2): one bit per lane for
                                       // moves along the centroid, one for diagonal moves
-    Scratch<double> totals_;          // (n_spans, n_timesteps, centroids): columns before spans
+    Scratch<double> totals_;  // (n_sections, n_timesteps, centroids): columns before sections
 };
 
 }  // namespace SKDEJAVID_ISA
