@@ -273,8 +273,8 @@ def test_totals_by_antidiagonals_are_those_of_the_reference(diagonal, rng):
 @pytest.mark.fault(113)
 @DTYPES
 @pytest.mark.parametrize("diagonal", [False, True], ids=["straight", "diagonal"])
-def test_paths_whose_moves_are_stored_section_by_section_are_those_of_the_reference(dtype, diagonal, rng):
-    """Sequences of two lengths, one of them in a single section, with several centroids at once."""
+def test_paths_in_sections_are_those_of_the_reference(dtype, diagonal, rng):
+    """Sequences of two lengths, one of them in a single section, several centroids at once."""
     lengths = np.array([7, 6000, 300])
     values = rng.integers(-2, 3, size=(lengths.sum(), 1)).astype(dtype)
     centroids = rng.integers(-2, 3, size=(2, 5700, 1)).astype(dtype)
