@@ -24,6 +24,11 @@
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
 
+// Approximate numbers of frames and of time steps of centroids in a task. Frames are packed once
+// for all time steps of the task, and its costs stay in the L2 cache.
+constexpr std::int64_t kTaskFrames = 192;
+constexpr std::int64_t kTaskRows = 384;
+
 /// The division of an alignment into tasks of sequences and groups of centroids.
 struct AlignPlan {
     std::int64_t n_groups;
