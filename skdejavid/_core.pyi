@@ -42,6 +42,17 @@ def adam_step(
 ) -> None:
     """Perform one in-place step of Adam. The arrays must not share memory."""
 
+def check_sequences(starts: NDArray[np.int64], lengths: NDArray[np.int64], n_rows: int) -> None:
+    """Raise ValueError unless all sequences are inside an array of `n_rows` rows."""
+
+def check_runs(
+    runs: NDArray[np.int32],  # (n_sequences, n_centroids, n_timesteps, 2)
+    lengths: NDArray[np.int64],  # (n_sequences,)
+    n_centroids: int,
+    n_timesteps: int,
+) -> None:
+    """Raise ValueError unless all runs are inside their sequences."""
+
 class _Problem:
     """Sequences and the centroids to which they are compared.
 
@@ -57,7 +68,14 @@ class _Problem:
         centroids: NDArray[np.floating[Any]],  # (n_centroids, n_timesteps, n_features)
         weights: NDArray[np.floating[Any]],  # (n_centroids, n_timesteps, n_features)
         n_threads: int,
+        memory: float = ...,  # bytes of the machine, infinity by default
     ) -> None: ...
+    @staticmethod
+    def paths_bytes(
+        *, n_frames: int, n_centroids: int, n_timesteps: int, n_features: int, n_threads: int
+    ) -> float:
+        """Return the bytes of memory that `paths` of one sequence takes, with its results."""
+
     def distances(self, diagonal: bool) -> NDArray[np.float64]:
         """Return the distances (n_sequences, n_centroids)."""
 

@@ -72,7 +72,8 @@ def dtw_distances(
     ImportError, RuntimeError
         If the device cannot be used; the message says why.
     MemoryError
-        If the memory of a CUDA device is too small for the centroids, or for one sequence.
+        If the memory of a CUDA device is too small for the centroids, or for one sequence; or that
+        of the machine for the distances.
 
     See Also
     --------
@@ -191,7 +192,11 @@ def dtw_path(
     Raises
     ------
     ValueError
-        If `x` or `centroid` is not 2-D, or as in :func:`dtw_distances`.
+        If `x`, `centroid` or `weights` is not valid or of another shape than described, or the
+        distance overflows.
+    MemoryError
+        If the memory of the machine is too small for the path. It needs about
+        ``n_timesteps * sqrt(n_frames)`` numbers.
 
     Examples
     --------
@@ -199,19 +204,34 @@ def dtw_path(
     >>> dtw_path([[0.0], [1.0], [1.0]], [[0.0], [1.0]]).tolist()
     [[0, 0], [1, 1], [1, 2]]
     """
-    x, centroid, weights = without_torch(x), without_torch(centroid), without_torch(weights)
-    for name, value in {"x": x, "centroid": centroid}.items():
-        if np.ndim(value) != 2:
-            raise ValueError(f"{name} must be a 2-D array, got {np.ndim(value)}-D")
-    checked = _check_parameters(
-        check_sequences([x]),
-        np.asarray(centroid)[None],
-        None if weights is None else np.asarray(weights)[None],
+    sequence, center = _as_matrix(x, "x", "n_frames"), _as_matrix(centroid, "centroid")
+    if center.shape[1] != sequence.shape[1]:
+        raise ValueError(
+            f"centroid has {center.shape[1]} feature(s), but x has {sequence.shape[1]}: both must "
+            "have the same features"
+        )
+    factors = _check_weights(weights, center, "centroid")
+    dtype = np.result_type(sequence, center, factors)
+    view = SequenceView(
+        sequence.astype(dtype, copy=False), np.array([0]), np.array([len(sequence)])
     )
-    problem = make_problem(*checked, n_threads=1)
-    distances, runs = problem.paths(diagonal)
-    _check_no_overflow(distances)
+    parameters = (array[None].astype(dtype, copy=False) for array in (center, factors))
+    distances, runs = make_problem(view, *parameters, n_threads=1).paths(diagonal)
+    if not np.isfinite(distances).all():
+        raise ValueError(
+            "the distance between x and centroid overflows: scale the features to a smaller range"
+        )
     return expand_runs(runs[0, 0])
+
+
+def _as_matrix(values: ArrayLike, name: str, rows: str = "n_timesteps") -> NDArray[np.floating]:
+    matrix = _as_parameter(values, name)
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(
+            f"{name} must be a 2-D array ({rows}, n_features) without an empty axis, "
+            f"got shape {matrix.shape}"
+        )
+    return matrix
 
 
 def expand_runs(runs: NDArray[np.int32]) -> NDArray[np.intp]:
@@ -253,13 +273,7 @@ def _check_parameters(
         raise ValueError(
             f"centroids have {centers.shape[2]} features, but X has {sequences.n_features}{hint}"
         )
-    factors = np.ones_like(centers) if weights is None else _as_parameter(weights, "weights")
-    if factors.shape != centers.shape:
-        raise ValueError(
-            f"weights must have the shape of centroids {centers.shape}, got {factors.shape}"
-        )
-    if factors.min() < 0:
-        raise ValueError(f"weights must be at least 0, got {factors.min()}")
+    factors = _check_weights(weights, centers, "centroids")
     dtype = np.result_type(sequences.frame_dtype, centers, factors)
     return (
         sequences.astype(dtype).view(),
@@ -268,10 +282,36 @@ def _check_parameters(
     )
 
 
+def _check_weights(
+    weights: ArrayLike | None, centers: NDArray[np.floating], name: str
+) -> NDArray[np.floating]:
+    """Return weights of the shape of `centers`, which the message calls `name`."""
+    if weights is None:
+        return np.ones_like(centers)
+    factors = _as_parameter(weights, "weights")
+    if factors.shape != centers.shape:
+        raise ValueError(
+            f"weights must have the shape of {name} {centers.shape}, got {factors.shape}"
+        )
+    if factors.min() < 0:
+        index = np.unravel_index(factors.argmin(), factors.shape)
+        place = ", ".join(map(str, index))
+        raise ValueError(f"weights must be at least 0, got {factors.min()} at weights[{place}]")
+    return factors
+
+
 def _as_parameter(values: ArrayLike, name: str) -> NDArray[np.floating]:
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(f"{name} is a masked array: fill it with numbers first")
-    array = as_real(np.asarray(without_torch(values)), name)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} contains NaN or infinity")
+    try:
+        array = np.asarray(without_torch(values))
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array: its rows differ in length") from error
+    array = as_real(array, name)
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        place = ", ".join(map(str, bad[0]))
+        raise ValueError(
+            f"{name} contains NaN or infinity, first at {name}[{place}]: fill or remove it"
+        )
     return array

@@ -50,6 +50,17 @@ struct Problem {
     std::int64_t n_pairs() const { return sequences.n_sequences * centroids.n_centroids; }
 };
 
+/// The sizes of a problem from which the memory of its alignment follows.
+struct Sizes {
+    std::int64_t n_sequences;
+    std::int64_t n_frames;  // of all sequences
+    std::int64_t longest;   // number of frames of the longest sequence
+    std::int64_t n_centroids;
+    std::int64_t n_timesteps;
+    std::int64_t n_features;
+    int n_threads;
+};
+
 /// The frames `first` to `last` (inclusive) that a path matches to one time step.
 struct Run {
     std::int32_t first;
@@ -85,6 +96,10 @@ struct Backend {
     /// Computes the costs, the recurrence and the backtrack: `distances` (n_pairs,) and, unless it
     /// is null, `runs` (n_pairs, n_timesteps).
     void (*align)(const Problem<Real>&, bool diagonal, double* distances, Run* runs);
+
+    /// Returns how many bytes of scratch memory all threads of `align` take together, at most. It
+    /// is a floating-point number because no product of sizes overflows it.
+    double (*align_bytes)(const Sizes&, bool with_runs);
 
     /// Computes sums of costs along given runs: `distances` (n_pairs,).
     void (*distances_along)(const Problem<Real>&, const Run* runs, double* distances);

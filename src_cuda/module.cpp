@@ -7,101 +7,79 @@
 
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <optional>
-#include <string>
 #include <utility>
-#include <vector>
 
 #include "align.hpp"
 #include "binding.hpp"
+#include "border.hpp"
+#include "without_gil.hpp"
 
 namespace py = pybind11;
 
 namespace skdejavid {
 namespace {
 
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;
-
-using Shape = std::vector<py::ssize_t>;
-
-std::string text_of(const Shape& shape) {
-    return py::str(py::tuple(py::cast(shape))).cast<std::string>();
-}
-
-template <typename T>
-void check_shape(const Array<T>& array, const Shape& shape, const char* name) {
-    const Shape actual(array.shape(), array.shape() + array.ndim());
-    if (actual != shape) {
-        check_that(false, name, " must have shape ", text_of(shape), ", got ", text_of(actual));
-    }
-    check_that(reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) == 0, name,
-               " must be aligned to its item size; pass a copy");
-}
-
-/// Whether this thread runs Python's signal handlers, which only the main thread does. Other
-/// threads need not acquire the GIL, and must not do so while the interpreter shuts down.
-thread_local bool handles_signals = false;
-
-bool is_main_thread() {
-    const py::object main_thread = py::module_::import("threading").attr("main_thread")();
-    return main_thread.attr("ident").cast<unsigned long>() == PyThread_get_thread_ident();
-}
-
-/// Runs Python's signal handlers. An exception that they raise, such as KeyboardInterrupt, ends the
-/// native call.
-void check_signals() {
-    if (!handles_signals) return;
-    const py::gil_scoped_acquire acquired;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-}
-
-template <typename T>
-std::vector<T> copy_of(const Array<T>& array) {
-    return std::vector<T>(array.data(), array.data() + array.size());
-}
-
 /// A Problem with references to the floating-point arrays that it views. These are not copied, and
-/// their values may change between calls. The starts and lengths of sequences are checked and
-/// copied, so that later changes of the arrays cannot lead out of bounds.
+/// their values may change between and during calls. Whatever decides which memory is read (the
+/// shapes, the starts and lengths of sequences, and runs) is checked and copied, so that later
+/// changes cannot lead out of bounds.
 template <typename Real>
 class PyProblem {
  public:
     PyProblem(Array<Real> values, const Array<std::int64_t>& starts,
               const Array<std::int64_t>& lengths, Array<Real> centroids, Array<Real> weights,
-              int n_threads)
+              int n_threads, double memory)
         : values_(std::move(values)),
           centroids_(std::move(centroids)),
-          weights_(std::move(weights)) {
-        check_that(values_.ndim() == 2 && values_.shape(1) >= 1,
-                   "values must be 2-D (n_rows, n_features >= 1)");
-        check_that(starts.ndim() == 1, "starts must be 1-D (n_sequences,)");
+          weights_(std::move(weights)),
+          references_{kept_in_place(values_), kept_in_place(centroids_), kept_in_place(weights_)},
+          sequences_(starts, lengths, checked_rows(values_)),
+          memory_(memory) {
         check_that(centroids_.ndim() == 3 && centroids_.shape(1) >= 1,
                    "centroids must be 3-D (n_centroids, n_timesteps >= 1, n_features)");
         check_that(n_threads >= 1, "n_threads must be at least 1");
-        const py::ssize_t n_features = values_.shape(1);
-        check_shape(values_, {values_.shape(0), n_features}, "values");
-        check_shape(starts, {starts.size()}, "starts");
-        check_shape(lengths, {starts.size()}, "lengths");
-        check_shape(centroids_, {centroids_.shape(0), centroids_.shape(1), n_features},
-                    "centroids");
-        check_shape(weights_, {centroids_.shape(0), centroids_.shape(1), n_features}, "weights");
-        starts_ = copy_of(starts);
-        lengths_ = copy_of(lengths);
-        check_sequences_inside_values();
-        problem_ = {{values_.data(), starts_.data(), lengths_.data(), n_sequences(), n_features},
-                    {centroids_.data(), weights_.data(), centroids_.shape(0), centroids_.shape(1),
-                     n_features},
+        const std::int64_t n_features = values_.shape(1);
+        const std::int64_t n_centroids = centroids_.shape(0);
+        const std::int64_t n_timesteps = centroids_.shape(1);
+        check_shape(centroids_, {n_centroids, n_timesteps, n_features}, "centroids");
+        check_shape(weights_, {n_centroids, n_timesteps, n_features}, "weights");
+        check_that(n_centroids <= std::numeric_limits<std::int32_t>::max(),
+                   "there are more than 2**31 - 1 centroids; split them");
+        check_size({n_centroids, n_timesteps, n_features}, "centroids");
+        check_size({sequences_.size(), n_centroids, n_timesteps, 2}, "runs");
+        check_size({sequences_.n_frames(), n_features}, "the frames of all sequences");
+        problem_ = {{values_.data(), sequences_.starts(), sequences_.lengths().data(),
+                     sequences_.size(), n_features},
+                    {centroids_.data(), weights_.data(), n_centroids, n_timesteps, n_features},
                     n_threads};
     }
 
+    // The problem refers to the memory of the copies.
+    PyProblem(const PyProblem&) = delete;
+    PyProblem& operator=(const PyProblem&) = delete;
+
+    /// Returns the bytes of memory, with those of the results, that the paths between one sequence
+    /// and all centroids take.
+    static double paths_bytes(std::int64_t n_frames, std::int64_t n_centroids,
+                              std::int64_t n_timesteps, std::int64_t n_features, int n_threads) {
+        check_that(n_threads >= 1, "n_threads must be at least 1");
+        for (const std::int64_t size : {n_frames, n_centroids, n_timesteps, n_features}) {
+            check_that(size >= 1 && size <= std::numeric_limits<std::int32_t>::max(),
+                       "sizes must be from 1 to 2**31 - 1, got ", size);
+        }
+        return bytes_of({1, n_frames, n_frames, n_centroids, n_timesteps, n_features, n_threads},
+                        true);
+    }
+
     Array<double> distances(bool diagonal) const {
+        check_memory(bytes_of(sizes(), false), memory_, sizes(), "distances");
         return compute_pairs(
             [&](double* target) { backend().align(problem_, diagonal, target, nullptr); });
     }
 
     py::tuple paths(bool diagonal) const {
+        check_memory(bytes_of(sizes(), true), memory_, sizes(), "paths");
         Array<std::int32_t> runs(runs_shape());
         Run* target_runs = reinterpret_cast<Run*>(runs.mutable_data());
         Array<double> distances = compute_pairs(
@@ -110,9 +88,9 @@ class PyProblem {
     }
 
     Array<double> distances_along(const Array<std::int32_t>& runs) const {
-        const Run* source_runs = checked_runs(runs);
+        const Copy<Run> copy = checked_runs(runs);
         return compute_pairs(
-            [&](double* target) { backend().distances_along(problem_, source_runs, target); });
+            [&](double* target) { backend().distances_along(problem_, copy.data(), target); });
     }
 
     /// Writes to the two arrays of `out`, which must not share memory with any other array, or to
@@ -121,15 +99,18 @@ class PyProblem {
         const Array<std::int32_t>& runs, const Array<double>& grad_distances,
         const std::optional<std::pair<Array<Real>, Array<Real>>>& out) const {
         check_shape(grad_distances, pairs_shape(), "grad_distances");
-        const Run* source_runs = checked_runs(runs);
+        const Copy<Run> copy = checked_runs(runs);
         auto [grad_centroids, grad_weights] =
             out ? *out : std::pair(Array<Real>(centroids_shape()), Array<Real>(centroids_shape()));
         check_shape(grad_centroids, centroids_shape(), "out[0]");
         check_shape(grad_weights, centroids_shape(), "out[1]");
+        const py::weakref references[] = {kept_in_place(grad_distances),
+                                          kept_in_place(grad_centroids),
+                                          kept_in_place(grad_weights)};
         without_gil([&, source = grad_distances.data(),
                      to_centroids = grad_centroids.mutable_data(),
                      to_weights = grad_weights.mutable_data()] {
-            backend().parameter_gradients(problem_, source_runs, source, to_centroids, to_weights);
+            backend().parameter_gradients(problem_, copy.data(), source, to_centroids, to_weights);
         });
         return {grad_centroids, grad_weights};
     }
@@ -137,12 +118,11 @@ class PyProblem {
     Array<Real> sequence_gradients(const Array<std::int32_t>& runs,
                                    const Array<double>& grad_distances) const {
         check_shape(grad_distances, pairs_shape(), "grad_distances");
-        const Run* source_runs = checked_runs(runs);
-        const std::int64_t n_frames =
-            std::accumulate(lengths_.begin(), lengths_.end(), std::int64_t{0});
-        Array<Real> grad_frames(Shape{n_frames, values_.shape(1)});
+        const Copy<Run> copy = checked_runs(runs);
+        Array<Real> grad_frames(Shape{sequences_.n_frames(), problem_.sequences.n_features});
+        const py::weakref reference = kept_in_place(grad_distances);
         without_gil([&, source = grad_distances.data(), target = grad_frames.mutable_data()] {
-            backend().sequence_gradients(problem_, source_runs, source, target);
+            backend().sequence_gradients(problem_, copy.data(), source, target);
         });
         return grad_frames;
     }
@@ -150,10 +130,11 @@ class PyProblem {
     Array<Real> barycenters(const Array<std::int32_t>& runs,
                             const Array<double>& sample_weights) const {
         check_shape(sample_weights, pairs_shape(), "sample_weights");
-        const Run* source_runs = checked_runs(runs);
+        const Copy<Run> copy = checked_runs(runs);
         Array<Real> means(centroids_shape());
+        const py::weakref reference = kept_in_place(sample_weights);
         without_gil([&, source = sample_weights.data(), target = means.mutable_data()] {
-            backend().barycenters(problem_, source_runs, source, target);
+            backend().barycenters(problem_, copy.data(), source, target);
         });
         return means;
     }
@@ -161,47 +142,45 @@ class PyProblem {
  private:
     static const Backend<Real>& backend() { return cpu_backend<Real>(); }
 
-    py::ssize_t n_sequences() const { return static_cast<py::ssize_t>(starts_.size()); }
-    Shape pairs_shape() const { return {n_sequences(), centroids_.shape(0)}; }
+    static std::int64_t checked_rows(const Array<Real>& values) {
+        check_that(values.ndim() == 2 && values.shape(1) >= 1,
+                   "values must be 2-D (n_rows, n_features >= 1)");
+        check_shape(values, {values.shape(0), values.shape(1)}, "values");
+        check_size({values.shape(0), values.shape(1)}, "values");
+        return values.shape(0);
+    }
+
+    static double bytes_of(const Sizes& sizes, bool with_runs) {
+        const double n_pairs =
+            static_cast<double>(sizes.n_sequences) * static_cast<double>(sizes.n_centroids);
+        const double n_runs = with_runs ? static_cast<double>(sizes.n_timesteps) : 0.0;
+        return backend().align_bytes(sizes, with_runs) +
+               n_pairs * (sizeof(double) + n_runs * sizeof(Run));
+    }
+
+    // Shapes are those that were checked, whatever has become of the arrays' own.
+    Sizes sizes() const {
+        return {sequences_.size(),
+                sequences_.n_frames(),
+                sequences_.longest(),
+                problem_.centroids.n_centroids,
+                problem_.centroids.n_timesteps,
+                problem_.centroids.n_features,
+                problem_.n_threads};
+    }
+    Shape pairs_shape() const { return {sequences_.size(), problem_.centroids.n_centroids}; }
     Shape runs_shape() const {
-        return {n_sequences(), centroids_.shape(0), centroids_.shape(1), 2};
+        return {sequences_.size(), problem_.centroids.n_centroids, problem_.centroids.n_timesteps,
+                2};
     }
     Shape centroids_shape() const {
-        return {centroids_.shape(0), centroids_.shape(1), centroids_.shape(2)};
+        return {problem_.centroids.n_centroids, problem_.centroids.n_timesteps,
+                problem_.centroids.n_features};
     }
 
-    void check_sequences_inside_values() const {
-        const std::int64_t n_rows = values_.shape(0);
-        for (std::size_t s = 0; s < starts_.size(); ++s) {
-            check_that(starts_[s] >= 0 && lengths_[s] >= 1 && lengths_[s] <= n_rows &&
-                           starts_[s] <= n_rows - lengths_[s],
-                       "sequence ", s, " is not inside values: starts[", s, "] is ", starts_[s],
-                       " and lengths[", s, "] is ", lengths_[s]);
-            check_that(lengths_[s] <= std::numeric_limits<std::int32_t>::max(), "sequence ", s,
-                       " has more than 2**31 - 1 frames; split it");
-        }
-    }
-
-    const Run* checked_runs(const Array<std::int32_t>& runs) const {
-        check_shape(runs, runs_shape(), "runs");
-        const Run* first = reinterpret_cast<const Run*>(runs.data());
-        const Run* run = first;
-        const py::ssize_t per_sequence = centroids_.shape(0) * centroids_.shape(1);
-        for (std::size_t s = 0; s < lengths_.size(); ++s) {
-            for (py::ssize_t k = 0; k < per_sequence; ++k, ++run) {
-                check_that(0 <= run->first && run->first <= run->last && run->last < lengths_[s],
-                           "runs of sequence ", s, " must satisfy 0 <= first <= last < ",
-                           lengths_[s]);
-            }
-        }
-        return first;
-    }
-
-    template <typename Work>
-    static void without_gil(const Work& work) {
-        handles_signals = is_main_thread();
-        const py::gil_scoped_release released;
-        work();
+    Copy<Run> checked_runs(const Array<std::int32_t>& runs) const {
+        return skdejavid::checked_runs(runs, sequences_.lengths(), problem_.centroids.n_centroids,
+                                       problem_.centroids.n_timesteps);
     }
 
     template <typename Work>
@@ -214,8 +193,9 @@ class PyProblem {
     Array<Real> values_;
     Array<Real> centroids_;
     Array<Real> weights_;
-    std::vector<std::int64_t> starts_;
-    std::vector<std::int64_t> lengths_;
+    py::weakref references_[3];
+    Sequences sequences_;
+    double memory_;
     Problem<Real> problem_{};
 };
 
@@ -231,8 +211,12 @@ void adam_step(Array<Real> parameters, const Array<Real>& gradients, Array<Real>
     check_shape(first_moments, shape, "first_moments");
     check_shape(second_moments, shape, "second_moments");
     if (scale) check_shape(*scale, {shape[2]}, "scale");
+    check_size({shape[0], shape[1], shape[2]}, "parameters");
     check_that(n_steps >= 1, "n_steps must be at least 1");
     check_that(n_threads >= 1, "n_threads must be at least 1");
+    const py::weakref references[] = {kept_in_place(parameters), kept_in_place(gradients),
+                                      kept_in_place(first_moments), kept_in_place(second_moments),
+                                      kept_in_place(scale ? *scale : parameters)};
     const AdamStep<Real> step = {parameters.mutable_data(),
                                  gradients.data(),
                                  first_moments.mutable_data(),
@@ -244,9 +228,25 @@ void adam_step(Array<Real> parameters, const Array<Real>& gradients, Array<Real>
                                  learning_rate,
                                  n_steps,
                                  n_threads};
-    handles_signals = is_main_thread();
-    const py::gil_scoped_release released;
-    cpu_backend<Real>().adam(step);
+    without_gil([&] { cpu_backend<Real>().adam(step); });
+}
+
+/// Checks sequences and runs for backends that compute on copies of them.
+void register_checks(py::module_& module) {
+    const auto array = [](const char* argument) { return py::arg(argument).noconvert(); };
+    module.def(
+        "check_sequences",
+        [](const Array<std::int64_t>& starts, const Array<std::int64_t>& lengths,
+           std::int64_t n_rows) { Sequences(starts, lengths, n_rows); },
+        array("starts"), array("lengths"), py::arg("n_rows"));
+    module.def(
+        "check_runs",
+        [](const Array<std::int32_t>& runs, const Array<std::int64_t>& lengths,
+           std::int64_t n_centroids, std::int64_t n_timesteps) {
+            check_shape(lengths, {lengths.size()}, "lengths");
+            checked_runs(runs, Copy<std::int64_t>(lengths), n_centroids, n_timesteps);
+        },
+        array("runs"), array("lengths"), py::arg("n_centroids"), py::arg("n_timesteps"));
 }
 
 template <typename Real>
@@ -263,9 +263,13 @@ void register_problem(py::module_& module, const char* name) {
     const auto array = [](const char* argument) { return py::arg(argument).noconvert(); };
     py::class_<P>(module, name)
         .def(py::init<Array<Real>, const Array<std::int64_t>&, const Array<std::int64_t>&,
-                      Array<Real>, Array<Real>, int>(),
+                      Array<Real>, Array<Real>, int, double>(),
              array("values"), array("starts"), array("lengths"), array("centroids"),
-             array("weights"), py::arg("n_threads"))
+             array("weights"), py::arg("n_threads"),
+             py::arg("memory") = std::numeric_limits<double>::infinity())
+        .def_static("paths_bytes", &P::paths_bytes, py::kw_only(), py::arg("n_frames"),
+                    py::arg("n_centroids"), py::arg("n_timesteps"), py::arg("n_features"),
+                    py::arg("n_threads"))
         .def("distances", &P::distances, py::arg("diagonal"))
         .def("paths", &P::paths, py::arg("diagonal"))
         .def("distances_along", &P::distances_along, array("runs"))
@@ -284,6 +288,7 @@ PYBIND11_MODULE(_core, module) {
     skdejavid::register_problem<double>(module, "ProblemFloat64");
     skdejavid::set_interrupt_check(&skdejavid::check_signals);
     module.attr("cpu_instruction_set") = skdejavid::cpu_instruction_set();
+    skdejavid::register_checks(module);
     skdejavid::register_adam_step<float>(module);
     skdejavid::register_adam_step<double>(module);
     skdejavid::register_cuda(module);

@@ -73,6 +73,7 @@ class PyCudaProblem {
             n_frames);
         check_that(longest <= std::numeric_limits<std::int32_t>::max(),
                    "longest must be less than 2**31, got ", longest);
+        check_sizes(n_sequences, n_frames, value_pitch, n_centroids, n_timesteps, parameter_pitch);
         check_pitch<Stored>(value_pitch, n_features, "value_pitch");
         check_pitch<Real>(parameter_pitch, n_features, "parameter_pitch");
         problem_ = {rows<const Stored>(values, "values"),
@@ -130,6 +131,18 @@ class PyCudaProblem {
     }
 
  private:
+    /// Checks the sizes of all arrays and of the workspace, whose items are packs or words of
+    /// moves.
+    static void check_sizes(std::int64_t n_sequences, std::int64_t n_frames,
+                            std::int64_t value_pitch, std::int64_t n_centroids,
+                            std::int64_t n_timesteps, std::int64_t parameter_pitch) {
+        check_size({n_frames, value_pitch}, "values");
+        check_size({n_frames, parameter_pitch}, "gradients of sequences");
+        check_size({n_centroids, n_timesteps, parameter_pitch}, "centroids");
+        check_size({n_sequences, n_centroids, n_timesteps, 2}, "runs");
+        check_size({n_frames, n_centroids, n_timesteps}, "costs");
+    }
+
     Queue queue_;
     CudaProblem<Real, Stored> problem_{};
 };
@@ -142,6 +155,7 @@ void adam_step(int device, Address stream, Address parameters, Address gradients
     check_positive(n_rows, "n_rows");
     check_positive(n_features, "n_features");
     check_positive(n_steps, "n_steps");
+    check_size({n_rows, pitch}, "parameters");
     check_pitch<Real>(pitch, n_features, "pitch");
     const CudaAdamStep<Real> step = {rows<Real>(parameters, "parameters"),
                                      rows<const Real>(gradients, "gradients"),

@@ -48,25 +48,44 @@ struct Predecessors {
     }
 };
 
-/// Follows a path from the last cell back to the first and calls `write(i, first, last)` with the
-/// first and the last frame of each time step.
+/// A path on its walk back: the cell that it has reached, and the last frame of its time step. At
+/// the end, the time step is -1.
+struct Trail {
+    std::int64_t timestep;
+    std::int64_t frame;
+    std::int64_t last;
+};
+
+/// Follows a path back to its first cell, or to the frame before `begin`, and calls `write(i,
+/// first, last)` with the first and the last frame of each time step that it has left.
 ///
-/// `entry(i, j)` must return the last frame up to j at which the move into time step i > 0 is not
-/// along the sequence, or 0; `is_diagonal(i, j)` whether that move is diagonal. In time step 0 all
-/// moves are along the sequence, and at frame 0 all are along the centroid. Stored moves are not
-/// read there: costs that overflow to infinity make them arbitrary, and the path must stay on the
-/// grid.
+/// `entry(i, j)` must return the last frame from `begin` up to j at which the move into time step
+/// i > 0 is not along the sequence; if there is none, the frame before `begin`, or 0.
+/// `is_diagonal(i, j)` must return whether that move is diagonal. In time step 0 all moves are
+/// along the sequence, and at frame 0 all are along the centroid. Stored moves are not read there:
+/// costs that overflow to infinity make them arbitrary, and the path must stay on the grid.
+template <typename Entry, typename IsDiagonal, typename Write>
+SKDEJAVID_INLINE void walk_back_to(std::int64_t begin, Trail& trail, const Entry& entry,
+                                   const IsDiagonal& is_diagonal, const Write& write) {
+    while (trail.timestep > 0 && trail.frame >= begin) {
+        trail.frame = entry(trail.timestep, trail.frame);
+        if (trail.frame < begin) return;
+        write(trail.timestep, trail.frame, trail.last);
+        if (trail.frame > 0 && is_diagonal(trail.timestep, trail.frame)) --trail.frame;
+        trail.last = trail.frame;
+        --trail.timestep;
+    }
+    if (trail.timestep != 0) return;
+    write(std::int64_t{0}, std::int64_t{0}, trail.last);
+    trail.timestep = -1;
+}
+
+/// Follows a whole path, of which all moves are stored; see `walk_back_to`.
 template <typename Entry, typename IsDiagonal, typename Write>
 SKDEJAVID_INLINE void backtrack(std::int64_t n_timesteps, std::int64_t n_frames, const Entry& entry,
                                 const IsDiagonal& is_diagonal, const Write& write) {
-    std::int64_t j = n_frames - 1;
-    for (std::int64_t i = n_timesteps - 1; i > 0; --i) {
-        const std::int64_t last = j;
-        j = entry(i, j);
-        write(i, j, last);
-        if (j > 0 && is_diagonal(i, j)) --j;
-    }
-    write(std::int64_t{0}, std::int64_t{0}, j);
+    Trail trail = {n_timesteps - 1, n_frames - 1, n_frames - 1};
+    walk_back_to(0, trail, entry, is_diagonal, write);
 }
 
 }  // namespace SKDEJAVID_ISA

@@ -1,6 +1,7 @@
 import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 import reference
 import torch
@@ -149,6 +150,90 @@ def test_bad_parameters_are_named(centroids, weights, message):
         dtw_distances([np.zeros((5, 3))], centroids, weights)
 
 
+@pytest.mark.fault(120)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [np.ones(3), np.ones((4, 1))],
+            r"^x must be a 2-D array \(n_frames, n_features\) .* \(3,\)",
+        ),
+        (
+            [np.ones((3, 2)), np.ones(4)],
+            r"^centroid must be a 2-D array \(n_timesteps, n_features\)",
+        ),
+        ([np.ones((1, 3, 2)), np.ones((4, 2))], r"^x must be .* got shape \(1, 3, 2\)"),
+        ([np.ones((3, 2)), np.ones((1, 4, 2))], r"^centroid must be .* got shape \(1, 4, 2\)"),
+        ([np.ones((0, 2)), np.ones((4, 2))], r"^x must be .* without an empty axis.* \(0, 2\)"),
+        ([np.ones((3, 2)), np.ones((4, 0))], r"^centroid must be .* without an empty axis"),
+        ([np.ones((3, 2)), np.ones((4, 3))], r"^centroid has 3 feature\(s\), but x has 2: both"),
+        ([[[1.0], [np.nan]], np.ones((4, 1))], r"^x contains NaN or infinity, first at x\[1, 0\]"),
+        ([np.ones((3, 1)), [[0.0], [np.inf]]], r"^centroid contains NaN .* at centroid\[1, 0\]"),
+        ([[[1.0], [1.0, 2.0]], np.ones((4, 1))], "^x is not an array: its rows differ in length"),
+        ([np.ones((3, 1)), "clip.mp4"], "^centroid cannot be read as numbers"),
+        ([np.ones((3, 2)) * 1j, np.ones((4, 2))], "^Complex data not supported: x has"),
+        ([np.ma.ones((3, 2)), np.ones((4, 2))], "^x is a masked array: fill it"),
+        (
+            [np.ones((3, 2)), np.ones((4, 2)), np.ones((4, 1))],
+            r"^weights must have the shape of centroid \(4, 2\), got \(4, 1\)",
+        ),
+        (
+            [np.ones((3, 2)), np.ones((2, 2)), [[1, 1], [1, -3]]],
+            r"^weights must be at least 0, got -3.0 at weights\[1, 1\]",
+        ),
+        (
+            [np.ones((3, 2)), np.ones((2, 2)), [[1, 1], [np.nan, 1]]],
+            r"^weights contains NaN or infinity, first at weights\[1, 0\]",
+        ),
+        (
+            [np.full((2, 1), 3e38, np.float32), np.full((2, 1), -3e38, np.float32)],
+            "^the distance between x and centroid overflows: scale the features",
+        ),
+    ],
+)
+def test_a_path_speaks_of_its_own_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        dtw_path(*arguments)
+    assert "X[" not in str(error.value)
+    assert "centroids" not in str(error.value)
+
+
+@pytest.mark.fault(120)
+def test_a_path_reads_what_distances_read(rng):
+    x, c = rng.standard_normal((6, 2)), rng.standard_normal((3, 2))
+    expected = dtw_path(x, c)
+    for convert in (
+        np.ndarray.tolist,
+        torch.from_numpy,
+        pd.DataFrame,
+        np.asfortranarray,
+        lambda array: array.astype(">f8"),
+        lambda array: array.astype(object),
+    ):
+        np.testing.assert_array_equal(dtw_path(convert(x), convert(c)), expected)
+
+
+@pytest.fixture
+def small_machine(monkeypatch):
+    monkeypatch.setattr("skdejavid.backends.cpu.memory_of_machine", lambda: 1000.0)
+
+
+@pytest.mark.fault(113)
+@pytest.mark.usefixtures("small_machine")
+def test_memory_that_paths_and_distances_need_is_said(rng):
+    X, centroids = [rng.standard_normal((9, 2))], rng.standard_normal((3, 7, 2))
+    calls = {
+        "paths between 1 sequence": lambda: dtw_path(X[0], centroids[0]),
+        "distances between 1 sequence": lambda: dtw_distances(X, centroids),
+        "paths between 1": lambda: compute_distances_by_timestep(
+            TSEArray(X), centroids, None, diagonal=True, device="cpu", n_jobs=1
+        ),
+    }
+    for what, call in calls.items():
+        with pytest.raises(MemoryError, match=f"{what}.* of up to 9 frames .* machine has 1 kB"):
+            call()
+
+
 def test_an_overflowing_distance_is_refused_with_its_index():
     X = [np.zeros((2, 1), np.float32), np.full((2, 1), 3e38, np.float32)]
     centroids = np.full((1, 2, 1), -3e38, np.float32)
@@ -168,14 +253,6 @@ def test_results_of_a_device_are_those_of_the_cpu(emulated_cuda, rng):
             for device in ("cpu", "cuda")
         )
         np.testing.assert_array_equal(on_device, on_cpu, strict=True)
-
-
-def test_a_path_is_that_of_two_sequences():
-    frames = np.zeros((3, 2))
-    with pytest.raises(ValueError, match="x must be a 2-D array, got 1-D"):
-        dtw_path(frames[0], frames)
-    with pytest.raises(ValueError, match="centroid must be a 2-D array, got 3-D"):
-        dtw_path(frames, frames[None])
 
 
 def test_misaligned_memory_is_read_right(rng):

@@ -30,6 +30,7 @@ from skdejavid import (
     TSEArray,
     __version__,
     _base,
+    _core,
     check_sequences,
     dtw_distances,
 )
@@ -559,13 +560,23 @@ def test_absurdly_many_time_steps_are_refused_before_anything_is_allocated(n_tim
         tracemalloc.stop()
 
 
-@pytest.mark.fault(34)
-@pytest.mark.parametrize(("dba_max_iter", "n_gigabytes"), [(100, 12500), (0, 9.6)])
-def test_the_memory_that_time_steps_need_is_said(dba_max_iter, n_gigabytes, monkeypatch):
-    """It is 10 arrays of 2 x 1e7 x 6 float64 numbers, and a bit for each of 1e7 x 1e7 cells."""
-    monkeypatch.setattr(fitting, "_memory_of_machine", lambda: 2.0**33)
+@pytest.mark.fault(34, 113)
+@pytest.mark.parametrize("dba_max_iter", [100, 0])
+def test_the_memory_that_time_steps_need_is_said(dba_max_iter, monkeypatch):
+    """It is that of 10 arrays of 2 x 1e7 x 6 float64 numbers, and of the paths of one sequence.
+
+    Sequences that centroids are the barycenters of have as many frames as these.
+    """
+    monkeypatch.setattr(fitting, "memory_of_machine", lambda: 2.0**33)
+    sizes = {"n_timesteps": 10**7, "n_features": 6, "n_threads": 1}
+    paths_bytes = _core.ProblemFloat64.paths_bytes
+    paths = paths_bytes(n_frames=5, n_centroids=2, **sizes)
+    if dba_max_iter:
+        paths = paths_bytes(n_frames=10**7, n_centroids=1, **sizes)
+        assert 2e11 < paths < 4e11
+    n_gigabytes = 9.6 + paths / 1e9
     X = np.random.default_rng(0).standard_normal((4, 5, 2))
-    clf = DejaVidClassifier(n_timesteps=10**7, dba_max_iter=dba_max_iter)
+    clf = DejaVidClassifier(n_timesteps=10**7, dba_max_iter=dba_max_iter, n_jobs=1)
     message = "for 2 classes, 6 features and sequences of up to 5 frames, this machine has 8.59 GB"
     with pytest.raises(ValueError, match=message) as error:
         clf.fit(X, [0, 1, 0, 1])

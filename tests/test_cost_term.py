@@ -119,7 +119,8 @@ def cpu_library(sources, instruction_set, folder):
     flags = ["-std=c++17", "-O1", "-ffp-contract=fast", "-fno-math-errno", "-pthread"]
     flags += options[1].split(";") if options else []
     units = [SQUARED / "cpu_entry.cpp"]
-    units += [sources / "cpu" / name for name in (f"align_{instruction_set}.cpp", "parallel.cpp")]
+    names = f"cpu/align_{instruction_set}.cpp", "cpu/parallel.cpp", "out_of_memory.cpp"
+    units += [sources / name for name in names]
     target = folder / f"{instruction_set}.so"
     command = [os.environ.get("CXX", "c++"), *flags, f"-DINSTRUCTION_SET={instruction_set}"]
     command += ["-I", str(sources), "-shared", "-fPIC", *map(str, units), "-o", str(target)]

@@ -130,6 +130,15 @@ class Backend(Protocol):
         floating type of the centroids.
         """
 
+    def paths_bytes(
+        self, n_frames: int, shape: tuple[int, int, int], dtype: np.dtype[Any], n_threads: int
+    ) -> float:
+        """Return the bytes of memory of the host that paths take, their results included.
+
+        The paths are those between one sequence of `n_frames` frames and centroids of this shape
+        (n_centroids, n_timesteps, n_features). Nothing is allocated.
+        """
+
     def engine(
         self, data: TrainingData, initial: InitialParameters, settings: TrainingSettings
     ) -> Engine:

@@ -13,6 +13,7 @@ from skdejavid.backends.backend import Engine
 from skdejavid.backends.cpu_engine import CpuEngine
 from skdejavid.backends.interfaces import Problem, TensorProblem
 from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
+from skdejavid.compat.memory import memory_of_machine
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import SequenceView
 from skdejavid.sequences.layout import starts_of
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["CpuBackend", "CpuTensorProblem"]
+
+
+# The longest axis that the native core computes with. Of longer ones at least this much memory is
+# needed.
+_LARGEST_SIZE = 2**31 - 1
 
 
 class CpuBackend:
@@ -47,9 +53,8 @@ class CpuBackend:
         *,
         n_threads: int,
     ) -> Problem:
-        is_single = sequences.values.dtype == np.float32
-        problem = _core.ProblemFloat32 if is_single else _core.ProblemFloat64
-        return problem(*sequences, centroids, weights, n_threads)
+        problem = _problem_type(sequences.values.dtype)
+        return problem(*sequences, centroids, weights, n_threads, memory_of_machine())
 
     def tensor_problem(
         self,
@@ -66,6 +71,17 @@ class CpuBackend:
         )
         return CpuTensorProblem(problem, centroids.device)
 
+    def paths_bytes(
+        self, n_frames: int, shape: tuple[int, int, int], dtype: np.dtype[Any], n_threads: int
+    ) -> float:
+        names = "n_frames", "n_centroids", "n_timesteps", "n_features"
+        sizes = {
+            name: min(size, _LARGEST_SIZE)
+            for name, size in zip(names, (n_frames, *shape), strict=True)
+        }
+        n_bytes: float = _problem_type(dtype).paths_bytes(**sizes, n_threads=n_threads)
+        return n_bytes
+
     def engine(
         self, data: TrainingData, initial: InitialParameters, settings: TrainingSettings
     ) -> Engine:
@@ -77,6 +93,10 @@ class CpuBackend:
             "instruction set": _core.cpu_instruction_set,
             "threads": str(count_threads(None)),
         }
+
+
+def _problem_type(dtype: np.dtype[Any]) -> Any:
+    return _core.ProblemFloat32 if dtype == np.float32 else _core.ProblemFloat64
 
 
 class CpuTensorProblem:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,7 @@ class CudaBackend:
         *,
         n_threads: int,
     ) -> Problem:
+        _core.check_sequences(sequences.starts, sequences.lengths, len(sequences.values))
         return CudaArrayProblem(self.open(device), sequences, centroids, weights)
 
     def tensor_problem(
@@ -91,9 +92,17 @@ class CudaBackend:
     ) -> TensorProblem:
         device = self.open(f"cuda:{centroids.device.index or 0}")
         starts = starts_of(lengths)
+        _core.check_sequences(starts, lengths, len(values))
         frames = make_frames(device, device.padded(values), starts, lengths)
         parameters = device.padded(centroids), device.padded(weights)
         return CudaTensorProblem(device, frames, *parameters, centroids.shape[2])
+
+    def paths_bytes(
+        self, n_frames: int, shape: tuple[int, int, int], dtype: np.dtype[Any], n_threads: int
+    ) -> float:
+        # Everything but the results is on the device.
+        n_centroids, n_timesteps, _ = shape
+        return 8.0 * n_centroids * (1 + n_timesteps)
 
     def engine(
         self, data: TrainingData, initial: InitialParameters, settings: TrainingSettings

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid import _core
 from skdejavid.backends.cuda_device import CudaDevice
 from skdejavid.backends.cuda_frames import (
     CHUNK_BYTES,
@@ -251,7 +252,7 @@ class CudaArrayProblem:
     def distances_along(self, runs: NDArray[np.int32]) -> NDArray[np.float64]:
         distances = np.empty(self._pairs_shape())
         for part, problem in self._problems():
-            distances[part] = problem.distances_along(self._device.upload(runs[part])).cpu()
+            distances[part] = problem.distances_along(self._upload_runs(runs, part)).cpu()
         return distances
 
     def parameter_gradients(
@@ -263,7 +264,7 @@ class CudaArrayProblem:
         zeros = self._device.torch.zeros_like
         sums = zeros(self._parameters[0]), zeros(self._parameters[1])
         for part, problem in self._problems():
-            uploaded = self._device.upload(runs[part]), self._device.upload(grad_distances[part])
+            uploaded = self._upload_runs(runs, part), self._device.upload(grad_distances[part])
             problem.parameter_gradients(*uploaded, sums, adds=True)
         gradients = self._to_array(sums[0]), self._to_array(sums[1])
         if out is None:
@@ -277,16 +278,17 @@ class CudaArrayProblem:
     ) -> NDArray[np.floating]:
         gradients = []
         for part, problem in self._problems():
-            uploaded = self._device.upload(runs[part]), self._device.upload(grad_distances[part])
+            uploaded = self._upload_runs(runs, part), self._device.upload(grad_distances[part])
             gradients.append(self._to_array(problem.sequence_gradients(*uploaded)))
         return np.concatenate(gradients)
 
     def barycenters(
         self, runs: NDArray[np.int32], sample_weights: NDArray[np.float64]
     ) -> NDArray[np.floating]:
+        everything = slice(0, len(self._sequences.lengths))
         resident = ResidentFrames(self._device, self._sequences, self._dtype)
         (frames,) = resident.iter_batches([np.arange(len(self._sequences.lengths))])
-        uploaded = self._device.upload(runs), self._device.upload(sample_weights)
+        uploaded = self._upload_runs(runs, everything), self._device.upload(sample_weights)
         return self._to_array(self._problem(frames).barycenters(*uploaded))
 
     def _pairs_shape(self) -> tuple[int, int]:
@@ -300,6 +302,12 @@ class CudaArrayProblem:
         batches = [np.arange(part.start, part.stop) for part in parts]
         for part, frames in zip(parts, streamed.iter_batches(batches), strict=True):
             yield part, self._problem(frames)
+
+    def _upload_runs(self, runs: NDArray[np.int32], part: slice) -> torch.Tensor:
+        """Copy the runs of a part of the sequences to the device, after a check of the copy."""
+        copy = runs[part].copy()
+        _core.check_runs(copy, self._sequences.lengths[part], *self._shape[:2])
+        return self._device.upload(copy)
 
     def _problem(self, frames: CudaFrames) -> CudaTensorProblem:
         return CudaTensorProblem(self._device, frames, *self._parameters, self._shape[2])

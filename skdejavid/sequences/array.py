@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from skdejavid.compat.floating import underflow_allowed
 from skdejavid.sequences.containers import as_real, read
 from skdejavid.sequences.conversions import Convertible
-from skdejavid.sequences.layout import SequenceView, offsets_of
+from skdejavid.sequences.layout import SequenceView, check_offsets, offsets_of
 from skdejavid.sequences.memory_maps import check_memory_map
 
 __all__ = ["TSEArray"]
@@ -139,24 +139,7 @@ class TSEArray(Convertible):
             raise ValueError(
                 f"frames must be 2-D (n_frames, n_features >= 1), got shape {rows.shape}"
             )
-        limits = np.asarray(offsets)
-        if limits.ndim != 1 or limits.size < 1 or limits.dtype.kind not in "iu":
-            raise ValueError(
-                "offsets must be a 1-D integer array of n_sequences + 1 items, "
-                f"got shape {limits.shape} and dtype {limits.dtype}"
-            )
-        limits = limits.astype(np.int64)
-        if limits[0] != 0 or limits[-1] != len(rows):
-            raise ValueError(
-                f"offsets must begin with 0 and end with len(frames) = {len(rows)}, "
-                f"got {limits[0]} and {limits[-1]}"
-            )
-        empty = np.flatnonzero(np.diff(limits) < 1)
-        if empty.size:
-            raise ValueError(
-                f"offsets must be strictly increasing: sequence {empty[0]} would have "
-                f"{np.diff(limits)[empty[0]]} frame(s)"
-            )
+        limits = check_offsets(offsets, len(rows), "len(frames)")
         times = None
         if spans is not None:
             times = _as_rows(spans, "spans").astype(np.float64, copy=False)
@@ -365,7 +348,8 @@ class TSEArray(Convertible):
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._storage = _packed_storage(**state)
+        checked = type(self).from_packed(state["values"], state["offsets"], state["spans"])
+        self._storage = checked._storage
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.object_]:
         if dtype is not None and np.dtype(dtype) != object:

@@ -5,10 +5,9 @@ These functions receive the parameters of the estimator, not the estimator.
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from skdejavid.backends.registry import backend_of, resolve_device
 from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
+from skdejavid.compat.memory import memory_of_machine
 from skdejavid.compat.sklearn import check_sample_weight
 from skdejavid.compat.threads import count_threads
 from skdejavid.files.random_state import generator_from_state, generator_state
@@ -512,7 +512,7 @@ def _hold_out(
 def _barycenters(
     plan: Plan, parameters: SimpleNamespace, random_state: np.random.RandomState
 ) -> NDArray[np.floating]:
-    _check_memory(plan.n_timesteps, parameters.dba_max_iter, plan.data)
+    _check_memory(plan, parameters.dba_max_iter)
     data = plan.data
     centroids = class_barycenters(
         data.sequences,
@@ -553,28 +553,26 @@ def _count_epochs(n_samples: int, n_classes: int, parameters: SimpleNamespace) -
     return max(_PAPER_EPOCHS, -(-_FEWEST_STEPS // steps_per_epoch))
 
 
-def _check_memory(n_timesteps: int, dba_max_iter: int, data: TrainingData) -> None:
+def _check_memory(plan: Plan, dba_max_iter: int) -> None:
     """Check, before anything is allocated, that the machine has the memory that training needs.
 
-    It needs at least ten arrays of the size of the parameters, and a bit for each cell of one path.
+    It needs at least ten arrays of the size of the parameters, and the paths of one sequence.
     Paths of barycenters are those of sequences as long as the centroid.
     """
+    data, n_timesteps, settings = plan.data, plan.n_timesteps, plan.settings
     n_classes, n_features = int(data.targets.max()) + 1, data.sequences.n_features
-    n_frames = int(data.sequences.lengths.max())
-    needed = 10 * n_classes * n_timesteps * n_features * data.sequences.frame_dtype.itemsize
-    needed += n_timesteps * (max(n_timesteps, n_frames) if dba_max_iter else n_frames) // 8
-    available = _memory_of_machine()
+    n_frames, dtype = int(data.sequences.lengths.max()), data.sequences.frame_dtype
+    paths_bytes = partial(
+        backend_of(settings.device).paths_bytes, dtype=dtype, n_threads=settings.n_threads
+    )
+    paths = [paths_bytes(n_frames, (n_classes, n_timesteps, n_features))]
+    if dba_max_iter:
+        paths.append(paths_bytes(n_timesteps, (1, n_timesteps, n_features)))
+    needed = 10.0 * n_classes * n_timesteps * n_features * dtype.itemsize + max(paths)
+    available = memory_of_machine()
     if needed > available:
         raise ValueError(
             f"n_timesteps={n_timesteps} needs at least {needed / 1e9:.3g} GB of memory for "
             f"{n_classes} classes, {n_features} features and sequences of up to {n_frames} frames, "
             f"this machine has {available / 1e9:.3g} GB: lower n_timesteps"
         )
-
-
-def _memory_of_machine() -> float:
-    """Return the size of the memory in bytes, infinity where the system does not report it."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return math.inf

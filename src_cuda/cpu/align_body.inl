@@ -24,23 +24,48 @@
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
 
+// Approximate numbers of frames and of time steps of centroids in a task. Frames are packed once
+// for all time steps of the task, and its costs stay in the L2 cache.
+constexpr std::int64_t kTaskFrames = 192;
+constexpr std::int64_t kTaskRows = 384;
+
+/// The division of an alignment into tasks of sequences and groups of centroids.
+struct AlignPlan {
+    std::int64_t n_groups;
+    int n_threads;
+    Tasks cut;
+
+    explicit AlignPlan(const Sizes& sizes)
+        : n_groups((sizes.n_centroids + kGroup - 1) / kGroup),
+          n_threads(worthwhile_threads(sizes.n_threads, work_of_costs(sizes))),
+          cut(sizes.n_frames / kTaskFrames, std::max<std::int64_t>(sizes.n_sequences, 1),
+              sizes.n_centroids * sizes.n_timesteps / kTaskRows,
+              std::max<std::int64_t>(n_groups, 1), n_threads) {}
+};
+
+template <typename Real>
+double align_bytes(const Sizes& sizes, bool with_runs) {
+    const AlignPlan plan(sizes);
+    const std::int64_t n_workers = std::min<std::int64_t>(plan.n_threads, plan.cut.size());
+    const std::int64_t most_groups = (plan.n_groups + plan.cut.n_blocks - 1) / plan.cut.n_blocks;
+    return static_cast<double>(n_workers) * aligner_bytes<Real>(sizes, most_groups, with_runs);
+}
+
 template <typename Real>
 void align(const Problem<Real>& problem, bool diagonal, double* distances, Run* runs) {
-    const std::int64_t n_sequences = problem.sequences.n_sequences;
-    const std::int64_t n_groups = (problem.centroids.n_centroids + kGroup - 1) / kGroup;
-    if (n_sequences == 0 || n_groups == 0) return;
-    const int n_threads = worthwhile_threads(problem.n_threads, work_of_costs(problem));
-    const Tasks cut(count_frames(problem.sequences) / kTaskFrames, n_sequences,
-                    problem.centroids.n_centroids * problem.centroids.n_timesteps / kTaskRows,
-                    n_groups, n_threads);
-    parallel_for(cut.n_ranges * cut.n_blocks, n_threads, [&](Worker& worker) {
+    const Sizes sizes = sizes_of(problem);
+    if (sizes.n_sequences == 0 || sizes.n_centroids == 0) return;
+    const AlignPlan plan(sizes);
+    const Tasks& cut = plan.cut;
+    parallel_for(cut.size(), plan.n_threads, [&](Worker& worker) {
         Aligner<Real> aligner(problem, diagonal, distances, runs, worker);
         for (std::int64_t task; worker.next(task);) {
             const std::int64_t range = task / cut.n_blocks;
             const std::int64_t block = task % cut.n_blocks;
-            aligner.align(range * n_sequences / cut.n_ranges,
-                          (range + 1) * n_sequences / cut.n_ranges, block * n_groups / cut.n_blocks,
-                          (block + 1) * n_groups / cut.n_blocks);
+            aligner.align(range * sizes.n_sequences / cut.n_ranges,
+                          (range + 1) * sizes.n_sequences / cut.n_ranges,
+                          block * plan.n_groups / cut.n_blocks,
+                          (block + 1) * plan.n_groups / cut.n_blocks);
         }
     });
 }
@@ -59,7 +84,7 @@ void distances_along(const Problem<Real>& problem, const Run* runs, double* dist
     const Tasks cut(count_frames(problem.sequences) / kTaskFramesAlong, n_sequences,
                     n_centroids * problem.centroids.n_timesteps / kTaskRowsAlong, n_centroids,
                     n_threads);
-    parallel_for(cut.n_ranges * cut.n_blocks, n_threads, [&](Worker& worker) {
+    parallel_for(cut.size(), n_threads, [&](Worker& worker) {
         DistancesAlong<Real> along(problem, runs, distances, worker);
         for (std::int64_t task; worker.next(task);) {
             const std::int64_t range = task / cut.n_blocks;
@@ -82,8 +107,9 @@ void parameter_gradients(const Problem<Real>& problem, const Run* runs,
     // Frames are packed once for a strip of all centroids, unless there are more threads than
     // strips.
     const std::int64_t n_blocks =
-        n_threads == 1 ? 1
-                       : std::clamp<std::int64_t>(4 * n_threads / strips.size(), 1, n_centroids);
+        n_threads == 1
+            ? 1
+            : std::clamp(4 * std::int64_t{n_threads} / strips.size(), std::int64_t{1}, n_centroids);
     parallel_for(strips.size() * n_blocks, n_threads, [&](Worker& worker) {
         ParameterGradients<Real> gradients(problem, runs, grad_distances, grad_centroids,
                                            grad_weights, worker);
@@ -112,6 +138,7 @@ void adam(const AdamStep<Real>& step) {
 template <typename Real>
 const Backend<Real>& backend() {
     static constexpr Backend<Real> table = {&align<Real>,
+                                            &align_bytes<Real>,
                                             &distances_along<Real>,
                                             &parameter_gradients<Real>,
                                             &sequence_gradients<Real>,

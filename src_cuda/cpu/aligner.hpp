@@ -7,6 +7,7 @@
 
 #include "../align.hpp"
 #include "../recurrence.hpp"
+#include "aligner_memory.hpp"
 #include "cost.hpp"
 #include "cost_narrow.hpp"
 #include "lanes.hpp"
@@ -15,14 +16,6 @@
 
 namespace skdejavid {
 namespace SKDEJAVID_ISA {
-
-// Number of centroids that go through the recurrence together, one in each lane.
-constexpr int kGroup = kLanes<double>;
-
-// Approximate numbers of frames and of time steps of centroids in a task. Frames are packed once
-// for all time steps of the task, and its costs stay in the L2 cache.
-constexpr std::int64_t kTaskFrames = 192;
-constexpr std::int64_t kTaskRows = 384;
 
 /// Aligns consecutive sequences with consecutive groups of centroids; owns the scratch memory of
 /// one thread.
@@ -45,25 +38,24 @@ class Aligner {
 
     void align(std::int64_t first_sequence, std::int64_t last_sequence, std::int64_t first_group,
                std::int64_t last_group) {
-        first_group_ = first_group;
-        n_groups_ = last_group - first_group;
-        list_rows();
         std::int64_t n_frames = 0;
         std::int64_t longest = 0;
         for (std::int64_t s = first_sequence; s < last_sequence; ++s) {
             n_frames += sequences_.lengths[s];
             longest = std::max(longest, sequences_.lengths[s]);
         }
-        columns_.resize(n_groups_ * centroids_.n_timesteps);
-        moves_per_group_ = 2 * longest * centroids_.n_timesteps;
-        if (runs_) moves_.resize(n_groups_ * moves_per_group_);
-
-        const std::int64_t n_chunks = (n_frames + kChunk - 1) / kChunk;
-        Position position{first_sequence, 0};
-        for (std::int64_t chunk = 0; chunk < n_chunks; ++chunk) {
-            const std::int64_t size =
-                (chunk + 1) * n_frames / n_chunks - chunk * n_frames / n_chunks;
-            position = align_chunk(position, size);
+        const std::int64_t n_groups = last_group - first_group;
+        in_sections_ =
+            runs_ && move_bytes(n_groups, longest, centroids_.n_timesteps) > kMostMoveBytes;
+        if (!in_sections_) {
+            begin_groups(first_group, n_groups);
+            store_moves(0, longest);
+            align_frames({first_sequence, 0}, n_frames);
+            return;
+        }
+        for (std::int64_t group = first_group; group < last_group; ++group) {
+            begin_groups(group, 1);
+            for (std::int64_t s = first_sequence; s < last_sequence; ++s) align_in_sections(s);
         }
     }
 
@@ -87,12 +79,77 @@ class Aligner {
         return std::min<std::int64_t>(kGroup, centroids_.n_centroids - first_centroid(group));
     }
 
+    void begin_groups(std::int64_t first_group, std::int64_t n_groups) {
+        first_group_ = first_group;
+        n_groups_ = n_groups;
+        list_rows();
+        columns_.resize(n_groups * centroids_.n_timesteps);
+    }
+
+    /// Stores the moves into `n_frames` frames of each sequence, of which the first is `begin`.
+    void store_moves(std::int64_t begin, std::int64_t n_frames) {
+        first_move_ = begin;
+        moves_per_group_ = 2 * n_frames * centroids_.n_timesteps;
+        if (runs_) moves_.resize(n_groups_ * moves_per_group_);
+        stores_moves_ = runs_ != nullptr;
+    }
+
+    /// Aligns the next `n_frames` frames of the stream, chunk by chunk.
+    void align_frames(Position position, std::int64_t n_frames) {
+        const std::int64_t n_chunks = (n_frames + kChunk - 1) / kChunk;
+        for (std::int64_t chunk = 0; chunk < n_chunks; ++chunk) {
+            const std::int64_t size =
+                (chunk + 1) * n_frames / n_chunks - chunk * n_frames / n_chunks;
+            position = align_chunk(position, size);
+        }
+    }
+
+    /// Aligns one sequence with the centroids of one group. The totals before each section are
+    /// kept, so that the recurrence can run again from there.
+    void align_in_sections(std::int64_t sequence) {
+        const std::int64_t n_frames = sequences_.lengths[sequence];
+        const std::int64_t section = frames_of_section(n_frames, group_size(0));
+        const std::int64_t n_sections = (n_frames + section - 1) / section;
+        const std::int64_t n_totals = centroids_.n_timesteps * group_size(0);
+        totals_.resize(n_sections * n_totals);
+        const auto align_section = [&](std::int64_t k) {
+            align_frames({sequence, k * section}, std::min(section, n_frames - k * section));
+        };
+        stores_moves_ = false;
+        for (std::int64_t k = 0; k < n_sections; ++k) {
+            if (k > 0) keep_column(totals_.data() + k * n_totals);
+            if (k == n_sections - 1) store_moves(k * section, section);
+            align_section(k);
+        }
+        Trail trails[kGroup];
+        for (Trail& trail : trails) trail = last_cell(n_frames);
+        for (std::int64_t k = n_sections - 1; !walk_back(0, sequence, trails); --k) {
+            if (k > 1) restore_column(totals_.data() + (k - 1) * n_totals);
+            store_moves((k - 1) * section, section);
+            align_section(k - 1);
+        }
+    }
+
+    void keep_column(double* totals) {
+        for (std::int64_t i = 0; i < centroids_.n_timesteps; ++i) {
+            for (std::int64_t g = 0; g < group_size(0); ++g) *totals++ = columns_[i][g];
+        }
+    }
+
+    void restore_column(const double* totals) {
+        for (std::int64_t i = 0; i < centroids_.n_timesteps; ++i) {
+            for (std::int64_t g = 0; g < group_size(0); ++g) columns_[i][g] = *totals++;
+        }
+    }
+
     /// Lists the rows (time steps of centroids) by group, then by time step, then by centroid, so
     /// that the costs which one step of the recurrence reads are adjacent.
     void list_rows() {
         const std::int64_t multiple = is_narrow_ ? kLanes<Real> : kTileRows;
         n_rows_ = 0;
-        offsets_.resize(n_groups_ * kGroup * centroids_.n_timesteps + multiple);
+        const std::int64_t n_centroids =
+            std::min(n_groups_ * kGroup, centroids_.n_centroids - first_centroid(0));
+        offsets_.resize(n_centroids * centroids_.n_timesteps + multiple);
         for (std::int64_t group = 0; group < n_groups_; ++group) {
             for (std::int64_t i = 0; i < centroids_.n_timesteps; ++i) {
                 for (std::int64_t g = 0; g < group_size(group); ++g) {
@@ -145,8 +202,9 @@ class Aligner {
         const std::int64_t n_timesteps = centroids_.n_timesteps;
         const std::int64_t size = group_size(group);
         Lanes<double>* column = columns_.data() + group * n_timesteps;
-        std::uint8_t* moves =
-            runs_ ? moves_.data() + group * moves_per_group_ + 2 * frame * n_timesteps : nullptr;
+        std::uint8_t* moves = stores_moves_ ? moves_.data() + group * moves_per_group_ +
+                                                  2 * (frame - first_move_) * n_timesteps
+                                            : nullptr;
         Lanes<double> along_centroid = infinity;
         Lanes<double> corner = infinity;
         for (std::int64_t i = 0; i < n_timesteps; ++i) {
@@ -173,28 +231,42 @@ class Aligner {
         const std::int64_t pair = sequence * centroids_.n_centroids + first_centroid(group);
         for (std::int64_t g = 0; g < group_size(group); ++g) {
             distances_[pair + g] = columns_[(group + 1) * n_timesteps - 1][g];
-            if (runs_) {
-                walk_back(moves_.data() + group * moves_per_group_, g, sequences_.lengths[sequence],
-                          runs_ + (pair + g) * n_timesteps);
-            }
         }
+        if (!runs_ || in_sections_) return;
+        Trail trails[kGroup];
+        for (Trail& trail : trails) trail = last_cell(sequences_.lengths[sequence]);
+        walk_back(group, sequence, trails);
     }
 
-    void walk_back(const std::uint8_t* moves, std::int64_t g, std::int64_t n_frames,
-                   Run* runs) const {
+    Trail last_cell(std::int64_t n_frames) const {
+        return {centroids_.n_timesteps - 1, n_frames - 1, n_frames - 1};
+    }
+
+    /// Follows the paths of a group as far as moves are stored. Returns whether all have ended.
+    bool walk_back(std::int64_t group, std::int64_t sequence, Trail* trails) const {
         const std::int64_t n_timesteps = centroids_.n_timesteps;
-        const auto is_set = [&](std::int64_t i, std::int64_t j, int which) {
-            return (moves[2 * (j * n_timesteps + i) + which] >> g) & 1;
-        };
-        const auto entry = [&](std::int64_t i, std::int64_t j) {
-            while (j > 0 && !(is_set(i, j, 0) || is_set(i, j, 1))) --j;
-            return j;
-        };
-        const auto is_diagonal = [&](std::int64_t i, std::int64_t j) { return is_set(i, j, 1); };
-        const auto write = [&](std::int64_t i, std::int64_t first, std::int64_t last) {
-            runs[i] = {static_cast<std::int32_t>(first), static_cast<std::int32_t>(last)};
-        };
-        backtrack(n_timesteps, n_frames, entry, is_diagonal, write);
+        const std::int64_t pair = sequence * centroids_.n_centroids + first_centroid(group);
+        const std::uint8_t* moves = moves_.data() + group * moves_per_group_;
+        bool have_ended = true;
+        for (std::int64_t g = 0; g < group_size(group); ++g) {
+            Run* runs = runs_ + (pair + g) * n_timesteps;
+            const auto is_set = [&](std::int64_t i, std::int64_t j, int which) {
+                return (moves[2 * ((j - first_move_) * n_timesteps + i) + which] >> g) & 1;
+            };
+            const auto entry = [&](std::int64_t i, std::int64_t j) {
+                while (j > 0 && j >= first_move_ && !(is_set(i, j, 0) || is_set(i, j, 1))) --j;
+                return j;
+            };
+            const auto is_diagonal = [&](std::int64_t i, std::int64_t j) {
+                return is_set(i, j, 1);
+            };
+            const auto write = [&](std::int64_t i, std::int64_t first, std::int64_t last) {
+                runs[i] = {static_cast<std::int32_t>(first), static_cast<std::int32_t>(last)};
+            };
+            walk_back_to(first_move_, trails[g], entry, is_diagonal, write);
+            have_ended = have_ended && trails[g].timestep < 0;
+        }
+        return have_ended;
     }
 
     Worker& worker_;
@@ -209,6 +281,9 @@ class Aligner {
     std::int64_t n_groups_ = 0;
     std::int64_t n_rows_ = 0;
     std::int64_t moves_per_group_ = 0;
+    std::int64_t first_move_ = 0;  // first frame whose moves are stored
+    bool stores_moves_ = false;
+    bool in_sections_ = false;
     const Real* frames_[kChunk];
     CostPanels<Real> panels_;
     NarrowPanels<Real> narrow_panels_;
@@ -217,6 +292,7 @@ class Aligner {
     Scratch<Lanes<double>> columns_;  // (n_groups, n_timesteps)
     Scratch<std::uint8_t> moves_;     // (n_groups, n_frames, n_timesteps, 2): one bit per lane for
                                       // moves along the centroid, one for diagonal moves
+    Scratch<double> totals_;  // (n_sections, n_timesteps, centroids): columns before sections
 };
 
 }  // namespace SKDEJAVID_ISA

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <new>
 
+#include "../out_of_memory.hpp"
 #include "lanes.hpp"
 
 namespace skdejavid {
@@ -19,13 +20,19 @@ class Scratch {
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
 
-    /// Makes room for `size` elements. The contents are lost if the array grows.
+    /// Makes room for `size` elements. The contents are lost if the array grows: the old memory is
+    /// freed first, so that both are never held at once.
     void resize(std::int64_t size) {
         if (size <= capacity_) return;
-        T* const larger = static_cast<T*>(::operator new(static_cast<std::size_t>(size) * sizeof(T),
-                                                         std::align_val_t{kRegisterBytes}));
         ::operator delete(data_, std::align_val_t{kRegisterBytes});
-        data_ = larger;
+        data_ = nullptr;
+        capacity_ = 0;
+        std::size_t n_bytes;
+        if (!__builtin_mul_overflow(size, sizeof(T), &n_bytes)) {
+            data_ = static_cast<T*>(
+                ::operator new(n_bytes, std::align_val_t{kRegisterBytes}, std::nothrow));
+        }
+        if (data_ == nullptr) throw_out_of_memory(static_cast<double>(size) * sizeof(T));
         capacity_ = size;
     }
 

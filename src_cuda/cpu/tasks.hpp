@@ -44,12 +44,22 @@ double work_along_paths(const Problem<Real>& problem) {
            static_cast<double>(problem.centroids.n_centroids * sequences.n_features);
 }
 
-/// Number of terms in the cost of all frames and all time steps.
 template <typename Real>
-double work_of_costs(const Problem<Real>& problem) {
-    return static_cast<double>(count_frames(problem.sequences)) *
-           static_cast<double>(problem.centroids.n_centroids) *
-           static_cast<double>(problem.centroids.n_timesteps * problem.sequences.n_features);
+Sizes sizes_of(const Problem<Real>& problem) {
+    const SequenceView<Real>& sequences = problem.sequences;
+    const CentroidView<Real>& centroids = problem.centroids;
+    std::int64_t longest = 0;
+    for (std::int64_t s = 0; s < sequences.n_sequences; ++s) {
+        longest = std::max(longest, sequences.lengths[s]);
+    }
+    return {sequences.n_sequences, count_frames(sequences), longest,          centroids.n_centroids,
+            centroids.n_timesteps, centroids.n_features,    problem.n_threads};
+}
+
+/// Number of terms in the cost of all frames and all time steps.
+inline double work_of_costs(const Sizes& sizes) {
+    return static_cast<double>(sizes.n_frames) * static_cast<double>(sizes.n_centroids) *
+           static_cast<double>(sizes.n_timesteps) * static_cast<double>(sizes.n_features);
 }
 
 /// A division of pairs into tasks: ranges of sequences times blocks of consecutive centroids. There
@@ -66,6 +76,8 @@ struct Tasks {
         n_blocks = std::clamp(n_wanted / n_ranges, n_blocks, most_blocks);
         n_ranges = std::clamp(n_wanted / n_blocks, n_ranges, most_ranges);
     }
+
+    std::int64_t size() const { return n_ranges * n_blocks; }
 };
 
 }  // namespace SKDEJAVID_ISA

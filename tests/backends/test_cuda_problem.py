@@ -8,8 +8,10 @@ from test_cuda_frames import SHAPES, view_of
 
 from skdejavid import _core
 from skdejavid.backends import cuda_problem
+from skdejavid.backends.cuda import CudaBackend
 from skdejavid.backends.cuda_frames import ResidentFrames
 from skdejavid.backends.cuda_problem import CudaArrayProblem, CudaTensorProblem, adam_step
+from skdejavid.sequences import SequenceView
 
 DTYPES = pytest.mark.parametrize("dtype", PROBLEMS, ids=lambda dtype: dtype.__name__)
 EVERYTHING = [np.arange(5)]
@@ -29,8 +31,14 @@ EVERYTHING = [np.arange(5)]
         ("n_frames", 2**32, "n_frames must be at least longest"),
         ("n_frames", 1, "n_frames must be at least longest"),
         ("longest", 2**31, "longest"),
+        ("value_pitch", 2**62, "values would have more than"),
+        ("parameter_pitch", 2**62, "gradients of sequences would have more than"),
+        ("n_timesteps", 2**61, "centroids would have more than"),
+        ("n_centroids", 2**62, "centroids would have more than"),
+        ("n_centroids", 2**53, "costs would have more than|centroids would have more than"),
     ],
 )
+@pytest.mark.fault(88)
 def test_problems_that_would_lead_out_of_bounds_are_refused(name, field, value, message):
     fields = {
         "device": 0,
@@ -193,3 +201,40 @@ def test_without_memory_for_the_centroids_the_error_names_bytes(emulated_cuda, m
     monkeypatch.setattr(emulated_cuda, "to_padded_rows", refuse)
     with pytest.raises(MemoryError, match=r"cannot allocate 864 bytes .* fewer or shorter"):
         CudaArrayProblem(emulated_cuda, view_of(arrays), *arrays[3:])
+
+
+@pytest.mark.fault(88, 89)
+def test_runs_are_checked_before_they_are_copied_to_a_device(emulated_cuda):
+    arrays = draw(SHAPES, 1, np.float64, integers=True)
+    problem = CudaArrayProblem(emulated_cuda, view_of(arrays), *arrays[3:])
+    _, runs = problem.paths(True)
+    pairs = np.ones(runs.shape[:2])
+    for change in (2**31 - 1, -1):
+        wrong = runs.copy()
+        wrong[-1, -1, -1, 1] = change
+        for call in (
+            lambda runs: problem.distances_along(runs),
+            lambda runs: problem.parameter_gradients(runs, pairs),
+            lambda runs: problem.sequence_gradients(runs, pairs),
+            lambda runs: problem.barycenters(runs, pairs),
+        ):
+            with pytest.raises(ValueError, match=r"runs of sequence \d must satisfy"):
+                call(wrong)
+
+
+@pytest.mark.fault(88)
+def test_sequences_outside_of_the_values_are_refused_on_a_device(emulated_cuda, monkeypatch):
+    backend = CudaBackend()
+    monkeypatch.setattr(backend, "open", lambda device: emulated_cuda)
+    values, starts, lengths, centroids, weights = draw(SHAPES, 1, np.float64, integers=True)
+    for wrong in (
+        SequenceView(values, starts + 2**62, lengths),
+        SequenceView(values, starts, -lengths),
+    ):
+        with pytest.raises(ValueError, match="sequence 0 is not inside values"):
+            backend.problem("cuda:0", wrong, centroids, weights, n_threads=1)
+    tensors = map(torch.from_numpy, (centroids, weights))
+    with pytest.raises(ValueError, match=r"sequence \d is not inside values"):
+        backend.tensor_problem(
+            torch.from_numpy(values[: lengths.sum() - 1]), lengths, *tensors, n_threads=1
+        )

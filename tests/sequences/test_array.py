@@ -493,6 +493,47 @@ def test_offsets_that_do_not_divide_the_values_are_refused(values, offsets, mess
         TSEArray.from_packed(values, offsets)
 
 
+# Each would pass if differences, or the conversion to int64, were allowed to overflow.
+WRAPPING_OFFSETS = [
+    np.array([0, 2**63 - 1, -2, 7]),
+    np.array([0, 2**63 - 1, -(2**63), 7]),
+    np.array([0, 3, 2**64 - 1, 7], dtype=np.uint64),
+    np.array([0, 2**63 + 3, 7], dtype=np.uint64),
+    np.array([0, 2**64 - 5, 7], dtype=np.uint64),
+    np.array([0, 2**31 - 1, -2, 7], dtype=np.int32),
+    np.array([0, 200, 7], dtype=np.uint8),
+    np.array([0, 100, -100, 7], dtype=np.int8),
+]
+
+
+@pytest.mark.fault(88)
+@pytest.mark.parametrize("offsets", WRAPPING_OFFSETS, ids=lambda array: f"{array}")
+def test_offsets_near_the_ends_of_their_type_are_refused(offsets):
+    message = "offsets must be strictly increasing: sequence . would have -"
+    with pytest.raises(ValueError, match=message):
+        TSEArray.from_packed(np.zeros((7, 2)), offsets)
+    state = TSEArray.from_packed(np.zeros((7, 2)), [0, 7]).__getstate__()
+    with pytest.raises(ValueError, match=message):
+        TSEArray.__new__(TSEArray).__setstate__(state | {"offsets": offsets})
+
+
+@pytest.mark.fault(88)
+@pytest.mark.parametrize("dtype", ["uint64", ">i8", "int8", "uint16"])
+def test_offsets_of_every_integer_type_divide_the_frames(dtype):
+    X = TSEArray.from_packed(np.zeros((7, 2)), np.array([0, 3, 7]).astype(dtype))
+    assert X.lengths.tolist() == [3, 4]
+    assert X.offsets.dtype == np.int64
+    assert X.offsets.dtype.isnative
+
+
+@pytest.mark.fault(88, 89)
+def test_offsets_are_copied():
+    offsets = np.array([0, 3, 7])
+    X = TSEArray.from_packed(np.zeros((7, 2)), offsets)
+    offsets[:] = 2**62
+    assert X.lengths.tolist() == [3, 4]
+
+
 def test_a_view_selects_without_copying(ragged):
     X = TSEArray(ragged[0])
     values, starts, lengths = X.view(np.array([7, 0]))

@@ -1,0 +1,47 @@
+import subprocess
+import sys
+
+import pytest
+
+from skdejavid.compat import memory
+from skdejavid.compat.memory import memory_of_machine
+
+
+@pytest.fixture(autouse=True)
+def ask_again():
+    memory_of_machine.cache_clear()
+    yield
+    memory_of_machine.cache_clear()
+
+
+@pytest.mark.fault(113)
+def test_a_container_limits_the_memory(monkeypatch, tmp_path):
+    machine = memory_of_machine()
+    assert machine > 2**27
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", (limit, tmp_path / "none"))
+    for text, expected in (("max\n", None), ("1000000\n", 1e6)):
+        limit.write_text(text)
+        memory_of_machine.cache_clear()
+        known = memory_of_machine()
+        assert known == (expected or known)
+        assert expected or known >= machine
+
+
+@pytest.mark.fault(113)
+def test_a_system_that_reports_no_memory_has_no_limit(monkeypatch):
+    monkeypatch.setattr(memory, "_limits", lambda: iter(()))
+    assert memory_of_machine() == float("inf")
+
+
+@pytest.mark.fault(113)
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address spaces are those of Linux")
+def test_a_limit_of_the_address_space_limits_the_memory(tmp_path):
+    program = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, -1))
+from skdejavid.compat.memory import memory_of_machine
+print(memory_of_machine() <= 3 * 2**30)
+"""
+    command = [sys.executable, "-P", "-c", program]
+    assert subprocess.check_output(command, text=True, cwd=tmp_path).strip() == "True"
