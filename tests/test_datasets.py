@@ -43,7 +43,7 @@ def test_events_come_in_the_order_of_the_class():
 def test_event_sequences_have_the_documented_sizes():
     X, y = make_event_sequences(203, n_classes=3, n_features=5, lengths=(16, 20), random_state=0)
     assert X.n_features == 5
-    assert X.values.dtype == np.float32
+    assert X.frames.dtype == np.float32
     assert set(X.lengths) == set(range(16, 21))
     assert np.bincount(y).tolist() == [68, 68, 67]
     assert (np.diff(y) != 0).sum() > 100

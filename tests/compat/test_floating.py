@@ -118,7 +118,7 @@ class Data:
             self.X.astype(dtype).packed().view()
         list(self.X.chunks())
         TSEArray([np.full((3, 2), np.longdouble("1e-320") / 1024)])
-        TSEArray.from_packed(self.X.values, self.X.offsets, self.X.spans)
+        TSEArray.from_packed(self.X.frames, self.X.offsets, self.X.spans)
         TSEArray.from_padded(self.X3, lengths=self.X.lengths)
         for form in ("aeon", "arrow", "awkward", "sktime", "tslearn"):
             getattr(TSEArray, f"from_{form}")(getattr(self.X, f"to_{form}")())
