@@ -107,7 +107,7 @@ def in_threads(function, numbers):
     ids=["importance", "loky", "threading"],
 )
 def test_jobs_inside_of_threads_end(program, tmp_path):
-    """Loky's processes alone can wait without end, if threads ask for different numbers of them."""
+    """The processes of loky can wait without end if threads ask for different numbers."""
     command = [sys.executable, "-c", PRELUDE + program]
     with (tmp_path / "printed").open("w+") as printed:  # a pipe would stay open in the workers
         running = subprocess.Popen(

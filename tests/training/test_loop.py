@@ -389,11 +389,12 @@ def test_held_out_data_teach_nothing(problem, run):
     np.testing.assert_array_equal(with_held_out.centroids, run(problem).centroids)
 
 
-def start_on(device, problem, **changes):
+def start_on(device, problem, *, holds_out=True, **changes):
     data, centroids, log_weights = problem
     initial = InitialParameters(centroids.copy(), log_weights.copy(), np.ones(3))
     settings = replace(PUBLISHED, device=device, **changes)
-    return Training(data, initial, settings, np.random.RandomState(0), data.part(np.arange(6)))
+    held_out = data.part(np.arange(6)) if holds_out else None
+    return Training(data, initial, settings, np.random.RandomState(0), held_out)
 
 
 def test_a_result_says_why_training_stopped(problem, start):
@@ -484,8 +485,9 @@ def interrupt(monkeypatch, owner, name, number, when):
 
 
 @pytest.mark.fault(104)
+@pytest.mark.parametrize("holds_out", [True, False])
 @pytest.mark.parametrize("when", ["before", "inside", "after"])
-@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize("number", [1, 4])
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
@@ -501,12 +503,13 @@ def interrupt(monkeypatch, owner, name, number, when):
     ids=str,
 )
 def test_an_interrupted_training_has_the_result_of_whole_epochs(
-    owner, name, number, when, start, problem, monkeypatch
+    owner, name, number, when, holds_out, start, problem, monkeypatch
 ):
     """Wherever the interrupt comes: as if training had stopped after the last whole epoch."""
     if when == "inside" and name != "fill":
         when, number = "after", 3
     settings = {"n_epochs": 4, "patience": 9, "centroid_learning_rate": 0.3}
+    settings["holds_out"] = holds_out
     following = Following()
     start(problem, **settings).learn([following])
     training = start(problem, **settings)
@@ -518,6 +521,8 @@ def test_an_interrupted_training_has_the_result_of_whole_epochs(
         except KeyboardInterrupt:
             assert training.n_epochs_done == 0
             return
+    if name == "_validate" and not holds_out:
+        return  # never called
     assert isinstance(result.interrupt, KeyboardInterrupt)
     n_epochs = len(result.history["loss"])
     assert n_epochs == training.n_epochs_done > 0
