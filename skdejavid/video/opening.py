@@ -258,13 +258,16 @@ def _open_container(av: Any, name: str, source: _Nameless, options: dict[str, st
             buffer_size=_BUFFER,
             io_open=refuse,
         )
-    except av.ArgumentError as error:  # also of a format that is recognized and not allowed
+    except (av.ArgumentError, av.error.InvalidDataError) as error:
+        # A format that is recognized and not allowed is an ArgumentError.
         source.seek(0, os.SEEK_SET)
         start = source.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")
-        kinds = (kind for text, kind in _TEXTS.items() if start.startswith(text))
+        kind = next((kind for text, kind in _TEXTS.items() if start.startswith(text)), None)
+        if kind is None and not isinstance(error, av.ArgumentError):
+            raise
         raise VideoDecodeError(
-            f"{name} is {next(kinds, 'of another format')}, expected a video in one file, in one "
-            f"of the formats {', '.join(_DEMUXERS)}"
+            f"{name} is {kind or 'of another format'}, expected a video in one file, in one of the "
+            f"formats {', '.join(_DEMUXERS)}"
         ) from error
 
 

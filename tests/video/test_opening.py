@@ -133,7 +133,7 @@ def test_a_file_that_leads_to_another_is_refused_and_opens_nothing(kind, video, 
 
 
 @pytest.mark.fault(77)
-@pytest.mark.parametrize("kind", ["a list of files (concat)", *list(TEXTS)[2:3]])
+@pytest.mark.parametrize("kind", TEXTS)
 def test_the_message_says_what_leads_elsewhere(kind, video):
     path = video.with_name("leads.mp4")
     path.write_text(TEXTS[kind].format(file="in.mp4"))
