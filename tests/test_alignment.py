@@ -168,6 +168,7 @@ def test_a_path_is_that_of_two_sequences():
         dtw_path(frames, frames[None])
 
 
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each")
 def test_misaligned_memory_is_read_right(rng):
     values = rng.standard_normal((6, 3))
     buffer = np.zeros(values.nbytes + 1, dtype=np.uint8)

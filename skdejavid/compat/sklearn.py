@@ -5,7 +5,6 @@ They may move in any release of scikit-learn; then only this module must change.
 
 from __future__ import annotations
 
-from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads as effective_n_threads
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_params
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
@@ -18,7 +17,5 @@ __all__ = [
     "check_feature_names_in",
     "check_sample_weight",
     "effective_n_threads",
-    "is_pandas_na",
-    "is_scalar_nan",
     "validate_params",
 ]
