@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse
+from fuzz_tables import Tables
 from test_model_file import assembled, fitted, parts_of, small_data
 
 from skdejavid import DejaVidClassifier, TSEArray, TSEStore, check_sequences
@@ -256,7 +257,7 @@ class Sequences:
         assert checked.lengths.min() >= 1
 
 
-TARGETS = {"load": Models, "manifest": Stores, "check_sequences": Sequences}
+TARGETS = {"load": Models, "manifest": Stores, "check_sequences": Sequences, "tables": Tables}
 
 
 def fuzz(name, n_inputs, seed):

@@ -7,7 +7,8 @@ from fuzz import TARGETS, fuzz, mutated_bytes, mutated_tree
 
 
 @pytest.mark.parametrize(
-    ("target", "n_inputs"), [("load", 1500), ("manifest", 700), ("check_sequences", 5000)]
+    ("target", "n_inputs"),
+    [("load", 1500), ("manifest", 700), ("check_sequences", 5000), ("tables", 1500)],
 )
 def test_nothing_but_the_documented_refusals_is_raised(target, n_inputs):
     n_refused = fuzz(target, n_inputs, seed=1)
