@@ -9,8 +9,8 @@ from os import PathLike, fspath
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -23,6 +23,7 @@ from skdejavid.files.model_file import (
     Features,
     FeatureScale,
     Field,
+    Flag,
     Lags,
     LogWeights,
     Model,
@@ -30,12 +31,34 @@ from skdejavid.files.model_file import (
     write_model,
 )
 from skdejavid.sequences import TSEArray, check_sequences
+from skdejavid.sequences.tables import plain_labels
 from skdejavid.sequences.transforms import check_lags, with_differences
 
-__all__ = ["AlignedEstimator"]
+__all__ = ["AlignedEstimator", "LabelsOfAnyKindMixin"]
 
 # Read once, because every fit copies the estimator and so asks for its state.
 _VERSION = version("skdejavid")
+
+
+class LabelsOfAnyKindMixin(ClassifierMixin):
+    """A classifier whose `score` takes labels of pandas, polars and Arrow as its `fit` does."""
+
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Compute the mean accuracy of the predictions.
+
+        Parameters
+        ----------
+        X : sequences
+            As in ``fit``.
+        y : array-like of shape (n_sequences,)
+            The classes.
+        sample_weight : array-like of shape (n_sequences,), optional
+
+        Returns
+        -------
+        float
+        """
+        return float(super().score(X, plain_labels(y), sample_weight))
 
 
 class AlignedEstimator(PythonNumbersMixin, BaseEstimator):
@@ -62,6 +85,7 @@ class AlignedEstimator(PythonNumbersMixin, BaseEstimator):
         "log_weights_": LogWeights(like="centroids"),
         "feature_scale_": FeatureScale(),
         "feature_names_in_": FeatureNames(),
+        "single_frames_in_": Flag(),
     }
 
     def save(self, path: str | PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
@@ -213,7 +237,10 @@ class AlignedEstimator(PythonNumbersMixin, BaseEstimator):
         If `reset` is False, the number and names of features must be those of the previous fit.
         """
         self.__dict__.pop("metadata_", None)
-        return check_sequences(X, estimator=self, reset=reset)
+        sequences = check_sequences(X, estimator=self, reset=reset)
+        if sequences.lengths.max() > 1:  # also if the fit before saw single frames
+            self.single_frames_in_ = False
+        return sequences
 
     def _align(self, X: Any, compute: Callable[..., NDArray[np.float64]]) -> NDArray[np.float64]:
         """Apply an alignment function to `X` and the fitted parameters."""

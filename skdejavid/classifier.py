@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
-from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 
-from skdejavid._base import AlignedEstimator
+from skdejavid._base import AlignedEstimator, LabelsOfAnyKindMixin
 from skdejavid.alignment import compute_distances, compute_distances_by_timestep
 from skdejavid.backends.registry import resolve_device
 from skdejavid.compat.callbacks import CallbackSupportMixin, FitTasks, teardown_after_fit
@@ -66,7 +66,7 @@ class DejaVidClassifier(
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    ClassifierMixin,
+    LabelsOfAnyKindMixin,
     AlignedEstimator,
 ):
     """Nearest-centroid classifier of sequences under a learned, time-weighted alignment.
@@ -251,6 +251,9 @@ class DejaVidClassifier(
         was lowest; 0 stands for the initial parameters. The fitted parameters are those of this
         epoch. None without `early_stopping`: they are those after the last epoch.
 
+    single_frames_in_ : bool or None
+        Whether all sequences in `fit` had one frame. If not, 2-D arrays are refused. None if a file
+        of an earlier version does not say.
     n_features_in_ : int
         Number of features of a frame.
 

@@ -19,6 +19,7 @@ import numpy as np
 import safetensors.torch
 import scipy.sparse
 import torch
+from fuzz_tables import Tables
 from test_model_file import assembled, fitted, parts_of, small_data
 
 from skdejavid import DejaVidClassifier, TSEArray, TSEStore, check_sequences
@@ -294,6 +295,7 @@ TARGETS = {
     "load": Models,
     "manifest": Stores,
     "check_sequences": Sequences,
+    "tables": Tables,
     "read_array": ForeignArrays,
 }
 

@@ -72,6 +72,8 @@ def test_another_estimator_takes_few_lines():
     assert tree.end_lineno - tree.lineno + 1 <= 60
 
 
+# All checks pass 2-D arrays, of sequences of one frame; sequences/test_checks.py tests the warning.
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each of its")
 @parametrize_with_checks([CentroidRegressor()])
 def test_another_estimator_passes_scikit_learns_own_checks(estimator, check):
     try:

@@ -255,6 +255,7 @@ def test_results_of_a_device_are_those_of_the_cpu(emulated_cuda, rng):
         np.testing.assert_array_equal(on_device, on_cpu, strict=True)
 
 
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each")
 def test_misaligned_memory_is_read_right(rng):
     values = rng.standard_normal((6, 3))
     buffer = np.zeros(values.nbytes + 1, dtype=np.uint8)

@@ -689,6 +689,7 @@ def test_a_column_of_targets_is_read_with_a_warning(orders):
     assert clf.predict(X).shape == y.shape
 
 
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each")
 @pytest.mark.fault(10)
 def test_one_bare_sequence_taken_for_many_gets_a_hint():
     with pytest.raises(ValueError, match=r"samples: \[9, 1\]\. A 2-D array is read .* as \[x\]"):

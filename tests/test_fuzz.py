@@ -11,7 +11,13 @@ from fuzz import TARGETS, fuzz, mutated_bytes, mutated_tree
 @pytest.mark.fault(78, 79, 80)
 @pytest.mark.parametrize(
     ("target", "n_inputs"),
-    [("load", 1500), ("manifest", 700), ("check_sequences", 5000), ("read_array", 1000)],
+    [
+        ("load", 1500),
+        ("manifest", 700),
+        ("check_sequences", 5000),
+        ("tables", 1500),
+        ("read_array", 1000),
+    ],
 )
 def test_nothing_but_the_documented_refusals_is_raised(target, n_inputs):
     n_refused = fuzz(target, n_inputs, seed=1)

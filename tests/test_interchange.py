@@ -206,6 +206,15 @@ def test_files_that_are_no_arrow_are_refused_and_named(tmp_path):
         read_arrow(tmp_path / "none")
 
 
+@pytest.mark.fault(79)
+def test_an_arrow_file_whose_names_cannot_be_decoded_is_damaged(tmp_path):
+    path = tmp_path / "x.arrow"
+    write_arrow(make(), path, IDS)
+    path.write_bytes(path.read_bytes().replace(b"sequence", b"\x80equence"))
+    with pytest.raises(ValueError, match=r"x\.arrow is not an Arrow IPC file, or is damaged"):
+        read_arrow(path)
+
+
 @given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
 def test_an_arrow_file_with_a_wrong_byte_gives_sequences_or_a_value_error(
     place, value, tmp_path_factory

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from sklearn.base import clone
@@ -233,6 +234,40 @@ REASONS = "|".join(
 def test_what_wants_a_table_says_so_and_does_not_take_sequences_for_one(name, container):
     with pytest.raises((ValueError, IndexError), match=REASONS):
         REFUSES[name](CONTAINERS[container](X))
+
+
+# The two that look like a table to scikit-learn, with one cell for each sequence.
+ONE_COLUMN = {
+    "data frame": lambda X: pd.DataFrame({"x": list(X)}),
+    "object array": lambda X: as_objects(list(X))[:, None],
+}
+
+
+@pytest.mark.fault(139)
+@pytest.mark.parametrize("column", ONE_COLUMN)
+def test_what_draws_rows_or_permutes_columns_takes_a_column_of_sequences(column):
+    data = ONE_COLUMN[column](X)
+    bagging = BaggingClassifier(Quick(), n_estimators=2, random_state=0).fit(data, Y)
+    expected = np.mean([clf.predict_proba(X) for clf in bagging.estimators_], axis=0)
+    np.testing.assert_allclose(bagging.predict_proba(data), expected)
+    assert bagging.score(data, Y) > 0.6
+    clf = Quick().fit(X, Y)
+    found = permutation_importance(clf, data, Y, n_repeats=3, random_state=0)
+    assert found.importances.shape == (1, 3)
+    assert found.importances_mean[0] > 0.3  # exchanging whole sequences leaves nothing to learn
+    distances = ColumnTransformer([("a", Quick(), [0])]).fit(data, Y).transform(data)
+    np.testing.assert_array_equal(distances, clf.transform(X))
+
+
+@pytest.mark.fault(139)
+@pytest.mark.parametrize("column", ONE_COLUMN)
+@pytest.mark.parametrize(
+    "name",
+    sorted(set(REFUSES) - {"BaggingClassifier", "permutation_importance", "ColumnTransformer"}),
+)
+def test_the_others_refuse_a_column_of_sequences_as_well(name, column):
+    with pytest.raises(ValueError, match=r"setting an array element|truth value of an array"):
+        REFUSES[name](ONE_COLUMN[column](X))
 
 
 @pytest.mark.parametrize(

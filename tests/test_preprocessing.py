@@ -244,6 +244,7 @@ def test_other_features_than_framewise_was_fitted_with_are_refused(ragged):
         Framewise(PCA(1)).fit(ragged[0]).transform([np.zeros((3, 1))])
 
 
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each")
 @pytest.mark.parametrize(
     "transformer",
     [TimeDifferences(), Resample(), Interpolate(), Framewise(StandardScaler())],
@@ -258,6 +259,7 @@ def test_a_table_of_single_frames_stays_one(transformer, rng):
     np.testing.assert_array_equal(table, sequences.frames)
 
 
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each")
 def test_a_table_that_is_stretched_is_none(rng):
     X = rng.standard_normal((5, 3))
     assert Resample(2).fit_transform(X).lengths.tolist() == [2] * 5

@@ -32,6 +32,8 @@ CHECKS_WITHOUT_DATA = [
 
 # One check gives all weight to one class; test_classifier.py tests the warning.
 @pytest.mark.filterwarnings("ignore:all samples of class .* have zero weight")
+# All checks pass 2-D arrays, of sequences of one frame; test_checks.py tests the warning.
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each of its")
 @parametrize_with_checks(
     [
         DejaVidClassifier(),

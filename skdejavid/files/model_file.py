@@ -32,6 +32,7 @@ __all__ = [
     "FeatureScale",
     "Features",
     "Field",
+    "Flag",
     "History",
     "Labels",
     "Lags",
@@ -211,6 +212,16 @@ class Choice(_Described):
         value: str = reader.take(name, str)
         wanted = " or ".join(map(repr, self.options))
         check_field(value in self.options, name, f"must be {wanted}, got {value!r}")
+        return value
+
+
+class Flag(_Described):
+    """True, False, or None if it is unknown, as in files that were written before there was one."""
+
+    def read(self, name: str, reader: Reader) -> bool | None:
+        if name not in reader.description:
+            return None
+        value: bool | None = reader.take(name, (bool, type(None)))
         return value
 
 

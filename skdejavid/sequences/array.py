@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from skdejavid.compat.floating import underflow_allowed
 from skdejavid.sequences.containers import as_real, read
 from skdejavid.sequences.conversions import Convertible
+from skdejavid.sequences.hints import warn_of_table
 from skdejavid.sequences.layout import SequenceView, check_offsets, offsets_of
 from skdejavid.sequences.memory_maps import check_memory_map
 
@@ -104,6 +105,8 @@ class TSEArray(Convertible):
             self._storage = X._storage
         else:
             packed = read(X)
+            if packed.is_table:
+                warn_of_table(len(packed.offsets) - 1, stacklevel=3)
             self._storage = _packed_storage(packed.values, packed.offsets)
 
     @classmethod

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
+import warnings
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import DataDimensionalityWarning
 from sklearn.utils.validation import validate_data
 
 from skdejavid.sequences.array import TSEArray
+from skdejavid.sequences.axes import looks_transposed
 from skdejavid.sequences.containers import is_table, named_frames, read
+from skdejavid.sequences.hints import HINT_FOR_TABLES, warn_of_table
 
 __all__ = ["check_half_range", "check_no_overflow", "check_sequences", "is_table_of_frames"]
 
@@ -27,7 +30,8 @@ def check_sequences(
     X : sequences
         Any of the types listed in :class:`TSEArray`.
     estimator : estimator instance, optional
-        Estimator whose ``n_features_in_`` and ``feature_names_in_`` are set or compared.
+        Estimator whose ``n_features_in_``, ``feature_names_in_`` and ``single_frames_in_`` are set
+        or compared.
     reset : bool, default=True
         True to set the attributes of `estimator`, as in ``fit``; False to compare with them.
     ensure_all_finite : bool or "allow-nan", default=True
@@ -45,23 +49,33 @@ def check_sequences(
         If `X`, or an item of it, is of a type that cannot be read as a sequence.
     ValueError
         If there is no sequence, a sequence is empty, is not 2-D or contains NaN or infinity, if the
-        numbers of features differ within `X` or from those seen in ``fit``, or `ensure_all_finite`
-        is something else.
+        numbers of features differ within `X` or from those seen in ``fit``, if `X` is a 2-D
+        array but ``fit`` saw sequences of several frames, or if `ensure_all_finite` is something
+        else.
+
+    Warns
+    -----
+    DataDimensionalityWarning
+        If `X` is a 2-D array and nobody has said that its rows are sequences of one frame, or if
+        the numbers in ``fit`` look as if channels came before time.
     """
     if ensure_all_finite not in (True, False, "allow-nan"):
         raise ValueError(
             f'ensure_all_finite must be True, False or "allow-nan", got {ensure_all_finite!r}'
         )
-    sequences, is_validated = _read(X, estimator, reset)
+    sequences, is_from_table = _read(X)
     if len(sequences) == 0:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
     if ensure_all_finite:
         _check_finite(sequences, allow_nan=ensure_all_finite == "allow-nan")
-    if estimator is not None and not is_validated:
-        frames = named_frames(X)
-        if frames is None:
-            frames = sequences[0]
-        validate_data(estimator, frames, reset=reset, skip_check_array=True)
+    if estimator is not None:
+        _check_features(X, sequences, estimator, reset)
+    if is_from_table:
+        _check_that_rows_are_meant(X, sequences, estimator, reset)
+    if estimator is not None and reset:
+        estimator.single_frames_in_ = bool(sequences.lengths.max() == 1)
+        if looks_transposed(sequences.view()):
+            _warn_of_axes(sequences)
     return sequences
 
 
@@ -111,14 +125,53 @@ def check_half_range(sequences: TSEArray) -> None:
         )
 
 
-def _read(X: Any, estimator: Any, reset: bool) -> tuple[TSEArray, bool]:
-    """Return the sequences, and whether scikit-learn has already validated `X`."""
+def _read(X: Any) -> tuple[TSEArray, bool]:
+    """Return the sequences, and whether `X` is a 2-D array."""
     if isinstance(X, TSEArray):
         return X, False
-    if estimator is None:
-        return TSEArray(X), False
-    packed = read(X, partial(validate_data, estimator, reset=reset))
+    packed = read(X)
     return TSEArray._of_checked(packed.values, packed.offsets), packed.is_table
+
+
+def _check_features(X: Any, sequences: TSEArray, estimator: Any, reset: bool) -> None:
+    """Set the number and names of features in `estimator`, or compare them."""
+    frames = named_frames(X)
+    if frames is None:
+        frames = sequences[0]
+    try:
+        validate_data(estimator, frames, reset=reset, skip_check_array=True)
+    except ValueError as error:
+        if reset or (sequences.lengths != getattr(estimator, "n_features_in_", None)).any():
+            raise
+        raise ValueError(
+            f"{error}\nThe sequences have as many frames as {type(estimator).__name__} expects "
+            "features: if channels come before time, as in aeon and sktime, use "
+            "TSEArray.from_aeon(X)."
+        ) from error
+
+
+def _check_that_rows_are_meant(X: Any, sequences: TSEArray, estimator: Any, reset: bool) -> None:
+    """Refuse a 2-D array if the estimator was fitted to longer sequences; warn if it is unclear."""
+    seen = None if estimator is None or reset else getattr(estimator, "single_frames_in_", None)
+    if seen is None:
+        warn_of_table(len(sequences), stacklevel=4 if estimator is None else 5)
+    elif not seen:
+        raise ValueError(
+            f"X is a 2-D array, whose {len(sequences)} rows would be sequences of one frame each, "
+            f"but {type(estimator).__name__} was fitted to sequences of several frames. "
+            f"{HINT_FOR_TABLES}"
+        )
+
+
+def _warn_of_axes(sequences: TSEArray) -> None:
+    warnings.warn(
+        f"X is read as sequences of {sequences.lengths[0]} frames and {sequences.n_features} "
+        "features, but its numbers run smoothly from feature to feature and not from frame to "
+        "frame, as if channels came before time. If so, as in aeon and sktime, use "
+        "TSEArray.from_aeon(X).",
+        DataDimensionalityWarning,
+        stacklevel=4,
+    )
 
 
 def _check_finite(sequences: TSEArray, allow_nan: bool) -> None:
@@ -130,23 +183,34 @@ def _check_finite(sequences: TSEArray, allow_nan: bool) -> None:
         bad = np.argwhere(np.isinf(frames) if allow_nan else ~np.isfinite(frames))
         if len(bad):  # if none, the values are finite and only their sum overflows
             row, feature = bad[0]
-            _raise_not_finite(frames[row, feature], sequences.offsets, rows.start + row, feature)
+            _raise_not_finite(frames[row, feature], sequences, rows.start + row, feature)
 
 
 def _raise_not_finite(
-    value: np.floating, offsets: NDArray[np.int64], row: np.integer, feature: np.integer
+    value: np.floating, sequences: TSEArray, row: np.integer, feature: np.integer
 ) -> NoReturn:
+    offsets = sequences.offsets
     index = int(np.searchsorted(offsets, row, side="right")) - 1
-    what = "NaN" if np.isnan(value) else f"infinity or a value too large for dtype('{value.dtype}')"
-    remedy = ""
+    frame = row - offsets[index]
+    what, remedy = f"infinity or a value too large for dtype('{value.dtype}')", ""
     if np.isnan(value):
-        remedy = (
-            " Fill in missing values in a step of a pipeline before: Interpolate(), or "
-            "Framewise(SimpleImputer()). TSEArray.from_padded(X) removes padding."
-        )
+        what, remedy = "NaN", _remedy_of_missing_values(sequences[index][frame:])
     raise ValueError(
-        f"Input X[{index}] contains {what}, first at frame {row - offsets[index]}, "
-        f"feature {feature}.{remedy}"
+        f"Input X[{index}] contains {what}, first at frame {frame}, feature {feature}.{remedy}"
+    )
+
+
+def _remedy_of_missing_values(rest: NDArray[np.floating]) -> str:
+    """Return what to do about a sequence whose first NaN is in the first of these frames."""
+    if np.isnan(rest).all():
+        return (
+            " The sequence ends with frames of NaN: if they are padding, use "
+            "TSEArray.from_padded(X), or TSEArray.from_tslearn(X), which is the same for data of "
+            "tslearn."
+        )
+    return (
+        " Fill in missing values in a step of a pipeline before: Interpolate(), or "
+        "Framewise(SimpleImputer())."
     )
 
 

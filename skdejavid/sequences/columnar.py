@@ -17,13 +17,19 @@ from skdejavid.sequences.layout import offsets_of
 
 __all__ = [
     "arrow_column",
+    "check_arrow",
+    "check_columns",
     "is_awkward",
+    "is_lists_of_lists",
     "is_pandas",
     "rows_of_arrow",
     "rows_of_awkward",
     "rows_to_arrow",
     "rows_to_awkward",
 ]
+
+# How many times an array may repeat what it stores, and how many bytes it may repeat anyway.
+_MOST_COPIES, _BYTES_OF_COPIES = 20, 2**28
 
 Rows: TypeAlias = tuple[NDArray[Any], NDArray[np.int64]]
 
@@ -43,8 +49,45 @@ def arrow_column(X: Any) -> Any | None:
         column = arrow.array(X)
     else:
         column = arrow.chunked_array(X)
+    return column if is_lists_of_lists(column) else None
+
+
+def is_lists_of_lists(column: Any) -> bool:
+    """Return whether the items of a pyarrow column are lists of lists."""
+    arrow = import_optional("pyarrow", "arrow", "Reading columns of Arrow")
     inner = _item_type(arrow, column.type)
-    return None if inner is None or _item_type(arrow, inner) is None else column
+    return inner is not None and _item_type(arrow, inner) is not None
+
+
+def check_arrow(column: Any, what: str) -> None:
+    """Check that all offsets, lengths and texts of a pyarrow column are inside of its memory.
+
+    pyarrow itself reads whatever they say, even outside of the process's memory.
+
+    Raises
+    ------
+    ValueError
+        If one is not; the message begins with `what`.
+    """
+    arrow = import_optional("pyarrow", "arrow", "Reading columns of Arrow")
+    try:
+        column.validate(full=True)
+    except (arrow.ArrowException, UnicodeDecodeError) as error:
+        raise ValueError(f"{what} is damaged: {error}") from error
+
+
+def check_columns(X: Any, what: str) -> None:
+    """Check `X` as `check_arrow` does if it is a column or table of pyarrow, or one of awkward.
+
+    Any way to read such a column, ``numpy.asarray`` for example, relies on its offsets.
+    """
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None and isinstance(
+        X, (arrow.Array, arrow.ChunkedArray, arrow.Table, arrow.RecordBatch)
+    ):
+        check_arrow(X, what)
+    elif is_awkward(X):
+        _check_awkward(sys.modules["awkward"], X, what)
 
 
 def rows_of_arrow(column: Any, what: str) -> Rows:
@@ -68,13 +111,14 @@ def rows_of_arrow(column: Any, what: str) -> Rows:
             f"{what} is of type {column.type}, expected lists of lists of numbers, for example "
             "large_list<fixed_size_list<float>[n_features]>"
         )
+    check_arrow(column, what)
     numbers, widths, lengths = [], [], []
     n_before = 0
     for chunk in getattr(column, "chunks", [column]):
         _check_no_missing(chunk, [], what, n_before)
-        row_counts, rows = _unpack(arrow, chunk)
+        row_counts, rows = _unpack(arrow, chunk, what)
         _check_no_missing(rows, [row_counts], what, n_before)
-        number_counts, items = _unpack(arrow, rows)
+        number_counts, items = _unpack(arrow, rows, what)
         _check_no_missing(items, [number_counts, row_counts], what, n_before)
         numbers.append(items.to_numpy(zero_copy_only=True))
         widths.append(number_counts)
@@ -118,6 +162,7 @@ def rows_of_awkward(X: Any, what: str) -> Rows:
         raise ValueError(
             f"{what} is of type {X.type}, expected three axes: sequences, frames, features"
         )
+    _check_awkward(awkward, X, what)
     for axis in range(3):
         missing = awkward.is_none(X, axis=axis)
         while missing.ndim > 1:
@@ -132,6 +177,20 @@ def rows_of_awkward(X: Any, what: str) -> Rows:
     return _as_rows(numbers, widths, lengths, what), offsets_of(lengths)
 
 
+def _check_awkward(awkward: Any, X: Any, what: str) -> None:
+    """Check that offsets are inside of the array, and that its lists do not multiply its size."""
+    problem = awkward.validity_error(X)
+    if problem:
+        raise ValueError(f"{what} is damaged: {problem}")
+    for axis in range(1, X.ndim):
+        n_items = int(awkward.sum(awkward.num(X, axis=axis), axis=None))
+        if n_items * 8 > _MOST_COPIES * X.nbytes + _BYTES_OF_COPIES:
+            raise ValueError(
+                f"{what} has {n_items} items in {X.nbytes} bytes, as its lists overlap in memory: "
+                "use awkward.to_packed(X)"
+            )
+
+
 def rows_to_awkward(values: NDArray[Any], offsets: NDArray[np.int64]) -> Any:
     """Return packed rows as an awkward array of type n * var * n_features, sharing memory."""
     awkward = import_optional("awkward", "awkward", "Creating awkward arrays")
@@ -143,14 +202,29 @@ def _item_type(arrow: Any, kind: Any) -> Any | None:
     """Return the type of the items of a list type, or None for any other type."""
     types = arrow.types
     is_lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-    return kind.value_type if is_lists else None
+    return kind.value_type if is_lists or _is_view(types, kind) else None
 
 
-def _unpack(arrow: Any, lists: Any) -> tuple[NDArray[np.int64], Any]:
+def _is_view(types: Any, kind: Any) -> bool:
+    """Return whether a type is that of lists that may lie in any order, or on top of each other."""
+    return hasattr(types, "is_list_view") and (
+        types.is_list_view(kind) or types.is_large_list_view(kind)
+    )
+
+
+def _unpack(arrow: Any, lists: Any, what: str) -> tuple[NDArray[np.int64], Any]:
     """Return the lengths of lists, and all their items.
 
     Both respect that the array may be a slice of a longer one, unlike its ``values`` attribute.
     """
+    if _is_view(arrow.types, lists.type):
+        sizes = lists.sizes.to_numpy().astype(np.int64)
+        if sizes.sum() > len(lists.values):  # a few numbers could claim to be any number of them
+            raise ValueError(
+                f"{what} has lists that overlap in memory: cast it to a type of lists, for example "
+                "X.cast(pyarrow.large_list(...))"
+            )
+        return sizes, lists.flatten()
     if arrow.types.is_fixed_size_list(lists.type):
         return np.broadcast_to(np.int64(lists.type.list_size), len(lists)), lists.flatten()
     return np.diff(lists.offsets.to_numpy()).astype(np.int64), lists.flatten()

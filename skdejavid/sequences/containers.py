@@ -7,9 +7,8 @@ Everything becomes one packed array; an input that cannot be read raises an erro
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -20,18 +19,30 @@ from sklearn.utils.validation import check_array
 
 from skdejavid.sequences.columnar import (
     arrow_column,
+    check_arrow,
+    check_columns,
     is_awkward,
     is_pandas,
     rows_of_arrow,
     rows_of_awkward,
 )
 from skdejavid.sequences.layout import Packed, offsets_of
+from skdejavid.sequences.tables import (
+    as_native,
+    column_names,
+    columns_that_are_no_numbers,
+    is_missing,
+    numbers_of,
+    only_column,
+)
 
 __all__ = [
     "accepted_dtypes",
     "as_real",
-    "check_not_masked",
+    "check_claims",
+    "check_not_misread",
     "check_rows",
+    "has_two_levels",
     "is_table",
     "named_frames",
     "read",
@@ -39,18 +50,23 @@ __all__ = [
 ]
 
 _Items = Sequence[Any] | NDArray[Any]
-_check_array = partial(check_array, input_name="X")
+
+_HINT_FOR_ONE_AXIS = (
+    "A univariate sequence x is passed as [x[:, None]]; a long table, with one row for each frame, "
+    "with TSEArray.from_long."
+)
+
+# How many times an array may repeat what it stores, and how many bytes it may repeat anyway.
+_MOST_COPIES, _BYTES_OF_COPIES = 20, 2**30
 
 
-def read(X: Any, check_table: Callable[..., Any] = _check_array) -> Packed:
+def read(X: Any) -> Packed:
     """Read any collection of sequences.
 
     Parameters
     ----------
     X : sequences
         See :class:`skdejavid.TSEArray`.
-    check_table : callable
-        scikit-learn's check of a 2-D array, in which each row is a sequence of one frame.
 
     Returns
     -------
@@ -66,7 +82,7 @@ def read(X: Any, check_table: Callable[..., Any] = _check_array) -> Packed:
         If there is no sequence, a sequence is empty or not 2-D, or if the numbers of features
         differ; the message names the sequence.
     """
-    X = without_torch(X)
+    X = _unwrapped(X)
     _check_type(X)
     column = _read_column(X)
     if column is not None:
@@ -80,23 +96,45 @@ def read(X: Any, check_table: Callable[..., Any] = _check_array) -> Packed:
         return _pack_three_dimensional(collection)
     if isinstance(collection, (list, tuple)):
         _check_rows_of_numbers(collection)
-    return _read_table(X, check_table)
+    return _read_table(X)
 
 
 def is_table(X: Any) -> bool:
     """Return whether `read` takes each row of `X` as a sequence of one frame; nothing is read."""
-    X = without_torch(X)
+    X = _unwrapped(X)
     if arrow_column(X) is not None or (is_awkward(X) and X.ndim > 2):
         return False
+    if as_native(X) is not None and not is_pandas(X):
+        return True
     collection = _as_list_or_array(X)
     return getattr(collection, "ndim", 2) == 2 and _items_that_are_sequences(collection) is None
 
 
 def named_frames(X: Any) -> Any | None:
-    """Return the first item of `X` if it is a data frame, whose columns name the features."""
+    """Return `X`, or its first item, if it is a table, whose columns name the features."""
+    if isinstance(X, np.ndarray) and X.ndim != 1:
+        return None
+    X = _unwrapped(X)
+    if as_native(X) is not None:
+        return X if is_table(X) else None
     is_collection = isinstance(X, (list, tuple)) or getattr(X, "ndim", 0) == 1
-    first = next(iter(X), None) if is_collection else None
-    return first if hasattr(first, "columns") else None
+    return as_native(next(iter(X), None)) if is_collection else None
+
+
+def has_two_levels(X: Any) -> bool:
+    """Return whether `X` is a data frame or series of pandas with several levels of index."""
+    return is_pandas(X) and getattr(getattr(X, "index", None), "nlevels", 1) > 1
+
+
+def _unwrapped(X: Any) -> Any:
+    """Return tensors as arrays, and a table that has only a column of lists as that column."""
+    X = without_torch(X)
+    check_columns(X, "X")
+    column = only_column(X)
+    if column is not None:
+        return column
+    table = as_native(X)
+    return X if table is None else table
 
 
 def _read_column(X: Any) -> Packed | None:
@@ -136,12 +174,81 @@ def _items_that_are_sequences(collection: _Items) -> _Items | None:
     return None
 
 
-def _read_table(X: Any, check_table: Callable[..., Any]) -> Packed:
+def _read_table(X: Any) -> Packed:
     """Read a 2-D array, each row of which is a sequence of one frame."""
+    X = _as_rows(X)
     with _overflow_as_value_error():
-        frames = check_table(X, dtype=accepted_dtypes(X), ensure_all_finite=False)
+        try:
+            frames = check_array(
+                X, input_name="X", dtype=accepted_dtypes(X), ensure_all_finite=False
+            )
+        except ValueError as error:
+            if "1D array" not in str(error):
+                raise
+            raise ValueError(f"{error}\n{_HINT_FOR_ONE_AXIS}") from error
     offsets = np.arange(len(frames) + 1, dtype=np.int64)
     return Packed(as_real(frames, "X"), offsets, is_table=True)
+
+
+def _as_rows(X: Any) -> Any:
+    """Return tables and objects as an array of numbers, and anything else as it is."""
+    table = as_native(X)
+    if table is not None:
+        if not column_names(table):
+            raise ValueError("X is a table with 0 feature(s), it has no columns")
+        is_left_to_sklearn = is_pandas(X) and not columns_that_are_no_numbers(X)
+        return X if is_left_to_sklearn else _numbers_of_table(table)
+    if is_awkward(X):
+        X = X.to_list()
+    if getattr(X, "ndim", 0) == 1 or (isinstance(X, (list, tuple)) and not np.isscalar(X[0])):
+        X = np.asarray(X)
+    if isinstance(X, np.ndarray):
+        check_copies(X, "X")
+        if X.ndim == 2 and X.dtype == object:
+            return _as_numeric(X, "X")
+    return X
+
+
+def _numbers_of_table(table: Any) -> NDArray[Any]:
+    """Return the rows of a table; an error names the reader of tables that are no rows."""
+    try:
+        return numbers_of(table, "X")
+    except ValueError as error:
+        cells = [item for item in np.asarray(table).ravel()[:100] if np.ndim(item) > 0]
+        hint = (
+            "If each row is a frame, use TSEArray.from_long(X, id=...)."
+            if not cells
+            else "If each cell is a series, use TSEArray.from_sktime(X)."
+        )
+        raise ValueError(f"{error}. {hint}") from error
+
+
+def check_claims(X: Any, name: str) -> None:
+    """Check that an array or column, or those in lists, do not claim more than they store."""
+    if isinstance(X, (list, tuple)) and len(X) and not np.isscalar(X[0]):
+        for i, part in enumerate(X):
+            check_claims(part, f"{name}[{i}]")
+    elif isinstance(X, np.ndarray):
+        check_copies(X, name)
+    else:
+        check_columns(X, name)
+
+
+def check_copies(array: NDArray[Any], name: str) -> None:
+    """Check that an array does not claim far more numbers than it stores, by strides of zero.
+
+    Reading such an array copies it.
+    """
+    if array.nbytes <= _BYTES_OF_COPIES or array.flags.c_contiguous:
+        return
+    reach = [(n - 1) * abs(stride) for n, stride in zip(array.shape, array.strides, strict=True)]
+    n_bytes = array.itemsize + sum(reach)
+    if array.nbytes > _MOST_COPIES * n_bytes:
+        raise ValueError(
+            f"{name} of shape {array.shape} repeats {n_bytes} bytes of memory until they are "
+            f"{array.nbytes}, as numpy.broadcast_to does. If this is meant, pass a copy: "
+            f"numpy.ascontiguousarray({name})."
+        )
 
 
 @contextmanager
@@ -158,7 +265,7 @@ def _overflow_as_value_error() -> Iterator[None]:
 
 def _check_type(X: Any) -> None:
     """Refuse types that are not collections, and collections that would be read wrongly."""
-    _check_not_misread(X)
+    check_not_misread(X)
     name = type(X).__name__
     is_collection = hasattr(X, "__len__") and hasattr(X, "__getitem__")
     if hasattr(X, "__iter__") and not is_collection and not hasattr(X, "__array__"):
@@ -167,7 +274,8 @@ def _check_type(X: Any) -> None:
     if columns:
         raise TypeError(
             f"X is a {name} with the columns {columns}: pass the one that contains the sequences, "
-            f"X[{columns[0]!r}] for example, or TSEArray(X[{columns[0]!r}])."
+            f"X[{columns[0]!r}] for example. If each row is a frame, use TSEArray.from_long(X, "
+            "id=...)."
         )
     if not (is_collection or hasattr(X, "__array__")):
         raise TypeError(
@@ -176,12 +284,20 @@ def _check_type(X: Any) -> None:
         )
 
 
-def _check_not_misread(X: Any) -> None:
+def check_not_misread(X: Any) -> None:
     """Refuse types whose items, or their order, are not what they seem."""
     name = type(X).__name__
+    if has_two_levels(X):
+        raise ValueError(
+            f"X is a {name} whose index has the levels {list(X.index.names)}: convert a panel, "
+            "with the levels instance and time, with TSEArray.from_sktime(X). If each row is a "
+            "sequence of one frame, remove the levels with X.reset_index(drop=True)."
+        )
+    if name == "LazyFrame":
+        raise TypeError("X is a LazyFrame, which has not been computed: pass X.collect().")
     if scipy.sparse.issparse(X):
         raise TypeError("Sparse data was passed, but dense data is required for sequences.")
-    check_not_masked(X)
+    _check_not_masked(X)
     if isinstance(X, (str, bytes, PathLike)):
         raise TypeError(f"X is a {name}, not sequences. To read videos, use TSEExtractor.")
     if name == "PackedSequence":
@@ -197,7 +313,7 @@ def _check_not_misread(X: Any) -> None:
         )
 
 
-def check_not_masked(X: Any) -> None:
+def _check_not_masked(X: Any) -> None:
     """Refuse a masked array, whose mask would be ignored silently."""
     if isinstance(X, np.ma.MaskedArray):
         raise ValueError(
@@ -206,14 +322,17 @@ def check_not_masked(X: Any) -> None:
         )
 
 
-def _columns_with_objects(X: Any) -> list[str]:
-    """Return the columns of a table of Arrow, polars or Hugging Face that are not all numeric."""
-    columns = getattr(X, "column_names", None)
-    if hasattr(X, "__arrow_c_stream__") and not is_pandas(X):
-        columns = columns or getattr(X, "columns", None)
-    if columns is None or (hasattr(X, "__array__") and np.asarray(X).dtype != object):
+def _columns_with_objects(X: Any) -> list[Any]:
+    """Return the columns of a table that are not all numeric, if they are no column of arrays."""
+    if isinstance(X, (list, tuple, np.ndarray)):
         return []
-    return list(columns)
+    table = as_native(X)
+    if table is None:
+        is_array = hasattr(X, "__array__")
+        return [] if is_array else list(getattr(X, "column_names", None) or [])
+    if is_pandas(table) or not columns_that_are_no_numbers(table):
+        return []
+    return column_names(table) or []
 
 
 def _looks_like_sequence(item: Any) -> bool:
@@ -222,8 +341,10 @@ def _looks_like_sequence(item: Any) -> bool:
         return len(item) == 0 or getattr(item[0], "ndim", np.ndim(item[0])) > 0
     if item is None or isinstance(item, (str, bytes, PathLike, Mapping)):
         return True  # so that `_read_sequence` refuses it, with its index
-    is_arrow = hasattr(item, "as_py")
-    return is_arrow or scipy.sparse.issparse(item) or getattr(item, "ndim", 0) > 0
+    if hasattr(item, "ndim"):
+        return bool(item.ndim > 0)
+    signs = "as_py", "__len__", "__arrow_c_stream__", "__dataframe__"
+    return scipy.sparse.issparse(item) or any(hasattr(item, sign) for sign in signs)
 
 
 def _check_not_empty(collection: _Items) -> None:
@@ -269,6 +390,7 @@ def _pack_three_dimensional(array: NDArray[Any]) -> Packed:
             "sequences (n_sequences, n_frames, n_features). To turn videos into sequences, use "
             "TSEExtractor."
         )
+    check_copies(array, "X")
     n_sequences, n_frames, n_features = array.shape
     if n_sequences == 0:
         raise ValueError(
@@ -295,16 +417,7 @@ def _read_sequence(item: Any, index: int) -> NDArray[Any]:
     """Read one item of a collection as a numeric 2-D array, not yet of the final dtype."""
     name = f"X[{index}]"
     _check_item_type(item, name)
-    if hasattr(item, "as_py"):  # a scalar of Arrow, which is a list
-        item = item.as_py()
-    try:
-        array = np.asarray(without_torch(item))
-        if array.dtype == object and array.ndim == 1:  # of frames, as pandas reads Parquet
-            array = np.asarray(list(array))
-    except ValueError as error:
-        raise ValueError(
-            f"{name} is not an array (n_frames, n_features): its frames differ in length"
-        ) from error
+    array = _array_of(item, name)
     if array.ndim != 2:
         hints = {
             1: " Write a univariate series as x[:, None].",
@@ -315,7 +428,31 @@ def _read_sequence(item: Any, index: int) -> NDArray[Any]:
             f"{array.shape}.{hints.get(array.ndim, '')}"
         )
     _check_frames_and_features(array.shape, name)
+    check_copies(array, name)
     return _as_numeric(array, name)
+
+
+def _array_of(item: Any, name: str) -> NDArray[Any]:
+    """Return one item of a collection as an array of any shape."""
+    if isinstance(item, np.ndarray) and item.dtype != object:
+        return item
+    check_claims(item, name)
+    table = as_native(item)
+    if table is not None:
+        return numbers_of(table, name)
+    if hasattr(item, "as_py"):  # a scalar of Arrow, which is a list
+        if getattr(item, "values", None) is not None:
+            check_arrow(item.values, name)
+        item = item.as_py()
+    try:
+        array = np.asarray(without_torch(item))
+        if array.dtype == object and array.ndim == 1:  # of frames, as pandas reads Parquet
+            array = np.asarray(list(array))
+    except ValueError as error:
+        raise ValueError(
+            f"{name} is not an array (n_frames, n_features): its frames differ in length"
+        ) from error
+    return array
 
 
 def _check_item_type(item: Any, name: str) -> None:
@@ -360,6 +497,8 @@ def _as_numeric(array: NDArray[Any], name: str) -> NDArray[Any]:
         raise ValueError(f"{name} cannot be read as numbers: it has dtype {array.dtype}.")
     if array.dtype.kind in "fiub":
         return array
+    if array.dtype == object:
+        array = np.where(is_missing(array), np.nan, array)
     try:
         return array.astype(np.float64)
     except OverflowError as error:
@@ -378,7 +517,8 @@ def _check_frames_and_features(shape: tuple[int, ...], name: str) -> None:
 
 def _check_same_columns(items: _Items) -> None:
     """Check that data frames have the same columns in the same order."""
-    named = ((i, list(item.columns)) for i, item in enumerate(items) if hasattr(item, "columns"))
+    names = ((i, column_names(item)) for i, item in enumerate(items))
+    named = ((i, columns) for i, columns in names if columns is not None)
     first, expected = next(named, (0, []))
     for i, columns in named:
         if columns != expected:
@@ -423,7 +563,10 @@ def without_torch(X: Any) -> Any:
             "Use X.to_dense()."
         )
     if X.is_nested:
-        return list(X.unbind())
+        try:
+            return list(X.unbind())
+        except RuntimeError as error:
+            raise ValueError(f"X is a nested tensor that is damaged: {error}") from error
     tensor = X.detach().cpu()
     if str(tensor.dtype) == "torch.bfloat16":  # which NumPy does not have
         tensor = tensor.float()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,12 +25,16 @@ from skdejavid.sequences.columnar import (
 )
 from skdejavid.sequences.containers import (
     as_real,
-    check_not_masked,
+    check_claims,
+    check_not_misread,
     check_rows,
+    has_two_levels,
     read,
     without_torch,
 )
 from skdejavid.sequences.layout import offsets_of
+from skdejavid.sequences.long import read_long
+from skdejavid.sequences.tables import numbers_of
 
 __all__ = ["Convertible"]
 
@@ -74,7 +78,10 @@ class Convertible:
         >>> TSEArray.from_aeon([np.zeros((3, 50)), np.zeros((3, 40))])
         TSEArray(n_sequences=2, n_frames=40..50, n_features=3, dtype=float64)
         """
-        check_not_masked(X)
+        check_not_misread(X)
+        check_claims(X, "X")
+        if isinstance(X, np.ndarray) and X.ndim == 3:
+            return cls._from_items(X.swapaxes(1, 2))
         series = [np.asarray(without_torch(x)) for x in X]
         _check_channels(series)
         return cls._from_items([x.T for x in series])
@@ -133,7 +140,7 @@ class Convertible:
         elif mask is not None:
             counts = _lengths_of_mask(mask, frames.shape)
         else:
-            counts = np.array([_length_without_padding(x) for x in frames], dtype=np.int64)
+            counts = _lengths_without_padding(frames)
         is_frame = np.arange(frames.shape[1]) < counts[:, None]
         values = frames.reshape(-1, frames.shape[2]) if is_frame.all() else frames[is_frame]
         return cls._from_rows(values, offsets_of(counts))
@@ -201,6 +208,71 @@ class Convertible:
                 )
         return self.to_padded()
 
+    @overload
+    @classmethod
+    def from_long(
+        cls, frame: Any, *, id: Any, time: Any = None, features: Any = None, label: None = None
+    ) -> Self: ...
+    @overload
+    @classmethod
+    def from_long(
+        cls, frame: Any, *, id: Any, time: Any = None, features: Any = None, label: Any
+    ) -> tuple[Self, NDArray[Any]]: ...
+    @classmethod
+    def from_long(
+        cls, frame: Any, *, id: Any, time: Any = None, features: Any = None, label: Any = None
+    ) -> Any:
+        """Convert from a long table, which has one row for each frame.
+
+        Parameters
+        ----------
+        frame : table
+            A data frame of pandas or polars, a table of Arrow, a data set of Hugging Face, or any
+            other table that supports Arrow's C interface or the interchange protocol of data
+            frames.
+        id : name of a column
+            Which sequence a row belongs to: numbers, text or anything else without missing values.
+            The rows of a sequence need not follow each other. `id`, `time` and `label` may also
+            name levels of pandas' index.
+        time : name of a column, optional
+            When the frame was, as a number or date; rows are sorted by it. If None, the frames of a
+            sequence are in the order of the rows.
+        features : list of names of columns, optional
+            The features in their order. If None, all columns but `id`, `time` and `label`.
+        label : name of a column, optional
+            The class of the sequence, the same in all of its rows.
+
+        Returns
+        -------
+        X : TSEArray
+            The sequences, in the order in which their ids first appear in the table.
+        y : ndarray of shape (n_sequences,)
+            The labels. Only returned if `label` is given; with ``label=id`` they are the ids.
+
+        Raises
+        ------
+        TypeError
+            If `frame` is no table.
+        ValueError
+            If there is no such column, two columns have the same name, an id, time or label is
+            missing, two rows of a sequence have the same time, a sequence has two labels, or a
+            feature is not numeric. The message names the column, and the row or the id.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from skdejavid import TSEArray
+        >>> frame = pd.DataFrame(
+        ...     {"trial": ["b", "b", "a"], "t": [2, 1, 1], "x": [0.2, 0.1, 0.3], "move": [1, 1, 0]}
+        ... )
+        >>> X, y = TSEArray.from_long(frame, id="trial", time="t", label="move")
+        >>> [x.tolist() for x in X], y.tolist()
+        ([[[0.1], [0.2]], [[0.3]]], [1, 0])
+        """
+        long = read_long(frame, id, time, features, label)
+        sequences = cls._from_rows(long.frames, long.offsets)
+        return sequences if long.labels is None else (sequences, long.labels)
+
     @classmethod
     def from_sktime(cls, X: Any) -> Self:
         """Convert from a panel of sktime.
@@ -211,7 +283,7 @@ class Convertible:
             Of one of these mtypes:
 
             - df-list: list of data frames (time, variables);
-            - pd-multiindex: data frame with the index levels instance and time;
+            - pd-multiindex: data frame, or one series, with the index levels instance and time;
             - nested_univ: data frame of series, converted by sktime itself;
             - numpy3D: array (n_instances, n_variables, n_timepoints).
 
@@ -229,8 +301,9 @@ class Convertible:
         ValueError
             If the columns of the data frames differ, or their times are not in order.
         """
-        if _is_data_frame(X) and X.index.nlevels > 1:
-            return cls._from_rows(*_rows_of_multiindex(X))
+        if has_two_levels(X):
+            frame = X if _is_data_frame(X) else X.to_frame()
+            return cls._from_rows(*_rows_of_multiindex(frame))
         if _is_data_frame(X) and all(kind.kind == "O" for kind in X.dtypes):
             datatypes = import_optional(
                 "sktime.datatypes", "sktime", "Reading a data frame of series"
@@ -241,7 +314,9 @@ class Convertible:
         if not isinstance(X, (list, tuple)) or not all(map(_is_data_frame, X)):
             raise TypeError(
                 f"X is a {type(X).__name__}, expected a panel of sktime: a list of data frames, a "
-                "data frame with two levels of index or of series, or a 3-D array"
+                "data frame with two levels of index or of series, or a 3-D array. Use "
+                "TSEArray.from_long for a table with one row for each frame, TSEArray(X) for other "
+                "containers."
             )
         for i, frame in enumerate(X):
             _check_order_of_time(frame.index, i)
@@ -381,7 +456,7 @@ class Convertible:
         return cls.from_packed(packed.values, packed.offsets)
 
     @classmethod
-    def _from_items(cls, items: Sequence[Any]) -> Self:
+    def _from_items(cls, items: Sequence[Any] | NDArray[Any]) -> Self:
         packed = read(items)
         return cls.from_packed(packed.values, packed.offsets)
 
@@ -409,7 +484,8 @@ def _check_channels(series: list[NDArray[Any]]) -> None:
 
 
 def _as_array(X: Any) -> NDArray[Any]:
-    check_not_masked(X)
+    check_not_misread(X)
+    check_claims(X, "X")
     try:
         return np.asarray(without_torch(X))
     except ValueError as error:
@@ -460,10 +536,11 @@ def _lengths_of_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int6
     return counts
 
 
-def _length_without_padding(x: NDArray[np.floating]) -> int:
-    """Return the number of frames before those at the end that are NaN in all features."""
-    has_numbers = ~np.isnan(x).all(axis=1)
-    return len(x) - int(np.argmax(has_numbers[::-1])) if has_numbers.any() else 0
+def _lengths_without_padding(frames: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the numbers of frames before those at the end that are NaN in all features."""
+    has_numbers = ~np.isnan(frames).all(axis=2)
+    counts = frames.shape[1] - np.argmax(has_numbers[:, ::-1], axis=1)
+    return np.where(has_numbers.any(axis=1), counts, 0).astype(np.int64)
 
 
 def _is_data_frame(X: Any) -> bool:
@@ -473,22 +550,27 @@ def _is_data_frame(X: Any) -> bool:
 def _rows_of_multiindex(X: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the rows and offsets of a data frame with the index levels instance and time."""
     if X.index.nlevels != 2:
-        raise ValueError(f"the index of X has {X.index.nlevels} levels, expected instance and time")
+        raise ValueError(
+            f"the index of X has the levels {list(X.index.names)}, expected instance and time: "
+            "remove the others with X.droplevel(...), or use TSEArray.from_long(X.reset_index(), "
+            "id=..., time=...)"
+        )
     instances = np.asarray(X.index.codes[0])
     begins = np.flatnonzero(np.diff(instances, prepend=-2))
     if len(np.unique(instances)) != len(begins) or (instances < 0).any():
         raise ValueError(
-            "the rows of each instance of X must be consecutive and have the name of the instance"
+            "the rows of each instance of X must be consecutive and have the name of the instance: "
+            "use X.sort_index()"
         )
     offsets = np.append(begins, len(X))
     times = X.index.get_level_values(1)
     for i, (begin, end) in enumerate(pairwise(offsets)):
         _check_order_of_time(times[begin:end], i)
-    return X.to_numpy(), offsets
+    return numbers_of(X, "X"), offsets
 
 
 def _check_order_of_time(times: Any, index: int) -> None:
     if not times.is_monotonic_increasing:
         raise ValueError(
-            f"the times of X[{index}] are not in ascending order: sort each series by its index"
+            f"the times of X[{index}] are not in ascending order: sort them, with X.sort_index()"
         )

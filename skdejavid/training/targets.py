@@ -12,8 +12,8 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from skdejavid.compat.sklearn import is_pandas_na, is_scalar_nan
 from skdejavid.sequences import TSEArray
+from skdejavid.sequences.tables import is_missing, plain_labels
 
 __all__ = [
     "MARGIN_POWER",
@@ -50,14 +50,14 @@ def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str)
             f"This {estimator_name} estimator requires y to be passed, but the target y is None."
         )
     _check_kept(y)
-    targets = column_or_1d(y, warn=True)
-    if targets.dtype == object:
-        _check_labels(targets)
+    targets = column_or_1d(plain_labels(y), warn=True)
+    _check_labels(targets)
     assert_all_finite(targets, input_name="y")
     check_classification_targets(targets)
     if len(targets) != len(sequences):
         hint = (
-            " A 2-D array is read as sequences of one frame each; pass a single sequence as [x]."
+            " A 2-D array is read as sequences of one frame each; pass a single sequence as [x], "
+            "and a table with one row for each frame as TSEArray.from_long(X, id=...)."
             if sequences.lengths.max() == 1
             else ""
         )
@@ -83,12 +83,16 @@ def _check_kept(y: ArrayLike) -> None:
             )
 
 
-def _check_labels(targets: NDArray[np.object_]) -> None:
-    """Check labels of dtype object: no NumPy function names a missing or unsortable one."""
+def _check_labels(targets: NDArray[Any]) -> None:
+    """Check that no label is missing, and that all can be sorted; name those that are not."""
+    missing = np.flatnonzero(is_missing(targets))
+    if missing.size:
+        i = missing[0]
+        raise ValueError(f"Input y contains NaN or another missing label: y[{i}] is {targets[i]!r}")
+    if targets.dtype != object:
+        return
     kinds: dict[type, int] = {}
     for i, label in enumerate(targets):
-        if label is None or is_scalar_nan(label) or is_pandas_na(label):
-            raise ValueError(f"Input y contains NaN or another missing label: y[{i}] is {label!r}")
         kinds.setdefault(str if isinstance(label, str) else type(label), i)
     if str in kinds and len(kinds) > 1:
         i, j = list(kinds.values())[:2]

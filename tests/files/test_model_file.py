@@ -126,6 +126,21 @@ def test_names_of_features_are_kept(tmp_path):
     assert_array_equal(loaded.predict(frames), clf.predict(frames))
 
 
+@pytest.mark.fault(94)
+def test_a_flag_is_true_false_or_unknown(tmp_path):
+    path = tmp_path / "x.safetensors"
+    clf = fitted()
+    for value in (True, False, None):
+        clf.single_frames_in_ = value
+        clf.save(path)
+        assert DejaVidClassifier.load(path).single_frames_in_ is value
+    path.write_bytes(without("single_frames_in")(*parts_of(path)))
+    assert DejaVidClassifier.load(path).single_frames_in_ is None
+    path.write_bytes(with_description(single_frames_in=1)(*parts_of(path)))
+    with pytest.raises(ValueError, match="single_frames_in"):
+        DejaVidClassifier.load(path)
+
+
 def test_labels_that_json_does_not_have_are_refused_before_anything_is_written(tmp_path):
     clf = fitted()
     clf.classes_ = np.array([0, "a", None], dtype=object)

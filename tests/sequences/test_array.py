@@ -83,6 +83,7 @@ def test_three_dimensional_data_is_sequences_of_equal_length(convert, rng):
     assert_holds(check_sequences(convert(array)), list(array))
 
 
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each")
 @pytest.mark.fault(10)
 @pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy, pd.DataFrame, np.ndarray.tolist])
 def test_two_dimensional_data_is_sequences_of_one_frame(convert, rng):
@@ -91,6 +92,7 @@ def test_two_dimensional_data_is_sequences_of_one_frame(convert, rng):
         assert_holds(X, list(array[:, None, :]))
 
 
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each")
 @pytest.mark.parametrize(
     ("given_dtype", "kept_dtype"),
     [
@@ -431,6 +433,7 @@ def test_joblib_maps_its_memory(tmp_path, rng):
     assert_holds(check_sequences(mapped)[7:9], list(X[7:9]))
 
 
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each")
 @pytest.mark.fault(19)
 def test_checking_copies_nothing_that_fits_and_changes_nothing(rng):
     for array in (rng.standard_normal((4, 5, 2)), rng.standard_normal((4, 5))):

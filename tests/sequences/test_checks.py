@@ -1,3 +1,7 @@
+import copy
+import pickle
+import warnings
+
 import awkward as ak
 import numpy as np
 import pandas as pd
@@ -5,8 +9,17 @@ import pyarrow as pa
 import pytest
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import DataDimensionalityWarning
+from sklearn.preprocessing import StandardScaler
 
-from skdejavid import DejaVidClassifier, TSEArray, check_sequences
+from skdejavid import (
+    DejaVidClassifier,
+    Framewise,
+    Resample,
+    TimeDifferences,
+    TSEArray,
+    check_sequences,
+)
 from skdejavid.sequences import array as sequences_module
 from skdejavid.sequences.checks import check_half_range, check_no_overflow, is_table_of_frames
 from skdejavid.sequences.containers import read
@@ -29,6 +42,7 @@ def test_an_estimator_learns_and_checks_the_number_of_features():
             check_sequences(wrong, estimator=estimator, reset=False)
 
 
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each")
 def test_an_estimator_learns_the_names_of_a_data_frame():
     estimator = BaseEstimator()
     check_sequences(pd.DataFrame({"a": [1.0], "b": [2.0]}), estimator=estimator)
@@ -132,7 +146,7 @@ TABLES = {
     "objects": np.array(ROWS, dtype=object),
 }
 NO_TABLES = {
-    "TSEArray of a table": TSEArray(np.array(ROWS)),
+    "TSEArray of rows": TSEArray(np.array(ROWS)[:, None]),
     "TSEArray": TSEArray([ROWS]),
     "list of arrays": [np.array(ROWS)[:1], np.array(ROWS)[1:]],
     "three axes": np.array(ROWS)[:, None],
@@ -145,6 +159,10 @@ NO_TABLES = {
 }
 
 
+rows_are_meant = pytest.mark.filterwarnings("ignore:X is a 2-D array, and each of its")
+
+
+@rows_are_meant
 @pytest.mark.parametrize(
     ("X", "expected"),
     [
@@ -158,6 +176,7 @@ def test_tables_are_told_from_sequences_as_reading_tells_them(X, expected):
         assert read(X).is_table == expected
 
 
+@rows_are_meant
 @pytest.mark.parametrize("X", [*TABLES.values(), *NO_TABLES.values()], ids=[*TABLES, *NO_TABLES])
 def test_with_an_estimator_the_same_is_read_as_without(X):
     estimator = BaseEstimator()
@@ -192,3 +211,137 @@ def test_missing_values_are_kept_where_they_are_allowed():
         check_sequences(X)
     with pytest.raises(ValueError, match='ensure_all_finite must be True, False or "allow-nan"'):
         check_sequences(X, ensure_all_finite="allow_nan")
+
+
+SEVERAL = [np.array(ROWS), np.array(ROWS)[::-1]]
+FITTED = {
+    "classifier": lambda X: DejaVidClassifier(n_epochs=1, random_state=0).fit(X, [0, 1]),
+    "differences": lambda X: TimeDifferences().fit(X),
+    "resampling": lambda X: Resample(2).fit(X),
+    "framewise": lambda X: Framewise(StandardScaler()).fit(X),
+}
+METHODS = ["predict", "predict_proba", "decision_function", "transform"]
+REFUSED = (
+    r"X is a 2-D array, whose 2 rows would be .*fitted to sequences of several frames.*"
+    r"\[X\].*from_long"
+)
+
+
+@pytest.mark.fault(94, 112)
+@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("convert", [np.array, list, pd.DataFrame, torch.tensor])
+def test_a_table_is_refused_where_sequences_were_fitted(name, convert):
+    fitted = FITTED[name](SEVERAL)
+    table = convert(ROWS)
+    for method in METHODS:
+        if hasattr(fitted, method):
+            with pytest.raises(ValueError, match=REFUSED):
+                getattr(fitted, method)(table)
+            getattr(fitted, method)([np.array(ROWS)])
+            getattr(fitted, method)(np.array(ROWS)[:, None])
+    if hasattr(fitted, "score"):
+        with pytest.raises(ValueError, match=REFUSED):
+            fitted.score(table, [0, 1])
+
+
+@rows_are_meant
+@pytest.mark.fault(94)
+@pytest.mark.parametrize("name", FITTED)
+def test_a_table_is_taken_where_single_frames_were_fitted(name):
+    for X in (np.array(ROWS), np.array(ROWS)[:, None]):
+        fitted = FITTED[name](X)
+        assert fitted.single_frames_in_ is True
+        method = "predict" if hasattr(fitted, "predict") else "transform"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            getattr(fitted, method)(np.array(ROWS))
+
+
+@pytest.mark.fault(94)
+@pytest.mark.parametrize("name", FITTED)
+def test_fitting_a_table_warns(name):
+    with pytest.warns(DataDimensionalityWarning, match="each of its 2 rows is read as a sequence"):
+        FITTED[name](np.array(ROWS))
+
+
+@pytest.mark.fault(94)
+@pytest.mark.parametrize("way", ["save", "pickle", "copy"])
+def test_what_a_model_was_fitted_to_is_stored_with_it(way, tmp_path):
+    clf = FITTED["classifier"](SEVERAL)
+    if way == "save":
+        clf.save(tmp_path / "x.safetensors")
+        again = DejaVidClassifier.load(tmp_path / "x.safetensors")
+    else:
+        again = pickle.loads(pickle.dumps(clf)) if way == "pickle" else copy.deepcopy(clf)
+    assert again.single_frames_in_ is False
+    with pytest.raises(ValueError, match=REFUSED):
+        again.predict(ROWS)
+
+
+@pytest.mark.parametrize("is_unknown", ["absent", "None"])
+def test_a_model_that_does_not_know_what_it_was_fitted_to_warns(is_unknown):
+    clf = FITTED["classifier"](SEVERAL)
+    if is_unknown == "absent":
+        del clf.single_frames_in_
+    else:
+        clf.single_frames_in_ = None
+    with pytest.warns(DataDimensionalityWarning, match="each of its 2 rows is read as a sequence"):
+        assert clf.predict(ROWS).shape == (2,)
+
+
+@rows_are_meant
+def test_a_warm_start_with_longer_sequences_changes_what_was_fitted():
+    clf = DejaVidClassifier(n_epochs=1, warm_start=True, random_state=0).fit(np.array(ROWS), [0, 1])
+    clf.fit(SEVERAL, [0, 1])
+    assert clf.single_frames_in_ is False
+
+
+@pytest.mark.fault(112, 117)
+@pytest.mark.parametrize("part", ["frame", "series"])
+def test_panels_with_two_levels_of_index_are_refused_everywhere(part):
+    panel = pd.concat([pd.DataFrame(ROWS)] * 2, keys=["i", "j"], names=["instance", "time"])
+    panel = panel if part == "frame" else panel[0]
+    message = r"levels \['instance', 'time'\].*TSEArray.from_sktime\(X\).*reset_index\(drop=True\)"
+    clf = FITTED["classifier"](SEVERAL)
+    for call in (TSEArray, clf.predict, lambda X: clf.fit(X, [0, 1] * 2)):
+        with pytest.raises(ValueError, match=message):
+            call(panel)
+    assert TSEArray.from_sktime(panel).lengths.tolist() == [2, 2]
+
+
+@pytest.mark.fault(95)
+def test_fitting_warns_if_channels_seem_to_come_before_time(rng):
+    X = np.cumsum(rng.standard_normal((12, 5, 60)), axis=2)
+    y = np.arange(12) % 2
+    with pytest.warns(DataDimensionalityWarning, match=r"5 frames and 60 features.*from_aeon\(X\)"):
+        DejaVidClassifier(n_epochs=1, differences=None, random_state=0).fit(X, y)
+    with pytest.warns(DataDimensionalityWarning, match=r"TSEArray.from_aeon\(X\)"):
+        TimeDifferences().fit(list(X))
+    right = TSEArray.from_aeon(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf = DejaVidClassifier(n_epochs=1, differences=None, random_state=0).fit(right, y)
+        clf.predict(right)
+
+
+@pytest.mark.fault(95)
+def test_predicting_names_the_reader_if_frames_and_features_are_exchanged(rng):
+    estimator = BaseEstimator()
+    check_sequences(rng.standard_normal((3, 9, 4)), estimator=estimator)
+    with pytest.raises(ValueError, match=r"(?s)X has 9 features, but .* expecting 4 .*from_aeon"):
+        check_sequences(np.zeros((3, 4, 9)), estimator=estimator, reset=False)
+    with pytest.raises(ValueError, match="X has 9 features") as caught:
+        check_sequences(np.zeros((3, 5, 9)), estimator=estimator, reset=False)
+    assert "from_aeon" not in str(caught.value)
+
+
+@pytest.mark.fault(117)
+def test_padding_is_named_as_such():
+    X = np.ones((2, 4, 3))
+    X[1, 2:] = np.nan
+    with pytest.raises(ValueError, match=r"X\[1\] contains NaN, .* frame 2.*from_padded.*from_tsl"):
+        check_sequences(X)
+    X[1, 3, 0] = 0.0
+    with pytest.raises(ValueError, match=r"X\[1\] contains NaN") as caught:
+        check_sequences(X)
+    assert "from_padded" not in str(caught.value)

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skdejavid import TSEArray
 from skdejavid.sequences.columnar import (
     arrow_column,
+    check_arrow,
     is_awkward,
     rows_of_arrow,
     rows_of_awkward,
@@ -183,3 +185,93 @@ def test_columns_of_more_than_two_to_the_31_numbers():
         assert np.shares_memory(found, values)
         assert found[-1, -1] == 7.0
         assert found_offsets.tolist() == offsets.tolist()
+
+
+NUMBERS = pa.array(np.arange(4.0))
+FRAMES = pa.FixedSizeListArray.from_arrays(NUMBERS, 2)
+FAR = [0, 1_000_000_000, 2]
+
+
+def lists(offsets, items, make=pa.ListArray, kind=None):
+    return make.from_arrays(pa.array(offsets, kind or pa.int32()), items)
+
+
+LIES = {
+    "list": lambda: lists(FAR, FRAMES),
+    "negative": lambda: lists([0, -1_000_000_000, 2], FRAMES),
+    "large list": lambda: lists([0, 2**60, 2], FRAMES, pa.LargeListArray, pa.int64()),
+    "slice": lambda: lists(FAR, FRAMES)[:1],
+    "chunks": lambda: pa.chunked_array([lists([0, 2], FRAMES), lists(FAR, FRAMES)]),
+    "inner": lambda: lists([0, 2], lists([*FAR[:2], 4], NUMBERS)),
+    "view": lambda: pa.ListViewArray.from_arrays(
+        pa.array([0, 0], pa.int32()), pa.array([1_000_000_000, 2], pa.int32()), FRAMES
+    ),
+    "exported": lambda: ExportingStream(lists(FAR, FRAMES)),
+    "table": lambda: pa.table({"x": lists(FAR, FRAMES)}),
+}
+
+
+@pytest.mark.fault(79)
+@pytest.mark.parametrize("name", LIES)
+@pytest.mark.parametrize(
+    "read",
+    [TSEArray, lambda X: TSEArray([X]), TSEArray.from_padded, TSEArray.from_tslearn],
+    ids=["TSEArray", "item", "from_padded", "from_tslearn"],
+)
+def test_offsets_outside_of_the_memory_are_refused(name, read):
+    """Pyarrow and NumPy read wherever they point to, and the process dies."""
+    with pytest.raises((ValueError, TypeError)) as caught:
+        read(LIES[name]())
+    assert "X" in str(caught.value)
+
+
+@pytest.mark.fault(79)
+def test_the_damage_is_named():
+    for name in set(LIES) - {"exported"}:
+        with pytest.raises(ValueError, match="X is damaged: "):
+            TSEArray(LIES[name]())
+        if name != "table":
+            with pytest.raises(ValueError, match="C is damaged: "):
+                check_arrow(LIES[name](), "C")
+
+
+@pytest.mark.fault(79)
+def test_lists_that_overlap_do_not_multiply():
+    n = 10**6
+    frames = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2 * n)), 2)
+    column = pa.ListViewArray.from_arrays(
+        pa.array(np.zeros(n, np.int32)), pa.array(np.full(n, n, np.int32)), frames
+    )
+    with pytest.raises(ValueError, match="X has lists that overlap in memory: cast it"):
+        TSEArray(column)
+
+
+def test_list_views_are_read_in_their_order():
+    column = pa.ListViewArray.from_arrays(
+        pa.array([1, 0], pa.int32()), pa.array([1, 1], pa.int32()), FRAMES
+    )
+    assert_rows(rows_of_arrow(column, "X"), [[[2.0, 3.0]], [[0.0, 1.0]]])
+    assert_rows(rows_of_arrow(column[1:], "X"), [[[0.0, 1.0]]])
+
+
+def awkward_lists(offsets):
+    frames = ak.contents.NumpyArray(np.arange(8.0).reshape(4, 2))
+    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(np.array(offsets)), frames))
+
+
+@pytest.mark.fault(79)
+@pytest.mark.parametrize("offsets", [[0, 10**9], [0, 10**9, 2], [-5, 2], [3, 1, 2]])
+def test_offsets_of_awkward_arrays_are_checked(offsets):
+    for read in (TSEArray, TSEArray.from_awkward, TSEArray.from_padded):
+        with pytest.raises(ValueError, match="X is damaged: "):
+            read(awkward_lists(offsets))
+
+
+@pytest.mark.fault(79)
+def test_lists_of_awkward_arrays_that_overlap_do_not_multiply():
+    n = 10**5
+    frames = ak.contents.NumpyArray(np.zeros((n, 2)))
+    starts, stops = np.zeros(n, np.int64), np.full(n, n, np.int64)
+    lists = ak.contents.ListArray(ak.index.Index64(starts), ak.index.Index64(stops), frames)
+    with pytest.raises(ValueError, match=r"items in .* bytes, as its lists overlap in memory"):
+        TSEArray(ak.Array(lists))

@@ -150,8 +150,14 @@ def test_bad_values_are_named(X, message):
             torch.nn.utils.rnn.pack_sequence([torch.zeros(4, 3), torch.zeros(2, 3)]),
             r"X is a PackedSequence.*unpack_sequence\(X\)",
         ),
-        (pa.table({"x": [[[1.0]]]}), r"X is a Table with the columns \['x'\]: pass .* X\['x'\]"),
-        (Table(x=[GOOD], y=[0]), r"X is a Table with the columns \['x', 'y'\]: .* TSEArray\(X\['x"),
+        (
+            pa.table({"x": [[[1.0]]], "y": [0]}),
+            r"X is a Table with the columns \['x', 'y'\]: pass .* X\['x'\]",
+        ),
+        (
+            Table(x=[GOOD], y=[0]),
+            r"X is a Table with the columns \['x', 'y'\]: .*from_long\(X, id=",
+        ),
     ],
 )
 def test_bad_types_are_named(X, message):
@@ -269,6 +275,7 @@ def memory_map(array, folder):
     return np.memmap(path, array.dtype.newbyteorder(), mode="r", offset=1, shape=array.shape)
 
 
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each")
 @pytest.mark.fault(19)
 @pytest.mark.parametrize("layout", [*LAYOUTS, "memory map"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
@@ -365,6 +372,7 @@ def test_every_container_goes_through_cross_validation(container, rng):
     assert ((found > 0) == y).all()
 
 
+@pytest.mark.filterwarnings("ignore:X is a 2-D array, and each")
 def test_tables_of_numbers_alone_are_sequences_of_one_frame():
     table = pa.table({"a": [1.0, 2.0], "b": [3.0, 4.0]})
     for X in (table, table.to_pandas(), ak.Array([[1.0, 3.0], [2.0, 4.0]])):
@@ -407,3 +415,82 @@ def test_differing_features_that_are_no_transposition_name_both_numbers():
     X = [np.zeros((4, 3)), np.zeros((5, 3)), np.zeros((4, 2))]
     with pytest.raises(ValueError, match=r"X\[2\] has 2 features, but X\[0\] has 3"):
         check_sequences(X)
+
+
+def largest_part(array):
+    """Return the larger of the first items along the first two axes."""
+    return max(array[0], array[:, 0], key=lambda part: part.nbytes)
+
+
+@pytest.mark.fault(79)
+@pytest.mark.parametrize("shape", [(2**40, 3), (2**40, 2, 3), (2, 2**40, 1), (2, 2, 2**40)])
+def test_arrays_that_repeat_a_few_numbers_are_not_copied_without_end(shape):
+    claim = np.broadcast_to(np.float64(1), shape)
+    for read, X in (
+        (check_sequences, claim),
+        (
+            check_sequences,
+            [claim if claim.ndim == 2 else largest_part(claim)],
+        ),
+        (check_sequences, [[claim]]),
+        (TSEArray.from_padded, claim),
+        (TSEArray.from_padded, [claim]),
+        (TSEArray.from_aeon, [claim]),
+        (check_sequences, torch.ones(1).expand(*shape)),
+    ):
+        with pytest.raises(ValueError, match=r"X.* of shape .* repeats [48] bytes"):
+            read(X)
+
+
+def test_arrays_that_repeat_a_little_are_read():
+    windows = np.lib.stride_tricks.sliding_window_view(np.arange(20.0), 5)[:, :, None]
+    assert TSEArray(windows).lengths.tolist() == [5] * 16
+    assert TSEArray([np.broadcast_to(np.arange(3.0), (4, 3))])[0].tolist() == [[0, 1, 2]] * 4
+
+
+@pytest.mark.fault(79)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("offsets", [[0, 2, 40], [0, 5, 4], [0, -1, 4]])
+def test_offsets_of_nested_tensors_are_checked(offsets):
+    frames = torch.arange(8.0).reshape(4, 2)
+    nested = torch.nested.nested_tensor_from_jagged(frames, torch.tensor(offsets))
+    with pytest.raises(ValueError, match="X is a nested tensor that is damaged"):
+        TSEArray(nested)
+
+
+@pytest.mark.fault(117)
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (
+            pd.DataFrame({"id": ["a", "b"], "x": [1.0, 2.0]}),
+            r"column 'id' of X cannot be read as numbers: .*TSEArray.from_long\(X, id=",
+        ),
+        (
+            pd.DataFrame({"u": [pd.Series([1.0, 2.0])] * 2, "v": [pd.Series([1.0, 2.0])] * 2}),
+            r"column 'u' of X cannot be read as numbers: .*TSEArray.from_sktime\(X\)",
+        ),
+        (pd.Series([1.0, 2.0]), r"(?s)Reshape your data.*passed as \[x\[:, None\]\].*from_long"),
+        ([1.0, 2.0], r"(?s)Reshape your data.*passed as \[x\[:, None\]\].*from_long"),
+        (pd.DataFrame(index=[0, 1]), r"X is a table with 0 feature\(s\)"),
+    ],
+)
+def test_what_has_a_reader_of_its_own_names_it(X, message):
+    with pytest.raises(ValueError, match=message):
+        check_sequences(X)
+
+
+@pytest.mark.fault(117)
+def test_tables_of_others_with_text_name_the_reader():
+    table = pa.table({"id": ["a"], "x": [1.0]})
+    with pytest.raises(TypeError, match=r"X is a Table with the columns .*from_long\(X, id=\.\.\."):
+        check_sequences(table)
+
+
+@pytest.mark.fault(138)
+@pytest.mark.parametrize("call", [TSEArray, check_sequences, TSEArray.from_padded])
+def test_a_packed_sequence_of_torch_is_named(call):
+    packed = torch.nn.utils.rnn.pack_sequence([torch.ones(3, 2), torch.ones(2, 2)])
+    with pytest.raises(TypeError, match=r"PackedSequence, .*torch.nn.utils.rnn.unpack_sequence\(X"):
+        call(packed)
+    assert TSEArray(torch.nn.utils.rnn.unpack_sequence(packed)).lengths.tolist() == [3, 2]

@@ -272,7 +272,10 @@ def table(*index):
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (table((0, 0, 0), (0, 0, 1)), "the index of X has 3 levels, expected instance and time"),
+        (
+            table((0, 0, 0), (0, 0, 1)),
+            "index of X has the levels .*, expected instance and time",
+        ),
         (table((0, 0), (1, 0), (0, 1)), "rows of each instance of X must be consecutive"),
         (table((0, 0), (None, 0)), "and have the name of the instance"),
         (table((0, 0), (1, 1), (1, 0)), r"the times of X\[1\] are not in ascending order"),
@@ -320,7 +323,7 @@ def test_columns_with_holes_are_refused(method, items, message):
 
 def test_mtypes_that_we_do_not_make_are_named():
     with pytest.raises(ValueError, match="mtype must be 'df-list' or 'pd-multiindex', got 'x'"):
-        TSEArray(np.zeros((1, 2))).to_sktime("x")
+        TSEArray(np.zeros((1, 1, 2))).to_sktime("x")
 
 
 def test_no_sequences_become_empty_containers():
@@ -349,4 +352,29 @@ def test_float_columns_share_their_memory(ragged):
 def test_a_package_that_is_missing_is_named(package, convert, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"needs {package}, which is not installed: pip install"):
-        convert(TSEArray(np.zeros((1, 2))))
+        convert(TSEArray(np.zeros((1, 1, 2))))
+
+
+@pytest.mark.fault(117)
+def test_a_panel_in_disorder_names_the_call_that_orders_it():
+    frames = [pd.DataFrame({"u": [1.0, 2.0]}), pd.DataFrame({"u": [3.0, 4.0]})]
+    panel = pd.concat(frames, keys=[0, 1])
+    for order in ([0, 2, 1, 3], [1, 0, 2, 3]):
+        with pytest.raises(ValueError, match=r"X\.sort_index\(\)"):
+            TSEArray.from_sktime(panel.iloc[order])
+        X = TSEArray.from_sktime(panel.iloc[order].sort_index())
+        assert [x.ravel().tolist() for x in X] == [[1.0, 2.0], [3.0, 4.0]]
+    with pytest.raises(ValueError, match=r"levels .*X\.droplevel.*TSEArray\.from_long"):
+        TSEArray.from_sktime(pd.concat([panel], keys=["a"]))
+    with pytest.raises(TypeError, match=r"X is a dict, .*TSEArray\.from_long"):
+        TSEArray.from_sktime({})
+
+
+def test_padding_is_counted_for_all_sequences_at_once(rng):
+    X = rng.standard_normal((50, 7, 2))
+    lengths = rng.integers(1, 8, 50)
+    for x, n_frames in zip(X, lengths, strict=True):
+        x[n_frames:] = np.nan
+        x[0, 0] = np.nan
+    assert TSEArray.from_padded(X).lengths.tolist() == lengths.tolist()
+    assert [len(x) for x in TSEArray.from_padded(X[::-1, :, ::-1])] == lengths[::-1].tolist()

@@ -50,6 +50,14 @@ def test_a_masked_label_is_named(ragged):
         check_targets(y, TSEArray(ragged[0]), "Some")
 
 
+@pytest.mark.fault(115)
+@pytest.mark.parametrize("dtype", ["Int64", "boolean", "string", "category", "float64"])
+def test_a_missing_label_of_any_kind_is_named(dtype, ragged):
+    y = pd.Series([1, 0, None] * 4, dtype="Int64").astype(dtype)
+    with pytest.raises(ValueError, match=r"Input y contains NaN or another missing label: y\[2\]"):
+        check_targets(y, TSEArray(ragged[0]), "Some")
+
+
 def test_strings_and_numbers_together_are_no_labels(ragged):
     y = np.array(["a", "b", 3] * 4, dtype=object)
     with pytest.raises(TypeError, match=r"y\[0\] is 'a', y\[2\] is 3"):
@@ -63,7 +71,7 @@ def test_strings_may_be_objects(ragged):
 
 @pytest.mark.fault(25)
 def test_only_sequences_of_one_frame_each_get_a_hint():
-    for frames, has_hint in ((np.zeros((4, 2)), True), (np.zeros((4, 3, 2)), False)):
+    for frames, has_hint in ((np.zeros((4, 1, 2)), True), (np.zeros((4, 3, 2)), False)):
         with pytest.raises(ValueError, match=r"samples: \[4, 1\]") as error:
             check_targets([0], TSEArray(frames), "Some")
         assert ("pass a single sequence as [x]" in str(error.value)) == has_hint

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from skdejavid import TSEArray
+from skdejavid.datasets import make_order_sequences
+from skdejavid.sequences.axes import looks_transposed
+
+
+def courses(rng, n_frames, n_features, n_sequences=20):
+    """Return sequences whose features run smoothly over time, and know nothing of each other."""
+    steps = rng.standard_normal((n_sequences, n_frames, n_features))
+    return np.cumsum(steps, axis=1)
+
+
+@pytest.mark.fault(95)
+@pytest.mark.parametrize(("n_frames", "n_channels"), [(100, 6), (20, 12), (150, 1), (40, 2)])
+def test_channels_before_time_are_noticed_and_time_before_channels_is_not(
+    n_frames, n_channels, rng
+):
+    X = courses(rng, n_frames, n_channels)
+    assert looks_transposed(TSEArray(X.swapaxes(1, 2)).view())
+    assert not looks_transposed(TSEArray(X).view())
+
+
+@pytest.mark.fault(95)
+def test_many_features_of_few_frames_are_no_channels(rng):
+    """As embeddings are: unrelated features, more than there are frames."""
+    assert not looks_transposed(TSEArray(courses(rng, 16, 512)).view())
+    assert not looks_transposed(TSEArray(rng.standard_normal((20, 16, 512))).view())
+    assert not looks_transposed(TSEArray(rng.standard_normal((20, 1, 512))).view())
+
+
+def test_smooth_spectra_of_smooth_courses_are_not_suspected(rng):
+    spectra = np.cumsum(np.cumsum(rng.standard_normal((20, 30, 64)), axis=1), axis=2)
+    assert not looks_transposed(TSEArray(spectra).view())
+
+
+def test_sequences_of_several_lengths_are_not_suspected(rng):
+    X = courses(rng, 40, 6).swapaxes(1, 2)
+    assert not looks_transposed(TSEArray([*X, X[0][:5]]).view())
+
+
+@pytest.mark.parametrize("value", [0.0, 1e308, 5e-324])
+def test_numbers_without_a_course_are_not_suspected(value):
+    assert not looks_transposed(TSEArray(np.full((3, 2, 40), value)).view())
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
+def test_units_do_not_matter(scale, rng):
+    X = courses(rng, 100, 6).swapaxes(1, 2) * scale
+    assert looks_transposed(TSEArray(X).view())
+
+
+def test_the_sequences_that_we_generate_are_not_suspected():
+    X, _ = make_order_sequences(30, random_state=0)
+    shortest = X.lengths.min()
+    assert not looks_transposed(TSEArray(np.stack([x[:shortest] for x in X])).view())
+
+
+AEON = ["load_basic_motions", "load_japanese_vowels", "load_gunpoint", "load_arrow_head"]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(95)
+@pytest.mark.parametrize("name", AEON)
+def test_the_sets_bundled_with_aeon_are_suspected_only_if_read_wrongly(name):
+    import aeon.datasets
+
+    series, _ = getattr(aeon.datasets, name)()
+    length = min(x.shape[1] for x in series)
+    equal = np.stack([x[:, :length] for x in series])
+    assert not looks_transposed(TSEArray.from_aeon(equal).view())
+    if length > 11:  # the shortest of JapaneseVowels has fewer frames than features
+        assert looks_transposed(TSEArray(equal).view())
