@@ -36,7 +36,7 @@ from skdejavid import DejaVidClassifier
 from skdejavid.datasets import make_event_sequences
 from skdejavid.training import targets
 
-RESULTS = Path(__file__).parent / "results" / "accuracy" / "imbalance.jsonl"
+RESULTS = Path(__file__).parent / "results" / "imbalance.jsonl"
 RARE = 10  # in sets of a folder, one sequence of so many is left of the rare classes
 N_TEST = 1000
 

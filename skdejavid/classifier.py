@@ -23,6 +23,7 @@ from skdejavid.compat.callbacks import CallbackSupportMixin, FitTasks, teardown_
 from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.sklearn import Interval, StrOptions
 from skdejavid.files.model_file import Choice, Count, Field, History, Labels, PositiveNumber
+from skdejavid.files.renamed import with_new_names
 from skdejavid.sequences.transforms import check_lags
 from skdejavid.training.fitting import (
     WarmStart,
@@ -52,14 +53,6 @@ _PAPER_PARAMETERS = {
 }
 
 _METRICS = SoftMinCrossEntropy.metrics
-
-# Names and values before model files of version 2.
-_OLD_NAMES = {
-    "normalize": "logit_scaling",
-    "normalization": "logit_scaling",
-    "normalization_": "logit_scaling_",
-}
-_OLD_SCALINGS = {"layer": "sample"}
 
 
 class DejaVidClassifier(
@@ -240,8 +233,8 @@ class DejaVidClassifier(
     history_ : dict of str to ndarray
         One value per epoch: "loss" (mean cross-entropy, with the margins of `class_weight`) and
         "accuracy", each batch measured before its optimizer step, both weighted, and
-        "learning_rate", that of the weights. With `early_stopping` also
-        "validation_loss" and "validation_accuracy", measured on the held-out part after the epoch.
+        "learning_rate", that of the weights. With `early_stopping` also "validation_loss" and
+        "validation_accuracy", measured on the held-out part after the epoch.
 
     n_iter_ : int
         Number of epochs run.
@@ -254,6 +247,7 @@ class DejaVidClassifier(
     single_frames_in_ : bool or None
         Whether all sequences in `fit` had one frame. If not, 2-D arrays are refused. None if a file
         of an earlier version does not say.
+
     n_features_in_ : int
         Number of features of a frame.
 
@@ -630,16 +624,16 @@ class DejaVidClassifier(
 
     @classmethod
     def _upgrade_model(cls, description: dict[str, Any]) -> dict[str, Any]:
-        upgraded = _with_new_names(description)
+        upgraded = with_new_names(description)
         parameters = upgraded.get("parameters")
         if isinstance(parameters, dict):
-            upgraded["parameters"] = _with_new_names(parameters)
+            upgraded["parameters"] = with_new_names(parameters)
         return upgraded
 
     @classmethod
     def _upgrade_pickle(cls, state: dict[str, Any]) -> dict[str, Any]:
         state.pop("n_iter_", None)  # version 0.1.0 stored what is computed now
-        return _with_new_names(state)
+        return with_new_names(state)
 
 
 def _learned(result: TrainingResult, logit_scaling: str) -> dict[str, Any]:
@@ -652,13 +646,3 @@ def _learned(result: TrainingResult, logit_scaling: str) -> dict[str, Any]:
         "history_": result.history,
         "best_iter_": result.best_epoch,
     }
-
-
-def _with_new_names(old: dict[str, Any]) -> dict[str, Any]:
-    """Return a dict with the current names and values of what has been renamed."""
-    new = {}
-    for name, value in old.items():
-        if name in _OLD_NAMES and isinstance(value, str):
-            value = _OLD_SCALINGS.get(value, value)
-        new[_OLD_NAMES.get(name, name)] = value
-    return new

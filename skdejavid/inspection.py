@@ -201,8 +201,7 @@ def permutation_importance(
     )
     # With the names of X, which the estimator compares with its own.
     given = _Form(None if fitted_names is None else names, is_table).of(sequences)
-    score_of_given = scorer(estimator, given, y, **weights)
-    importances = score_of_given - np.array(scores)
+    importances = scorer(estimator, given, y, **weights) - np.array(scores)
     shown_names = _first_names(names, fitted_names, sequences.n_features)
     return Bunch(
         names=np.array([target.name(shown_names) for target in targets]),

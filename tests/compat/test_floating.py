@@ -5,6 +5,7 @@ division by zero and invalid operation, with ordinary and with tiny values.
 """
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from public_api import public_functions
@@ -14,6 +15,7 @@ from skdejavid import (
     AlignmentDisplay,
     DejaVidClassifier,
     Framewise,
+    Interpolate,
     Resample,
     TimeDifferences,
     TSEArray,
@@ -123,6 +125,9 @@ class Data:
         for form in ("aeon", "arrow", "awkward", "sktime", "tslearn"):
             getattr(TSEArray, f"from_{form}")(getattr(self.X, f"to_{form}")())
         self.X.to_padded(1e-300)
+        table = pd.DataFrame(self.X.frames)
+        table["id"] = np.repeat(np.arange(len(self.X)), self.X.lengths)
+        TSEArray.from_long(table, id="id")
 
     def write_arrow(self):
         interchange.write_arrow(self.X, self.folder / "a.arrow")
@@ -139,6 +144,7 @@ class Data:
 
     def make(self):
         datasets.make_order_sequences(3, noise=1e-300, random_state=0)
+        datasets.make_event_sequences(4, noise=1e-300, random_state=0)
         datasets.make_order_videos(1, size=16, random_state=0)
         frames, _ = datasets.make_event_frames(2, size=16, random_state=0)
         datasets.write_video(self.folder / "a.avi", frames, codec="mpeg4")
@@ -158,6 +164,7 @@ def align(data):
 # What is called in each journey.
 JOURNEYS = {
     "DejaVidClassifier DejaVidClassifier.paper DejaVidClassifier.fit": Data.fit_in_all_ways,
+    "DejaVidClassifier.score": lambda data: data.clf.score(data.X, data.y),
     "DejaVidClassifier.predict": lambda data: data.clf.predict(data.X),
     "DejaVidClassifier.predict_proba": lambda data: data.clf.predict_proba(data.X),
     "DejaVidClassifier.decision_function": lambda data: data.clf.decision_function(data.X),
@@ -175,6 +182,9 @@ JOURNEYS = {
     ],
     "Framewise Framewise.fit Framewise.fit_transform Framewise.transform Framewise.set_output "
     "Framewise.get_feature_names_out": lambda data: data.transform_by(Framewise(StandardScaler())),
+    "Interpolate Interpolate.fit Interpolate.transform Interpolate.set_output": lambda data: (
+        data.transform_by(Interpolate())
+    ),
     "TSEExtractor TSEExtractor.fit TSEExtractor.transform TSEExtractor.extract "
     "TSEExtractor.set_output TSEExtractor.encoder_fingerprint": Data.extract,
     "StoreWriter StoreWriter.append StoreWriter.commit StoreWriter.discard_partial "
@@ -183,13 +193,13 @@ JOURNEYS = {
     "TSEStore.write": Data.store,
     "TSEArray TSEArray.astype TSEArray.chunks TSEArray.from_packed TSEArray.from_padded "
     "TSEArray.from_aeon TSEArray.from_arrow TSEArray.from_awkward TSEArray.from_sktime "
-    "TSEArray.from_tslearn TSEArray.packed TSEArray.view TSEArray.to_aeon TSEArray.to_arrow "
+    "TSEArray.from_tslearn TSEArray.from_long TSEArray.packed TSEArray.view TSEArray.to_aeon TSEArray.to_arrow "
     "TSEArray.to_awkward TSEArray.to_padded TSEArray.to_sktime TSEArray.to_tslearn": Data.convert,
     "read_arrow write_arrow": Data.write_arrow,
     "TimeWeightedDTW TimeWeightedDTW.forward TimeWeightedDTW.from_estimator "
     "TimeWeightedDTW.to_estimator": Data.match,
     "AlignmentDisplay AlignmentDisplay.from_estimator AlignmentDisplay.plot": Data.draw,
-    "make_order_sequences make_order_videos make_event_frames write_video": Data.make,
+    "make_order_sequences make_event_sequences make_order_videos make_event_frames write_video": Data.make,
     "dtw_distances dtw_path compute_distances compute_distances_by_timestep": align,
     "permutation_importance": lambda data: permutation_importance(
         data.clf, data.X, data.y, n_repeats=1, random_state=0
@@ -197,7 +207,13 @@ JOURNEYS = {
     "check_sequences": lambda data: check_sequences(data.X3),
 }
 # They compute nothing.
-WITHOUT_NUMBERS = {"VideoDecodeError", "import_sequences", "is_table_of_frames", "show_versions"}
+WITHOUT_NUMBERS = {
+    "VideoDecodeError",
+    "find_videos",
+    "import_sequences",
+    "is_table_of_frames",
+    "show_versions",
+}
 
 
 @pytest.mark.fault(116)

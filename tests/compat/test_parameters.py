@@ -144,7 +144,7 @@ def fitted_with_stopping(**parameters):
 
 def transformed_by(transformer):
     X = orders()[0][:4]
-    values = transformer.fit(X).transform(X).values
+    values = transformer.fit(X).transform(X).frames
     return [state_of(transformer), values, list(transformer.get_feature_names_out())]
 
 
@@ -157,7 +157,7 @@ def extracted(**parameters):
     quick = {"width": 4, "stride": 2, "clip_length": 2, "frame_size": 8}
     extractor = TSEExtractor(lambda clips: clips.mean(dim=(3, 4)).flatten(1), **quick | parameters)
     result = extractor.fit_transform([video(), video()[:7]])
-    return [result.values, result.offsets, result.spans]
+    return [result.frames, result.offsets, result.spans]
 
 
 def stored(tmp_path, n_shards=2, shard=1, **parameters):
@@ -309,6 +309,17 @@ CALLS |= {
     )
     for function, first, names in (
         ("make_order_sequences", "n_sequences", {"n_features": [3, 120], "noise": [0.5, 0.3, 1]}),
+        (
+            "make_event_sequences",
+            "n_sequences",
+            {
+                "n_classes": [2, 3],
+                "weights": [[3, 1], [0.5, 0.25]],
+                "n_features": [3, 120],
+                "noise": [0.5, 0.3, 1],
+                "lengths": [(30, 40)],
+            },
+        ),
         ("make_order_videos", "n_videos", {"size": [16, 32]}),
         ("make_event_frames", "n_frames", {"size": [16, 120]}),
     )
@@ -354,7 +365,7 @@ def bits(result):
     if isinstance(result, np.ndarray):
         return result.dtype.str, result.shape, result.tobytes()
     if isinstance(result, TSEArray):
-        return bits(result.values), bits(result.offsets)
+        return bits(result.frames), bits(result.offsets)
     if isinstance(result, (list, tuple)):
         return [bits(item) for item in result]
     if isinstance(result, dict):
@@ -393,8 +404,8 @@ def test_the_kind_of_a_number_changes_no_bit(key, tmp_path):
 def test_lags_in_an_array_are_those_of_a_list(dtype):
     lags = np.array([1, 0.25, 16], dtype=dtype)
     X = orders()[0][:3]
-    expected = TimeDifferences([1, 0.25, 16]).fit_transform(X).values
-    np.testing.assert_array_equal(TimeDifferences(lags).fit_transform(X).values, expected)
+    expected = TimeDifferences([1, 0.25, 16]).fit_transform(X).frames
+    np.testing.assert_array_equal(TimeDifferences(lags).fit_transform(X).frames, expected)
     with pytest.raises(ValueError, match=r"lags\[0\] must be an int of at least 1"):
         TimeDifferences([1.0, 0.25]).fit(X)
     with pytest.raises(ValueError, match=r"lags\[1\]"):

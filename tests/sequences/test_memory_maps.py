@@ -65,7 +65,7 @@ def test_other_arrays_are_not_checked():
     "use",
     [
         check_sequences,
-        lambda X: X[[2, 0]].values,
+        lambda X: X[[2, 0]].frames,
         lambda X: X[[2, 0]].packed(),
         lambda X: X.astype("float32"),
         lambda X: X.view(np.array([0])),

@@ -751,6 +751,6 @@ def test_an_interrupt_leaves_no_thread_and_a_store_that_goes_on(n_calls, tmp_pat
         extractor.transform(paths)
     assert set(threading.enumerate()) == before
     resumed = extractor.transform(paths)
-    np.testing.assert_array_equal(resumed.values, expected.values)
+    np.testing.assert_array_equal(resumed.frames, expected.frames)
     np.testing.assert_array_equal(resumed.spans, expected.spans)
     assert sum(calls) < 2 * 33 * 6
