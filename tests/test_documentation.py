@@ -1,5 +1,6 @@
 """Run the examples of docstrings and README; check that documentation names what exists."""
 
+import ast
 import doctest
 import importlib
 import re
@@ -156,3 +157,79 @@ def source_files():
     for folder in ("skdejavid", "src_cuda", "tests", "benchmarks"):
         yield from (ROOT / folder).rglob("*")
     yield from ROOT.glob("*")
+
+
+LITERAL = re.compile(r'"((?:[^"\\\n]|\\.)*)"')  # a string of C++
+
+
+def python_texts(path):
+    """Return the texts of a module, with "..." in place of the values of f-strings."""
+
+    def text_of(node):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return node.value
+        if isinstance(node, ast.JoinedStr):
+            return "".join(text_of(part) for part in node.values)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            return text_of(node.left) + text_of(node.right)
+        return "..."
+
+    kinds = (ast.Constant, ast.JoinedStr, ast.BinOp)
+    return [text_of(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+
+
+def native_texts(path):
+    """Return the texts of the statements of a C++ file, with "..." in place of their values."""
+    joined = re.sub(r'"\s*"', "", re.sub(r"//.*", "", path.read_text()))
+    return ["...".join(LITERAL.findall(statement)) for statement in re.split(r";\s*\n", joined)]
+
+
+def pieces_of(message):
+    """Return what a quoted message says between its values, as far as it is two words or more."""
+    pieces = [re.sub(r"^\W+|\W+$", "", piece) for piece in re.split(r"\.\.\.|'[^']*'", message)]
+    return [piece for piece in pieces if " " in piece]
+
+
+def occurs(pieces, text):
+    """Whether all pieces occur in a text, one after the other."""
+    end = 0
+    for piece in pieces:
+        begin = text.find(piece, end)
+        if begin < 0:
+            return False
+        end = begin + len(piece)
+    return True
+
+
+def quoted_messages():
+    """Return the messages in code style in the first column of the troubleshooting page."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    symptoms = [row.split(" | ")[0] for row in page.splitlines() if row.startswith("| ")]
+    spans = [span for symptom in symptoms for span in re.findall(r"`([^`]*)`", symptom)]
+    return [span for span in spans if re.search(r"\s", span)]
+
+
+def test_messages_that_the_troubleshooting_page_quotes_exist():
+    """Rewording a message means correcting the page."""
+    known = [text for path in PACKAGE.rglob("*.py") for text in python_texts(path)]
+    for pattern in ("*.hpp", "*.cpp"):
+        for path in (ROOT / "src_cuda").rglob(pattern):
+            known += native_texts(path)
+    quoted = quoted_messages()
+    assert len(quoted) > 100
+    unknown = []
+    for message in quoted:
+        pieces = pieces_of(message)
+        assert pieces, f"{message!r} says too little to be looked for"
+        if not any(occurs(pieces, text) for text in known):
+            unknown.append(message)
+    assert not unknown
+
+
+def test_tables_of_the_troubleshooting_page_can_be_read():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    for section in page.split("\n## ")[1:]:
+        rows = [row for row in section.splitlines() if row.startswith("|")]
+        assert len(rows) <= 2 + 25, section.partition("\n")[0]
+        for row in rows:
+            assert row.count("|") == 4, row
