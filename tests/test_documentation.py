@@ -175,7 +175,9 @@ def python_texts(path):
         return "..."
 
     kinds = (ast.Constant, ast.JoinedStr, ast.BinOp)
-    return [text_of(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+    return [
+        text_of(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)
+    ]
 
 
 def native_texts(path):
