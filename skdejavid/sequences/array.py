@@ -106,7 +106,7 @@ class TSEArray(Convertible):
         else:
             packed = read(X)
             if packed.is_table:
-                warn_of_table(len(packed.offsets) - 1, stacklevel=3)
+                warn_of_table(len(packed.offsets) - 1)
             self._storage = _packed_storage(packed.values, packed.offsets)
 
     @classmethod

@@ -43,8 +43,6 @@ __all__ = [
     "check_not_misread",
     "check_rows",
     "has_two_levels",
-    "is_table",
-    "named_frames",
     "read",
     "without_torch",
 ]
@@ -87,6 +85,8 @@ def read(X: Any) -> Packed:
     column = _read_column(X)
     if column is not None:
         return column
+    if as_native(X) is not None and not is_pandas(X):
+        return _read_table(X)
     collection = _as_list_or_array(X)
     _check_not_empty(collection)
     items = _items_that_are_sequences(collection)
@@ -99,42 +99,23 @@ def read(X: Any) -> Packed:
     return _read_table(X)
 
 
-def is_table(X: Any) -> bool:
-    """Return whether `read` takes each row of `X` as a sequence of one frame; nothing is read."""
-    X = _unwrapped(X)
-    if arrow_column(X) is not None or (is_awkward(X) and X.ndim > 2):
-        return False
-    if as_native(X) is not None and not is_pandas(X):
-        return True
-    collection = _as_list_or_array(X)
-    return getattr(collection, "ndim", 2) == 2 and _items_that_are_sequences(collection) is None
-
-
-def named_frames(X: Any) -> Any | None:
-    """Return `X`, or its first item, if it is a table, whose columns name the features."""
-    if isinstance(X, np.ndarray) and X.ndim != 1:
-        return None
-    X = _unwrapped(X)
-    if as_native(X) is not None:
-        return X if is_table(X) else None
-    is_collection = isinstance(X, (list, tuple)) or getattr(X, "ndim", 0) == 1
-    return as_native(next(iter(X), None)) if is_collection else None
-
-
 def has_two_levels(X: Any) -> bool:
     """Return whether `X` is a data frame or series of pandas with several levels of index."""
     return is_pandas(X) and getattr(getattr(X, "index", None), "nlevels", 1) > 1
 
 
 def _unwrapped(X: Any) -> Any:
-    """Return tensors as arrays, and a table that has only a column of lists as that column."""
+    """Return tensors as arrays, and a table that has only a column of lists as that column.
+
+    A table of another library is converted here, once: it may be computed at each conversion.
+    """
     X = without_torch(X)
     check_columns(X, "X")
-    column = only_column(X)
-    if column is not None:
-        return column
     table = as_native(X)
-    return X if table is None else table
+    if table is not None:
+        X = table
+    column = only_column(X)
+    return X if column is None else column
 
 
 def _read_column(X: Any) -> Packed | None:
@@ -176,18 +157,18 @@ def _items_that_are_sequences(collection: _Items) -> _Items | None:
 
 def _read_table(X: Any) -> Packed:
     """Read a 2-D array, each row of which is a sequence of one frame."""
-    X = _as_rows(X)
+    rows = _as_rows(X)
     with _overflow_as_value_error():
         try:
             frames = check_array(
-                X, input_name="X", dtype=accepted_dtypes(X), ensure_all_finite=False
+                rows, input_name="X", dtype=accepted_dtypes(rows), ensure_all_finite=False
             )
         except ValueError as error:
             if "1D array" not in str(error):
                 raise
             raise ValueError(f"{error}\n{_HINT_FOR_ONE_AXIS}") from error
     offsets = np.arange(len(frames) + 1, dtype=np.int64)
-    return Packed(as_real(frames, "X"), offsets, is_table=True)
+    return Packed(as_real(frames, "X"), offsets, is_table=True, named=as_native(X))
 
 
 def _as_rows(X: Any) -> Any:
@@ -371,6 +352,9 @@ def _check_rows_of_numbers(X: Sequence[Any]) -> None:
 
 
 def _pack_items(items: _Items) -> Packed:
+    named = as_native(items[0])
+    if named is not None:
+        items = [named, *items[1:]]
     _check_same_columns(items)
     sequences = [_read_sequence(item, i) for i, item in enumerate(items)]
     _check_same_features([sequence.shape for sequence in sequences])
@@ -380,7 +364,7 @@ def _pack_items(items: _Items) -> Packed:
     for sequence, start, stop in zip(sequences, offsets[:-1], offsets[1:], strict=True):
         with np.errstate(over="ignore", under="ignore"):  # infinity is refused later
             values[start:stop] = sequence
-    return Packed(values, offsets)
+    return Packed(values, offsets, named=named)
 
 
 def _pack_three_dimensional(array: NDArray[Any]) -> Packed:
