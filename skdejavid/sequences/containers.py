@@ -6,7 +6,6 @@ Everything becomes one packed array; an input that cannot be read raises an erro
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from os import PathLike
@@ -17,6 +16,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
+from skdejavid.compat.claims import most_bytes
+from skdejavid.compat.optional import loaded
 from skdejavid.sequences.columnar import (
     arrow_column,
     check_arrow,
@@ -34,6 +35,7 @@ from skdejavid.sequences.tables import (
     is_missing,
     numbers_of,
     only_column,
+    refuse_lazy,
 )
 
 __all__ = [
@@ -54,8 +56,9 @@ _HINT_FOR_ONE_AXIS = (
     "with TSEArray.from_long."
 )
 
-# How many times an array may repeat what it stores, and how many bytes it may repeat anyway.
-_MOST_COPIES, _BYTES_OF_COPIES = 20, 2**30
+# Bytes that an array may have by repeating any number of others: whoever broadcasts an array to
+# sequences has memory for their copy.
+_HARMLESS = 2**30
 
 
 def read(X: Any) -> Packed:
@@ -206,9 +209,12 @@ def _numbers_of_table(table: Any) -> NDArray[Any]:
 
 def check_claims(X: Any, name: str) -> None:
     """Check that an array or column, or those in lists, do not claim more than they store."""
-    if isinstance(X, (list, tuple)) and len(X) and not np.isscalar(X[0]):
+    if isinstance(X, (list, tuple)):
+        if len(X) == 0 or isinstance(X[0], (int, float, np.generic)):
+            return
         for i, part in enumerate(X):
-            check_claims(part, f"{name}[{i}]")
+            if not (type(part) is list and part and type(part[0]) is float):  # a row, mostly
+                check_claims(part, f"{name}[{i}]")
     elif isinstance(X, np.ndarray):
         check_copies(X, name)
     else:
@@ -220,11 +226,11 @@ def check_copies(array: NDArray[Any], name: str) -> None:
 
     Reading such an array copies it.
     """
-    if array.nbytes <= _BYTES_OF_COPIES or array.flags.c_contiguous:
+    if array.nbytes <= _HARMLESS or array.flags.c_contiguous:
         return
     reach = [(n - 1) * abs(stride) for n, stride in zip(array.shape, array.strides, strict=True)]
     n_bytes = array.itemsize + sum(reach)
-    if array.nbytes > _MOST_COPIES * n_bytes:
+    if array.nbytes > most_bytes(n_bytes, _HARMLESS):
         raise ValueError(
             f"{name} of shape {array.shape} repeats {n_bytes} bytes of memory until they are "
             f"{array.nbytes}, as numpy.broadcast_to does. If this is meant, pass a copy: "
@@ -274,8 +280,7 @@ def check_not_misread(X: Any) -> None:
             "with the levels instance and time, with TSEArray.from_sktime(X). If each row is a "
             "sequence of one frame, remove the levels with X.reset_index(drop=True)."
         )
-    if name == "LazyFrame":
-        raise TypeError("X is a LazyFrame, which has not been computed: pass X.collect().")
+    refuse_lazy(X, "X")
     if scipy.sparse.issparse(X):
         raise TypeError("Sparse data was passed, but dense data is required for sequences.")
     _check_not_masked(X)
@@ -534,7 +539,7 @@ def without_torch(X: Any) -> Any:
 
     Torch is not imported: without it there are no tensors.
     """
-    torch = sys.modules.get("torch")
+    torch = loaded("torch")
     if torch is None:
         return X
     if type(X) in (list, tuple) and any(isinstance(x, torch.Tensor) for x in X):
