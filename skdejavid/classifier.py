@@ -461,8 +461,7 @@ class DejaVidClassifier(
             If the loss overflows after the first epoch, where the last good parameters are kept, or
             if `max_time` stops training.
         UserWarning
-            If a class has no weight, a feature varies too little for its type, or nothing can be
-            learned.
+            If a class has no weight, a feature varies too little, or nothing can be learned.
         DataDimensionalityWarning
             If `X` is a 2-D array, or its numbers look as if channels came before time.
         """

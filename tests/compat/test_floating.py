@@ -193,13 +193,15 @@ JOURNEYS = {
     "TSEStore.write": Data.store,
     "TSEArray TSEArray.astype TSEArray.chunks TSEArray.from_packed TSEArray.from_padded "
     "TSEArray.from_aeon TSEArray.from_arrow TSEArray.from_awkward TSEArray.from_sktime "
-    "TSEArray.from_tslearn TSEArray.from_long TSEArray.packed TSEArray.view TSEArray.to_aeon TSEArray.to_arrow "
-    "TSEArray.to_awkward TSEArray.to_padded TSEArray.to_sktime TSEArray.to_tslearn": Data.convert,
+    "TSEArray.from_tslearn TSEArray.from_long TSEArray.packed TSEArray.view TSEArray.to_aeon "
+    "TSEArray.to_arrow TSEArray.to_awkward TSEArray.to_padded TSEArray.to_sktime "
+    "TSEArray.to_tslearn": Data.convert,
     "read_arrow write_arrow": Data.write_arrow,
     "TimeWeightedDTW TimeWeightedDTW.forward TimeWeightedDTW.from_estimator "
     "TimeWeightedDTW.to_estimator": Data.match,
     "AlignmentDisplay AlignmentDisplay.from_estimator AlignmentDisplay.plot": Data.draw,
-    "make_order_sequences make_event_sequences make_order_videos make_event_frames write_video": Data.make,
+    "make_order_sequences make_event_sequences make_order_videos make_event_frames "
+    "write_video": Data.make,
     "dtw_distances dtw_path compute_distances compute_distances_by_timestep": align,
     "permutation_importance": lambda data: permutation_importance(
         data.clf, data.X, data.y, n_repeats=1, random_state=0
