@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
@@ -24,6 +23,7 @@ from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.sklearn import Interval, StrOptions
 from skdejavid.files.model_file import Choice, Count, Field, History, Labels, PositiveNumber
 from skdejavid.files.renamed import with_new_names
+from skdejavid.sequences.hints import warn_caller
 from skdejavid.sequences.transforms import check_lags
 from skdejavid.training.fitting import (
     WarmStart,
@@ -418,6 +418,7 @@ class DejaVidClassifier(
         """
         return cls(**{**_PAPER_PARAMETERS, **parameters})
 
+    @underflow_allowed
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn a centroid and its weights for each class.
 
@@ -460,15 +461,15 @@ class DejaVidClassifier(
             If the loss overflows after the first epoch, where the last good parameters are kept, or
             if `max_time` stops training.
         UserWarning
-            If a class has no weight, a feature varies too little for its type, or nothing can be
-            learned.
+            If a class has no weight, a feature varies too little, or nothing can be learned.
+        DataDimensionalityWarning
+            If `X` is a 2-D array, or its numbers look as if channels came before time.
         """
         learner = copy.copy(self)
-        # Without the decorator of the other methods, whose frame warnings would point to.
-        with teardown_after_fit(learner), np.errstate(under="ignore"):
+        with teardown_after_fit(learner):
             warning, interrupt = learner._fit(X, y, sample_weight)
         if warning is not None:
-            warnings.warn(warning, ConvergenceWarning, stacklevel=2)
+            warn_caller(warning, ConvergenceWarning)
         self.__dict__ = learner.__dict__
         if interrupt is not None:
             raise interrupt
@@ -503,7 +504,7 @@ class DejaVidClassifier(
         plan = make_plan(prepared, parameters, start)
         for message in (*prepared.warnings, plan.warning):
             if message is not None:
-                warnings.warn(message, UserWarning, stacklevel=3)  # for the caller of fit
+                warn_caller(message, UserWarning)
         tasks = FitTasks(self, X, y, sample_weight, attributes)
         tasks.begin(plan.settings.n_epochs)
         initial = initial_parameters(plan, parameters, start)

@@ -23,8 +23,7 @@ from skdejavid.compat.sklearn import (
     check_sample_weight,
     validate_params,
 )
-from skdejavid.sequences import TSEArray, check_sequences, is_table_of_frames
-from skdejavid.sequences.containers import named_frames
+from skdejavid.sequences import TSEArray, read_checked
 
 __all__ = ["permutation_importance"]
 
@@ -178,7 +177,7 @@ def permutation_importance(
     >>> by_time.importances_mean.round(1).tolist()
     [0.0, 0.5]
     """
-    sequences = check_sequences(X, ensure_all_finite="allow-nan")
+    sequences, is_table, names = read_checked(X, ensure_all_finite="allow-nan")
     if y is not None:
         check_consistent_length(sequences, y)
     weights: dict[str, Any] = {}
@@ -188,8 +187,7 @@ def permutation_importance(
     rng = check_random_state(random_state)
     permutations = [rng.permutation(len(sequences)) for _ in range(n_repeats)]
     scorer = check_scoring(estimator, scoring=scoring)
-    is_table = is_table_of_frames(X)
-    names, fitted_names = _names_of(X, is_table), getattr(estimator, "feature_names_in_", None)
+    fitted_names = getattr(estimator, "feature_names_in_", None)
 
     def score(permuted: TSEArray) -> float:
         return scorer(estimator, _Form(fitted_names, is_table).of(permuted), y, **weights)
@@ -209,13 +207,6 @@ def permutation_importance(
         importances_std=importances.std(axis=1),
         importances=importances,
     )
-
-
-def _names_of(X: Any, is_table: bool) -> list[str] | None:
-    """Return the names of the features if `X` consists of data frames that name all of them."""
-    frame = X if is_table else named_frames(X)
-    names = [] if frame is None else list(getattr(frame, "columns", ()))
-    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def _first_names(

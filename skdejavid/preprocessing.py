@@ -27,7 +27,8 @@ from skdejavid.compat.sklearn import (
     check_feature_names_in,
     check_sample_weight,
 )
-from skdejavid.sequences import TSEArray, check_sequences, is_table_of_frames
+from skdejavid.sequences import TSEArray, check_sequences, read_checked
+from skdejavid.sequences.checks import Checked
 from skdejavid.sequences.containers import accepted_dtypes
 from skdejavid.sequences.transforms import (
     Lag,
@@ -72,9 +73,9 @@ class SequenceTransformer(PythonNumbersMixin, TransformerMixin, BaseEstimator):
         return self
 
     @staticmethod
-    def _in_form_of(X: Any, transformed: TSEArray) -> TSEArray | NDArray[np.floating]:
-        """Return the values as a 2-D array if `X` is one and each sequence has one frame."""
-        is_table = transformed.lengths.max() == 1 and is_table_of_frames(X)
+    def _in_form_of(read: Checked, transformed: TSEArray) -> TSEArray | NDArray[np.floating]:
+        """Return a 2-D array if one has been read and each transformed sequence has one frame."""
+        is_table = read.is_table and transformed.lengths.max() == 1
         return transformed.frames if is_table else transformed
 
     def __sklearn_tags__(self) -> Tags:
@@ -156,8 +157,9 @@ class TimeDifferences(SequenceTransformer):
             for each lag their differences. A 2-D array if `X` is a 2-D array.
         """
         check_is_fitted(self, "n_features_in_")
-        sequences = check_sequences(X, estimator=self, reset=False)
-        return self._in_form_of(X, with_differences(sequences, check_lags(self.lags, "lags")))
+        read = read_checked(X, estimator=self, reset=False)
+        transformed = with_differences(read.sequences, check_lags(self.lags, "lags"))
+        return self._in_form_of(read, transformed)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the output features, such as ``x0`` and ``x0_lag_0.1``.
@@ -173,7 +175,8 @@ class TimeDifferences(SequenceTransformer):
         """
         check_is_fitted(self, "n_features_in_")
         names = list(check_feature_names_in(self, input_features))
-        return np.array(names_with_differences(names, self.lags), dtype=object)
+        lags = check_lags(self.lags, "lags")
+        return np.array(names_with_differences(names, lags), dtype=object)
 
 
 class Resample(OneToOneFeatureMixin, SequenceTransformer):
@@ -251,8 +254,9 @@ class Resample(OneToOneFeatureMixin, SequenceTransformer):
             array if `X` is a 2-D array and ``n_timesteps_`` is 1.
         """
         check_is_fitted(self, "n_timesteps_")
-        sequences = check_sequences(X, estimator=self, reset=False)
-        return self._in_form_of(X, TSEArray(resample(sequences.view(), self.n_timesteps_)))
+        read = read_checked(X, estimator=self, reset=False)
+        transformed = TSEArray(resample(read.sequences.view(), self.n_timesteps_))
+        return self._in_form_of(read, transformed)
 
 
 class Interpolate(OneToOneFeatureMixin, SequenceTransformer):
@@ -334,8 +338,8 @@ class Interpolate(OneToOneFeatureMixin, SequenceTransformer):
             Sequences of the same lengths. A 2-D array if `X` is a 2-D array.
         """
         check_is_fitted(self, "mean_")
-        sequences = check_sequences(X, estimator=self, reset=False, ensure_all_finite="allow-nan")
-        return self._in_form_of(X, interpolate(sequences, self.mean_))
+        read = read_checked(X, estimator=self, reset=False, ensure_all_finite="allow-nan")
+        return self._in_form_of(read, interpolate(read.sequences, self.mean_))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -417,8 +421,8 @@ class Framewise(SequenceTransformer):
             If `sample_weight` is given and the transformer does not support it, or if the
             transformer raises it.
         """
-        sequences, per_frame = self._check_fit(X, y, sample_weight)
-        self.transformer_ = clone(self.transformer).fit(self._table(sequences), **per_frame)
+        read, per_frame = self._check_fit(X, y, sample_weight)
+        self.transformer_ = clone(self.transformer).fit(self._table(read.sequences), **per_frame)
         return self
 
     @underflow_allowed
@@ -443,11 +447,11 @@ class Framewise(SequenceTransformer):
         """
         if not hasattr(self.transformer, "fit_transform"):
             return self.fit(X, y, sample_weight).transform(X)
-        sequences, per_frame = self._check_fit(X, y, sample_weight)
+        read, per_frame = self._check_fit(X, y, sample_weight)
         transformer = clone(self.transformer)
-        frames = transformer.fit_transform(self._table(sequences), **per_frame)
+        frames = transformer.fit_transform(self._table(read.sequences), **per_frame)
         self.transformer_ = transformer
-        return self._in_form_of(X, self._replace_frames(frames, sequences))
+        return self._in_form_of(read, self._replace_frames(frames, read.sequences))
 
     @underflow_allowed
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
@@ -465,22 +469,22 @@ class Framewise(SequenceTransformer):
             if `X` is a 2-D array.
         """
         check_is_fitted(self, "transformer_")
-        sequences = check_sequences(
+        read = read_checked(
             X, estimator=self, reset=False, ensure_all_finite=self._ensure_all_finite()
         )
-        frames = self.transformer_.transform(self._table(sequences))
-        return self._in_form_of(X, self._replace_frames(frames, sequences))
+        frames = self.transformer_.transform(self._table(read.sequences))
+        return self._in_form_of(read, self._replace_frames(frames, read.sequences))
 
     def _check_fit(
         self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
-    ) -> tuple[TSEArray, dict[str, NDArray[Any]]]:
-        """Return the sequences, and `y` and `sample_weight` repeated for each frame.
+    ) -> tuple[Checked, dict[str, NDArray[Any]]]:
+        """Return what has been read, and `y` and `sample_weight` repeated for each frame.
 
         The transformer checks the targets.
         """
         self._validate_params()
-        sequences = check_sequences(X, estimator=self, ensure_all_finite=self._ensure_all_finite())
-        per_frame = {}
+        read = read_checked(X, estimator=self, ensure_all_finite=self._ensure_all_finite())
+        sequences, per_frame = read.sequences, {}
         if y is not None:
             check_consistent_length(sequences, y)
             per_frame["y"] = np.repeat(np.asarray(y), sequences.lengths, axis=0)
@@ -491,7 +495,7 @@ class Framewise(SequenceTransformer):
                 )
             weight = check_sample_weight(sample_weight, sequences.lengths, dtype=np.float64)
             per_frame["sample_weight"] = np.repeat(weight, sequences.lengths)
-        return sequences, per_frame
+        return read, per_frame
 
     def _table(self, sequences: TSEArray) -> Any:
         """Return all frames: a data frame if the features have names."""

@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,6 +202,19 @@ def test_other_numbers_of_targets_are_refused(fitted, bump):
 
 def named(X, names=("left", "right", "up")):
     return [pd.DataFrame(x, columns=list(names)) for x in X]
+
+
+@pytest.mark.fault(106)
+@pytest.mark.parametrize("convert", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_tables_of_all_kinds_give_names_and_no_warning(convert, bump):
+    X, y = bump
+    tables = [convert(dict(zip(("left", "right", "up"), x.T, strict=True))) for x in X]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = DejaVidClassifier(**QUICK).fit(tables, y)
+        result = permutation_importance(model, tables, y, n_repeats=1, random_state=0)
+    assert result.names.tolist() == ["left", "right", "up"]
+    assert result.importances_mean.argmax() == 1
 
 
 @pytest.mark.fault(106)

@@ -86,6 +86,15 @@ def test_names_say_what_changed_and_over_how_long():
     assert transformer.transform(frames).n_features == 6
 
 
+@pytest.mark.fault(110)
+@pytest.mark.parametrize(
+    "lags", [np.array([1.0, 0.1]), (np.int64(1), np.float64(0.1)), [1, 0.1], [np.array(1), 0.1]]
+)
+def test_names_do_not_depend_on_the_kind_of_numbers(lags):
+    transformer = TimeDifferences(lags).fit([np.zeros((3, 1))])
+    assert transformer.get_feature_names_out().tolist() == ["x0", "x0_lag_1", "x0_lag_0.1"]
+
+
 def test_a_pipeline_with_any_output_container_stays_one_of_sequences(ragged):
     X, y = ragged
     model = make_pipeline(TimeDifferences(), DejaVidClassifier(n_epochs=2, random_state=0))

@@ -1,11 +1,21 @@
-"""Import of packages that only some features need."""
+"""Packages that only some features need: they are imported late, or only if they are loaded."""
 
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
+from typing import Any
 
-__all__ = ["import_if_installed", "import_optional"]
+__all__ = ["import_if_installed", "import_optional", "loaded"]
+
+
+def loaded(module: str) -> Any:
+    """Return a module if it has been imported already, else None.
+
+    An object belongs to an optional package only if somebody has imported the package.
+    """
+    return sys.modules.get(module)
 
 
 def import_if_installed(module: str) -> ModuleType | None:

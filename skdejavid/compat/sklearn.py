@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads as effective_n_threads
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -27,8 +26,6 @@ __all__ = [
     "check_feature_names_in",
     "check_sample_weight",
     "effective_n_threads",
-    "is_pandas_na",
-    "is_scalar_nan",
     "validate_parameter_constraints",
     "validate_params",
 ]

@@ -57,6 +57,10 @@ class TSEArray(Convertible):
         - 3-D array ``(n_sequences, n_frames, n_features)``;
         - 2-D array ``(n_sequences, n_features)``: sequences of *one* frame each. (Other libraries
           read a 2-D array as univariate series; use ``x[:, :, None]`` for that.)
+        - table whose columns are the features, as a 2-D array: data frame of pandas or polars,
+          table of Arrow, data set of Hugging Face, or any that exports one of their interfaces. A
+          long table, with one row for each frame, is read by :meth:`from_long`;
+        - list of such tables, each a sequence, or table with one column of lists of lists;
         - another ``TSEArray``, whose memory is shared;
         - column of lists of lists: pandas or polars Series, Arrow array, awkward array;
         - any other object with a length and integer indexing, such as a map-style data set.
@@ -80,6 +84,12 @@ class TSEArray(Convertible):
     ValueError
         If there is no sequence, a sequence is not 2-D, has no frames or no features, or if the
         numbers of features differ; the message names the sequence.
+
+    Warns
+    -----
+    DataDimensionalityWarning
+        If `X` is a 2-D array or a table, whose rows may be meant otherwise. Without a warning,
+        sequences of one frame are passed as ``x[:, None]``.
 
     Examples
     --------
@@ -106,7 +116,7 @@ class TSEArray(Convertible):
         else:
             packed = read(X)
             if packed.is_table:
-                warn_of_table(len(packed.offsets) - 1, stacklevel=3)
+                warn_of_table(len(packed.offsets) - 1)
             self._storage = _packed_storage(packed.values, packed.offsets)
 
     @classmethod

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,19 @@ from sklearn.utils.validation import validate_data
 
 from skdejavid.sequences.array import TSEArray
 from skdejavid.sequences.axes import looks_transposed
-from skdejavid.sequences.containers import is_table, named_frames, read
-from skdejavid.sequences.hints import HINT_FOR_TABLES, warn_of_table
+from skdejavid.sequences.containers import read
+from skdejavid.sequences.hints import HINT_FOR_TABLES, warn_caller, warn_of_table
+from skdejavid.sequences.tables import column_names
 
-__all__ = ["check_half_range", "check_no_overflow", "check_sequences", "is_table_of_frames"]
+__all__ = ["Checked", "check_half_range", "check_no_overflow", "check_sequences", "read_checked"]
+
+
+class Checked(NamedTuple):
+    """Sequences that have been checked, and what reading them has found."""
+
+    sequences: TSEArray
+    is_table: bool  # read from a 2-D array, each row a sequence of one frame
+    names: list[str] | None  # of the features, if the sequences are tables that name all of them
 
 
 def check_sequences(
@@ -59,29 +67,36 @@ def check_sequences(
         If `X` is a 2-D array and nobody has said that its rows are sequences of one frame, or if
         the numbers in ``fit`` look as if channels came before time.
     """
+    return read_checked(
+        X, estimator=estimator, reset=reset, ensure_all_finite=ensure_all_finite
+    ).sequences
+
+
+def read_checked(
+    X: Any, *, estimator: Any = None, reset: bool = True, ensure_all_finite: bool | str = True
+) -> Checked:
+    """Do what `check_sequences` does, and return what else reading has found.
+
+    `X` is read only here: a table of another library may be computed each time that it is read.
+    """
     if ensure_all_finite not in (True, False, "allow-nan"):
         raise ValueError(
             f'ensure_all_finite must be True, False or "allow-nan", got {ensure_all_finite!r}'
         )
-    sequences, is_from_table = _read(X)
+    sequences, is_table, named = _read(X)
     if len(sequences) == 0:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
     if ensure_all_finite:
         _check_finite(sequences, allow_nan=ensure_all_finite == "allow-nan")
     if estimator is not None:
-        _check_features(X, sequences, estimator, reset)
-    if is_from_table:
-        _check_that_rows_are_meant(X, sequences, estimator, reset)
+        _check_features(sequences, named, estimator, reset)
+    if is_table:
+        _check_that_rows_are_meant(sequences, estimator, reset)
     if estimator is not None and reset:
         estimator.single_frames_in_ = bool(sequences.lengths.max() == 1)
         if looks_transposed(sequences.view()):
             _warn_of_axes(sequences)
-    return sequences
-
-
-def is_table_of_frames(X: Any) -> bool:
-    """Return whether `X`, already checked, is a 2-D array with one sequence in each row."""
-    return not isinstance(X, TSEArray) and is_table(X)
+    return Checked(sequences, is_table, _names_of(named))
 
 
 def check_no_overflow(sequences: TSEArray) -> None:
@@ -125,19 +140,23 @@ def check_half_range(sequences: TSEArray) -> None:
         )
 
 
-def _read(X: Any) -> tuple[TSEArray, bool]:
-    """Return the sequences, and whether `X` is a 2-D array."""
+def _read(X: Any) -> tuple[TSEArray, bool, Any | None]:
+    """Return the sequences, whether `X` is a 2-D array, and a table that names the features."""
     if isinstance(X, TSEArray):
-        return X, False
+        return X, False, None
     packed = read(X)
-    return TSEArray._of_checked(packed.values, packed.offsets), packed.is_table
+    sequences = TSEArray._of_checked(packed.values, packed.offsets)
+    return sequences, packed.is_table, packed.named
 
 
-def _check_features(X: Any, sequences: TSEArray, estimator: Any, reset: bool) -> None:
+def _names_of(named: Any | None) -> list[str] | None:
+    names = [] if named is None else column_names(named)
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def _check_features(sequences: TSEArray, named: Any | None, estimator: Any, reset: bool) -> None:
     """Set the number and names of features in `estimator`, or compare them."""
-    frames = named_frames(X)
-    if frames is None:
-        frames = sequences[0]
+    frames = sequences[0] if named is None else named
     try:
         validate_data(estimator, frames, reset=reset, skip_check_array=True)
     except ValueError as error:
@@ -150,11 +169,11 @@ def _check_features(X: Any, sequences: TSEArray, estimator: Any, reset: bool) ->
         ) from error
 
 
-def _check_that_rows_are_meant(X: Any, sequences: TSEArray, estimator: Any, reset: bool) -> None:
+def _check_that_rows_are_meant(sequences: TSEArray, estimator: Any, reset: bool) -> None:
     """Refuse a 2-D array if the estimator was fitted to longer sequences; warn if it is unclear."""
     seen = None if estimator is None or reset else getattr(estimator, "single_frames_in_", None)
     if seen is None:
-        warn_of_table(len(sequences), stacklevel=4 if estimator is None else 5)
+        warn_of_table(len(sequences))
     elif not seen:
         raise ValueError(
             f"X is a 2-D array, whose {len(sequences)} rows would be sequences of one frame each, "
@@ -164,13 +183,12 @@ def _check_that_rows_are_meant(X: Any, sequences: TSEArray, estimator: Any, rese
 
 
 def _warn_of_axes(sequences: TSEArray) -> None:
-    warnings.warn(
+    warn_caller(
         f"X is read as sequences of {sequences.lengths[0]} frames and {sequences.n_features} "
         "features, but its numbers run smoothly from feature to feature and not from frame to "
         "frame, as if channels came before time. If so, as in aeon and sktime, use "
         "TSEArray.from_aeon(X).",
         DataDimensionalityWarning,
-        stacklevel=4,
     )
 
 

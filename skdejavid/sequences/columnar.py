@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.compat.optional import import_optional
+from skdejavid.compat.claims import most_bytes
+from skdejavid.compat.optional import import_optional, loaded
 from skdejavid.sequences.layout import offsets_of
 
 __all__ = [
@@ -28,8 +28,9 @@ __all__ = [
     "rows_to_awkward",
 ]
 
-# How many times an array may repeat what it stores, and how many bytes it may repeat anyway.
-_MOST_COPIES, _BYTES_OF_COPIES = 20, 2**28
+# Bytes that the items of an awkward array may take whatever it stores: less than for arrays, as
+# lists overlap in files of unknown origin and not because somebody has broadcast them.
+_HARMLESS = 2**28
 
 Rows: TypeAlias = tuple[NDArray[Any], NDArray[np.int64]]
 
@@ -81,13 +82,13 @@ def check_columns(X: Any, what: str) -> None:
 
     Any way to read such a column, ``numpy.asarray`` for example, relies on its offsets.
     """
-    arrow = sys.modules.get("pyarrow")
+    arrow = loaded("pyarrow")
     if arrow is not None and isinstance(
         X, (arrow.Array, arrow.ChunkedArray, arrow.Table, arrow.RecordBatch)
     ):
         check_arrow(X, what)
     elif is_awkward(X):
-        _check_awkward(sys.modules["awkward"], X, what)
+        _check_awkward(loaded("awkward"), X, what)
 
 
 def rows_of_arrow(column: Any, what: str) -> Rows:
@@ -140,7 +141,7 @@ def rows_to_arrow(values: NDArray[Any], offsets: NDArray[np.int64]) -> Any:
 
 def is_awkward(X: Any) -> bool:
     """Return whether `X` is an array of awkward, without importing that package."""
-    awkward = sys.modules.get("awkward")
+    awkward = loaded("awkward")
     return awkward is not None and isinstance(X, awkward.Array)
 
 
@@ -184,7 +185,7 @@ def _check_awkward(awkward: Any, X: Any, what: str) -> None:
         raise ValueError(f"{what} is damaged: {problem}")
     for axis in range(1, X.ndim):
         n_items = int(awkward.sum(awkward.num(X, axis=axis), axis=None))
-        if n_items * 8 > _MOST_COPIES * X.nbytes + _BYTES_OF_COPIES:
+        if n_items * 8 > most_bytes(X.nbytes, _HARMLESS):
             raise ValueError(
                 f"{what} has {n_items} items in {X.nbytes} bytes, as its lists overlap in memory: "
                 "use awkward.to_packed(X)"

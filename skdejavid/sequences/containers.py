@@ -6,7 +6,6 @@ Everything becomes one packed array; an input that cannot be read raises an erro
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from os import PathLike
@@ -17,6 +16,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
+from skdejavid.compat.claims import most_bytes
+from skdejavid.compat.optional import loaded
 from skdejavid.sequences.columnar import (
     arrow_column,
     check_arrow,
@@ -34,6 +35,7 @@ from skdejavid.sequences.tables import (
     is_missing,
     numbers_of,
     only_column,
+    refuse_lazy,
 )
 
 __all__ = [
@@ -43,8 +45,6 @@ __all__ = [
     "check_not_misread",
     "check_rows",
     "has_two_levels",
-    "is_table",
-    "named_frames",
     "read",
     "without_torch",
 ]
@@ -56,8 +56,9 @@ _HINT_FOR_ONE_AXIS = (
     "with TSEArray.from_long."
 )
 
-# How many times an array may repeat what it stores, and how many bytes it may repeat anyway.
-_MOST_COPIES, _BYTES_OF_COPIES = 20, 2**30
+# Bytes that an array may have by repeating any number of others: whoever broadcasts an array to
+# sequences has memory for their copy.
+_HARMLESS = 2**30
 
 
 def read(X: Any) -> Packed:
@@ -87,6 +88,8 @@ def read(X: Any) -> Packed:
     column = _read_column(X)
     if column is not None:
         return column
+    if as_native(X) is not None and not is_pandas(X):
+        return _read_table(X)
     collection = _as_list_or_array(X)
     _check_not_empty(collection)
     items = _items_that_are_sequences(collection)
@@ -99,42 +102,23 @@ def read(X: Any) -> Packed:
     return _read_table(X)
 
 
-def is_table(X: Any) -> bool:
-    """Return whether `read` takes each row of `X` as a sequence of one frame; nothing is read."""
-    X = _unwrapped(X)
-    if arrow_column(X) is not None or (is_awkward(X) and X.ndim > 2):
-        return False
-    if as_native(X) is not None and not is_pandas(X):
-        return True
-    collection = _as_list_or_array(X)
-    return getattr(collection, "ndim", 2) == 2 and _items_that_are_sequences(collection) is None
-
-
-def named_frames(X: Any) -> Any | None:
-    """Return `X`, or its first item, if it is a table, whose columns name the features."""
-    if isinstance(X, np.ndarray) and X.ndim != 1:
-        return None
-    X = _unwrapped(X)
-    if as_native(X) is not None:
-        return X if is_table(X) else None
-    is_collection = isinstance(X, (list, tuple)) or getattr(X, "ndim", 0) == 1
-    return as_native(next(iter(X), None)) if is_collection else None
-
-
 def has_two_levels(X: Any) -> bool:
     """Return whether `X` is a data frame or series of pandas with several levels of index."""
     return is_pandas(X) and getattr(getattr(X, "index", None), "nlevels", 1) > 1
 
 
 def _unwrapped(X: Any) -> Any:
-    """Return tensors as arrays, and a table that has only a column of lists as that column."""
+    """Return tensors as arrays, and a table that has only a column of lists as that column.
+
+    A table of another library is converted here, once: it may be computed at each conversion.
+    """
     X = without_torch(X)
     check_columns(X, "X")
-    column = only_column(X)
-    if column is not None:
-        return column
     table = as_native(X)
-    return X if table is None else table
+    if table is not None:
+        X = table
+    column = only_column(X)
+    return X if column is None else column
 
 
 def _read_column(X: Any) -> Packed | None:
@@ -176,18 +160,18 @@ def _items_that_are_sequences(collection: _Items) -> _Items | None:
 
 def _read_table(X: Any) -> Packed:
     """Read a 2-D array, each row of which is a sequence of one frame."""
-    X = _as_rows(X)
+    rows = _as_rows(X)
     with _overflow_as_value_error():
         try:
             frames = check_array(
-                X, input_name="X", dtype=accepted_dtypes(X), ensure_all_finite=False
+                rows, input_name="X", dtype=accepted_dtypes(rows), ensure_all_finite=False
             )
         except ValueError as error:
             if "1D array" not in str(error):
                 raise
             raise ValueError(f"{error}\n{_HINT_FOR_ONE_AXIS}") from error
     offsets = np.arange(len(frames) + 1, dtype=np.int64)
-    return Packed(as_real(frames, "X"), offsets, is_table=True)
+    return Packed(as_real(frames, "X"), offsets, is_table=True, named=as_native(X))
 
 
 def _as_rows(X: Any) -> Any:
@@ -225,9 +209,12 @@ def _numbers_of_table(table: Any) -> NDArray[Any]:
 
 def check_claims(X: Any, name: str) -> None:
     """Check that an array or column, or those in lists, do not claim more than they store."""
-    if isinstance(X, (list, tuple)) and len(X) and not np.isscalar(X[0]):
+    if isinstance(X, (list, tuple)):
+        if len(X) == 0 or isinstance(X[0], (int, float, np.generic)):
+            return
         for i, part in enumerate(X):
-            check_claims(part, f"{name}[{i}]")
+            if not (type(part) is list and part and type(part[0]) is float):  # a row, mostly
+                check_claims(part, f"{name}[{i}]")
     elif isinstance(X, np.ndarray):
         check_copies(X, name)
     else:
@@ -239,11 +226,11 @@ def check_copies(array: NDArray[Any], name: str) -> None:
 
     Reading such an array copies it.
     """
-    if array.nbytes <= _BYTES_OF_COPIES or array.flags.c_contiguous:
+    if array.nbytes <= _HARMLESS or array.flags.c_contiguous:
         return
     reach = [(n - 1) * abs(stride) for n, stride in zip(array.shape, array.strides, strict=True)]
     n_bytes = array.itemsize + sum(reach)
-    if array.nbytes > _MOST_COPIES * n_bytes:
+    if array.nbytes > most_bytes(n_bytes, _HARMLESS):
         raise ValueError(
             f"{name} of shape {array.shape} repeats {n_bytes} bytes of memory until they are "
             f"{array.nbytes}, as numpy.broadcast_to does. If this is meant, pass a copy: "
@@ -293,8 +280,7 @@ def check_not_misread(X: Any) -> None:
             "with the levels instance and time, with TSEArray.from_sktime(X). If each row is a "
             "sequence of one frame, remove the levels with X.reset_index(drop=True)."
         )
-    if name == "LazyFrame":
-        raise TypeError("X is a LazyFrame, which has not been computed: pass X.collect().")
+    refuse_lazy(X, "X")
     if scipy.sparse.issparse(X):
         raise TypeError("Sparse data was passed, but dense data is required for sequences.")
     _check_not_masked(X)
@@ -371,6 +357,9 @@ def _check_rows_of_numbers(X: Sequence[Any]) -> None:
 
 
 def _pack_items(items: _Items) -> Packed:
+    named = as_native(items[0])
+    if named is not None:
+        items = [named, *items[1:]]
     _check_same_columns(items)
     sequences = [_read_sequence(item, i) for i, item in enumerate(items)]
     _check_same_features([sequence.shape for sequence in sequences])
@@ -380,7 +369,7 @@ def _pack_items(items: _Items) -> Packed:
     for sequence, start, stop in zip(sequences, offsets[:-1], offsets[1:], strict=True):
         with np.errstate(over="ignore", under="ignore"):  # infinity is refused later
             values[start:stop] = sequence
-    return Packed(values, offsets)
+    return Packed(values, offsets, named=named)
 
 
 def _pack_three_dimensional(array: NDArray[Any]) -> Packed:
@@ -550,7 +539,7 @@ def without_torch(X: Any) -> Any:
 
     Torch is not imported: without it there are no tensors.
     """
-    torch = sys.modules.get("torch")
+    torch = loaded("torch")
     if torch is None:
         return X
     if type(X) in (list, tuple) and any(isinstance(x, torch.Tensor) for x in X):

@@ -1,12 +1,16 @@
-"""Remedies that several messages name."""
+"""Remedies that several messages name, and warnings that point to the code of the user."""
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 
+import joblib  # type: ignore[import-untyped]
+import sklearn
 from sklearn.exceptions import DataDimensionalityWarning
 
-__all__ = ["HINT_FOR_TABLES", "warn_of_table"]
+__all__ = ["HINT_FOR_TABLES", "warn_caller", "warn_of_table"]
 
 HINT_FOR_TABLES = (
     "Pass one sequence as [X]; a long table, with one row for each frame, as "
@@ -14,12 +18,30 @@ HINT_FOR_TABLES = (
     "of one frame each as numpy.asarray(X)[:, None]."
 )
 
+# Whoever calls an estimator may do so through a pipeline or a search.
+_FOLDERS = tuple(
+    os.path.join(os.path.dirname(path), "")
+    for path in (os.path.dirname(__file__), sklearn.__file__, joblib.__file__)
+)
 
-def warn_of_table(n_rows: int, *, stacklevel: int) -> None:
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn with the line that called the package, directly or through scikit-learn."""
+    warnings.warn(message, category, stacklevel=_level_of_caller())
+
+
+def _level_of_caller() -> int:
+    """Return the number of calls from the caller of this function to code outside."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_FOLDERS):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def warn_of_table(n_rows: int) -> None:
     """Warn that each row of a 2-D array is read as a sequence of one frame."""
-    warnings.warn(
+    warn_caller(
         f"X is a 2-D array, and each of its {n_rows} rows is read as a sequence of one frame. "
         f"{HINT_FOR_TABLES}",
         DataDimensionalityWarning,
-        stacklevel=stacklevel,
     )

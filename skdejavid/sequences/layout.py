@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,7 @@ class Packed(NamedTuple):
     values: NDArray[np.floating]  # (total number of frames, n_features)
     offsets: NDArray[np.int64]  # (n_sequences + 1,)
     is_table: bool = False  # read from a 2-D array, each row a sequence of one frame
+    named: Any = None  # the table, or that of the first sequence, whose columns are the features
 
 
 def check_offsets(offsets: ArrayLike, n_rows: int, what: str) -> NDArray[np.int64]:

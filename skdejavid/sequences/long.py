@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.compat.optional import loaded
 from skdejavid.sequences.columnar import is_pandas
 from skdejavid.sequences.layout import offsets_of
 from skdejavid.sequences.tables import (
@@ -14,9 +15,9 @@ from skdejavid.sequences.tables import (
     check_names_differ,
     column_names,
     is_missing,
-    loaded,
     numbers_of,
     plain_column,
+    refuse_lazy,
 )
 
 __all__ = ["Long", "read_long"]
@@ -35,10 +36,13 @@ class Long(NamedTuple):
 
 def read_long(frame: Any, id: Any, time: Any, features: Any, label: Any) -> Long:
     """Read a long table; see :meth:`skdejavid.TSEArray.from_long`."""
-    table = _as_table(frame, [name for name in (id, time, label) if name is not None])
+    table = _as_table(frame, [name for name in (id, time, label) if _is_name(name)])
     names = column_names(table) or []
     check_names_differ(names, "frame")
     _check_is_column(names, id, "id")
+    for name, argument in ((time, "time"), (label, "label")):
+        if name is not None:
+            _check_is_column(names, name, argument)
     features = _check_features(names, features, {"id": id, "label": label}, time)
     if len(table) == 0:
         raise ValueError("frame has no rows")
@@ -47,13 +51,11 @@ def read_long(frame: Any, id: Any, time: Any, features: Any, label: Any) -> Long
     if time is None:
         order = np.argsort(codes, kind="stable")
     else:
-        _check_is_column(names, time, "time")
         times = _as_times(_check_complete(table, time, "time"), time)
         order = np.lexsort((times, codes))
         _check_times_differ(codes[order], times[order], ids, order, (id, time))
     labels = None
     if label is not None:
-        _check_is_column(names, label, "label")
         labels = _one_for_each(_check_complete(table, label, "label"), codes, first, ids, label)
     frames = numbers_of(table, "frame", features)[order]
     return Long(frames, offsets_of(np.bincount(codes)), ids[first], labels)
@@ -61,12 +63,9 @@ def read_long(frame: Any, id: Any, time: Any, features: Any, label: Any) -> Long
 
 def _as_table(frame: Any, names: list[Any]) -> Any:
     """Return a native table, with those levels of pandas' index as columns that are named."""
+    refuse_lazy(frame, "frame")
     table = as_native(frame)
     if table is None:
-        if type(frame).__name__ == "LazyFrame":
-            raise TypeError(
-                "frame is a LazyFrame, which has not been computed: pass frame.collect()"
-            )
         raise TypeError(
             f"frame is a {type(frame).__name__}, expected a table with names of columns: a data "
             "frame of pandas or polars, a table of Arrow or a data set of Hugging Face"
@@ -80,8 +79,17 @@ def _as_table(frame: Any, names: list[Any]) -> Any:
     return table
 
 
+def _is_name(name: Any) -> bool:
+    """Return whether a column can have this name; an array would be compared item by item."""
+    try:
+        hash(name)
+    except TypeError:
+        return False
+    return name is not None
+
+
 def _check_is_column(names: list[Any], name: Any, argument: str) -> None:
-    if isinstance(name, list) or name not in names:
+    if not _is_name(name) or name not in names:
         shown = names[:_MOST_NAMES] + ["..."] * (len(names) > _MOST_NAMES)
         raise ValueError(f"{argument} is {name!r}, expected the name of a column, one of {shown}")
 

@@ -7,13 +7,12 @@ becomes NaN, NaT or, among objects, None.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.compat.optional import import_optional
+from skdejavid.compat.optional import import_optional, loaded
 from skdejavid.sequences.columnar import check_arrow, is_lists_of_lists, is_pandas
 
 __all__ = [
@@ -23,11 +22,11 @@ __all__ = [
     "column_names",
     "columns_that_are_no_numbers",
     "is_missing",
-    "loaded",
     "numbers_of",
     "only_column",
     "plain_column",
     "plain_labels",
+    "refuse_lazy",
     "to_numbers",
 ]
 
@@ -41,7 +40,7 @@ def as_native(X: Any) -> Any | None:
     Nothing is imported unless `X` belongs to it, except pyarrow or pandas for the tables of other
     libraries, which are read through Arrow's C interface or the interchange protocol.
     """
-    if isinstance(X, (list, tuple, np.ndarray)) or _is_of("polars", "LazyFrame", X):
+    if isinstance(X, (list, tuple, np.ndarray)) or _is_lazy(X):
         return None
     if is_pandas(X):
         return X if hasattr(X, "columns") else None
@@ -63,6 +62,18 @@ def _converted(X: Any) -> Any | None:
         interchange = import_optional("pandas.api.interchange", "sktime", "Reading data frames")
         return interchange.from_dataframe(X)
     return None
+
+
+def refuse_lazy(X: Any, name: str) -> None:
+    """Refuse a lazy frame, whose error is a TypeError that says `name`."""
+    if _is_lazy(X):
+        raise TypeError(
+            f"{name} is a LazyFrame, which has not been computed: pass {name}.collect()"
+        )
+
+
+def _is_lazy(X: Any) -> bool:
+    return type(X).__name__ == "LazyFrame"
 
 
 def column_names(X: Any) -> list[Any] | None:
@@ -249,11 +260,6 @@ def _kinds_of(table: Any) -> list[tuple[Any, bool]]:
         )
         for field in table.schema
     ]
-
-
-def loaded(module: str) -> Any:
-    """Return a module if it has been imported already, else None."""
-    return sys.modules.get(module)
 
 
 def _is_of(module: str, kind: str, X: Any) -> bool:

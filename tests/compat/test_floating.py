@@ -206,14 +206,13 @@ JOURNEYS = {
     "permutation_importance": lambda data: permutation_importance(
         data.clf, data.X, data.y, n_repeats=1, random_state=0
     ),
-    "check_sequences": lambda data: check_sequences(data.X3),
+    "check_sequences read_checked": lambda data: check_sequences(data.X3),
 }
 # They compute nothing.
 WITHOUT_NUMBERS = {
     "VideoDecodeError",
     "find_videos",
     "import_sequences",
-    "is_table_of_frames",
     "show_versions",
 }
 

@@ -4,13 +4,20 @@ import numpy as np
 import pytest
 
 from skdejavid import AlignmentDisplay
-from skdejavid.compat.optional import import_if_installed, import_optional
+from skdejavid.compat.optional import import_if_installed, import_optional, loaded
 from skdejavid.datasets import write_video
 from skdejavid.video.decoding import decode
 
 
 def test_an_installed_module_is_imported():
     assert import_optional("json.decoder", "any", "Reading JSON") is sys.modules["json.decoder"]
+
+
+def test_a_module_that_nobody_has_imported_stays_so():
+    assert loaded("json.decoder") is sys.modules["json.decoder"]
+    assert "this" not in sys.modules
+    assert loaded("this") is None
+    assert "this" not in sys.modules
 
 
 def test_a_missing_module_is_none_where_it_is_not_needed(monkeypatch):

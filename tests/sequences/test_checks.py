@@ -5,6 +5,7 @@ import warnings
 import awkward as ak
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 import torch
@@ -21,7 +22,7 @@ from skdejavid import (
     check_sequences,
 )
 from skdejavid.sequences import array as sequences_module
-from skdejavid.sequences.checks import check_half_range, check_no_overflow, is_table_of_frames
+from skdejavid.sequences.checks import check_half_range, check_no_overflow, read_checked
 from skdejavid.sequences.containers import read
 
 
@@ -171,9 +172,52 @@ rows_are_meant = pytest.mark.filterwarnings("ignore:X is a 2-D array, and each o
     ],
 )
 def test_tables_are_told_from_sequences_as_reading_tells_them(X, expected):
-    assert is_table_of_frames(X) == expected
+    assert read_checked(X).is_table == expected
     if not isinstance(X, TSEArray):
         assert read(X).is_table == expected
+
+
+class Exported:
+    """A table of another library, which is computed each time that it is exported."""
+
+    def __init__(self, table):
+        self.table, self.n_exports = table, 0
+        self.columns = table.column_names
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        self.n_exports += 1
+        return self.table.__arrow_c_stream__(requested_schema)
+
+    def __len__(self):
+        return len(self.table)
+
+
+@rows_are_meant
+@pytest.mark.fault(94)
+def test_a_table_is_read_once():
+    table = pa.table({"a": [1.0, 3.0], "b": [2.0, 4.0]})
+    rows, sequences = Exported(table), [Exported(table), Exported(table)]
+    for X, all_of_it in ((rows, [rows]), (sequences, sequences)):
+        fitted = TimeDifferences(lags=[1]).fit(X)
+        assert fitted.feature_names_in_.tolist() == ["a", "b"]
+        assert [part.n_exports for part in all_of_it] == [1] * len(all_of_it)
+        fitted.transform(X)
+        assert [part.n_exports for part in all_of_it] == [2] * len(all_of_it)
+    column = Exported(pa.table({"x": [[[1.0]], [[2.0]]]}))
+    assert check_sequences(column).frames.tolist() == [[1.0], [2.0]]
+    assert column.n_exports == 1
+
+
+@pytest.mark.parametrize("convert", [pd.DataFrame, pl.DataFrame, pa.table, lambda t: t], ids=str)
+@rows_are_meant
+def test_names_are_those_of_the_columns(convert):
+    table = convert({"a": [1.0, 3.0], "b": [2.0, 4.0]})
+    if isinstance(table, dict):
+        table = np.array(list(table.values())).T
+    expected = ["a", "b"] if hasattr(table, "columns") else None
+    for X in (table, [table, table]):
+        assert read_checked(X).names == expected
+    assert read_checked(TSEArray([table])).names is None
 
 
 @rows_are_meant

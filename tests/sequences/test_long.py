@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skdejavid import TSEArray
-from skdejavid.sequences import tables
+from skdejavid.compat import optional
 from skdejavid.sequences.long import read_long
 
 TABLE = {
@@ -35,7 +35,7 @@ KINDS = {
 def test_rows_become_sequences_by_id_sorted_by_time(kind, has_pandas, monkeypatch):
     frame = KINDS[kind](TABLE)
     if not has_pandas and kind in ("polars", "Arrow"):
-        loaded = tables.loaded
+        loaded = optional.loaded
         monkeypatch.setattr(
             "skdejavid.sequences.long.loaded",
             lambda name: None if name == "pandas" else loaded(name),
@@ -112,6 +112,10 @@ def changed(**columns):
         (changed(), {"time": "when"}, "time is 'when', expected the name of a column"),
         (changed(), {"label": "who"}, "label is 'who', expected the name of a column"),
         (changed(), {"id": ["trial", "t"]}, "id is .*expected the name of a column"),
+        (changed(), {"id": np.array(["trial"])}, "id is .*expected the name of a column"),
+        (changed().set_index("t"), {"time": np.array(["t", "x"])}, "time is .*the name of a col"),
+        (changed(), {"label": pd.Series(["move"])}, "(?s)label is .*expected the name of a column"),
+        (changed(), {"features": [np.array(["x"])]}, "an item of features is .*expected the name"),
         (changed(), {"features": ["z"]}, "an item of features is 'z', expected the name"),
         (changed(), {"features": "x"}, "features is 'x', expected a list of names"),
         (changed(), {"features": []}, "features is empty"),
