@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.compat.claims import most_bytes
 from skdejavid.compat.optional import import_optional
 from skdejavid.files.array_file import read_header
 from skdejavid.files.pickled_tensors import check_pickle
@@ -26,9 +27,8 @@ SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 
 _FIRST_SAFE_TORCH = (2, 10)
 
-# A compressed array may be this many times larger than its file, and this many bytes more. Real
-# embeddings do not come close to it.
-_MOST_TIMES_LARGER, _BYTES_MORE = 20, 2**26
+# How large a compressed array of a tiny file may be: zeros, for which no file is too small.
+_ALLOWANCE = 2**26
 
 _BYTES_PER_READ = 2**20
 _MOST_NAMES_LISTED = 20
@@ -122,7 +122,7 @@ def _read_npz(path: Path, archive: zipfile.ZipFile, key: str | None) -> NDArray[
     parts = {part.filename.removesuffix(".npy"): part for part in archive.infolist()}
     part = parts[_choose(path, parts, key)]
     n_bytes = fstat(archive.fp.fileno()).st_size if archive.fp is not None else 0
-    most = _MOST_TIMES_LARGER * n_bytes + _BYTES_MORE
+    most = most_bytes(n_bytes, _ALLOWANCE)
     if part.file_size > most:
         raise ValueError(
             f"{path} has {n_bytes} bytes and claims to contain {part.file_size} in {part.filename}"
