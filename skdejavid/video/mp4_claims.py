@@ -145,7 +145,7 @@ def _erase_name(content: bytearray, at: int) -> None:
             content[at : at + len(name)] = bytes(len(name))
 
 
-def _samples(content: bytes, kind: bytes, n_bytes: int) -> int:
+def _samples(content: bytes | bytearray, kind: bytes, n_bytes: int) -> int:
     """Return the number of samples that a table in a file of `n_bytes` bytes needs memory for."""
     place = _PLACES[kind]
     n_samples = int.from_bytes(content[place : place + 4].ljust(4, b"\0"), "big")
@@ -157,11 +157,12 @@ def _samples(content: bytes, kind: bytes, n_bytes: int) -> int:
 
 def _decompressed(content: bytes) -> bytes:
     """Return the header in a box "cmov", as QuickTime files of the nineties have it."""
-    # Two boxes: the method, and the header, preceded by its size.
-    try:
-        return zlib.decompressobj().decompress(content[24:], _MOST_DECOMPRESSED + 1)
+    decompressor = zlib.decompressobj()
+    try:  # in two boxes: the method, and the header, preceded by its size
+        header = decompressor.decompress(content[24:], _MOST_DECOMPRESSED + 1)
     except zlib.error:
         return b""
+    return header if decompressor.eof or len(header) > _MOST_DECOMPRESSED else b""
 
 
 def _read(file: BinaryIO, start: int, stop: int) -> bytes:
