@@ -37,7 +37,7 @@ _SETTINGS = (
 _OF_A_MACHINE = ("device", "n_jobs", "verbose")
 
 # The largest number, and size of a clip, that a model's file may set.
-_MOST, _MOST_BYTES_PER_CLIP = 2**24, 2**31
+_LARGEST_SETTING, _MOST_BYTES_PER_CLIP = 2**24, 2**31
 
 
 class Length(click.ParamType[Any]):
@@ -441,8 +441,8 @@ def _check_sizes(settings: dict[str, Any], path: str) -> None:
     """Check that the settings in a file make clips that fit into memory."""
     for name, value in settings.items():
         for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, (int, float)) and not abs(number) <= _MOST:
-                raise ValueError(f"{path} sets {name} to a number beyond {_MOST}")
+            if isinstance(number, (int, float)) and not abs(number) <= _LARGEST_SETTING:
+                raise ValueError(f"{path} sets {name} to a number beyond {_LARGEST_SETTING}")
     size = settings["frame_size"]
     sides = [side for side in (size if isinstance(size, list) else [size, size]) if side]
     numbers = [settings["clip_length"], *sides]

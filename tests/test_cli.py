@@ -519,10 +519,11 @@ def test_a_failed_command_leaves_the_old_files(store, model, tmp_path):
 
 @pytest.mark.fault(84, 85)
 def test_an_output_that_cannot_be_written_is_found_before_the_work(store, model, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
     for output, message in (
         (tmp_path / "missing" / "x", "folder .*missing does not exist"),
         (tmp_path, "is a folder, expected a regular file"),
-        ("/dev/null", "/dev/null is a character device"),
+        (tmp_path / "pipe", "pipe is a named pipe, expected a regular file"),
     ):
         with pytest.MonkeyPatch.context() as patch:
             for name in ("fit", "predict_proba"):

@@ -27,6 +27,8 @@ __all__ = [
     "write_once",
 ]
 
+_MOST_LINKS = 40  # as Linux allows
+
 
 def append_bytes(file: BinaryIO, content: bytes | memoryview) -> None:
     """Write all bytes to an unbuffered file, whose ``write`` may write only a part of them."""
@@ -61,11 +63,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     temporary = _temporary(target)
     try:
         with _errors_about(path, temporary):
-            with temporary.open("xb") as file:
-                _copy_permissions(target, file)
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
+            _create(temporary, write, like=target)
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -85,21 +83,51 @@ def check_target(path: Path) -> Path:
     Raises
     ------
     ValueError
-        If `path` is no regular file, for example a device or a named pipe.
+        If `path` is no regular file, for example a device or a named pipe, or it leads through a
+        folder of the operating system, as ``/dev/stdout`` and ``/proc/self/exe`` do.
     FileNotFoundError, NotADirectoryError, OSError
         If its folder does not exist, or links lead in a circle.
     """
+    for step in _steps(path):
+        if _is_of_the_system(step):
+            raise ValueError(
+                f"{path} leads into /{step.parts[1]}, where the operating system shows devices and "
+                "processes: expected the path of a file"
+            )
     target = Path(os.path.realpath(path))
     if os.path.lexists(path):
         with suppress(FileNotFoundError):  # a link to a file that is still to be made
             refuse_irregular(path)
-            if not target.exists() or not os.path.samefile(path, target):
-                # A link of /proc, whose target has no name in any folder.
-                raise ValueError(f"{path} is not the name of a file that can be replaced")
     if not target.parent.is_dir():
         code = errno.ENOTDIR if target.parent.exists() else errno.ENOENT
         raise OSError(code, f"folder {path.parent} does not exist", str(path))
     return target
+
+
+def _steps(path: Path) -> Iterator[Path]:
+    """Yield the folders and links that lead to a file.
+
+    ``realpath`` does not tell through which links it went.
+    """
+    current, remaining, n_links = Path("/"), [*reversed(path.absolute().parts)], 0
+    while remaining:
+        part = remaining.pop()
+        step = current / ("/" if part == "//" else part)
+        if step.name == "..":
+            current = current.parent
+            continue
+        yield step
+        current = step
+        if os.path.islink(step) and n_links < _MOST_LINKS:
+            n_links += 1
+            current = step.parent
+            remaining += reversed(Path(os.readlink(step)).parts)
+
+
+def _is_of_the_system(step: Path) -> bool:
+    """Return whether Linux shows devices there, or what programs have opened, and no files."""
+    is_device = step.parent == Path("/dev") and step.name != "shm"  # which is memory, for anybody
+    return is_device or step in (Path("/proc"), Path("/sys"))
 
 
 def write_once(path: Path, content: bytes) -> None:
@@ -110,19 +138,14 @@ def write_once(path: Path, content: bytes) -> None:
     temporary = _temporary(path)
     try:
         with _errors_about(path, temporary):
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            _create(temporary, lambda file: file.write(content))
             try:
                 os.link(temporary, path)
             except FileExistsError:
                 return
             except OSError:
-                with suppress(FileExistsError), path.open("xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
+                with suppress(FileExistsError):
+                    _create(path, lambda file: file.write(content))
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
@@ -168,6 +191,16 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _create(path: Path, write: Callable[[BinaryIO], Any], like: Path | None = None) -> None:
+    """Create a file, perhaps with the permissions of another; then its content is on the disk."""
+    with path.open("xb") as file:
+        if like is not None:
+            _copy_permissions(like, file)
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from skdejavid.video.opening import (
     RefusedVideoError,
     VideoDecodeError,
     most_pixels,
+    most_threads,
     open_video,
     reason_of,
 )
@@ -220,14 +221,8 @@ def _prepare_decoder(video: OpenVideo, n_threads: int, max_pixels: int | None) -
         )
     # Frames of another size than the declared one are refused by the decoder itself.
     codec.options = {"max_pixels": str(min(most, max_pixels))}
-    codec.thread_count = next(
-        (
-            n
-            for n in range(min(n_threads or os.cpu_count() or 1, _MAX_THREADS), 1, -1)
-            if height * width <= most_pixels(video.n_bytes, per_pixel, n)
-        ),
-        1,
-    )
+    n_wanted = min(n_threads or os.cpu_count() or 1, _MAX_THREADS)
+    codec.thread_count = min(n_wanted, most_threads(video.n_bytes, height * width * per_pixel))
 
 
 def _decode_packets(video: OpenVideo) -> Iterator[av.VideoFrame]:

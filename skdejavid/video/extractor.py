@@ -118,8 +118,10 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
     max_pixels : int or None, default=2**26
         Maximum number of pixels of a frame. Videos with larger frames are errors and are not
-        decoded. The default is the size of 8192 x 8192. Files whose frames would take more memory
-        than 20 times the file plus 200 MB are errors as well. None means neither limit.
+        decoded. The default is the size of 8192 x 8192. Frames may also not be too large for their
+        file: what a decoder keeps of them, taken as 14 frames, may take 20 times the file plus 400
+        MB. Each file may have frames of 4096 x 2304 pixels (in 4:4:4 with 10 bits from 20 MB on),
+        a file of 15 MB frames of 8K (50 MB in 10 bits). None means neither limit.
 
     store : str or path, default=None
         Folder in which sequences are stored, see :class:`TSEStore`. Videos that are in the store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -27,7 +28,7 @@ class Listing(NamedTuple):
     labels: list[str] | None
 
 
-def find_videos(path: str | PathLike[str]) -> list[str]:
+def find_videos(path: str | bytes | PathLike[str] | PathLike[bytes]) -> list[str]:
     """Return the path of a file, or the sorted paths of all videos below a folder.
 
     Videos in a folder are recognized by the suffix of their names. Links to files are followed,
@@ -35,7 +36,7 @@ def find_videos(path: str | PathLike[str]) -> list[str]:
 
     Parameters
     ----------
-    path : str or path
+    path : str, bytes or path
         A file or a folder.
 
     Returns
@@ -57,7 +58,7 @@ def find_videos(path: str | PathLike[str]) -> list[str]:
     >>> find_videos("videos")  # doctest: +SKIP
     ['videos/jump/1.mp4', 'videos/run/1.mp4']
     """
-    folder = Path(path)
+    folder = Path(os.fsdecode(path))
     if not folder.is_dir():
         refuse_irregular(folder)
         return [str(folder)]

@@ -1,13 +1,15 @@
 """Numbers of samples that an MP4 file claims.
 
 FFmpeg allocates a table with an entry for each sample before it reads any of them: a file of one
-kilobyte may claim enough of them for gigabytes. This module finds such claims without a complete
-parser: boxes of the relevant types are recognized by their names, outside of the media data.
+kilobyte may claim enough of them for gigabytes. This module reads the headers of the boxes in which
+FFmpeg looks for such tables, and nothing else: neither frames, nor titles, nor what a camera has
+appended.
 """
 
 from __future__ import annotations
 
-import struct
+import io
+import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -15,13 +17,27 @@ __all__ = ["bytes_of_samples"]
 
 _BYTES_PER_SAMPLE = 64  # of FFmpeg's tables, and their copies for edit lists
 
-_BYTES_OF_COMPRESSED = 2**31
+# FFmpeg itself refuses as many samples in one table, without allocating them. The smallest number
+# whose bytes are text is as large.
+_TOO_MANY_SAMPLES = 2**29
 
-# At the beginning of such a file.
-_FIRST_BOXES = (
-    *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"sidx"),
-    b"uuid",
-)
+# Boxes that contain boxes. FFmpeg takes each of them, and each table, in any other.
+_PARENTS = {
+    *(b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"dinf", b"udta", b"tref", b"gmhd"),
+    *(b"moof", b"traf", b"mvex", b"sinf", b"schi", b"wave", b"ilst", b"iprp", b"ipco"),
+}
+_MOVED = (b"free", b"hoov")  # an old header, which FFmpeg takes if there is no other
+
+# Where the number of samples is, after the header of a box.
+_PLACES = {b"stsz": 8, b"stz2": 8, b"trun": 4}
+
+_NAME_OF_CODEC = 50  # where the name of the encoder is: its length, and 31 bytes
+
+_DEEPEST = 12  # FFmpeg stops at 10
+_BYTES_PER_READ = 2**16
+
+# A header that is compressed may be as large as this: of two hours.
+_MOST_DECOMPRESSED = 2**25
 
 
 def bytes_of_samples(file: BinaryIO, n_bytes: int) -> int:
@@ -37,51 +53,118 @@ def bytes_of_samples(file: BinaryIO, n_bytes: int) -> int:
     Returns
     -------
     int
-        0 if the file is no MP4 or QuickTime file. A header that is compressed, as in QuickTime
-        files of the nineties, counts with 2 GiB, since what it claims is not visible.
+        0 if the file is no MP4 or QuickTime file.
     """
-    n_allocated = 0
-    for start, stop in _regions(file, n_bytes):
-        file.seek(start)
-        n_allocated += sum(_claims(file.read(stop - start), n_bytes))
+    n_samples = sum(_claims(file, 0, n_bytes, n_bytes))
     file.seek(0)
-    return n_allocated
+    return n_samples * _BYTES_PER_SAMPLE
 
 
-def _regions(file: BinaryIO, n_bytes: int) -> Iterator[tuple[int, int]]:
-    """Yield begin and end of each box that is no media data."""
-    position = 0
-    while position + 8 <= n_bytes:
-        file.seek(position)
-        header = file.read(16)
-        size, kind = int.from_bytes(header[:4], "big"), header[4:8]
-        if position == 0 and kind not in _FIRST_BOXES:
+def _claims(file: BinaryIO, start: int, stop: int, n_bytes: int, depth: int = 0) -> Iterator[int]:
+    """Yield the number of samples of each table between two positions."""
+    for kind, begin, end in _boxes(file, start, stop):
+        if kind in _PLACES:
+            yield _samples(_read(file, begin, min(begin + 12, end)), kind, n_bytes)
+        elif kind == b"stsd":
+            yield from _claims_of_codec(file, begin, end, n_bytes)
+        elif depth < _DEEPEST and kind == b"cmov":
+            content = _decompressed(_read(file, begin, end))
+            if len(content) > _MOST_DECOMPRESSED:
+                yield _TOO_MANY_SAMPLES
+            yield from _claims(io.BytesIO(content), 0, len(content), n_bytes, depth + 1)
+        elif depth < _DEEPEST and (first := _first_child(file, kind, begin, end)) is not None:
+            yield from _claims(file, first, end, n_bytes, depth + 1)
+
+
+def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, begin and end of the content of each box between two positions."""
+    while start + 8 <= stop:
+        header = _read(file, start, min(start + 16, stop))
+        size, kind, n_header = int.from_bytes(header[:4], "big"), header[4:8], 8
+        if size == 1 and len(header) == 16:
+            size, n_header = int.from_bytes(header[8:], "big"), 16
+        end = min(start + size, stop) if size else stop
+        if len(header) < 8 or end < start + n_header:
             return
-        if size == 1:
-            size = int.from_bytes(header[8:], "big")
-        stop = min(position + size, n_bytes) if size >= 8 else n_bytes
-        if kind != b"mdat":
-            yield position, stop
-        position = stop
+        yield kind, start + n_header, end
+        start = end
 
 
-def _claims(content: bytes, n_bytes: int) -> Iterator[int]:
-    """Yield the bytes of each claim in a part of a file of `n_bytes` bytes."""
-    for kind in (b"stsz", b"stz2"):
-        for at in _places(content, kind, 16):
-            size, count = struct.unpack_from(">II", content, at + 8)
-            # Samples of one size, as of uncompressed sound, need no entries if they are there.
-            is_there = size > 0 and size * count <= n_bytes and kind == b"stsz"
-            yield 0 if is_there else count * _BYTES_PER_SAMPLE
-    for at in _places(content, b"trun", 12):
-        yield struct.unpack_from(">I", content, at + 8)[0] * _BYTES_PER_SAMPLE
-    for _ in _places(content, b"cmvd", 8):
-        yield _BYTES_OF_COMPRESSED
+def _first_child(file: BinaryIO, kind: bytes, begin: int, end: int) -> int | None:
+    """Return where the first box in a box begins, or None if there is none."""
+    if kind in _MOVED:
+        is_header = _read(file, begin + 4, min(begin + 8, end)) in (b"mvhd", b"cmov")
+        return begin if is_header else None
+    if kind == b"meta":
+        # Its fields differ, so that FFmpeg looks for a box that is always there.
+        for at in range(begin, end, _BYTES_PER_READ):
+            content = _read(file, at, min(at + _BYTES_PER_READ, end))
+            words = range(0, len(content), 4)
+            found = next((word for word in words if content[word : word + 4] == b"hdlr"), None)
+            if found is not None:
+                return at + found - 4
+        return None
+    return begin if kind in _PARENTS else None
 
 
-def _places(content: bytes, kind: bytes, n_needed: int) -> Iterator[int]:
-    at = content.find(kind)
-    while at >= 0:
-        if at + n_needed <= len(content):
-            yield at
-        at = content.find(kind, at + 4)
+def _claims_of_codec(file: BinaryIO, begin: int, end: int, n_bytes: int) -> Iterator[int]:
+    """Yield the number of samples of tables in the description of a codec.
+
+    How many fields are before the boxes depends on the codec, so that their names are searched.
+    """
+    starts = list(_starts_of_codecs(file, begin))
+    # FFmpeg relies on the size of each description, even if it is beyond the box.
+    content = bytearray(_read(file, begin, max(starts[-1], end)))
+    for start in starts:
+        _erase_name(content, start - begin + _NAME_OF_CODEC)
+    for kind in _PLACES:
+        at = content.find(kind)
+        while at >= 0:
+            yield _samples(content[at + 4 : at + 16], kind, n_bytes)
+            at = content.find(kind, at + 4)
+
+
+def _starts_of_codecs(file: BinaryIO, begin: int) -> Iterator[int]:
+    """Yield where the description of each codec begins, and where the last one ends."""
+    start = begin + 8
+    yield start
+    for _ in range(int.from_bytes(_read(file, begin + 4, begin + 8), "big")):
+        size = int.from_bytes(_read(file, start, start + 4), "big")
+        if size < 8:
+            return
+        start += size
+        yield start
+
+
+def _erase_name(content: bytearray, at: int) -> None:
+    """Erase the name of an encoder, which may be any text, if there is one."""
+    name = content[at : at + 32]
+    if name and name[0] < 32:
+        text, rest = name[1 : 1 + name[0]], name[1 + name[0] :]
+        if not any(rest) and min(text, default=0) >= ord(" "):
+            content[at : at + len(name)] = bytes(len(name))
+
+
+def _samples(content: bytes | bytearray, kind: bytes, n_bytes: int) -> int:
+    """Return the number of samples that a table in a file of `n_bytes` bytes needs memory for."""
+    place = _PLACES[kind]
+    n_samples = int.from_bytes(content[place : place + 4].ljust(4, b"\0"), "big")
+    size = int.from_bytes(content[4:8], "big")
+    # Samples of one size, as of uncompressed sound, need no entries if they are there.
+    is_there = kind == b"stsz" and 0 < size * n_samples <= n_bytes
+    return 0 if is_there or n_samples >= _TOO_MANY_SAMPLES else n_samples
+
+
+def _decompressed(content: bytes) -> bytes:
+    """Return the header in a box "cmov", as QuickTime files of the nineties have it."""
+    decompressor = zlib.decompressobj()
+    try:  # in two boxes: the method, and the header, preceded by its size
+        header = decompressor.decompress(content[24:], _MOST_DECOMPRESSED + 1)
+    except zlib.error:
+        return b""
+    return header if decompressor.eof or len(header) > _MOST_DECOMPRESSED else b""
+
+
+def _read(file: BinaryIO, start: int, stop: int) -> bytes:
+    file.seek(start)
+    return file.read(max(stop - start, 0))

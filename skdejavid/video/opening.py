@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, BinaryIO, Never
 
+from skdejavid.compat.claims import FACTOR, most_bytes
 from skdejavid.compat.optional import import_optional
 from skdejavid.files.regular import open_regular_file
 from skdejavid.video.mp4_claims import bytes_of_samples
@@ -27,6 +28,7 @@ __all__ = [
     "VideoDecodeError",
     "bytes_for",
     "most_pixels",
+    "most_threads",
     "open_video",
     "reason_of",
 ]
@@ -82,11 +84,13 @@ _TEXTS = {
 # Large enough that calling Python does not matter, small enough for files that are read in jumps.
 _BUFFER = 2**17
 
-# What one file may cost, whatever it claims: its own size times a small number, and an amount that
-# is allowed to the smallest file.
-_BYTES_PER_BYTE = 20
-_BYTES_PER_FILE = 200_000_000
-_PACKET_BYTES_PER_FILE = 2**20  # packets are parts of the file, so that little is allowed on top
+# What the smallest file may cost, whatever it claims.
+_ALLOWANCE = 200_000_000
+_ALLOWANCE_OF_PACKETS = 2**20  # which are parts of the file
+
+# What the frames of a decoder may cost in the smallest file: 4K (4096 x 2304) in 10 bits or full
+# color, as of a short recording of a screen, whose frames have few bytes.
+_ALLOWANCE_OF_FRAMES = 400_000_000
 
 # Decoded frames that a decoder keeps with one thread: references, and those that are reordered.
 # Each further thread decodes one more.
@@ -118,13 +122,19 @@ class RefusedVideoError(ValueError):
 
 def bytes_for(n_bytes: int) -> int:
     """Return how many bytes may be allocated because of what a file of `n_bytes` bytes claims."""
-    return _BYTES_PER_FILE + _BYTES_PER_BYTE * n_bytes
+    return most_bytes(n_bytes, _ALLOWANCE)
 
 
-def most_pixels(n_bytes: int, bytes_per_pixel: float, n_threads: int = 1) -> int:
+def most_pixels(n_bytes: int, bytes_per_pixel: float) -> int:
     """Return how many pixels the frames of a file of `n_bytes` bytes may have."""
-    n_frames = _FRAMES_OF_DECODER + n_threads - 1
-    return int(bytes_for(n_bytes) / (n_frames * bytes_per_pixel))
+    most = most_bytes(n_bytes, _ALLOWANCE_OF_FRAMES)
+    return int(most / (_FRAMES_OF_DECODER * bytes_per_pixel))
+
+
+def most_threads(n_bytes: int, bytes_per_frame: float) -> int:
+    """Return how many threads may decode a file of `n_bytes` bytes."""
+    n_frames = int(bytes_for(n_bytes) / max(bytes_per_frame, 1))
+    return max(n_frames - _FRAMES_OF_DECODER + 1, 1)
 
 
 @dataclass(frozen=True)
@@ -146,13 +156,13 @@ class OpenVideo:
         VideoDecodeError
             If the packets together are much larger than the file, so that they overlap.
         """
-        limit = _PACKET_BYTES_PER_FILE + _BYTES_PER_BYTE * self.n_bytes
+        limit = most_bytes(self.n_bytes, _ALLOWANCE_OF_PACKETS)
         for packet in self._demux():
             check_is_wanted()
             limit -= max(packet.size, 1)
             if limit < 0:
                 raise VideoDecodeError(
-                    f"{self.name}: its packets have over {_BYTES_PER_BYTE} times the bytes of the "
+                    f"{self.name}: its packets have over {FACTOR} times the bytes of the "
                     f"file, {self.n_bytes}"
                 )
             yield packet

@@ -1,13 +1,16 @@
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from skdejavid.files import atomic
 from skdejavid.files.atomic import (
     append_bytes,
     check_target,
@@ -158,31 +161,76 @@ def test_a_file_of_a_store_is_not_replaced_through_a_link(tmp_path):
 def test_what_is_no_regular_file_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    (tmp_path / "link").symlink_to("/dev/null")
-    reader, writer = os.pipe()
-    for path, kind in [
-        (tmp_path / "pipe", "a named pipe"),
-        (tmp_path / "folder", "a folder"),
-        (tmp_path / "link", "a character device"),
-        (Path("/dev/null"), "a character device"),
-        (Path(f"/dev/fd/{writer}"), "a named pipe"),
-    ]:
+    (tmp_path / "link").symlink_to("pipe")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "socket"))
+    kinds = {
+        "pipe": "a named pipe",
+        "folder": "a folder",
+        "link": "a named pipe",
+        "socket": "a socket",
+    }
+    with suppress(PermissionError):  # of those who are no administrators
+        os.mknod(tmp_path / "device", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        kinds["device"] = "a character device"
+    for name, kind in kinds.items():
+        path = tmp_path / name
         before = path.stat()
-        with pytest.raises(ValueError, match=f"{path} is {kind}, expected a regular file"):
-            replace_file(path, lambda file: file.write(b"new"))
-        assert stat.S_IFMT(path.stat().st_mode) == stat.S_IFMT(before.st_mode)
+        for action in (check_target, lambda path: replace_file(path, lambda file: file.write(b""))):
+            with pytest.raises(ValueError, match=f"{path} is {kind}, expected a regular file"):
+                action(path)
+        assert path.stat().st_mode == before.st_mode
         assert path.stat().st_ino == before.st_ino
-    os.close(reader)
-    os.close(writer)
+    server.close()
 
 
 @pytest.mark.fault(84)
-def test_a_file_without_a_name_is_not_replaced(tmp_path):
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [
+        ("/proc/self/exe", "/proc"),
+        ("//proc/self/exe", "/proc"),
+        ("/tmp/../proc/self/cwd/x", "/proc"),
+        ("/sys/x", "/sys"),
+        ("/dev/x", "/dev/x"),
+        ("/dev/fd/0", "/dev/fd"),
+        ("/dev/stdout", "/dev/stdout"),
+        ("exe", "/proc"),
+        ("./folder/again", "/proc"),
+        ("folder/../processes/self/exe", "/proc"),
+        ("folder/up/processes/1/root/x", "/proc"),
+    ],
+)
+def test_no_path_leads_through_folders_of_the_system(path, step, tmp_path, monkeypatch):
+    """Replacing a file through a link of /proc has replaced a running program."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "exe").symlink_to("/proc/self/exe")
+    (tmp_path / "folder" / "again").symlink_to("../exe")
+    (tmp_path / "folder" / "up").symlink_to("..")
+    (tmp_path / "processes").symlink_to("//proc")
+    # Nothing that could write runs before it is certain that the path is recognized.
+    assert str(next(filter(atomic._is_of_the_system, atomic._steps(Path(path))))) == step
+    with pytest.raises(ValueError, match=rf"{Path(path)} leads into /(proc|sys|dev), where"):
+        check_target(Path(path))
+
+
+@pytest.mark.fault(84)
+def test_a_file_without_a_name_is_not_a_target(tmp_path):
     with (tmp_path / "x").open("wb") as file:
-        os.unlink(tmp_path / "x")
-        with pytest.raises(ValueError, match="is not the name of a file"):
-            check_target(Path(f"/dev/fd/{file.fileno()}"))
+        for _ in range(2):
+            with pytest.raises(ValueError, match="leads into /dev, where the operating"):
+                check_target(Path(f"/dev/fd/{file.fileno()}"))
+            (tmp_path / "x").unlink(missing_ok=True)
     assert os.listdir(tmp_path) == []
+
+
+def test_usual_paths_are_targets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "link").symlink_to("proc/../dev")
+    for path in ("proc/x", "dev", "link", "/dev/shm/x", tmp_path / "proc" / ".." / "x"):
+        assert check_target(Path(path)) == Path(os.path.realpath(path))
 
 
 @pytest.mark.fault(84)

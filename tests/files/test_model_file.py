@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import stat
 import struct
 import subprocess
 import sys
@@ -376,8 +377,10 @@ def test_a_model_is_written_with_the_permissions_of_any_file(tmp_path):
     assert (tmp_path / "model").stat().st_mode & 0o777 == 0o640
     assert DejaVidClassifier.load(tmp_path / "model").n_epochs == 1
     fitted().save(tmp_path / ("x" * 255))
-    with pytest.raises(ValueError, match="/dev/null is a character device"):
-        fitted().save("/dev/null")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is a named pipe, expected a regular file"):
+        fitted().save(tmp_path / "pipe")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
 LIMITED = """

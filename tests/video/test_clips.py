@@ -254,11 +254,11 @@ def test_a_gap_of_years_between_two_frames_is_refused_before_windows_are_made(sp
 @pytest.mark.fault(79)
 def test_a_small_file_of_huge_frames_is_refused_before_any_is_decoded(tmp_path, monkeypatch):
     path = tmp_path / "huge.mp4"
-    frames = np.zeros((1, 4000, 4000, 3), np.uint8)
+    frames = np.zeros((1, 5000, 5000, 3), np.uint8)
     write_video(path, frames, options={"preset": "ultrafast"})
     monkeypatch.setattr(clips, "ToRGB", lambda *arguments, **options: pytest.fail)
     spec = replace(PLAIN, shorter_side=32, crop=32, max_pixels=2**26)
-    message = r"huge\.mp4: frames of 4000 x 4000 pixels are too large for a file of"
+    message = r"huge\.mp4: frames of 5000 x 5000 pixels are too large for a file of"
     with pytest.raises(RefusedVideoError, match=message):
         list(read_clips(str(path), spec))
 
@@ -266,7 +266,7 @@ def test_a_small_file_of_huge_frames_is_refused_before_any_is_decoded(tmp_path, 
 @pytest.mark.fault(79)
 def test_a_small_file_of_huge_frames_is_read_by_those_who_trust_it(tmp_path):
     path = tmp_path / "huge.mp4"
-    write_video(path, np.zeros((1, 4000, 4000, 3), np.uint8), options={"preset": "ultrafast"})
+    write_video(path, np.zeros((1, 5000, 5000, 3), np.uint8), options={"preset": "ultrafast"})
     spec = replace(PLAIN, shorter_side=32, crop=32, max_pixels=None)
     assert [clip.shape for clip in list(read_clips(str(path), spec))[1:]] == [(4, 3, 32, 32)]
 

@@ -294,3 +294,29 @@ def test_every_kind_of_pixel_becomes_rgb(codec, pixel_format, size, tmp_path):
         half = ToRGB(32)(frame).astype(int)
         assert abs(half[:, :12].mean()) < 12
         assert abs(half[:, -12:].mean() - 200) < 12
+
+
+@pytest.mark.slow
+@pytest.mark.fault(79)
+@pytest.mark.parametrize(
+    ("codec", "pixels", "options"),
+    [
+        ("libx265", "yuv420p10le", {"preset": "ultrafast", "x265-params": "log-level=none"}),
+        ("libx264", "yuv444p", {"preset": "ultrafast"}),
+        ("libx264", "yuv420p10le", {"preset": "ultrafast"}),
+    ],
+)
+def test_a_short_video_in_4k_is_read_whatever_its_colors(codec, pixels, options, tmp_path):
+    """A static recording of a screen has few bytes, and is as usual as any."""
+    import av
+
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 4096, 2304, pixels
+        frame = av.VideoFrame.from_ndarray(np.full((2304, 4096, 3), 30, np.uint8), format="rgb24")
+        for _ in range(3):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert path.stat().st_size < 100_000
+    assert len(list(decode(path, max_pixels=2**26))) == 3

@@ -25,6 +25,8 @@ def test_folders_are_labels(folder):
     assert listing.ids == ["a/1.avi", "a/deep/0.mkv", "b/2.MP4"]
     assert listing.paths == [str(folder / id) for id in listing.ids] == find_videos(folder)
     assert listing.labels == ["a", "a", "b"]
+    assert find_videos(os.fsencode(folder)) == listing.paths
+    assert find_videos(os.fsencode(folder / "a" / "1.avi")) == listing.paths[:1]
 
 
 def test_without_folders_there_are_no_labels(folder):

@@ -12,7 +12,13 @@ from skdejavid import VideoDecodeError
 from skdejavid.datasets import write_video
 from skdejavid.video import opening
 from skdejavid.video.decoding import read_clock
-from skdejavid.video.opening import RefusedVideoError, bytes_for, most_pixels, open_video
+from skdejavid.video.opening import (
+    RefusedVideoError,
+    bytes_for,
+    most_pixels,
+    most_threads,
+    open_video,
+)
 from skdejavid.video.prefetch import NotWantedError
 
 
@@ -245,10 +251,10 @@ def test_a_file_that_may_not_be_read_is_an_error_of_the_video(video, monkeypatch
 
 @pytest.mark.fault(79)
 def test_packets_that_overlap_are_no_more_than_the_file_times_a_number(video, monkeypatch):
-    monkeypatch.setattr(opening, "_PACKET_BYTES_PER_FILE", 0)
+    monkeypatch.setattr(opening, "_ALLOWANCE_OF_PACKETS", 0)
     assert count_frames(video) == 5
-    monkeypatch.setattr(opening, "_BYTES_PER_BYTE", 0)
-    with pytest.raises(VideoDecodeError, match=r"in\.mp4: its packets have over 0 times the bytes"):
+    monkeypatch.setattr(opening, "_ALLOWANCE_OF_PACKETS", -20 * video.stat().st_size)
+    with pytest.raises(VideoDecodeError, match=r"in\.mp4: its packets have over 20 times the byte"):
         count_frames(video)
 
 
@@ -256,8 +262,12 @@ def test_packets_that_overlap_are_no_more_than_the_file_times_a_number(video, mo
 def test_what_a_file_may_cost_grows_with_its_size():
     assert bytes_for(0) == 200e6
     assert bytes_for(10**9) == 20.2e9
-    assert most_pixels(0, 1.5) >= 4096 * 2304  # 4K, whatever the size of the file
-    assert most_pixels(0, 1.5, 15) == pytest.approx(most_pixels(0, 3.0, 1), rel=1e-6)
+    assert 4096 * 2304 <= most_pixels(0, 3.0) < 4096 * 2304 * 1.01  # whatever the size of the file
+    assert most_pixels(10**7, 3.0) == int(600e6 / 14 / 3)
+    assert most_threads(0, 1e6) == 200 - 14 + 1
+    assert most_threads(10**7, 10e6) == 40 - 14 + 1
+    assert most_threads(0, 1e9) == 1
+    assert most_threads(0, 0) > 1
 
 
 def test_an_error_of_the_disk_is_an_error_of_the_video(video, monkeypatch):
