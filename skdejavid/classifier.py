@@ -156,9 +156,9 @@ class DejaVidClassifier(
     class_weight : dict, "balanced" or None, default=None
         Factors by class, ``{class label: number}``; 1 for a class that is not in the dict.
         "balanced" gives all classes the same sum of weights, for classes of which some are rare.
-        The factors multiply the sample weights. In the loss, classes with a larger factor also
-        have a larger margin: weights alone have no effect any more when all training sequences are
-        classified correctly (:doc:`/method`). Classes with the same factor have the same margin.
+        The factors multiply the sample weights, which have no effect any more when all training
+        sequences are classified correctly. Therefore "balanced" also gives a class with fewer
+        sequences, whatever their weights, a larger margin in the loss (:doc:`/method`).
         Probabilities are then those for classes that are as frequent as the weights say, equally
         frequent if "balanced".
 
@@ -231,7 +231,7 @@ class DejaVidClassifier(
         The number that distances are divided by if `logit_scaling_` is "global", else 1.
 
     history_ : dict of str to ndarray
-        One value per epoch: "loss" (mean cross-entropy, with the margins of `class_weight`) and
+        One value per epoch: "loss" (mean cross-entropy, with the margins if balanced) and
         "accuracy", each batch measured before its optimizer step, both weighted, and
         "learning_rate", that of the weights. With `early_stopping` also "validation_loss" and
         "validation_accuracy", measured on the held-out part after the epoch.
@@ -433,7 +433,8 @@ class DejaVidClassifier(
         sample_weight : array-like of shape (n_sequences,), optional
             Weights of the sequences in statistics, barycenters and the loss, at least 0. A sequence
             of weight 0 has no influence. Weight k is equivalent to k copies as long as all copies
-            fit into one batch, no sequences are sampled for barycenters, and none are held out.
+            fit into one batch, no sequences are sampled for barycenters, and none are held out;
+            but the margins of ``class_weight="balanced"`` count sequences, whatever their weights.
 
         Returns
         -------

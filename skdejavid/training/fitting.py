@@ -166,8 +166,7 @@ def prepare(
         sample_weight, sequences.lengths, dtype=np.float64, ensure_non_negative=True
     )
     weight = scaled_weights(weight)
-    factors = class_weights(parameters.class_weight, targets, weight)
-    weight = scaled_weights(weight * factors)
+    weight = scaled_weights(weight * class_weights(parameters.class_weight, targets, weight))
     kept, absent_class = positive_weights(weight, targets)
     if len(kept) < len(targets):
         sequences, targets, weight = sequences[kept], targets[kept], weight[kept]
@@ -185,7 +184,7 @@ def prepare(
         TrainingData(sequences, labels, weight),
         classes,
         lags,
-        class_margins(factors[kept], labels),
+        class_margins(parameters.class_weight, labels),
         tuple(message for message in warnings if message is not None),
     )
 

@@ -25,7 +25,7 @@ __all__ = [
     "scaled_weights",
 ]
 
-# The power of a class's weight that is its margin (docs/method.md has the measurements).
+# The power of a class's rarity that is its margin (docs/method.md has the measurements).
 MARGIN_POWER = 0.6
 
 # With larger margins the gradients of a float32 model would vanish.
@@ -133,27 +133,27 @@ def class_weights(
 
 
 def class_margins(
-    factors: NDArray[np.float64], labels: NDArray[np.integer]
+    class_weight: ClassWeight, labels: NDArray[np.integer]
 ) -> NDArray[np.float64] | None:
-    """Return the margin of each class, (n_classes,): 1 for the class with the smallest factor.
+    """Return the margin of each class, (n_classes,): 1 for the class with the most sequences.
 
-    A class whose factor is k times that has a margin of ``k ** MARGIN_POWER``, at most 100. If all
-    classes have the same factor, there are no margins: the result is None.
+    A class with one k-th of its sequences has a margin of ``k ** MARGIN_POWER``, at most 100.
+    Weights have no influence. There are no margins, and the result is None, unless `class_weight`
+    is "balanced" and some classes have fewer sequences than others.
 
     Parameters
     ----------
-    factors : array of shape (n_sequences,)
-        As returned by `class_weights`, each more than 0.
+    class_weight : dict, "balanced" or None
     labels : array of shape (n_sequences,)
-        Class numbers 0, 1, ... without gaps.
+        Class numbers 0, 1, ... without gaps, of the sequences with positive weight.
     """
-    _, first = np.unique(labels, return_index=True)
-    by_class = factors[first]
-    smallest = by_class.min()
-    if by_class.max() == smallest:
+    if not isinstance(class_weight, str):
         return None
-    with np.errstate(over="ignore"):
-        return np.minimum((by_class / smallest) ** MARGIN_POWER, _LARGEST_MARGIN)
+    counts = np.bincount(labels)
+    most = counts.max()
+    if counts.min() == most:
+        return None
+    return np.minimum((most / counts) ** MARGIN_POWER, _LARGEST_MARGIN)
 
 
 def scaled_weights(sample_weight: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -66,25 +66,40 @@ def loss_of(values, **arguments):
     return make_plan(ready, values, find_start(ready, values, None)).settings.loss
 
 
+OFTEN_B = {"y": ["b", "b", "b", "b", "a", "c"]}
+
+
 @pytest.mark.fault(102)
-def test_the_loss_has_the_margins_of_class_weight_and_their_mean_temperature():
-    values = parameters(class_weight={"a": 8.0, "b": 0.25, "c": 1.0}, temperature=0.5)
-    margins = np.array([8, 1, 4**0.6])
-    np.testing.assert_allclose(loss_of(values).margins, margins / margins.mean())
-    assert loss_of(values).temperature == pytest.approx(0.5 * margins.mean())
-    often_b = {"y": ["b", "b", "b", "b", "a", "c"]}
-    balanced = loss_of(parameters(class_weight="balanced"), **often_b)
+def test_the_loss_has_the_margins_of_rare_classes_and_their_mean_temperature():
+    loss = loss_of(parameters(class_weight="balanced", temperature=0.5), **OFTEN_B)
     margins = np.array([4**0.6, 1, 4**0.6])
-    np.testing.assert_allclose(balanced.margins, margins / margins.mean())
-    assert loss_of(parameters(), **often_b) == SoftMinCrossEntropy("global", None, 0.5)
-    for class_weight in ("balanced", {"a": 2, "b": 2, "c": 2}):
-        values = parameters(class_weight=class_weight)
-        assert loss_of(values) == SoftMinCrossEntropy("global", None, 0.5)
+    np.testing.assert_allclose(loss.margins, margins / margins.mean())
+    assert loss.temperature == pytest.approx(0.5 * margins.mean())
 
 
-def test_only_classes_with_weight_have_margins():
-    values = parameters(class_weight={"a": 0.0, "b": 1.0, "c": 32.0})
-    np.testing.assert_allclose(loss_of(values).margins, [2 / 9, 16 / 9])
+@pytest.mark.fault(102)
+@pytest.mark.parametrize("class_weight", [None, {"a": 8.0}, {"b": 0.25, "c": 100}], ids=repr)
+def test_classes_that_are_not_balanced_have_no_margins(class_weight):
+    loss = loss_of(parameters(class_weight=class_weight), **OFTEN_B)
+    assert loss == SoftMinCrossEntropy("global", None, 0.5)
+
+
+@pytest.mark.fault(102)
+@given(weight=st.lists(st.floats(1e-3, 1e3), min_size=12, max_size=12))
+def test_margins_do_not_depend_on_sample_weights(weight):
+    values = parameters(class_weight="balanced")
+    assert loss_of(values, sample_weight=weight) == SoftMinCrossEntropy("global", None, 0.5)
+    expected = loss_of(values, **OFTEN_B)
+    assert loss_of(values, sample_weight=weight, **OFTEN_B) == expected
+
+
+@pytest.mark.fault(102)
+def test_sequences_without_weight_do_not_count_for_margins():
+    values = parameters(class_weight="balanced")
+    weight = [1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 0]
+    margins = np.array([1, 8**0.6])
+    loss = loss_of(values, sample_weight=weight, **OFTEN_B)
+    np.testing.assert_allclose(loss.margins, margins / margins.mean())
 
 
 def test_warnings_are_returned_for_the_caller_of_fit():
@@ -129,10 +144,11 @@ def test_a_warm_start_with_weights_of_another_shape_is_refused():
 @pytest.mark.fault(102)
 def test_a_checkpoint_belongs_to_its_margins(tmp_path, monkeypatch):
     """Those written before there were any cannot be resumed with margins."""
-    values = parameters(checkpoint_dir=tmp_path, class_weight={"a": 2.0})
-    key = checkpoint_for(prepared(values), values, None)._key
+    values = parameters(checkpoint_dir=tmp_path, class_weight="balanced")
+    key = checkpoint_for(prepared(values, **OFTEN_B), values, None)._key
     monkeypatch.setattr(fitting, "class_margins", lambda *arguments: None)
-    assert key.keys() - checkpoint_for(prepared(values), values, None)._key.keys() == {"margins"}
+    without = checkpoint_for(prepared(values, **OFTEN_B), values, None)._key
+    assert key.keys() - without.keys() == {"margins"}
 
 
 def test_a_checkpoint_belongs_to_parameters_data_and_start(tmp_path):
