@@ -57,7 +57,8 @@ def check_sequences(
     -----
     DataDimensionalityWarning
         If `X` is a 2-D array and nobody has said that its rows are sequences of one frame, or if
-        the numbers in ``fit`` look as if channels came before time.
+        in ``fit`` the numbers of `X` look as if channels came before time, unless `X` is a
+        ``TSEArray`` or has names of features.
     """
     if ensure_all_finite not in (True, False, "allow-nan"):
         raise ValueError(
@@ -74,7 +75,8 @@ def check_sequences(
         _check_that_rows_are_meant(X, sequences, estimator, reset)
     if estimator is not None and reset:
         estimator.single_frames_in_ = bool(sequences.lengths.max() == 1)
-        if looks_transposed(sequences.view()):
+        is_said = isinstance(X, TSEArray) or hasattr(estimator, "feature_names_in_")
+        if not (is_from_table or is_said) and looks_transposed(sequences.view()):
             _warn_of_axes(sequences)
     return sequences
 
@@ -168,7 +170,7 @@ def _warn_of_axes(sequences: TSEArray) -> None:
         f"X is read as sequences of {sequences.lengths[0]} frames and {sequences.n_features} "
         "features, but its numbers run smoothly from feature to feature and not from frame to "
         "frame, as if channels came before time. If so, as in aeon and sktime, use "
-        "TSEArray.from_aeon(X).",
+        "TSEArray.from_aeon(X). If not, TSEArray(X) says that this layout is meant.",
         DataDimensionalityWarning,
         stacklevel=4,
     )

@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import DataDimensionalityWarning
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdejavid import (
@@ -309,19 +310,78 @@ def test_panels_with_two_levels_of_index_are_refused_everywhere(part):
     assert TSEArray.from_sktime(panel).lengths.tolist() == [2, 2]
 
 
+def channels_before_time(rng):
+    """Return series (n_channels, n_timepoints), in which each channel has a level of its own."""
+    steps = rng.standard_normal((24, 6, 60))
+    return np.cumsum(steps, axis=2) + 20 * np.array([1, -1, 1, -1, 1, -1])[:, None]
+
+
 @pytest.mark.fault(95)
 def test_fitting_warns_if_channels_seem_to_come_before_time(rng):
-    X = np.cumsum(rng.standard_normal((12, 5, 60)), axis=2)
-    y = np.arange(12) % 2
-    with pytest.warns(DataDimensionalityWarning, match=r"5 frames and 60 features.*from_aeon\(X\)"):
+    X = channels_before_time(rng)
+    y = np.arange(24) % 2
+    with pytest.warns(DataDimensionalityWarning, match=r"6 frames and 60 features.*from_aeon\(X\)"):
         DejaVidClassifier(n_epochs=1, differences=None, random_state=0).fit(X, y)
-    with pytest.warns(DataDimensionalityWarning, match=r"TSEArray.from_aeon\(X\)"):
+    with pytest.warns(DataDimensionalityWarning, match=r"If not, TSEArray\(X\) says that this"):
         TimeDifferences().fit(list(X))
     right = TSEArray.from_aeon(X)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clf = DejaVidClassifier(n_epochs=1, differences=None, random_state=0).fit(right, y)
         clf.predict(right)
+
+
+@pytest.mark.fault(95)
+def test_the_series_of_aeon_cause_the_warning():
+    import aeon.datasets
+
+    X, _ = aeon.datasets.load_basic_motions(split="train")
+    with pytest.warns(DataDimensionalityWarning, match=r"6 frames and 100 features.*from_aeon"):
+        check_sequences(X, estimator=BaseEstimator())
+
+
+@pytest.mark.fault(95)
+def test_nobody_is_warned_of_a_layout_that_was_said(rng):
+    """By the container, or by the names of the features."""
+    X = channels_before_time(rng)
+    names = [f"bin {k}" for k in range(60)]
+    said = {
+        "container": TSEArray(X),
+        "packed": TSEArray.from_packed(X.reshape(-1, 60), np.arange(25) * 6),
+        "selection": TSEArray(X)[::-1],
+        "names": [pd.DataFrame(x, columns=names) for x in X],
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for way in said.values():
+            check_sequences(way, estimator=BaseEstimator())
+    estimator = check_and_return(said["names"])
+    with pytest.warns(DataDimensionalityWarning, match="from_aeon"):  # the names are gone again
+        check_sequences(X, estimator=estimator)
+
+
+def check_and_return(X):
+    estimator = BaseEstimator()
+    check_sequences(X, estimator=estimator)
+    return estimator
+
+
+@pytest.mark.fault(94, 95)
+def test_a_smooth_table_causes_one_warning(rng):
+    X = np.cumsum(rng.standard_normal((30, 60)), axis=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_sequences(X, estimator=BaseEstimator())
+    assert ["is read as a sequence of one frame" in str(item.message) for item in caught] == [True]
+
+
+@pytest.mark.fault(95)
+def test_a_pipeline_warns_once(rng):
+    X, y = channels_before_time(rng), np.arange(24) % 2
+    pipeline = make_pipeline(TimeDifferences(), DejaVidClassifier(n_epochs=1, random_state=0))
+    with pytest.warns(DataDimensionalityWarning, match="from_aeon") as caught:
+        pipeline.fit(X, y)
+    assert len(caught) == 1
 
 
 @pytest.mark.fault(95)
