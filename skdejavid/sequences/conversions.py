@@ -235,8 +235,9 @@ class Convertible:
             The rows of a sequence need not follow each other. `id`, `time` and `label` may also
             name levels of pandas' index.
         time : name of a column, optional
-            When the frame was, as a number or date; rows are sorted by it. If None, the frames of a
-            sequence are in the order of the rows.
+            When the frame was, as a number, date, duration or period, but not as text or time of
+            day; rows are sorted by it. If None, the frames of a sequence are in the order of the
+            rows.
         features : list of names of columns, optional
             The features in their order. If None, all columns but `id`, `time` and `label`.
         label : name of a column, optional
@@ -245,7 +246,9 @@ class Convertible:
         Returns
         -------
         X : TSEArray
-            The sequences, in the order in which their ids first appear in the table.
+            The sequences, in the order in which their ids first appear in the table. Groups of
+            pandas, in contrast, are sorted by their ids: take the labels from `y`, not from
+            ``frame.groupby(id)``.
         y : ndarray of shape (n_sequences,)
             The labels. Only returned if `label` is given; with ``label=id`` they are the ids.
 
