@@ -381,7 +381,8 @@ class Convertible:
         TypeError
             If `X` is not a column of lists of lists.
         ValueError
-            If a value is missing, a sequence is empty, or the frames differ in length.
+            If a sequence or frame is missing, a sequence is empty, or the frames differ in length.
+            Numbers that are missing become NaN, which estimators refuse or fill in.
         """
         import_optional("pyarrow", "arrow", "Reading columns of Arrow")
         column = arrow_column(X)
@@ -430,7 +431,8 @@ class Convertible:
         TypeError
             If `X` is not an awkward array.
         ValueError
-            If a value is missing, a sequence is empty, or the frames differ in length.
+            If a sequence or frame is missing, a sequence is empty, or the frames differ in length.
+            Numbers that are missing become NaN, which estimators refuse or fill in.
         """
         awkward = import_optional("awkward", "awkward", "Reading awkward arrays")
         if not isinstance(X, awkward.Array):
