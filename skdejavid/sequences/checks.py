@@ -6,14 +6,13 @@ import warnings
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.exceptions import DataDimensionalityWarning
 from sklearn.utils.validation import validate_data
 
 from skdejavid.sequences.array import TSEArray
 from skdejavid.sequences.axes import looks_transposed
 from skdejavid.sequences.containers import is_table, named_frames, read
-from skdejavid.sequences.hints import HINT_FOR_TABLES, warn_of_table
+from skdejavid.sequences.hints import HINT_FOR_TABLES, remedy_of_missing_values, warn_of_table
 
 __all__ = ["check_half_range", "check_no_overflow", "check_sequences", "is_table_of_frames"]
 
@@ -196,23 +195,9 @@ def _raise_not_finite(
     frame = row - offsets[index]
     what, remedy = f"infinity or a value too large for dtype('{value.dtype}')", ""
     if np.isnan(value):
-        what, remedy = "NaN", _remedy_of_missing_values(sequences[index][frame:])
+        what, remedy = "NaN", remedy_of_missing_values(sequences[index])
     raise ValueError(
         f"Input X[{index}] contains {what}, first at frame {frame}, feature {feature}.{remedy}"
-    )
-
-
-def _remedy_of_missing_values(rest: NDArray[np.floating]) -> str:
-    """Return what to do about a sequence whose first NaN is in the first of these frames."""
-    if np.isnan(rest).all():
-        return (
-            " The sequence ends with frames of NaN: if they are padding, use "
-            "TSEArray.from_padded(X), or TSEArray.from_tslearn(X), which is the same for data of "
-            "tslearn."
-        )
-    return (
-        " Fill in missing values in a step of a pipeline before: Interpolate(), or "
-        "Framewise(SimpleImputer())."
     )
 
 

@@ -27,6 +27,7 @@ from skdejavid.sequences.columnar import (
     rows_of_awkward,
 )
 from skdejavid.sequences.layout import Packed, offsets_of
+from skdejavid.sequences.pairs import check_no_pairs, check_no_records
 from skdejavid.sequences.tables import (
     as_native,
     column_names,
@@ -35,6 +36,7 @@ from skdejavid.sequences.tables import (
     numbers_of,
     only_column,
 )
+from skdejavid.sequences.times import check_index
 
 __all__ = [
     "accepted_dtypes",
@@ -89,6 +91,7 @@ def read(X: Any) -> Packed:
         return column
     collection = _as_list_or_array(X)
     _check_not_empty(collection)
+    check_no_pairs(collection)
     items = _items_that_are_sequences(collection)
     if items is not None:
         return _pack_items(items)
@@ -204,7 +207,8 @@ def _as_rows(X: Any) -> Any:
         X = np.asarray(X)
     if isinstance(X, np.ndarray):
         check_copies(X, "X")
-        if X.ndim == 2 and X.dtype == object:
+        check_no_records(X, "X")
+        if X.ndim == 2 and X.dtype.kind in "OSUmM":
             return _as_numeric(X, "X")
     return X
 
@@ -418,6 +422,7 @@ def _read_sequence(item: Any, index: int) -> NDArray[Any]:
     name = f"X[{index}]"
     _check_item_type(item, name)
     array = _array_of(item, name)
+    check_no_records(array, name)
     if array.ndim != 2:
         hints = {
             1: " Write a univariate series as x[:, None].",
@@ -439,6 +444,7 @@ def _array_of(item: Any, name: str) -> NDArray[Any]:
     check_claims(item, name)
     table = as_native(item)
     if table is not None:
+        check_index(table, name)
         return numbers_of(table, name)
     if hasattr(item, "as_py"):  # a scalar of Arrow, which is a list
         if getattr(item, "values", None) is not None:

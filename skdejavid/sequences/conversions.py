@@ -35,6 +35,7 @@ from skdejavid.sequences.containers import (
 from skdejavid.sequences.layout import offsets_of
 from skdejavid.sequences.long import read_long
 from skdejavid.sequences.tables import numbers_of
+from skdejavid.sequences.times import check_times
 
 __all__ = ["Convertible"]
 
@@ -302,7 +303,7 @@ class Convertible:
         TypeError
             If `X` is not a panel of one of these mtypes.
         ValueError
-            If the columns of the data frames differ, or their times are not in order.
+            If the columns of the data frames differ, or their times do not increase strictly.
         """
         if has_two_levels(X):
             frame = X if _is_data_frame(X) else X.to_frame()
@@ -322,7 +323,7 @@ class Convertible:
                 "containers."
             )
         for i, frame in enumerate(X):
-            _check_order_of_time(frame.index, i)
+            check_times(frame.index, f"X[{i}]", f"X[{i}]")
         return cls._from_items(X)
 
     def to_sktime(self, mtype: str = "df-list") -> Any:
@@ -570,12 +571,5 @@ def _rows_of_multiindex(X: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     offsets = np.append(begins, len(X))
     times = X.index.get_level_values(1)
     for i, (begin, end) in enumerate(pairwise(offsets)):
-        _check_order_of_time(times[begin:end], i)
+        check_times(times[begin:end], f"X[{i}]", "X")
     return numbers_of(X, "X"), offsets
-
-
-def _check_order_of_time(times: Any, index: int) -> None:
-    if not times.is_monotonic_increasing:
-        raise ValueError(
-            f"the times of X[{index}] are not in ascending order: sort them, with X.sort_index()"
-        )

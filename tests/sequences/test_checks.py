@@ -399,9 +399,36 @@ def test_predicting_names_the_reader_if_frames_and_features_are_exchanged(rng):
 def test_padding_is_named_as_such():
     X = np.ones((2, 4, 3))
     X[1, 2:] = np.nan
-    with pytest.raises(ValueError, match=r"X\[1\] contains NaN, .* frame 2.*from_padded.*from_tsl"):
+    message = r"X\[1\] contains NaN, .* frame 2.*from_padded.*from_tsl.*Interpolate\(\), or Frame"
+    with pytest.raises(ValueError, match=message):
         check_sequences(X)
     X[1, 3, 0] = 0.0
     with pytest.raises(ValueError, match=r"X\[1\] contains NaN") as caught:
         check_sequences(X)
+    assert "padding" not in str(caught.value)
+
+
+@pytest.mark.fault(117)
+def test_a_last_frame_that_is_missing_may_be_padding_or_not():
+    X = np.ones((1, 4, 3))
+    X[0, 1, 0] = X[0, 3] = np.nan
+    with pytest.raises(ValueError, match=r"frame 1, .*from_padded.*Interpolate\(\)"):
+        check_sequences(X)
+
+
+@pytest.mark.fault(117)
+def test_padding_before_the_frames_is_cut_off_as_the_message_says():
+    X = [np.arange(8.0).reshape(4, 2), np.arange(8.0).reshape(4, 2)]
+    X[1][:2] = np.nan
+    message = r"X\[1\] contains NaN, first at frame 0, .* begins with frames of NaN: .*cut them off"
+    with pytest.raises(ValueError, match=message) as caught:
+        check_sequences(X)
     assert "from_padded" not in str(caught.value)
+    remedy = str(caught.value).split("with ")[-1].split(". Fill")[0]
+    cut = eval(remedy, {"numpy": np, "X": X})
+    assert [x.tolist() for x in check_sequences(cut)] == [X[0].tolist(), [[4, 5], [6, 7]]]
+
+
+def test_a_sequence_of_nothing_but_nan_has_no_padding():
+    with pytest.raises(ValueError, match=r"X\[1\] .* All its numbers are NaN: remove the sequence"):
+        check_sequences([np.ones((2, 2)), np.full((3, 2), np.nan)])
