@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.exceptions import DataDimensionalityWarning
 from sklearn.utils.validation import validate_data
 
 from skdejavid.sequences.array import TSEArray
 from skdejavid.sequences.axes import looks_transposed
 from skdejavid.sequences.containers import read
-from skdejavid.sequences.hints import HINT_FOR_TABLES, warn_caller, warn_of_table
+from skdejavid.sequences.hints import (
+    HINT_FOR_TABLES,
+    remedy_of_missing_values,
+    warn_caller,
+    warn_of_table,
+)
 from skdejavid.sequences.tables import column_names
 
 __all__ = ["Checked", "check_half_range", "check_no_overflow", "check_sequences", "read_checked"]
@@ -65,7 +69,8 @@ def check_sequences(
     -----
     DataDimensionalityWarning
         If `X` is a 2-D array and nobody has said that its rows are sequences of one frame, or if
-        the numbers in ``fit`` look as if channels came before time.
+        in ``fit`` the numbers of `X` look as if channels came before time, unless `X` is a
+        ``TSEArray`` or has names of features.
     """
     return read_checked(
         X, estimator=estimator, reset=reset, ensure_all_finite=ensure_all_finite
@@ -94,7 +99,8 @@ def read_checked(
         _check_that_rows_are_meant(sequences, estimator, reset)
     if estimator is not None and reset:
         estimator.single_frames_in_ = bool(sequences.lengths.max() == 1)
-        if looks_transposed(sequences.view()):
+        is_said = isinstance(X, TSEArray) or hasattr(estimator, "feature_names_in_")
+        if not (is_table or is_said) and looks_transposed(sequences.view()):
             _warn_of_axes(sequences)
     return Checked(sequences, is_table, _names_of(named))
 
@@ -187,7 +193,7 @@ def _warn_of_axes(sequences: TSEArray) -> None:
         f"X is read as sequences of {sequences.lengths[0]} frames and {sequences.n_features} "
         "features, but its numbers run smoothly from feature to feature and not from frame to "
         "frame, as if channels came before time. If so, as in aeon and sktime, use "
-        "TSEArray.from_aeon(X).",
+        "TSEArray.from_aeon(X). If not, TSEArray(X) says that this layout is meant.",
         DataDimensionalityWarning,
     )
 
@@ -212,23 +218,9 @@ def _raise_not_finite(
     frame = row - offsets[index]
     what, remedy = f"infinity or a value too large for dtype('{value.dtype}')", ""
     if np.isnan(value):
-        what, remedy = "NaN", _remedy_of_missing_values(sequences[index][frame:])
+        what, remedy = "NaN", remedy_of_missing_values(sequences[index])
     raise ValueError(
         f"Input X[{index}] contains {what}, first at frame {frame}, feature {feature}.{remedy}"
-    )
-
-
-def _remedy_of_missing_values(rest: NDArray[np.floating]) -> str:
-    """Return what to do about a sequence whose first NaN is in the first of these frames."""
-    if np.isnan(rest).all():
-        return (
-            " The sequence ends with frames of NaN: if they are padding, use "
-            "TSEArray.from_padded(X), or TSEArray.from_tslearn(X), which is the same for data of "
-            "tslearn."
-        )
-    return (
-        " Fill in missing values in a step of a pipeline before: Interpolate(), or "
-        "Framewise(SimpleImputer())."
     )
 
 

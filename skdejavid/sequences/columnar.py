@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,13 +94,13 @@ def check_columns(X: Any, what: str) -> None:
 def rows_of_arrow(column: Any, what: str) -> Rows:
     """Return the packed rows of a pyarrow column of lists.
 
-    They share the memory of a column that is one chunk.
+    They share the memory of a column that is one chunk. Missing numbers become NaN.
 
     Raises
     ------
     ValueError
-        If the column is of another type, has missing values or no items, or if its rows differ in
-        length; the message begins with `what`.
+        If the column is of another type or has no items, if one of its items or rows is missing, or
+        if its rows differ in length; the message begins with `what`.
     """
     arrow = import_optional("pyarrow", "arrow", "Reading columns of Arrow")
     row_type = _item_type(arrow, column.type)
@@ -116,12 +116,11 @@ def rows_of_arrow(column: Any, what: str) -> Rows:
     numbers, widths, lengths = [], [], []
     n_before = 0
     for chunk in getattr(column, "chunks", [column]):
-        _check_no_missing(chunk, [], what, n_before)
+        _check_no_missing(chunk, None, what, n_before)
         row_counts, rows = _unpack(arrow, chunk, what)
-        _check_no_missing(rows, [row_counts], what, n_before)
+        _check_no_missing(rows, row_counts, what, n_before)
         number_counts, items = _unpack(arrow, rows, what)
-        _check_no_missing(items, [number_counts, row_counts], what, n_before)
-        numbers.append(items.to_numpy(zero_copy_only=True))
+        numbers.append(items.to_numpy(zero_copy_only=items.null_count == 0))
         widths.append(number_counts)
         lengths.append(row_counts)
         n_before += len(chunk)
@@ -164,13 +163,12 @@ def rows_of_awkward(X: Any, what: str) -> Rows:
             f"{what} is of type {X.type}, expected three axes: sequences, frames, features"
         )
     _check_awkward(awkward, X, what)
-    for axis in range(3):
+    for axis in range(2):
         missing = awkward.is_none(X, axis=axis)
-        while missing.ndim > 1:
-            missing = awkward.any(missing, axis=-1)
+        missing = awkward.any(missing, axis=-1) if axis else missing
         if awkward.any(missing):
-            index = int(awkward.argmax(missing))
-            raise ValueError(f"{what} has missing values, first in sequence {index}")
+            _raise_missing(what, int(awkward.argmax(missing)), is_frame=axis == 1)
+    X = awkward.fill_none(X, np.nan, axis=2)
     lengths = awkward.to_numpy(awkward.num(X, axis=1)).astype(np.int64)
     rows = awkward.flatten(X, axis=1)
     widths = awkward.to_numpy(awkward.num(rows, axis=1)).astype(np.int64)
@@ -232,19 +230,23 @@ def _unpack(arrow: Any, lists: Any, what: str) -> tuple[NDArray[np.int64], Any]:
 
 
 def _check_no_missing(
-    items: Any, lengths_around: list[NDArray[np.int64]], what: str, n_before: int
+    items: Any, lengths: NDArray[np.int64] | None, what: str, n_before: int
 ) -> None:
-    """Raise ValueError naming the sequence of the first missing item.
+    """Raise ValueError naming the sequence that is missing, or has the first missing frame.
 
-    `lengths_around` are the lengths of the lists around the items, the innermost first, and
-    `n_before` is the number of sequences in earlier chunks.
+    `lengths` are those of the lists around the items, if they are frames, and `n_before` is the
+    number of sequences in earlier chunks.
     """
-    if not items.null_count:
-        return
-    index = int(np.argmax(items.is_null().to_numpy(zero_copy_only=False)))
-    for lengths in lengths_around:
-        index = _list_with(lengths, index)
-    raise ValueError(f"{what} has missing values, first in sequence {n_before + index}")
+    if items.null_count:
+        index = int(np.argmax(items.is_null().to_numpy(zero_copy_only=False)))
+        index = index if lengths is None else _list_with(lengths, index)
+        _raise_missing(what, n_before + index, is_frame=lengths is not None)
+
+
+def _raise_missing(what: str, index: int, *, is_frame: bool) -> NoReturn:
+    found = "has a frame that is missing" if is_frame else "is missing"
+    remedy = "remove it, or fill it with NaN" if is_frame else "remove it, and its label"
+    raise ValueError(f"{what}: sequence {index} {found} (null): {remedy}")
 
 
 def _list_with(lengths: NDArray[np.int64], item: int) -> int:

@@ -28,6 +28,7 @@ from skdejavid.sequences.columnar import (
     rows_of_awkward,
 )
 from skdejavid.sequences.layout import Packed, offsets_of
+from skdejavid.sequences.pairs import check_no_pairs, check_no_records
 from skdejavid.sequences.tables import (
     as_native,
     column_names,
@@ -37,6 +38,7 @@ from skdejavid.sequences.tables import (
     only_column,
     refuse_lazy,
 )
+from skdejavid.sequences.times import check_index
 
 __all__ = [
     "accepted_dtypes",
@@ -92,6 +94,7 @@ def read(X: Any) -> Packed:
         return _read_table(X)
     collection = _as_list_or_array(X)
     _check_not_empty(collection)
+    check_no_pairs(collection)
     items = _items_that_are_sequences(collection)
     if items is not None:
         return _pack_items(items)
@@ -188,7 +191,8 @@ def _as_rows(X: Any) -> Any:
         X = np.asarray(X)
     if isinstance(X, np.ndarray):
         check_copies(X, "X")
-        if X.ndim == 2 and X.dtype == object:
+        check_no_records(X, "X")
+        if X.ndim == 2 and X.dtype.kind in "OSUmM":
             return _as_numeric(X, "X")
     return X
 
@@ -407,6 +411,7 @@ def _read_sequence(item: Any, index: int) -> NDArray[Any]:
     name = f"X[{index}]"
     _check_item_type(item, name)
     array = _array_of(item, name)
+    check_no_records(array, name)
     if array.ndim != 2:
         hints = {
             1: " Write a univariate series as x[:, None].",
@@ -428,6 +433,7 @@ def _array_of(item: Any, name: str) -> NDArray[Any]:
     check_claims(item, name)
     table = as_native(item)
     if table is not None:
+        check_index(table, name)
         return numbers_of(table, name)
     if hasattr(item, "as_py"):  # a scalar of Arrow, which is a list
         if getattr(item, "values", None) is not None:

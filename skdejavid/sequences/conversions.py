@@ -35,6 +35,7 @@ from skdejavid.sequences.containers import (
 from skdejavid.sequences.layout import offsets_of
 from skdejavid.sequences.long import read_long
 from skdejavid.sequences.tables import numbers_of
+from skdejavid.sequences.times import check_times
 
 __all__ = ["Convertible"]
 
@@ -235,8 +236,9 @@ class Convertible:
             The rows of a sequence need not follow each other. `id`, `time` and `label` may also
             name levels of pandas' index.
         time : name of a column, optional
-            When the frame was, as a number or date; rows are sorted by it. If None, the frames of a
-            sequence are in the order of the rows.
+            When the frame was, as a number, date, duration or period, but not as text or time of
+            day; rows are sorted by it. If None, the frames of a sequence are in the order of the
+            rows.
         features : list of names of columns, optional
             The features in their order. If None, all columns but `id`, `time` and `label`.
         label : name of a column, optional
@@ -245,7 +247,9 @@ class Convertible:
         Returns
         -------
         X : TSEArray
-            The sequences, in the order in which their ids first appear in the table.
+            The sequences, in the order in which their ids first appear in the table. Groups of
+            pandas, in contrast, are sorted by their ids: take the labels from `y`, not from
+            ``frame.groupby(id)``.
         y : ndarray of shape (n_sequences,)
             The labels. Only returned if `label` is given; with ``label=id`` they are the ids.
 
@@ -299,7 +303,7 @@ class Convertible:
         TypeError
             If `X` is not a panel of one of these mtypes.
         ValueError
-            If the columns of the data frames differ, or their times are not in order.
+            If the columns of the data frames differ, or their times do not increase strictly.
         """
         if has_two_levels(X):
             frame = X if _is_data_frame(X) else X.to_frame()
@@ -319,7 +323,7 @@ class Convertible:
                 "containers."
             )
         for i, frame in enumerate(X):
-            _check_order_of_time(frame.index, i)
+            check_times(frame.index, f"X[{i}]", f"X[{i}]")
         return cls._from_items(X)
 
     def to_sktime(self, mtype: str = "df-list") -> Any:
@@ -378,7 +382,8 @@ class Convertible:
         TypeError
             If `X` is not a column of lists of lists.
         ValueError
-            If a value is missing, a sequence is empty, or the frames differ in length.
+            If a sequence or frame is missing, a sequence is empty, or the frames differ in length.
+            Numbers that are missing become NaN, which estimators refuse or fill in.
         """
         import_optional("pyarrow", "arrow", "Reading columns of Arrow")
         column = arrow_column(X)
@@ -427,7 +432,8 @@ class Convertible:
         TypeError
             If `X` is not an awkward array.
         ValueError
-            If a value is missing, a sequence is empty, or the frames differ in length.
+            If a sequence or frame is missing, a sequence is empty, or the frames differ in length.
+            Numbers that are missing become NaN, which estimators refuse or fill in.
         """
         awkward = import_optional("awkward", "awkward", "Reading awkward arrays")
         if not isinstance(X, awkward.Array):
@@ -565,12 +571,5 @@ def _rows_of_multiindex(X: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     offsets = np.append(begins, len(X))
     times = X.index.get_level_values(1)
     for i, (begin, end) in enumerate(pairwise(offsets)):
-        _check_order_of_time(times[begin:end], i)
+        check_times(times[begin:end], f"X[{i}]", "X")
     return numbers_of(X, "X"), offsets
-
-
-def _check_order_of_time(times: Any, index: int) -> None:
-    if not times.is_monotonic_increasing:
-        raise ValueError(
-            f"the times of X[{index}] are not in ascending order: sort them, with X.sort_index()"
-        )

@@ -7,10 +7,12 @@ import sys
 import warnings
 
 import joblib  # type: ignore[import-untyped]
+import numpy as np
 import sklearn
+from numpy.typing import NDArray
 from sklearn.exceptions import DataDimensionalityWarning
 
-__all__ = ["HINT_FOR_TABLES", "warn_caller", "warn_of_table"]
+__all__ = ["HINT_FOR_TABLES", "remedy_of_missing_values", "warn_caller", "warn_of_table"]
 
 HINT_FOR_TABLES = (
     "Pass one sequence as [X]; a long table, with one row for each frame, as "
@@ -44,4 +46,27 @@ def warn_of_table(n_rows: int) -> None:
         f"X is a 2-D array, and each of its {n_rows} rows is read as a sequence of one frame. "
         f"{HINT_FOR_TABLES}",
         DataDimensionalityWarning,
+    )
+
+
+def remedy_of_missing_values(sequence: NDArray[np.floating]) -> str:
+    """Return what to do about a sequence that contains NaN."""
+    is_frame = ~np.isnan(sequence).all(axis=1)
+    if not is_frame.any():
+        return " All its numbers are NaN: remove the sequence, and its label."
+    padding = ""
+    if not is_frame[0]:
+        padding = (
+            " The sequence begins with frames of NaN: if they are padding, cut them off, with "
+            "[x[(~numpy.isnan(x).all(axis=1)).argmax():] for x in X]."
+        )
+    elif not is_frame[-1]:
+        padding = (
+            " The sequence ends with frames of NaN: if they are padding, use "
+            "TSEArray.from_padded(X), or TSEArray.from_tslearn(X), which is the same for data of "
+            "tslearn."
+        )
+    return (
+        f"{padding} Fill in missing values in a step of a pipeline before: Interpolate(), or "
+        "Framewise(SimpleImputer())."
     )

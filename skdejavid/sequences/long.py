@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+from decimal import Decimal
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +27,9 @@ __all__ = ["Long", "read_long"]
 
 _MOST_NAMES = 20  # of a table, that a message lists
 
+# Objects that have one order, in which they are compared exactly.
+_TIMES = Real, Decimal, datetime.date, datetime.timedelta, np.bool_, np.datetime64
+
 
 class Long(NamedTuple):
     """The sequences of a long table, in the order in which their ids appear first."""
@@ -36,7 +42,8 @@ class Long(NamedTuple):
 
 def read_long(frame: Any, id: Any, time: Any, features: Any, label: Any) -> Long:
     """Read a long table; see :meth:`skdejavid.TSEArray.from_long`."""
-    table = _as_table(frame, [name for name in (id, time, label) if _is_name(name)])
+    given = {"id": id, "time": time, "label": label}
+    table = _as_table(frame, {argument: name for argument, name in given.items() if _is_name(name)})
     names = column_names(table) or []
     check_names_differ(names, "frame")
     _check_is_column(names, id, "id")
@@ -51,9 +58,10 @@ def read_long(frame: Any, id: Any, time: Any, features: Any, label: Any) -> Long
     if time is None:
         order = np.argsort(codes, kind="stable")
     else:
-        times = _as_times(_check_complete(table, time, "time"), time)
+        values = _check_complete(table, time, "time")
+        times = _as_times(values, time)
         order = np.lexsort((times, codes))
-        _check_times_differ(codes[order], times[order], ids, order, (id, time))
+        _check_times_differ(codes, times, order, (ids, values), (id, time))
     labels = None
     if label is not None:
         labels = _one_for_each(_check_complete(table, label, "label"), codes, first, ids, label)
@@ -61,7 +69,7 @@ def read_long(frame: Any, id: Any, time: Any, features: Any, label: Any) -> Long
     return Long(frames, offsets_of(np.bincount(codes)), ids[first], labels)
 
 
-def _as_table(frame: Any, names: list[Any]) -> Any:
+def _as_table(frame: Any, given: dict[str, Any]) -> Any:
     """Return a native table, with those levels of pandas' index as columns that are named."""
     refuse_lazy(frame, "frame")
     table = as_native(frame)
@@ -73,10 +81,24 @@ def _as_table(frame: Any, names: list[Any]) -> Any:
     if is_pandas(table):
         columns = set(table.columns)
         levels = [name for name in table.index.names if name is not None]
-        wanted = [name for name in levels if name in names and name not in columns]
+        wanted = {argument: name for argument, name in given.items() if name not in columns}
+        for argument, name in wanted.items():
+            if name not in levels:
+                _check_has_names(table.index, argument, name)
         if wanted:
-            table = table.reset_index(level=wanted)
+            table = table.reset_index(level=[name for name in levels if name in wanted.values()])
     return table
+
+
+def _check_has_names(index: Any, argument: str, name: Any) -> None:
+    """Refuse a name that may stand for a level without one, as ``reset_index`` calls it."""
+    is_only_numbered = index.nlevels == 1 and getattr(index.dtype, "kind", "O") in "iu"
+    if any(level is None for level in index.names) and not is_only_numbered:
+        raise ValueError(
+            f"{argument} is {name!r}, which is no column, and the index of frame has levels "
+            f"without a name, {list(index.names)}: name them, with frame.rename_axis([...]), or "
+            "make them columns, with frame.reset_index()"
+        )
 
 
 def _is_name(name: Any) -> bool:
@@ -150,43 +172,71 @@ def _number(ids: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _as_times(values: NDArray[Any], name: Any) -> NDArray[Any]:
-    """Return times that can be sorted; text would be sorted by its letters."""
+    """Return numbers in the order of the times; text would be sorted by its letters."""
     if values.dtype == object:
-        types = {type(item).__name__ for item in values}
-        if types <= {"date", "datetime", "Timestamp"}:
-            try:
-                return values.astype("M8[us]")
-            except (TypeError, ValueError, OverflowError) as error:
-                raise ValueError(f"the column of time, {name!r}, cannot be sorted: {error}") from (
-                    error
-                )
-        if types & {"str", "bytes"}:
-            raise ValueError(
-                f"the column of time, {name!r}, contains text: convert it, for example with "
-                "pandas.to_datetime or pandas.to_numeric"
-            )
-        try:
-            return values.astype(np.float64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"the column of time, {name!r}, cannot be sorted: {error}") from error
+        return _ranks_of_objects(values, name)
+    if values.dtype.kind in "US":
+        raise ValueError(_TEXT_AS_TIME.format(name))
     if values.dtype.kind not in "fiubmM":
         raise ValueError(f"the column of time, {name!r}, has dtype {values.dtype}")
     return values
 
 
+_TEXT_AS_TIME = (
+    "the column of time, {!r}, contains text: convert it, for example with pandas.to_datetime or "
+    "pandas.to_numeric"
+)
+
+
+def _ranks_of_objects(values: NDArray[Any], name: Any) -> NDArray[np.int64]:
+    """Return the ranks of numbers, dates, durations or periods; no conversion can round them."""
+    for kind in {type(item) for item in values}:
+        _check_has_order(kind, name)
+    try:
+        items = [_in_utc(item) if isinstance(item, datetime.datetime) else item for item in values]
+        ranks = {item: rank for rank, item in enumerate(sorted(set(items)))}
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(
+            f"the column of time, {name!r}, cannot be sorted: {error}. All times must be of one "
+            "kind, for dates see pandas.to_datetime(..., utc=True)"
+        ) from error
+    return np.array([ranks[item] for item in items], dtype=np.int64)
+
+
+def _check_has_order(kind: type, name: Any) -> None:
+    if issubclass(kind, (str, bytes)):
+        raise ValueError(_TEXT_AS_TIME.format(name))
+    if issubclass(kind, datetime.time):
+        raise ValueError(
+            f"the column of time, {name!r}, contains times of day, which begin again at midnight: "
+            "combine them with the date"
+        )
+    if not (issubclass(kind, _TIMES) or kind.__name__ == "Period"):
+        raise ValueError(
+            f"the column of time, {name!r}, contains a {kind.__name__}, expected numbers, dates, "
+            "durations or periods"
+        )
+
+
+def _in_utc(time: datetime.datetime) -> datetime.datetime:
+    """Return a time of a time zone in UTC, as hours repeat when summer time ends."""
+    return time if time.utcoffset() is None else time.astimezone(datetime.UTC)
+
+
 def _check_times_differ(
     codes: NDArray[np.intp],
     times: NDArray[Any],
-    ids: NDArray[Any],
     order: NDArray[np.intp],
+    columns: tuple[NDArray[Any], NDArray[Any]],
     names: tuple[Any, Any],
 ) -> None:
-    """Check that no sequence has two frames at one time; `codes` and `times` are in `order`."""
+    """Check that no sequence has two frames at one time; `order` sorts by `codes` and `times`."""
+    codes, times = codes[order], times[order]
     twice = np.flatnonzero((codes[1:] == codes[:-1]) & (times[1:] == times[:-1]))
     if twice.size:
-        row = int(twice[0])
+        id, time = (column[order[twice[0]]] for column in columns)
         raise ValueError(
-            f"two rows have the id {ids[order[row]]!s} and the time {times[row]!s}: a column "
+            f"two rows have the id {id!s} and the time {time!s}: a column "
             f"other than {names[0]!r} tells the sequences apart, or each feature has rows of its "
             f"own, which frame.pivot(index=[{names[0]!r}, {names[1]!r}], columns=..., values=...) "
             "turns into columns"

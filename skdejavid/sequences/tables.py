@@ -89,8 +89,8 @@ def column_names(X: Any) -> list[Any] | None:
 def only_column(X: Any) -> Any | None:
     """Return the column of lists of lists that is all of a table or data set, else None.
 
-    A column of a data set of Hugging Face is read through Arrow, unless a function of the user's
-    transforms it.
+    A column of a data set of Hugging Face is read through Arrow, unless the data set has a format
+    of its own, which may convert the numbers.
     """
     if _is_of("datasets", "Column", X):
         return _arrow_of_column(X)
@@ -277,7 +277,7 @@ def _arrow_of_dataset(data: Any) -> Any | None:
 
 def _arrow_of_column(column: Any) -> Any | None:
     source = column.source
-    if not _is_of("datasets", "Dataset", source) or source.format["type"] == "custom":
+    if not _is_of("datasets", "Dataset", source) or source.format["type"] not in (None, "arrow"):
         return None
     found = source.with_format("arrow")[:].column(column.column_name)
     return found if is_lists_of_lists(found) else None

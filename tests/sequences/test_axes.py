@@ -7,13 +7,19 @@ from skdejavid.sequences.axes import looks_transposed
 
 
 def courses(rng, n_frames, n_features, n_sequences=20):
-    """Return sequences whose features run smoothly over time, and know nothing of each other."""
+    """Return smooth courses of features that know nothing of each other, each of its own level."""
     steps = rng.standard_normal((n_sequences, n_frames, n_features))
-    return np.cumsum(steps, axis=1)
+    levels = np.resize([1.0, -1.0], n_features) * 2 * np.sqrt(n_frames)
+    return np.cumsum(steps, axis=1) + levels
+
+
+def independent_frames(rng, n_frames, n_features, n_sequences=40):
+    """Return frames, as days or spectra, that are smooth and know nothing of each other."""
+    return np.cumsum(rng.standard_normal((n_sequences, n_frames, n_features)), axis=2)
 
 
 @pytest.mark.fault(95)
-@pytest.mark.parametrize(("n_frames", "n_channels"), [(100, 6), (20, 12), (150, 1), (40, 2)])
+@pytest.mark.parametrize(("n_frames", "n_channels"), [(100, 6), (20, 12), (150, 1), (40, 9)])
 def test_channels_before_time_are_noticed_and_time_before_channels_is_not(
     n_frames, n_channels, rng
 ):
@@ -30,6 +36,37 @@ def test_many_features_of_few_frames_are_no_channels(rng):
     assert not looks_transposed(TSEArray(rng.standard_normal((20, 1, 512))).view())
 
 
+@pytest.mark.fault(95)
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("n_sequences", [2, 5, 20, 100])
+@pytest.mark.parametrize("n_frames", [2, 3, 6, 12])
+def test_independent_frames_are_no_channels(n_frames, n_sequences, seed):
+    rng = np.random.default_rng(seed)
+    X = independent_frames(rng, n_frames, 40, n_sequences)
+    assert not looks_transposed(TSEArray(X).view())
+
+
+def test_a_drift_over_independent_frames_is_no_channel(rng):
+    drift = 20 * np.linspace(-1, 1, 10)[:, None]
+    X = independent_frames(rng, 10, 60)
+    assert not looks_transposed(TSEArray(X + drift).view())
+    rise_and_fall = 20 * np.sin(np.pi * np.linspace(0, 1, 10))[:, None]
+    assert not looks_transposed(TSEArray(X + rise_and_fall).view())
+
+
+@pytest.mark.parametrize("n_frames", [2, 3, 4, 5])
+def test_a_rise_and_fall_in_few_frames_is_no_channel(n_frames, rng):
+    X = independent_frames(rng, n_frames, 60)
+    X[:, 1:-1] += 100
+    assert not looks_transposed(TSEArray(X).view())
+
+
+def test_few_sequences_are_not_enough_to_tell(rng):
+    X = courses(rng, 100, 6).swapaxes(1, 2)
+    assert looks_transposed(TSEArray(X).view())
+    assert not looks_transposed(TSEArray(X[:19]).view())
+
+
 def test_smooth_spectra_of_smooth_courses_are_not_suspected(rng):
     spectra = np.cumsum(np.cumsum(rng.standard_normal((20, 30, 64)), axis=1), axis=2)
     assert not looks_transposed(TSEArray(spectra).view())
@@ -37,6 +74,7 @@ def test_smooth_spectra_of_smooth_courses_are_not_suspected(rng):
 
 def test_sequences_of_several_lengths_are_not_suspected(rng):
     X = courses(rng, 40, 6).swapaxes(1, 2)
+    assert looks_transposed(TSEArray(X).view())
     assert not looks_transposed(TSEArray([*X, X[0][:5]]).view())
 
 
@@ -55,6 +93,15 @@ def test_the_sequences_that_we_generate_are_not_suspected():
     X, _ = make_order_sequences(30, random_state=0)
     shortest = X.lengths.min()
     assert not looks_transposed(TSEArray(np.stack([x[:shortest] for x in X])).view())
+
+
+@pytest.mark.fault(95)
+def test_days_of_a_week_are_no_channels():
+    import aeon.datasets
+
+    days, _ = aeon.datasets.load_italy_power_demand()
+    weeks = days[: 154 * 7, 0].reshape(154, 7, 24)
+    assert not looks_transposed(TSEArray(weeks).view())
 
 
 AEON = ["load_basic_motions", "load_japanese_vowels", "load_gunpoint", "load_arrow_head"]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import DataDimensionalityWarning
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdejavid import (
@@ -353,19 +354,78 @@ def test_panels_with_two_levels_of_index_are_refused_everywhere(part):
     assert TSEArray.from_sktime(panel).lengths.tolist() == [2, 2]
 
 
+def channels_before_time(rng):
+    """Return series (n_channels, n_timepoints), in which each channel has a level of its own."""
+    steps = rng.standard_normal((24, 6, 60))
+    return np.cumsum(steps, axis=2) + 20 * np.array([1, -1, 1, -1, 1, -1])[:, None]
+
+
 @pytest.mark.fault(95)
 def test_fitting_warns_if_channels_seem_to_come_before_time(rng):
-    X = np.cumsum(rng.standard_normal((12, 5, 60)), axis=2)
-    y = np.arange(12) % 2
-    with pytest.warns(DataDimensionalityWarning, match=r"5 frames and 60 features.*from_aeon\(X\)"):
+    X = channels_before_time(rng)
+    y = np.arange(24) % 2
+    with pytest.warns(DataDimensionalityWarning, match=r"6 frames and 60 features.*from_aeon\(X\)"):
         DejaVidClassifier(n_epochs=1, differences=None, random_state=0).fit(X, y)
-    with pytest.warns(DataDimensionalityWarning, match=r"TSEArray.from_aeon\(X\)"):
+    with pytest.warns(DataDimensionalityWarning, match=r"If not, TSEArray\(X\) says that this"):
         TimeDifferences().fit(list(X))
     right = TSEArray.from_aeon(X)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clf = DejaVidClassifier(n_epochs=1, differences=None, random_state=0).fit(right, y)
         clf.predict(right)
+
+
+@pytest.mark.fault(95)
+def test_the_series_of_aeon_cause_the_warning():
+    import aeon.datasets
+
+    X, _ = aeon.datasets.load_basic_motions(split="train")
+    with pytest.warns(DataDimensionalityWarning, match=r"6 frames and 100 features.*from_aeon"):
+        check_sequences(X, estimator=BaseEstimator())
+
+
+@pytest.mark.fault(95)
+def test_nobody_is_warned_of_a_layout_that_was_said(rng):
+    """By the container, or by the names of the features."""
+    X = channels_before_time(rng)
+    names = [f"bin {k}" for k in range(60)]
+    said = {
+        "container": TSEArray(X),
+        "packed": TSEArray.from_packed(X.reshape(-1, 60), np.arange(25) * 6),
+        "selection": TSEArray(X)[::-1],
+        "names": [pd.DataFrame(x, columns=names) for x in X],
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for way in said.values():
+            check_sequences(way, estimator=BaseEstimator())
+    estimator = check_and_return(said["names"])
+    with pytest.warns(DataDimensionalityWarning, match="from_aeon"):  # the names are gone again
+        check_sequences(X, estimator=estimator)
+
+
+def check_and_return(X):
+    estimator = BaseEstimator()
+    check_sequences(X, estimator=estimator)
+    return estimator
+
+
+@pytest.mark.fault(94, 95)
+def test_a_smooth_table_causes_one_warning(rng):
+    X = np.cumsum(rng.standard_normal((30, 60)), axis=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_sequences(X, estimator=BaseEstimator())
+    assert ["is read as a sequence of one frame" in str(item.message) for item in caught] == [True]
+
+
+@pytest.mark.fault(95)
+def test_a_pipeline_warns_once(rng):
+    X, y = channels_before_time(rng), np.arange(24) % 2
+    pipeline = make_pipeline(TimeDifferences(), DejaVidClassifier(n_epochs=1, random_state=0))
+    with pytest.warns(DataDimensionalityWarning, match="from_aeon") as caught:
+        pipeline.fit(X, y)
+    assert len(caught) == 1
 
 
 @pytest.mark.fault(95)
@@ -383,9 +443,36 @@ def test_predicting_names_the_reader_if_frames_and_features_are_exchanged(rng):
 def test_padding_is_named_as_such():
     X = np.ones((2, 4, 3))
     X[1, 2:] = np.nan
-    with pytest.raises(ValueError, match=r"X\[1\] contains NaN, .* frame 2.*from_padded.*from_tsl"):
+    message = r"X\[1\] contains NaN, .* frame 2.*from_padded.*from_tsl.*Interpolate\(\), or Frame"
+    with pytest.raises(ValueError, match=message):
         check_sequences(X)
     X[1, 3, 0] = 0.0
     with pytest.raises(ValueError, match=r"X\[1\] contains NaN") as caught:
         check_sequences(X)
+    assert "padding" not in str(caught.value)
+
+
+@pytest.mark.fault(117)
+def test_a_last_frame_that_is_missing_may_be_padding_or_not():
+    X = np.ones((1, 4, 3))
+    X[0, 1, 0] = X[0, 3] = np.nan
+    with pytest.raises(ValueError, match=r"frame 1, .*from_padded.*Interpolate\(\)"):
+        check_sequences(X)
+
+
+@pytest.mark.fault(117)
+def test_padding_before_the_frames_is_cut_off_as_the_message_says():
+    X = [np.arange(8.0).reshape(4, 2), np.arange(8.0).reshape(4, 2)]
+    X[1][:2] = np.nan
+    message = r"X\[1\] contains NaN, first at frame 0, .* begins with frames of NaN: .*cut them off"
+    with pytest.raises(ValueError, match=message) as caught:
+        check_sequences(X)
     assert "from_padded" not in str(caught.value)
+    remedy = str(caught.value).split("with ")[-1].split(". Fill")[0]
+    cut = eval(remedy, {"numpy": np, "X": X})
+    assert [x.tolist() for x in check_sequences(cut)] == [X[0].tolist(), [[4, 5], [6, 7]]]
+
+
+def test_a_sequence_of_nothing_but_nan_has_no_padding():
+    with pytest.raises(ValueError, match=r"X\[1\] .* All its numbers are NaN: remove the sequence"):
+        check_sequences([np.ones((2, 2)), np.full((3, 2), np.nan)])

@@ -89,9 +89,8 @@ GOOD = [[1.0, 2.0]]
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([GOOD, GOOD, None], "A has missing values, first in sequence 2"),
-        ([GOOD, [[1.0, 2.0], None]], "A has missing values, first in sequence 1"),
-        ([GOOD, GOOD * 2, [[1.0, None]]], "A has missing values, first in sequence 2"),
+        ([GOOD, GOOD, None], r"A: sequence 2 is missing \(null\): remove it, and its label"),
+        ([GOOD, [[1.0, 2.0], None]], r"A: sequence 1 has a frame that is missing \(null\): remove"),
         ([GOOD * 3, [[1.0, 2.0], [1.0]]], "A: sequence 1 has a frame of 1 features, but"),
         ([GOOD, GOOD, [[1.0, 2.0, 3.0]]], "A: sequence 2 has a frame of 3 features"),
     ],
@@ -102,6 +101,36 @@ def test_what_is_missing_or_ragged_is_named(items, message):
     for read, X in ((rows_of_arrow, column), (rows_of_arrow, chunks), (rows_of_awkward, items)):
         with pytest.raises(ValueError, match=message):
             read(ak.Array(X) if X is items else X, "A")
+
+
+@pytest.mark.fault(96, 115)
+@pytest.mark.parametrize(
+    "number", [pa.float64(), pa.float32(), pa.float16(), pa.int64(), pa.int8()]
+)
+@pytest.mark.parametrize("make", [pa.list_, pa.large_list, lambda kind: pa.list_(kind, 2)])
+def test_numbers_that_are_missing_become_nan(number, make):
+    items = [[[1, 2], [3, 4]], [[5, None], [None, 8]], [[9, 10]]]
+    expected = [[1, 2], [3, 4], [5, np.nan], [np.nan, 8], [9, 10]]
+    column = pa.array(items, pa.list_(make(number)))
+    for X in (column, pa.chunked_array([column[:1], column[1:]])):
+        values, offsets = rows_of_arrow(X, "A")
+        np.testing.assert_array_equal(values, expected)
+        assert offsets.tolist() == [0, 2, 4, 5]
+        found = TSEArray(X)
+        np.testing.assert_array_equal(found.frames, expected)
+        is_narrow = number in (pa.float32(), pa.float16())
+        assert found.frame_dtype == (np.float32 if is_narrow else np.float64)
+    values, offsets = rows_of_arrow(column[1:2], "A")
+    np.testing.assert_array_equal(values, expected[2:4])
+
+
+@pytest.mark.fault(96, 115)
+@pytest.mark.parametrize("none", [None, np.nan])
+def test_numbers_that_awkward_arrays_lack_become_nan(none):
+    for items in ([[[1.0, 2.0]], [[none, 4.0], [5.0, none]]], [[[1, 2]], [[none, 4], [5, none]]]):
+        values, offsets = rows_of_awkward(ak.Array(items), "A")
+        np.testing.assert_array_equal(values, [[1, 2], [np.nan, 4], [5, np.nan]])
+        assert offsets.tolist() == [0, 1, 3]
 
 
 @pytest.mark.parametrize(

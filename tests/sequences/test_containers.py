@@ -494,3 +494,23 @@ def test_a_packed_sequence_of_torch_is_named(call):
     with pytest.raises(TypeError, match=r"PackedSequence, .*torch.nn.utils.rnn.unpack_sequence\(X"):
         call(packed)
     assert TSEArray(torch.nn.utils.rnn.unpack_sequence(packed)).lengths.tolist() == [3, 2]
+
+
+@pytest.mark.fault(115)
+@pytest.mark.parametrize("dtype", ["m8[s]", "M8[ns]"])
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), (1, 2, 3)])
+def test_times_and_durations_are_no_numbers(shape, dtype):
+    X = np.arange(6).reshape(shape).astype(dtype)
+    with pytest.raises(ValueError, match=r"X cannot be read as numbers: it has dtype"):
+        TSEArray(X)
+    with pytest.raises(ValueError, match=r"X cannot be read as numbers: it has dtype"):
+        TSEArray([[X.flat[0]]])
+
+
+@pytest.mark.parametrize("container", [np.array, list])
+def test_text_that_is_no_number_names_its_place(container):
+    for X in ([[b"1", b"x"]], [["1", "x"]]):
+        with pytest.raises(ValueError, match=r"^X cannot be read as numbers: could not convert"):
+            TSEArray(container(X))
+        with pytest.raises(ValueError, match=r"^X\[0\] cannot be read as numbers: could not"):
+            TSEArray([container(X)])

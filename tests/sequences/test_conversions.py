@@ -311,7 +311,7 @@ def test_containers_of_other_types_are_named(method, X, message):
     ("items", "message"),
     [
         ([[[1.0]], []], r"X\[1\] has 0 timestep\(s\)"),
-        ([[[1.0]], [[None]]], "missing values, first in sequence 1"),
+        ([[[1.0]], [[1.0], None]], "sequence 1 has a frame that is missing"),
         ([[[1.0]], [[1.0, 2.0]]], "sequence 1 has a frame of 2 features"),
     ],
 )

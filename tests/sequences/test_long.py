@@ -1,4 +1,7 @@
 import datetime
+from decimal import Decimal
+from fractions import Fraction
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -98,6 +101,140 @@ def test_no_row_is_lost_or_mixed_up(ids, seed, dtype):
 def test_times_of_any_kind_are_sorted(times):
     frame = pd.DataFrame({"id": [7, 7, 7], "t": times, "x": [3.0, 1.0, 2.0]})
     assert TSEArray.from_long(frame, id="id", time="t")[0].ravel().tolist() == [1.0, 2.0, 3.0]
+
+
+ZURICH = ZoneInfo("Europe/Zurich")
+NANOSECONDS = 1_600_000_000_000_000_000
+EXACT_TIMES = {
+    "aware": [datetime.datetime(2020, 1, day, tzinfo=ZURICH) for day in (3, 1, 2)],
+    "of several zones": [
+        datetime.datetime(2020, 1, 1, 12, tzinfo=zone)
+        for zone in (datetime.UTC, ZoneInfo("Asia/Tokyo"), ZURICH)
+    ],
+    "when an hour repeats": [
+        datetime.datetime(2020, 10, 25, 2, 30, fold=1, tzinfo=ZURICH),
+        datetime.datetime(2020, 10, 25, 2, 40, tzinfo=ZURICH),
+        datetime.datetime(2020, 10, 25, 2, 20, fold=1, tzinfo=ZURICH),
+    ],
+    "integers": [NANOSECONDS + 2, NANOSECONDS, NANOSECONDS + 1],
+    "integers of any size": [2**80 + 2, 2**80, 2**80 + 1],
+    "Timestamp": [pd.Timestamp(NANOSECONDS + k) for k in (2, 0, 1)],
+    "aware Timestamp": [pd.Timestamp(NANOSECONDS + k, tz=ZURICH) for k in (2, 0, 1)],
+    "timedelta": [datetime.timedelta(days=10**6, microseconds=k) for k in (3, 1, 2)],
+    "Timedelta": [pd.Timedelta(NANOSECONDS + k) for k in (2, 0, 1)],
+    "Period": list(pd.PeriodIndex(["2020-03", "2020-01", "2020-02"], freq="M")),
+    "Decimal": [Decimal("0.10000000000000000003"), Decimal("0.1"), Decimal(2) / 19],
+    "numbers": [Fraction(2, 3), 0, 0.5],
+}
+EXACT_TIMES["Decimal"][2] = Decimal("0.10000000000000000001")
+
+
+@pytest.mark.fault(94, 115)
+@pytest.mark.parametrize("kind", EXACT_TIMES)
+@pytest.mark.parametrize("n_copies", [1, 700])
+def test_times_that_are_objects_are_sorted_exactly_and_without_a_warning(kind, n_copies):
+    times = pd.Series(EXACT_TIMES[kind] * n_copies, dtype=object)
+    frame = pd.DataFrame({"id": np.repeat(range(n_copies), 3), "x": [3.0, 1.0, 2.0] * n_copies})
+    X = TSEArray.from_long(frame.assign(t=times), id="id", time="t", features=["x"])
+    assert X.frames.ravel().tolist() == [1.0, 2.0, 3.0] * n_copies
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pd.Series(pd.period_range("2020-01", periods=3, freq="M")),
+        pd.Series(pd.date_range("2020-01-01", periods=3, tz="Asia/Tokyo")).dt.as_unit("us"),
+        pd.Series(pd.array([1, 2, 3], dtype="duration[s][pyarrow]")),
+        pd.Series(pd.array([1, 2, 3], dtype="timestamp[us, tz=UTC][pyarrow]")),
+        pl.Series([datetime.timedelta(seconds=k) for k in (1, 2, 3)]),
+        pl.Series([1, 2, 3]).cast(pl.Datetime("ns", "Asia/Tokyo")),
+    ],
+    ids=lambda times: str(times.dtype),
+)
+def test_columns_of_times_are_sorted(times):
+    is_polars = isinstance(times, pl.Series)
+    turned = times[[2, 0, 1]] if is_polars else times.iloc[[2, 0, 1]].reset_index(drop=True)
+    build = pl.DataFrame if is_polars else pd.DataFrame
+    frame = build({"id": [7, 7, 7], "t": turned, "x": [3.0, 1.0, 2.0]})
+    assert TSEArray.from_long(frame, id="id", time="t")[0].ravel().tolist() == [1.0, 2.0, 3.0]
+
+
+MIDNIGHT = [datetime.time(3), datetime.time(1), datetime.time(2)]
+
+
+@pytest.mark.fault(94, 117)
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame({"id": 7, "t": MIDNIGHT, "x": 1.0}),
+        pl.DataFrame({"id": [7] * 3, "t": MIDNIGHT, "x": [1.0] * 3}),
+        pa.table({"id": [7] * 3, "t": pa.array(MIDNIGHT, pa.time64("us")), "x": [1.0] * 3}),
+        pa.table({"id": [7] * 3, "t": pa.array([1, 2, 3], pa.time32("s")), "x": [1.0] * 3}),
+    ],
+    ids=["pandas", "polars", "time64", "time32"],
+)
+def test_times_of_day_have_no_order(frame):
+    with pytest.raises(
+        ValueError, match=r"column of time, 't', contains times of day, .* the date"
+    ):
+        TSEArray.from_long(frame, id="id", time="t")
+
+
+NAIVE, AWARE = (datetime.datetime(2020, 1, 1, tzinfo=zone) for zone in (None, datetime.UTC))
+
+
+@pytest.mark.fault(94, 117)
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([NAIVE, AWARE, AWARE], r"'t', cannot be sorted: .*naive.*pandas.to_datetime\(..., utc"),
+        ([NAIVE, datetime.date(2020, 1, 2), NAIVE], "'t', cannot be sorted"),
+        ([NAIVE, 1, 2], "'t', cannot be sorted"),
+        ([Decimal("NaN"), Decimal(1), Decimal(2)], "'t', cannot be sorted"),
+        ([{1}, {2}, {1, 2}], "'t', contains a set, expected numbers, dates, durations"),
+        ([(1, 2), (1, 3), (1, 4)], "'t', contains a tuple, expected numbers"),
+        ([np.complex128(1j), 1, 2], "'t', contains a complex128, expected numbers"),
+        ([1, "2", 3], "'t', contains text"),
+        ([NANOSECONDS, NANOSECONDS + 1, NANOSECONDS], f"id 7 and the time {NANOSECONDS}:"),
+        ([datetime.datetime.min.replace(tzinfo=ZURICH), AWARE, AWARE], "'t', cannot be sorted"),
+    ],
+    ids=str,
+)
+def test_objects_without_one_order_are_named(times, message):
+    frame = pd.DataFrame({"id": 7, "t": pd.Series(times, dtype=object), "x": 1.0})
+    with pytest.raises(ValueError, match=message):
+        TSEArray.from_long(frame, id="id", time="t")
+
+
+@pytest.mark.fault(94, 117)
+def test_levels_without_a_name_are_named_as_such():
+    part = pd.DataFrame({"x": [1.0, 2.0]})
+    frame = pd.concat([part, part], keys=["a", "b"])
+    message = r"id is 'level_0', .* without a name, \[None, None\]: .*rename_axis.*reset_index\(\)"
+    with pytest.raises(ValueError, match=message):
+        TSEArray.from_long(frame, id="level_0")
+    named = frame.rename_axis(["trial", "t"])
+    assert TSEArray.from_long(named, id="trial", time="t").lengths.tolist() == [2, 2]
+    assert TSEArray.from_long(frame.reset_index(), id="level_0").lengths.tolist() == [2, 2]
+    with pytest.raises(ValueError, match="time is 'when', which is no column"):
+        TSEArray.from_long(frame.rename_axis(["trial", None]), id="trial", time="when")
+    for index in (None, [5, 3]):  # rows that are only numbered
+        numbered = pd.DataFrame({"x": [1.0, 2.0]}, index=index)
+        with pytest.raises(ValueError, match="expected the name of a column"):
+            TSEArray.from_long(numbered, id="trial")
+
+
+@pytest.mark.parametrize("name", [np.array(["trial"]), ["trial"], {"trial"}], ids=str)
+def test_what_cannot_be_a_name_is_no_column(name):
+    with pytest.raises(ValueError, match="expected the name of a column"):
+        TSEArray.from_long(changed(), id=name, features=["x"])
+
+
+def test_the_labels_are_in_the_order_of_the_sequences_and_not_of_sorted_ids():
+    X, y = TSEArray.from_long(changed(), id="trial", time="t", features=["x"], label="move")
+    assert [x[0, 0] for x in X] == [0.1, 1.1]
+    assert y.tolist() == ["wave", "nod"]
+    assert changed().groupby("trial")["move"].first().tolist() == ["nod", "wave"]
 
 
 def changed(**columns):

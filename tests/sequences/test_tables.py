@@ -1,15 +1,17 @@
 import decimal
 import sys
 
+import awkward as ak
 import datasets
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 from sklearn.base import BaseEstimator
 
-from skdejavid import DejaVidClassifier, TSEArray, check_sequences
+from skdejavid import DejaVidClassifier, Interpolate, TSEArray, check_sequences
 from skdejavid.sequences.tables import (
     as_native,
     as_plain,
@@ -142,6 +144,53 @@ def test_a_column_of_a_data_set_is_read_without_objects_of_python(monkeypatch):
     X = TSEArray(column)
     assert [x.tolist() for x in X] == NESTED
     assert X.frame_dtype == np.float32
+
+
+@pytest.mark.fault(138)
+@pytest.mark.parametrize(
+    ("format", "options", "dtype"),
+    [
+        (None, {}, np.float64),
+        ("arrow", {}, np.float64),
+        ("numpy", {}, np.float32),
+        ("torch", {}, np.float32),
+        ("torch", {"dtype": torch.float64}, np.float64),
+    ],
+    ids=str,
+)
+def test_a_column_of_a_data_set_has_the_numbers_of_its_format(format, options, dtype):
+    items = [[[0.1, 2.0], [3.0, 4.0]], [[5.0, 6.0]]]
+    column = datasets.Dataset.from_dict({"x": items}).with_format(format, **options)["x"]
+    X = TSEArray(column)
+    assert X.frame_dtype == dtype
+    for x, item in zip(X, items, strict=True):
+        np.testing.assert_array_equal(x, np.array(item, dtype))
+
+
+HOLES = [[[1.0, 2.0], [None, 4.0], [5.0, 6.0]], [[7.0, 8.0], [9.0, 10.0]]]
+
+
+@pytest.mark.fault(96, 115)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda items: pl.DataFrame({"x": items}),
+        lambda items: pl.DataFrame({"x": items})["x"],
+        lambda items: pl.Series(items, dtype=pl.List(pl.Array(pl.Float32, 2))),
+        lambda items: pa.table({"x": items}),
+        lambda items: pa.array(items),
+        lambda items: datasets.Dataset.from_dict({"x": items}),
+        lambda items: datasets.Dataset.from_dict({"x": items})["x"],
+        lambda items: pd.Series(items),
+        ak.Array,
+        list,
+    ],
+)
+def test_a_number_that_a_column_of_lists_lacks_has_a_place_and_can_be_filled_in(make):
+    with pytest.raises(ValueError, match=r"X\[0\] contains NaN, first at frame 1, feature 0"):
+        check_sequences(make(HOLES))
+    found = Interpolate().fit_transform(make(HOLES))
+    assert found.frames.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
 
 
 def test_the_function_that_transforms_a_data_set_is_called():
