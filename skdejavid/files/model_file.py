@@ -518,15 +518,8 @@ def _read_parameter(name: str, value: Any, file: ArraySource) -> Any:
 
 
 def _read_random_state(name: str, entry: Reader) -> np.random.RandomState:
-    position, has_gauss = entry.take("position", int), entry.take("has_gauss", int)
-    check_field(0 <= position <= GENERATOR_SIZE, name, f"has position {position}")
-    check_field(has_gauss in (0, 1), name, f"has has_gauss {has_gauss}")
     key = entry.file.array(name, (GENERATOR_SIZE,), (np.uint32,))
-    return generator_from_state(
-        {
-            "key": key,
-            "position": position,
-            "has_gauss": has_gauss,
-            "gauss": entry.take("gauss", float),
-        }
-    )
+    try:
+        return generator_from_state({**entry.description, "key": key})
+    except ValueError as error:
+        raise ValueError(f"'{name}' is no random state: {error}") from error
