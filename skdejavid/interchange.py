@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from os import PathLike, fspath
+from os import PathLike, fsencode, fspath
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from skdejavid.compat.optional import import_optional
 from skdejavid.files.atomic import replace_file
 from skdejavid.files.foreign_arrays import SUFFIXES, read_array
-from skdejavid.files.regular import refuse_irregular
+from skdejavid.files.regular import path_of_file, refuse_irregular
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.columnar import rows_of_arrow, rows_to_arrow
 from skdejavid.store import TSEStore
@@ -22,6 +22,7 @@ from skdejavid.store import TSEStore
 __all__ = ["import_sequences", "read_arrow", "write_arrow"]
 
 _BYTES_PER_BATCH = 2**26
+_COLUMNS = ("sequence", "id", "label", "spans")
 
 
 def write_arrow(
@@ -69,13 +70,13 @@ def write_arrow(
     def write(file: BinaryIO) -> None:
         # Opened again by its name: pyarrow writes to its own files without copying arrays.
         with (
-            arrow.OSFile(file.name, "wb") as sink,
+            arrow.OSFile(fsencode(file.name), "wb") as sink,
             arrow.ipc.new_file(sink, batch(slice(0, 0)).schema) as writer,
         ):
             for part in _batches(X):
                 writer.write_batch(batch(part))
 
-    replace_file(Path(path), write)
+    replace_file(path_of_file(path), write)
 
 
 def read_arrow(
@@ -234,16 +235,20 @@ def _map_table(arrow: Any, name: str) -> tuple[Any, Any]:
     """Return the table of a file, and the buffer of its memory map."""
     refuse_irregular(name)
     try:
-        with arrow.memory_map(name) as source:
+        with arrow.memory_map(fsencode(name)) as source:
             table = arrow.ipc.open_file(source).read_all()
             table.validate(full=True)
-            _ = table.column_names  # decoded here
+            names = table.column_names  # decoded here
             source.seek(0)
-            return table, source.read_buffer(source.size())
+            mapped = source.read_buffer(source.size())
     except FileNotFoundError:
         raise
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{name} is not an Arrow IPC file, or is damaged: {error}") from error
+    for column in _COLUMNS:
+        if names.count(column) > 1:
+            raise ValueError(f"{name} has {names.count(column)} columns {column!r}, expected one")
+    return table, mapped
 
 
 def _as_memory_map(values: NDArray[Any], path: str, mapped: Any) -> NDArray[Any]:

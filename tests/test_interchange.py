@@ -207,6 +207,25 @@ def test_files_that_are_no_arrow_are_refused_and_named(tmp_path):
 
 
 @pytest.mark.fault(79)
+@pytest.mark.parametrize("name", ["sequence", "id", "label", "spans"])
+def test_a_column_that_is_there_twice_is_refused_and_named(name, tmp_path):
+    column = pa.array(lists(SEQUENCES, pa.float32()))
+    table = pa.Table.from_arrays([column] * 3, names=["sequence", name, name])
+    with pa.ipc.new_file(tmp_path / "x.arrow", table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(ValueError, match=rf"x\.arrow has [23] columns '{name}', expected one"):
+        read_arrow(tmp_path / "x.arrow")
+
+
+def test_names_of_files_need_not_be_text(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/x\xff.arrow")
+    write_arrow(make(), path)
+    assert_same(read_arrow(path)[0], make())
+    with pytest.raises(ValueError, match="is the name of a folder, expected that of a file"):
+        write_arrow(make(), f"{tmp_path}/x/")
+
+
+@pytest.mark.fault(79)
 def test_an_arrow_file_whose_names_cannot_be_decoded_is_damaged(tmp_path):
     path = tmp_path / "x.arrow"
     write_arrow(make(), path, IDS)

@@ -23,6 +23,7 @@ from skdejavid.files.array_file import (
     write_array_file,
 )
 from skdejavid.files.random_state import GENERATOR_SIZE, generator_from_state, generator_state
+from skdejavid.files.regular import path_of_file
 
 __all__ = [
     "Array",
@@ -363,6 +364,7 @@ def write_model(
     OSError
         If the file cannot be written; an existing one stays as it is.
     """
+    target = path_of_file(path)
     _check_metadata(model.metadata)
     description, arrays = _describe_parameters(model.parameters)
     description = {"parameters": description, "metadata": model.metadata}
@@ -376,7 +378,7 @@ def write_model(
     except (TypeError, ValueError) as error:
         raise ValueError(f"{fspath(path)} is not written, it could not be read: {error}") from error
     header = {"format": kind, "format_version": _VERSION, "version": version}
-    write_array_file(Path(fspath(path)), header | description, arrays)
+    write_array_file(target, header | description, arrays)
 
 
 def read_model(

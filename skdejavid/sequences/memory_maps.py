@@ -60,7 +60,7 @@ def _check_last_page(array: NDArray[Any]) -> None:
     except OSError:  # too many files are open
         return
     try:
-        os.write(descriptors[1], np.asarray(array)[last].reshape(-1).view(np.uint8)[-1:])
+        os.write(descriptors[1], np.asarray(array)[last].reshape(-1).view(np.uint8)[-1:].data)
     except OSError as error:
         if error.errno != errno.EFAULT:
             raise

@@ -123,7 +123,7 @@ def test_a_state_that_no_fit_can_have_is_refused(tmp_path, change, message):
     arrays = {f"array.{name}": array for name, array in written.arrays.items()}
     arrays |= {f"history.{name}": array for name, array in written.history.items()}
     arrays |= {"history.other": np.ones(1), "history.square": np.ones((2, 2))}
-    arrays |= {name: written.generator["key"] for name in ("generator", "initial_generator")}
+    arrays |= dict.fromkeys(("generator", "initial_generator"), written.generator["key"])
     arrays["best_loss"] = np.array([1.0])
     generator = {name: part for name, part in written.generator.items() if name != "key"}
     description = {
