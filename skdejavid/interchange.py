@@ -11,7 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skdejavid.compat.claims import most_bytes
 from skdejavid.compat.optional import import_optional
+from skdejavid.files.arrow_claims import decompressed_size
 from skdejavid.files.atomic import replace_file
 from skdejavid.files.foreign_arrays import SUFFIXES, read_array
 from skdejavid.files.regular import path_of_file, refuse_irregular
@@ -22,6 +24,7 @@ from skdejavid.store import TSEStore
 __all__ = ["import_sequences", "read_arrow", "write_arrow"]
 
 _BYTES_PER_BATCH = 2**26
+_BYTES_OF_COMPRESSED = 2**26  # may be decompressed, however small a file is
 _COLUMNS = ("sequence", "id", "label", "spans")
 
 
@@ -106,8 +109,8 @@ def read_arrow(
     ImportError
         If pyarrow is not installed.
     ValueError
-        If the file is not such a file, or a sequence is missing or empty. The message names the
-        file.
+        If the file is not such a file, has a column twice, claims to become far larger than it is
+        when it is decompressed, or a sequence is missing or empty. The message names the file.
     """
     arrow = import_optional("pyarrow", "arrow", "Reading Arrow files")
     name = fspath(path)
@@ -236,19 +239,31 @@ def _map_table(arrow: Any, name: str) -> tuple[Any, Any]:
     refuse_irregular(name)
     try:
         with arrow.memory_map(fsencode(name)) as source:
-            table = arrow.ipc.open_file(source).read_all()
-            table.validate(full=True)
-            names = table.column_names  # decoded here
+            opened = arrow.ipc.open_file(source)
             source.seek(0)
             mapped = source.read_buffer(source.size())
+            _check_claims(mapped)
+            table = opened.read_all()
+            table.validate(full=True)
+            names = table.column_names  # decoded here
     except FileNotFoundError:
         raise
-    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (arrow.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{name} is not an Arrow IPC file, or is damaged: {error}") from error
     for column in _COLUMNS:
         if names.count(column) > 1:
             raise ValueError(f"{name} has {names.count(column)} columns {column!r}, expected one")
     return table, mapped
+
+
+def _check_claims(content: Any) -> None:
+    """Check the sizes of compressed buffers, which Arrow allocates before it reads them."""
+    size, most = decompressed_size(content), most_bytes(content.size, _BYTES_OF_COMPRESSED)
+    if size > most:
+        raise ValueError(
+            f"its {content.size} bytes claim to be {size} when decompressed, and at most {most} "
+            "are read. If this is meant, write the file without compression"
+        )
 
 
 def _as_memory_map(values: NDArray[Any], path: str, mapped: Any) -> NDArray[Any]:

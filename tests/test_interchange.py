@@ -217,6 +217,25 @@ def test_a_column_that_is_there_twice_is_refused_and_named(name, tmp_path):
         read_arrow(tmp_path / "x.arrow")
 
 
+@pytest.mark.fault(79)
+def test_a_file_that_grows_out_of_proportion_is_refused_before_it_grows(tmp_path):
+    zeros = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2**24 + 2**20, np.float32)), 1)
+    column = pa.ListArray.from_arrays(pa.array([0, len(zeros)], pa.int32()), zeros)
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    write_table(tmp_path / "x.arrow", options, sequence=column)
+    usual = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(usual)  # begins to measure
+    pa.set_memory_pool(pool)
+    try:
+        with pytest.raises(ValueError, match=r"x\.arrow .* claim to be 71303176 when decompressed"):
+            read_arrow(tmp_path / "x.arrow")
+    finally:
+        pa.set_memory_pool(usual)
+    assert pool.max_memory() < 2**20
+    write_table(tmp_path / "x.arrow", sequence=column)
+    assert read_arrow(tmp_path / "x.arrow")[0].lengths.tolist() == [2**24 + 2**20]
+
+
 def test_names_of_files_need_not_be_text(tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/x\xff.arrow")
     write_arrow(make(), path)
