@@ -18,6 +18,7 @@ from sklearn.metrics import log_loss
 
 from skdejavid.classifier import DejaVidClassifier
 from skdejavid.files.atomic import check_target, replace_file
+from skdejavid.files.regular import path_of_file
 from skdejavid.sequences import TSEArray
 from skdejavid.store import TSEStore
 from skdejavid.video.extractor import TSEExtractor
@@ -303,7 +304,7 @@ def fit(
     The file can also be read with DejaVidClassifier.load.
     """
     with _plain_errors():
-        check_target(Path(model))  # before hours of fitting
+        check_target(path_of_file(model))  # before hours of fitting
         opened = TSEStore(store)
         X, y = _labeled(opened, labels, where)
         classifier = DejaVidClassifier(random_state=seed, verbose=int(verbose))
@@ -337,7 +338,7 @@ def predict(
     extractor = None
     with _plain_errors():
         if output != "-":
-            check_target(Path(output))  # before hours of encoding
+            check_target(path_of_file(output))  # before hours of encoding
         classifier = _load(model)
         if len(inputs) == 1 and (Path(inputs[0]) / "manifest.json").is_file():
             store = TSEStore(inputs[0])
@@ -530,6 +531,8 @@ def _as_parameter(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+    except RecursionError as error:
+        raise ValueError(f"--set: {text[:20]}... is nested too deeply") from error
 
 
 def _report_failures(extractor: TSEExtractor) -> None:

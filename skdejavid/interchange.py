@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from os import PathLike, fspath
+from os import PathLike, fsencode, fspath
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skdejavid.compat.claims import most_bytes
 from skdejavid.compat.optional import import_optional
+from skdejavid.files.arrow_claims import decompressed_size
 from skdejavid.files.atomic import replace_file
 from skdejavid.files.foreign_arrays import SUFFIXES, read_array
-from skdejavid.files.regular import refuse_irregular
+from skdejavid.files.regular import path_of_file, refuse_irregular
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.columnar import rows_of_arrow, rows_to_arrow
 from skdejavid.store import TSEStore
@@ -22,6 +24,8 @@ from skdejavid.store import TSEStore
 __all__ = ["import_sequences", "read_arrow", "write_arrow"]
 
 _BYTES_PER_BATCH = 2**26
+_BYTES_OF_COMPRESSED = 2**26  # may be decompressed, however small a file is
+_COLUMNS = ("sequence", "id", "label", "spans")
 
 
 def write_arrow(
@@ -69,13 +73,13 @@ def write_arrow(
     def write(file: BinaryIO) -> None:
         # Opened again by its name: pyarrow writes to its own files without copying arrays.
         with (
-            arrow.OSFile(file.name, "wb") as sink,
+            arrow.OSFile(fsencode(file.name), "wb") as sink,
             arrow.ipc.new_file(sink, batch(slice(0, 0)).schema) as writer,
         ):
             for part in _batches(X):
                 writer.write_batch(batch(part))
 
-    replace_file(Path(path), write)
+    replace_file(path_of_file(path), write)
 
 
 def read_arrow(
@@ -105,8 +109,8 @@ def read_arrow(
     ImportError
         If pyarrow is not installed.
     ValueError
-        If the file is not such a file, or a sequence is missing or empty. The message names the
-        file.
+        If the file is not such a file, has a column twice, claims to become far larger than it is
+        when it is decompressed, or a sequence is missing or empty. The message names the file.
     """
     arrow = import_optional("pyarrow", "arrow", "Reading Arrow files")
     name = fspath(path)
@@ -234,16 +238,32 @@ def _map_table(arrow: Any, name: str) -> tuple[Any, Any]:
     """Return the table of a file, and the buffer of its memory map."""
     refuse_irregular(name)
     try:
-        with arrow.memory_map(name) as source:
-            table = arrow.ipc.open_file(source).read_all()
-            table.validate(full=True)
-            _ = table.column_names  # decoded here
+        with arrow.memory_map(fsencode(name)) as source:
+            opened = arrow.ipc.open_file(source)
             source.seek(0)
-            return table, source.read_buffer(source.size())
+            mapped = source.read_buffer(source.size())
+            _check_claims(mapped)
+            table = opened.read_all()
+            table.validate(full=True)
+            names = table.column_names  # decoded here
     except FileNotFoundError:
         raise
-    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (arrow.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{name} is not an Arrow IPC file, or is damaged: {error}") from error
+    for column in _COLUMNS:
+        if names.count(column) > 1:
+            raise ValueError(f"{name} has {names.count(column)} columns {column!r}, expected one")
+    return table, mapped
+
+
+def _check_claims(content: Any) -> None:
+    """Check the sizes of compressed buffers, which Arrow allocates before it reads them."""
+    size, most = decompressed_size(content), most_bytes(content.size, _BYTES_OF_COMPRESSED)
+    if size > most:
+        raise ValueError(
+            f"its {content.size} bytes claim to be {size} when decompressed, and at most {most} "
+            "are read. If this is meant, write the file without compression"
+        )
 
 
 def _as_memory_map(values: NDArray[Any], path: str, mapped: Any) -> NDArray[Any]:

@@ -246,6 +246,11 @@ def test_broken_videos_are_named_and_the_rest_is_done(folder, tmp_path):
         ),
         (["fit", "{store}", "-o", "{new}", "--labels", "{table}", "--where", "split=no"], "no row"),
         (["fit", "{store}", "-o", "{new}", "--set", "colour=1"], "Invalid parameter 'colour'"),
+        (["fit", "{store}", "-o", "{new}/"], "new/' is the name of a folder, expected that of a f"),
+        (
+            ["fit", "{store}", "-o", "{new}", "--set", "n_epochs=" + "[" * 50_000],
+            "... is nested too deeply",
+        ),
         (["fit", "{videos}", "-o", "{new}"], "manifest.json"),
         (["evaluate", "{table}", "{store}"], "is not a skdejavid classifier"),
         (["evaluate", "{model}", "{store}"], "was not fitted with the labels"),

@@ -207,6 +207,44 @@ def test_files_that_are_no_arrow_are_refused_and_named(tmp_path):
 
 
 @pytest.mark.fault(79)
+@pytest.mark.parametrize("name", ["sequence", "id", "label", "spans"])
+def test_a_column_that_is_there_twice_is_refused_and_named(name, tmp_path):
+    column = pa.array(lists(SEQUENCES, pa.float32()))
+    table = pa.Table.from_arrays([column] * 3, names=["sequence", name, name])
+    with pa.ipc.new_file(tmp_path / "x.arrow", table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(ValueError, match=rf"x\.arrow has [23] columns '{name}', expected one"):
+        read_arrow(tmp_path / "x.arrow")
+
+
+@pytest.mark.fault(79)
+def test_a_file_that_grows_out_of_proportion_is_refused_before_it_grows(tmp_path):
+    zeros = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2**24 + 2**20, np.float32)), 1)
+    column = pa.ListArray.from_arrays(pa.array([0, len(zeros)], pa.int32()), zeros)
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    write_table(tmp_path / "x.arrow", options, sequence=column)
+    usual = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(usual)  # begins to measure
+    pa.set_memory_pool(pool)
+    try:
+        with pytest.raises(ValueError, match=r"x\.arrow .* claim to be 71303176 when decompressed"):
+            read_arrow(tmp_path / "x.arrow")
+    finally:
+        pa.set_memory_pool(usual)
+    assert pool.max_memory() < 2**20
+    write_table(tmp_path / "x.arrow", sequence=column)
+    assert read_arrow(tmp_path / "x.arrow")[0].lengths.tolist() == [2**24 + 2**20]
+
+
+def test_names_of_files_need_not_be_text(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/x\xff.arrow")
+    write_arrow(make(), path)
+    assert_same(read_arrow(path)[0], make())
+    with pytest.raises(ValueError, match="is the name of a folder, expected that of a file"):
+        write_arrow(make(), f"{tmp_path}/x/")
+
+
+@pytest.mark.fault(79)
 def test_an_arrow_file_whose_names_cannot_be_decoded_is_damaged(tmp_path):
     path = tmp_path / "x.arrow"
     write_arrow(make(), path, IDS)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 _MOST_LINKS = 40  # as Linux allows
+# Who has written nothing to a temporary file for a day is not writing any more.
+_SECONDS_OF_A_CRASH = 24 * 3600
 
 
 def append_bytes(file: BinaryIO, content: bytes | memoryview) -> None:
@@ -68,6 +72,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     with suppress(PermissionError):  # a folder that may be written to, but not listed
+        remove_temporaries(target, _SECONDS_OF_A_CRASH)
         sync(target.parent)
 
 
@@ -151,13 +156,26 @@ def write_once(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
-def remove_temporaries(path: Path) -> None:
-    """Remove temporary files of `replace_file` calls that a crash interrupted."""
+def remove_temporaries(path: Path, seconds: float | None = None) -> None:
+    """Remove temporary files of `replace_file` calls that a crash interrupted.
+
+    Parameters
+    ----------
+    path : Path
+        The file that was to be replaced.
+    seconds : float, optional
+        Keep those that were written to in this time: they may belong to another process. Without
+        it, the caller knows that there is none.
+    """
+    newest = math.inf if seconds is None else time.time() - seconds
     target = Path(os.path.realpath(path))
     form = re.compile(re.escape(_prefix(target)) + r"[0-9a-f]{32}\.tmp")
     for file in target.parent.glob(f"{_prefix(target)}*.tmp"):
-        if form.fullmatch(file.name) and stat.S_ISREG(file.lstat().st_mode):
-            file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process has removed it
+            status = file.lstat()
+            is_left = stat.S_ISREG(status.st_mode) and status.st_mtime < newest
+            if is_left and form.fullmatch(file.name):
+                file.unlink()
 
 
 def read_json(path: Path, most_bytes: int | None = None) -> Any:

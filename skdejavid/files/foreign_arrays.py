@@ -121,6 +121,12 @@ def _open_archive(path: Path, file: BinaryIO) -> zipfile.ZipFile:
 def _read_npz(path: Path, archive: zipfile.ZipFile, key: str | None) -> NDArray[Any]:
     parts = {part.filename.removesuffix(".npy"): part for part in archive.infolist()}
     part = parts[_choose(path, parts, key)]
+    if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # A reader of other methods decompresses without a limit, whatever size is claimed.
+        raise ValueError(
+            f"{path} is compressed by a method that NumPy does not write: save the array with "
+            "numpy.savez"
+        )
     n_bytes = fstat(archive.fp.fileno()).st_size if archive.fp is not None else 0
     most = most_bytes(n_bytes, _ALLOWANCE)
     if part.file_size > most:

@@ -24,6 +24,7 @@ from skdejavid.files.array_file import (
     write_array_file,
 )
 from skdejavid.files.random_state import GENERATOR_SIZE, generator_from_state, generator_state
+from skdejavid.files.regular import path_of_file
 
 __all__ = [
     "Array",
@@ -364,6 +365,7 @@ def write_model(
     OSError
         If the file cannot be written; an existing one stays as it is.
     """
+    target = path_of_file(path)
     _check_metadata(model.metadata)
     description, arrays = _describe_parameters(model.parameters)
     description = {"parameters": description, "metadata": model.metadata}
@@ -377,7 +379,7 @@ def write_model(
     except (TypeError, ValueError) as error:
         raise ValueError(f"{fspath(path)} is not written, it could not be read: {error}") from error
     header = {"format": kind, "format_version": _VERSION, "version": version}
-    write_array_file(Path(fspath(path)), header | description, arrays)
+    write_array_file(target, header | description, arrays)
 
 
 def read_model(
@@ -513,15 +515,8 @@ def _read_parameter(name: str, value: Any, file: ArraySource) -> Any:
 
 
 def _read_random_state(name: str, entry: Reader) -> np.random.RandomState:
-    position, has_gauss = entry.take("position", int), entry.take("has_gauss", int)
-    check_field(0 <= position <= GENERATOR_SIZE, name, f"has position {position}")
-    check_field(has_gauss in (0, 1), name, f"has has_gauss {has_gauss}")
     key = entry.file.array(name, (GENERATOR_SIZE,), (np.uint32,))
-    return generator_from_state(
-        {
-            "key": key,
-            "position": position,
-            "has_gauss": has_gauss,
-            "gauss": entry.take("gauss", float),
-        }
-    )
+    try:
+        return generator_from_state({**entry.description, "key": key})
+    except ValueError as error:
+        raise ValueError(f"'{name}' is no random state: {error}") from error

@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 import stat
 from os import PathLike, fspath
+from pathlib import Path
 from typing import BinaryIO, cast
 
-__all__ = ["check_own_file", "open_own_file", "open_regular_file", "refuse_irregular"]
+__all__ = [
+    "check_own_file",
+    "open_own_file",
+    "open_regular_file",
+    "path_of_file",
+    "refuse_irregular",
+]
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -74,6 +81,17 @@ def open_own_file(
     return _open(path, mode, os.O_NONBLOCK | os.O_NOFOLLOW, is_buffered=is_buffered)
 
 
+def path_of_file(path: str | PathLike[str]) -> Path:
+    """Return a path that a user names to write a file; refuse one that ends as that of a folder.
+
+    ``Path`` would silently cut the slash off.
+    """
+    name = fspath(path)
+    if name.endswith((os.sep, f"{os.sep}.")) or name in ("", "."):
+        raise ValueError(f"{name!r} is the name of a folder, expected that of a file")
+    return Path(name)
+
+
 def refuse_irregular(path: str | PathLike[str]) -> None:
     """Check that a path leads to a regular file, without opening it; see `open_regular_file`."""
     _refuse_kind(path, os.stat(path).st_mode)
@@ -87,7 +105,8 @@ def check_own_file(path: str | PathLike[str]) -> None:
         return
     if stat.S_ISLNK(mode):
         raise ValueError(
-            f"{fspath(path)} is a symbolic link: replace it by the file that it refers to"
+            f"{fspath(path)} is a symbolic link: replace it by the file that it refers to. A copy "
+            "of the folder by 'cp -rL' or shutil.copytree has files in place of links"
         )
     _refuse_kind(path, mode)
 
@@ -117,4 +136,5 @@ def _open(
 def _refuse_kind(path: str | PathLike[str], mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
-        raise ValueError(f"{fspath(path)} is {kind}, expected a regular file")
+        remedy = ": write what it delivers to a file first" if stat.S_ISFIFO(mode) else ""
+        raise ValueError(f"{fspath(path)} is {kind}, expected a regular file{remedy}")

@@ -145,8 +145,6 @@ class TSEArray(Convertible):
             If `frames` is not a 2-D numeric array, `offsets` do not divide it into sequences, or
             `spans` is not a pair of numbers for each frame.
         """
-        if isinstance(frames, np.memmap):
-            check_memory_map(frames)
         rows = _as_rows(frames, "frames")
         if rows.ndim != 2 or rows.shape[1] == 0:
             raise ValueError(
@@ -190,9 +188,10 @@ class TSEArray(Convertible):
     @property
     def spans(self) -> NDArray[np.float64] | None:
         view, spans, is_packed = self._storage
-        if spans is None or is_packed:
-            return spans
-        return spans[_rows_of(view)]
+        if spans is None:
+            return None
+        check_memory_map(spans)
+        return spans if is_packed else spans[_rows_of(view)]
 
     @property
     def shape(self) -> tuple[int]:
@@ -277,12 +276,12 @@ class TSEArray(Convertible):
             ``X.frames[rows]``, possibly sharing memory.
         """
         view, _, is_packed = self._storage
-        check_memory_map(view.values)
         offsets = offsets_of(view.lengths)
         n_rows, n_features = int(offsets[-1]), view.values.shape[1]
         step = max(1, _NUMBERS_PER_CHUNK // n_features)
         for begin in range(0, n_rows, step):
             rows = slice(begin, min(begin + step, n_rows))
+            check_memory_map(view.values)
             stored_rows = rows if is_packed else _rows_between(view, offsets, rows.start, rows.stop)
             yield rows, view.values[stored_rows]
 
@@ -336,6 +335,7 @@ class TSEArray(Convertible):
         if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
             index = range(len(self))[key]  # negative numbers, and IndexError out of range
             values, starts, lengths = self._storage.view
+            check_memory_map(values)
             return values[starts[index] : starts[index] + lengths[index]]
         if isinstance(key, slice):
             return self._wrap(_selected(self._storage, key))
@@ -392,6 +392,7 @@ class TSEArray(Convertible):
 
 def _as_rows(array: ArrayLike, name: str) -> NDArray[np.floating]:
     """Convert to the layout that native code reads; keep a memory map that already has it."""
+    check_memory_map(np.asarray(array))
     rows = as_real(np.asarray(array), name)
     return array if isinstance(array, np.memmap) and np.may_share_memory(rows, array) else rows
 
@@ -429,11 +430,13 @@ def _selected(storage: _Storage, key: slice | NDArray[np.intp]) -> _Storage:
 
 
 def _packed(storage: _Storage) -> _Storage:
-    """Return the storage itself if it is packed, else a packed copy."""
+    """Return the storage itself if it is packed, else a packed copy; check its memory maps."""
     view, spans, is_packed = storage
+    for array in (view.values, spans):
+        if array is not None:
+            check_memory_map(array)
     if is_packed:
         return storage
-    check_memory_map(view.values)
     rows = _rows_of(view)
     return _packed_storage(
         view.values[rows], offsets_of(view.lengths), None if spans is None else spans[rows]

@@ -28,6 +28,7 @@ from skdejavid.sequences.columnar import (
     rows_of_awkward,
 )
 from skdejavid.sequences.layout import Packed, offsets_of
+from skdejavid.sequences.memory_maps import check_memory_map
 from skdejavid.sequences.pairs import check_no_pairs, check_no_records
 from skdejavid.sequences.tables import (
     as_native,
@@ -228,8 +229,9 @@ def check_claims(X: Any, name: str) -> None:
 def check_copies(array: NDArray[Any], name: str) -> None:
     """Check that an array does not claim far more numbers than it stores, by strides of zero.
 
-    Reading such an array copies it.
+    Reading such an array copies it. One that is a memory map must not claim more than its file.
     """
+    check_memory_map(array)
     if array.nbytes <= _HARMLESS or array.flags.c_contiguous:
         return
     reach = [(n - 1) * abs(stride) for n, stride in zip(array.shape, array.strides, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from os import PathLike, fspath
@@ -128,10 +128,12 @@ class TSEStore:
         """
         if dtype not in _DTYPES:
             raise ValueError(f"dtype must be one of {_DTYPES}, got {dtype!r}")
-        if not 1 <= n_shards <= _MOST_SHARDS:
+        if not _is_integer(n_shards) or not 1 <= n_shards <= _MOST_SHARDS:
             raise ValueError(
-                f"n_shards must be at least 1 and at most {_MOST_SHARDS}, got {n_shards}"
+                f"n_shards must be at least 1 and at most {_MOST_SHARDS}, got {n_shards!r}"
             )
+        if not (fingerprint is None or isinstance(fingerprint, Mapping)):
+            raise ValueError(f"fingerprint must be a mapping, got a {type(fingerprint).__name__}")
         content = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -139,7 +141,7 @@ class TSEStore:
             "fingerprint": dict(fingerprint or {}),
             "shards": list(range(n_shards)),
         }
-        text = json.dumps(content, indent=1, allow_nan=False)
+        text = _as_text(content)
         if len(text) > _MOST_BYTES_OF_MANIFEST:
             raise ValueError(
                 f"fingerprint is too large: the manifest of the store would have {len(text)} "
@@ -265,9 +267,11 @@ class TSEStore:
         self, locations: Mapping[str, _Location], ids: Sequence[str] | None
     ) -> list[_Location]:
         """Return the locations of some ids, or all if `ids` is None."""
+        if isinstance(ids, (str, bytes)) or not (ids is None or isinstance(ids, Iterable)):
+            raise ValueError(f"ids must be a list of strings, got {ids!r}")
         requested = list(locations) if ids is None else list(ids)
         for i, id in enumerate(requested):
-            if id not in locations:
+            if not isinstance(id, str) or id not in locations:
                 raise ValueError(f"ids[{i}]: the store {self.path} has no sequence {id!r}")
         if not requested:
             raise ValueError(f"the store {self.path} has no sequences")
@@ -319,8 +323,8 @@ class TSEStore:
         -------
         StoreWriter
         """
-        if not 0 <= shard < self.n_shards:
-            raise ValueError(f"shard must be from 0 to {self.n_shards - 1}, got {shard}")
+        if not _is_integer(shard) or not 0 <= shard < self.n_shards:
+            raise ValueError(f"shard must be from 0 to {self.n_shards - 1}, got {shard!r}")
         return StoreWriter(self._shards[shard], lambda: self._states_beside(shard))
 
     def verify(self) -> None:
@@ -356,9 +360,9 @@ class TSEStore:
                     now._join()
                 remove_temporaries(self._folder / "manifest.json")
                 kept = TSEStore(self.path)._numbers
-                # Also the files of earlier consolidations that a crash interrupted.
-                older = {number for number in numbers_in(self._folder) if number < max(kept)}
-                for number in older.difference(kept):
+                # Also the files of earlier consolidations that a crash interrupted. None is going
+                # on: it would need the locks that are held here.
+                for number in numbers_in(self._folder).difference(kept):
                     ShardFiles(self._folder, number, np.dtype(self.dtype)).remove()
         self.__dict__ = TSEStore(self.path).__dict__
 
@@ -367,6 +371,8 @@ class TSEStore:
         if not self.is_complete:
             raise ValueError(f"the store {self.path} is incomplete, its shards cannot be joined")
         number = max(self._numbers) + 1
+        if number > _MOST_NUMBER:
+            number = min(set(range(_MOST_SHARDS + 1)).difference(self._numbers))
         joined = ShardFiles(self._folder, number, np.dtype(self.dtype))
         joined.remove()  # files of a consolidation that a crash interrupted
         shards = self._map(self._states)
@@ -488,6 +494,20 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"numbers from 0 to {_MOST_NUMBER}"
         )
     return content
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _as_text(manifest: Mapping[str, Any]) -> str:
+    """Return the text of a manifest that can be read again."""
+    try:
+        text = json.dumps(manifest, indent=1, allow_nan=False)
+        json.loads(text)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"fingerprint must contain only what JSON can store: {error}") from error
+    return text
 
 
 def _are_shard_numbers(shards: Any) -> bool:

@@ -8,6 +8,8 @@ their content hashes, and is named after them: the fits of a search share a fold
 from __future__ import annotations
 
 import json
+import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 
 from skdejavid.files.array_file import ArrayFile, as_written, check_field, write_array_file
 from skdejavid.files.atomic import remove_temporaries
-from skdejavid.files.random_state import GENERATOR_SIZE
+from skdejavid.files.random_state import GENERATOR_SIZE, generator_from_state
 from skdejavid.sequences import TSEArray
 from skdejavid.training.loop import Training, TrainingState
 
@@ -188,17 +190,37 @@ def _read_state(file: ArrayFile) -> TrainingState:
         {**description[name], "key": file.array(name, (GENERATOR_SIZE,), (np.uint32,))}
         for name in ("initial_generator", "generator")
     ]
-    best_epoch = description["best_epoch"]
-    check_field(best_epoch is None or type(best_epoch) is int, "best_epoch", "is not an int")
+    for generator in generators:
+        generator_from_state(generator)
+    scale, best_epoch = description["distance_scale"], description["best_epoch"]
+    is_positive = type(scale) in (int, float) and 0 < scale <= sys.float_info.max
+    check_field(is_positive, "distance_scale", f"must be positive and finite, got {scale!r}")
+    history = _read_history(file)
+    n_epochs = len(next(iter(history.values()), ()))
+    is_epoch = best_epoch is None or (type(best_epoch) is int and 0 <= best_epoch <= n_epochs)
+    problem = f"must be null or from 0 to {n_epochs}, got {best_epoch!r}"
+    check_field(is_epoch, "best_epoch", problem)
+    best_loss = float(file.array("best_loss", (1,), (np.float64,), must_be_finite=False)[0])
+    check_field(not math.isnan(best_loss), "best_loss", "is NaN")
     return TrainingState(
         arrays={name: numbers(f"array.{name}") for name in description["arrays"]},
-        history={name: numbers(f"history.{name}") for name in description["history"]},
-        distance_scale=float(description["distance_scale"]),
+        history=history,
+        distance_scale=float(scale),
         best_epoch=best_epoch,
-        best_loss=float(file.array("best_loss", (1,), (np.float64,), must_be_finite=False)[0]),
+        best_loss=best_loss,
         initial_generator=generators[0],
         generator=generators[1],
     )
+
+
+def _read_history(file: ArrayFile) -> dict[str, NDArray[np.float64]]:
+    """Read one number per epoch for each metric."""
+    history: dict[str, NDArray[np.float64]] = {}
+    n_epochs = None
+    for name in file.description["history"]:
+        values = file.array(f"history.{name}", (n_epochs,), (np.float64,), must_be_finite=False)
+        history[name], n_epochs = values, len(values)
+    return history
 
 
 def content_hash(*parts: TSEArray | NDArray[Any]) -> str:

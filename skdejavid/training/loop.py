@@ -233,6 +233,7 @@ class Training:
                     f"the checkpoint is damaged: {name} must have shape {np.shape(array)}, got "
                     f"{shape}. Remove the file to start again."
                 )
+        self._check_epochs(state)
         for name, snapshot in self._snapshots().items():
             centroids, weights = (state.arrays[f"{name}.{what}"] for what in PARAMETERS)
             self._engine.fill_snapshot(snapshot, (centroids, weights))
@@ -244,6 +245,21 @@ class Training:
             dict(zip(names, map(float, epoch), strict=True)) for epoch in zip(*values, strict=True)
         ]
         self._random_state = generator_from_state(state.generator)
+
+    def _check_epochs(self, state: TrainingState) -> None:
+        """Check that a state has the metrics of this training, and a best epoch if it needs one."""
+        expected = set(self._history())
+        if set(state.history) != expected:
+            raise ValueError(
+                f"the checkpoint is damaged: its metrics are {sorted(state.history)}, expected "
+                f"{sorted(expected)}. Remove the file to start again."
+            )
+        if (state.best_epoch is None) != (self._best is None):
+            raise ValueError(
+                f"the checkpoint is damaged: its best epoch is {state.best_epoch}, but the loss on "
+                f"held-out data is {'not ' if self._best is None else ''}measured. Remove the file "
+                "to start again."
+            )
 
     def train_epoch(self, epoch: int) -> dict[str, float] | None:
         """Train with each batch once, in random order.

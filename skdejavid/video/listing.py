@@ -102,8 +102,9 @@ def read_table(
     for id, (line, _) in rows.items():
         if not may_leave_folder and (id.startswith("/") or ".." in PurePosixPath(id).parts):
             raise ValueError(
-                f"{table}, line {line}: the path {id!r} leads out of {folder}. Allow this with "
-                "--allow-outside if you trust the table."
+                f"{table}, line {line}: the path {id!r} leads out of {folder}, or might, because "
+                "it is absolute or contains '..'. Allow this with --allow-outside if you trust the "
+                "table."
             )
     return Listing(list(rows), [str(folder / id) for id in rows], [row[1] for row in rows.values()])
 

@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,6 +118,32 @@ def test_what_a_crash_left_of_replacing_is_removed_and_nothing_else(tmp_path, mo
     assert len(left & set(os.listdir(tmp_path))) == 1
     remove_temporaries(tmp_path / "y.json")
     assert sorted(os.listdir(tmp_path)) == sorted(theirs)
+
+
+@pytest.mark.fault(84)
+def test_replacing_removes_what_crashes_left_a_day_ago(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    for days in (0.9, 1.1, 400):
+        before = set(os.listdir(tmp_path))
+        die_while_replacing(path, monkeypatch)
+        (name,) = set(os.listdir(tmp_path)) - before
+        written = time.time() - days * 24 * 3600
+        os.utime(tmp_path / name, (written, written))
+    (kept,) = (name for name in os.listdir(tmp_path) if written_within_a_day(tmp_path / name))
+    for name in ("x.tmp", ".skdejavid-notes.tmp", f"{kept[:-5]}g.tmp", f"x{kept}"):
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (1, 1))
+    die_while_replacing(tmp_path / "y", monkeypatch)
+    before = set(os.listdir(tmp_path))
+    replace_file(path, lambda file: file.write(b"new"))
+    removed = before - set(os.listdir(tmp_path))
+    assert len(removed) == 2
+    assert kept not in removed
+    assert all(name.startswith(kept[:28]) and name.endswith(".tmp") for name in removed)
+
+
+def written_within_a_day(path):
+    return path.stat().st_mtime > time.time() - 24 * 3600
 
 
 @pytest.mark.fault(84)

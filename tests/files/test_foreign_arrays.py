@@ -553,6 +553,27 @@ def test_an_archive_that_lies_about_sizes_gives_no_more_than_it_claims(claimed, 
 
 
 @pytest.mark.fault(79)
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_is_read_only_if_numpy_could_have_compressed_it(method, tmp_path):
+    """Other methods are decompressed without regard to the size that is claimed."""
+    content = io.BytesIO()
+    np.save(content, np.zeros((2**23, 1)))
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("x.npy", content.getvalue())
+    archive_bytes = bytearray(path.read_bytes())
+    place = archive_bytes.index(b"PK\x01\x02") + 24
+    archive_bytes[place : place + 4] = (1000).to_bytes(4, "little")
+    path.write_bytes(archive_bytes)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"x\.npz is compressed by a method that NumPy does not"):
+        read_array(path, None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+@pytest.mark.fault(79)
 def test_parts_of_torchs_archive_that_share_bytes_are_refused(tmp_path):
     """Each of many parts names the same megabyte, and reading all of them would take hours."""
     path = with_pickle(pickled_tensor(), tmp_path, **{"data/1": bytes(2**20)})

@@ -608,9 +608,12 @@ HOSTILE = {
         with_parameter("random_state", {"position": 0, "has_gauss": 0, "gauss": 0.0}),
         "'random_state' is missing",
     ),
+    "a generator that is none": (
+        with_parameter("random_state", {"position": 0}), "'random_state' is"
+    ),
     "a generator out of its state": (
         with_parameter("random_state", {"position": 10**9, "has_gauss": 0, "gauss": 0.0}),
-        "'random_state' has position",
+        "'random_state'",
     ),
     "no parameters": (without("parameters"), "'parameters' is missing"),
     "a newer format": (with_description(format_version=3), "format_version is 3"),

@@ -1,9 +1,16 @@
 import os
+import shutil
 import socket
+from pathlib import Path
 
 import pytest
 
-from skdejavid.files.regular import open_own_file, open_regular_file, refuse_irregular
+from skdejavid.files.regular import (
+    open_own_file,
+    open_regular_file,
+    path_of_file,
+    refuse_irregular,
+)
 
 
 def test_a_file_is_opened_by_name_and_through_a_link(tmp_path):
@@ -53,6 +60,27 @@ def links_to_pipe(descriptor, folder):
 def test_a_missing_file_is_reported_as_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_regular_file(tmp_path / "missing")
+
+
+@pytest.mark.fault(78)
+def test_the_message_names_the_remedy(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="expected a regular file: write what it delivers to a fi"):
+        refuse_irregular(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to("file")
+    with pytest.raises(ValueError, match=r"A copy of the folder by 'cp -rL' or shutil\.copytree"):
+        open_own_file(tmp_path / "link")
+    shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("pipe"))
+    open_own_file(tmp_path / "copy" / "link").close()
+
+
+@pytest.mark.fault(84)
+@pytest.mark.parametrize("name", ["x/", "x/.", "x//", "", ".", "/"])
+def test_the_name_of_a_folder_is_not_cut_to_that_of_a_file(name):
+    with pytest.raises(ValueError, match="is the name of a folder, expected that of a file"):
+        path_of_file(name)
+    assert path_of_file("x/y.z") == path_of_file(Path("x/y.z")) == Path("x/y.z")
 
 
 @pytest.mark.fault(78)

@@ -209,7 +209,11 @@ def test_a_table_is_read_once():
     assert column.n_exports == 1
 
 
-@pytest.mark.parametrize("convert", [pd.DataFrame, pl.DataFrame, pa.table, lambda t: t], ids=str)
+@pytest.mark.parametrize(
+    "convert",
+    [pd.DataFrame, pl.DataFrame, pa.table, lambda table: table],
+    ids=["pandas", "polars", "Arrow", "dict"],
+)
 @rows_are_meant
 def test_names_are_those_of_the_columns(convert):
     table = convert({"a": [1.0, 3.0], "b": [2.0, 4.0]})

@@ -1,6 +1,9 @@
 """Memory maps are checked before they are read: a file that was cut would kill the process."""
 
+import copy
+import mmap
 import os
+import pickle
 import subprocess
 import sys
 
@@ -73,6 +76,13 @@ def test_other_arrays_are_not_checked():
         lambda X: dtw_distances(X, np.zeros((1, 2, 1))),
         lambda X: DejaVidClassifier(n_epochs=1).fit(X, [0, 1, 0, 1]),
         lambda X: TSEArray.from_packed(X.view().values, X.offsets),
+        lambda X: X[1],
+        lambda X: X[1:3][0],
+        list,
+        lambda X: X.frames,
+        np.asarray,
+        pickle.dumps,
+        copy.deepcopy,
     ],
 )
 def test_no_pass_over_the_data_begins_when_they_were_cut(use, tmp_path):
@@ -80,6 +90,74 @@ def test_no_pass_over_the_data_begins_when_they_were_cut(use, tmp_path):
     os.truncate(tmp_path / "x", 100)
     with pytest.raises(ValueError, match="it has been cut while it was open"):
         use(X)
+
+
+@pytest.mark.fault(90)
+@pytest.mark.parametrize(
+    "use",
+    [
+        TSEArray,
+        lambda X: TSEArray([list(x) for x in X]),
+        lambda X: TSEArray([x.view(np.int64) for x in X]),
+        lambda X: TSEArray(X[0]),
+        lambda X: TSEArray(X[0].view(np.int64)),
+        lambda X: TSEArray(X[0][None]),
+        lambda X: TSEArray.from_packed(X[0].view(np.int64), [0, len(X[0])]),
+        lambda X: TSEArray.from_packed(np.asarray(X[0]), [0, len(X[0])]),
+        lambda X: TSEArray.from_packed(np.ones((8, 1)), [0, 8], X[0].reshape(-1, 2)[:8]),
+        lambda X: DejaVidClassifier(n_epochs=1).fit([X[0], X[1], *X], [0, 1, 0, 1]),
+        lambda X: DejaVidClassifier(n_epochs=1).fit([X[1]] * 4, [0, 1, 0, 1]).predict(X),
+    ],
+)
+def test_a_file_that_was_cut_is_not_read_as_a_sequence(use, tmp_path):
+    X = [mapped(tmp_path / "x"), mapped(tmp_path / "y")]
+    os.truncate(tmp_path / "x", 100)
+    with pytest.raises(ValueError, match="it has been cut while it was open"):
+        use(X)
+
+
+@pytest.mark.fault(90)
+@pytest.mark.parametrize("part", [slice(None), slice(None, None, -3), slice(5000, 5020)])
+@pytest.mark.parametrize(
+    "open_map",
+    [
+        lambda path, map: np.frombuffer(map),
+        lambda path, map: np.asarray(memoryview(map).cast("d")),
+        lambda path, map: np.ndarray((N_BYTES // 8,), buffer=map),
+        lambda path, map: pytest.importorskip("pyarrow").memory_map(str(path)).read_buffer(),
+        lambda path, map: (
+            (torch := pytest.importorskip("torch"))
+            .from_file(str(path), size=N_BYTES // 8, dtype=torch.float64)
+            .numpy()
+        ),
+    ],
+    ids=["frombuffer", "memoryview", "buffer", "pyarrow", "torch"],
+)
+def test_maps_of_other_libraries_are_checked(open_map, part, tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(bytes(N_BYTES))
+    with path.open("rb") as file:
+        map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    opened = open_map(path, map)
+    array = (opened if isinstance(opened, np.ndarray) else np.frombuffer(opened))[part]
+    check_memory_map(array)
+    os.truncate(path, 100)
+    with pytest.raises(ValueError, match="it has been cut while it was open"):
+        check_memory_map(array)
+    os.truncate(path, N_BYTES)
+    check_memory_map(array)
+
+
+@pytest.mark.fault(90)
+def test_the_check_leaves_no_file_open(tmp_path):
+    array = np.frombuffer(memoryview(bytearray(64)).toreadonly())
+    n_open = len(os.listdir("/proc/self/fd"))
+    torch = pytest.importorskip("torch")
+    for _ in range(10):
+        check_memory_map(array)
+        check_memory_map(torch.ones(3).numpy())
+        check_memory_map(torch.ones((0, 3)).numpy())
+    assert len(os.listdir("/proc/self/fd")) == n_open
 
 
 @pytest.mark.fault(90)

@@ -495,6 +495,67 @@ def test_dying_while_joining_leaves_the_old_or_the_new(sharded, tmp_path, monkey
         assert sorted(os.listdir(copy)) == names
 
 
+@pytest.mark.fault(79)
+def test_shards_with_the_largest_numbers_can_be_joined(store, tmp_path):
+    path = tmp_path / "other"
+    sharded = TSEStore.create(path, n_shards=2)
+    for shard in range(2):
+        fill(sharded, shard, range(shard, 7, 2))
+    for name in os.listdir(path):
+        if "-00001" in name:
+            os.rename(path / name, path / name.replace("-00001", "-99999"))
+    content = json.loads((path / "manifest.json").read_text()) | {"shards": [0, 99_999]}
+    (path / "manifest.json").write_text(json.dumps(content))
+    before = TSEStore(path).sequences()
+    TSEStore(path).consolidate()
+    joined = TSEStore(path)
+    assert joined.n_shards == 1
+    np.testing.assert_array_equal(joined.sequences().frames, before.frames)
+    joined.verify()
+    numbers = {name[-9:-4] for name in os.listdir(path) if name.endswith(".npy")}
+    assert numbers == {"00001"}
+
+
+@pytest.mark.fault(79)
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda store: store.write("0"), "shard must be from 0 to 0, got '0'"),
+        (lambda store: store.write(0.0), r"shard must be from 0 to 0, got 0\.0"),
+        (lambda store: store.write(None), "shard must be from 0 to 0, got None"),
+        (lambda store: store.write(True), "shard must be from 0 to 0, got True"),
+        (lambda store: store.sequences(5), "ids must be a list of strings, got 5"),
+        (lambda store: store.sequences("id 0"), "ids must be a list of strings, got 'id 0'"),
+        (lambda store: store.sequences([[]]), r"ids\[0\]: the store .* has no sequence \[\]"),
+        (lambda store: store.sequences(["id 0", 3]), r"ids\[1\]: the store .* has no sequence 3"),
+        (lambda store: TSEStore.create(store.path, n_shards="1"), "n_shards must be .*, got '1'"),
+        (lambda store: TSEStore.create(store.path, n_shards=1.5), r"n_shards must be .* 1\.5"),
+        (lambda store: TSEStore.create(store.path, n_shards=True), "n_shards must be .* True"),
+        (lambda store: TSEStore.create(store.path, fingerprint=3), "fingerprint must be a mapping"),
+        (
+            lambda store: TSEStore.create(store.path, fingerprint={"a": {1, 2}}),
+            "fingerprint must contain only what JSON can store",
+        ),
+        (
+            lambda store: TSEStore.create(store.path, fingerprint={"a": nested(100_000)}),
+            "fingerprint must contain only what JSON can store: .*recursion",
+        ),
+    ],
+)
+def test_arguments_of_wrong_types_are_named(use, message, store):
+    with pytest.raises(ValueError, match=message):
+        use(store)
+    assert store.write(np.int64(0)) is not None
+    assert len(store.sequences(iter(["id 0"]))) == 1
+
+
+def nested(n_levels):
+    value = []
+    for _ in range(n_levels):
+        value = [value]
+    return value
+
+
 def test_who_waited_for_a_shard_that_was_joined_is_told(sharded):
     stale = TSEStore(sharded.path)
     waiting = stale.write(1)

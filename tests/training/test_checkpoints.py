@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -15,7 +16,7 @@ from test_atomic import die_while_replacing
 
 from skdejavid import DejaVidClassifier, TSEArray
 from skdejavid.datasets import make_order_sequences
-from skdejavid.files.array_file import ArrayFile
+from skdejavid.files.array_file import ArrayFile, write_array_file
 from skdejavid.files.random_state import generator_state
 from skdejavid.training import checkpoints
 from skdejavid.training.checkpoints import Checkpoint, content_hash
@@ -33,7 +34,7 @@ def state(value=1.0):
     generator = generator_state(np.random.RandomState(0))
     arrays = {"live.centroids": np.full((2, 3), value), "n_steps": np.array([1, 2])}
     history = {"loss": np.array([np.inf, 2.0])}
-    return TrainingState(arrays, history, 0.5, 3, np.inf, generator, generator)
+    return TrainingState(arrays, history, 0.5, 2, np.inf, generator, generator)
 
 
 class StopError(Exception):
@@ -74,7 +75,7 @@ def test_a_state_is_read_as_it_was_written(tmp_path):
         assert mine.keys() == expected.keys()
         for name, array in expected.items():
             np.testing.assert_array_equal(mine[name], array, strict=True)
-    assert (read.distance_scale, read.best_epoch, read.best_loss) == (0.5, 3, np.inf)
+    assert (read.distance_scale, read.best_epoch, read.best_loss) == (0.5, 2, np.inf)
     np.testing.assert_array_equal(read.generator["key"], state().generator["key"])
 
 
@@ -90,6 +91,77 @@ def test_another_run_is_refused_and_what_differs_is_named(tmp_path):
         ValueError, match=r"another fit, whose batch_size, n_epochs, y differ.*remov"
     ):
         other.read()
+
+
+@pytest.mark.fault(83)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(
+            ({name: {"position": position, "has_gauss": 0, "gauss": 0.0}}, "position of the gen")
+            for name in ("generator", "initial_generator")
+            for position in (10**9, -(10**8), 10**14, "x", None)
+        ),
+        ({"generator": {"position": 1, "has_gauss": 5, "gauss": 0.0}}, "has_gauss of the gener"),
+        ({"generator": {"position": 1, "has_gauss": 1, "gauss": "x"}}, "gauss of the generator"),
+        ({"generator": {}}, "position of the generator must be int, got nothing"),
+        ({"generator": 5}, "is corrupt"),
+        *(({"best_epoch": epoch}, "'best_epoch' must be null or") for epoch in (-7, 3, 1e5, True)),
+        *(
+            ({"distance_scale": scale}, "'distance_scale' must be positive")
+            for scale in (-1, 0, 0.0, 10**400, "1", None, True)
+        ),
+        ({"history": ["loss", "other"]}, r"'history\.other' must have shape \(2\)"),
+        ({"history": ["loss", "square"]}, r"'history\.square' must have shape"),
+        ({"history": 3}, "is corrupt"),
+    ],
+)
+def test_a_state_that_no_fit_can_have_is_refused(tmp_path, change, message):
+    checkpoint = Checkpoint(tmp_path, {"X": "1"})
+    written = state()
+    written = replace(written, history=written.history | {"a": np.ones(2)}, best_epoch=2)
+    arrays = {f"array.{name}": array for name, array in written.arrays.items()}
+    arrays |= {f"history.{name}": array for name, array in written.history.items()}
+    arrays |= {"history.other": np.ones(1), "history.square": np.ones((2, 2))}
+    arrays |= dict.fromkeys(("generator", "initial_generator"), written.generator["key"])
+    arrays["best_loss"] = np.array([1.0])
+    generator = {name: part for name, part in written.generator.items() if name != "key"}
+    description = {
+        "format": "checkpoint",
+        "format_version": 2,
+        "version": "0",
+        "key": {"X": "1"},
+        "generator": generator,
+        "initial_generator": generator,
+        "arrays": list(written.arrays),
+        "history": ["loss", "a"],
+        "distance_scale": 0.5,
+        "best_epoch": 2,
+    }
+    write_array_file(checkpoint.path, description, arrays)
+    assert checkpoint.read().best_epoch == 2
+    write_array_file(checkpoint.path, description | change, arrays)
+    with pytest.raises(ValueError, match=rf"checkpoint-\w+\.safetensors.*{message}"):
+        checkpoint.read()
+    write_array_file(checkpoint.path, description, arrays | {"best_loss": np.array([np.nan])})
+    with pytest.raises(ValueError, match="'best_loss' is NaN"):
+        checkpoint.read()
+
+
+@pytest.mark.fault(83)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"history": {}}, "its metrics are .*, expected .*'loss'"),
+        ({"best_epoch": 0}, "its best epoch is 0, but the loss on held-out data is not measured"),
+    ],
+)
+def test_a_state_of_another_kind_of_fit_is_refused(tmp_path, orders, monkeypatch, changes, message):
+    clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(*orders)
+    read = checkpoints._read_state
+    monkeypatch.setattr(checkpoints, "_read_state", lambda file: replace(read(file), **changes))
+    with pytest.raises(ValueError, match=f"the checkpoint is damaged: {message}"):
+        clf.fit(*orders)
 
 
 @pytest.mark.fault(105)
