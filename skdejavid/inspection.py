@@ -185,11 +185,7 @@ def permutation_importance(
     sequences = check_sequences(X, ensure_all_finite="allow-nan")
     if y is not None:
         check_consistent_length(sequences, y)
-    weights: dict[str, Any] = {}
-    if sample_weight is not None:
-        weights["sample_weight"] = check_sample_weight(
-            plain_weights(sample_weight), sequences.lengths
-        )
+    weights = _weights_for_scorer(sample_weight, sequences)
     targets = _targets(sequences.n_features, over, groups, n_parts)
     rng = check_random_state(random_state)
     permutations = [rng.permutation(len(sequences)) for _ in range(n_repeats)]
@@ -215,6 +211,12 @@ def permutation_importance(
         importances_std=importances.std(axis=1),
         importances=importances,
     )
+
+
+def _weights_for_scorer(sample_weight: ArrayLike | None, sequences: TSEArray) -> dict[str, Any]:
+    if sample_weight is None:
+        return {}
+    return {"sample_weight": check_sample_weight(plain_weights(sample_weight), sequences.lengths)}
 
 
 def _names_of(X: Any, is_table: bool) -> list[str] | None:

@@ -731,11 +731,11 @@ def test_lists_are_refused_where_data_parallel_would_split_each_sequence(rng):
 @pytest.mark.fault(119)
 @pytest.mark.parametrize("diagonal", ["no", None, 1], ids=repr)
 def test_diagonal_is_yes_or_no(diagonal):
-    with pytest.raises(TypeError, match="^diagonal must be True or False, got"):
+    with pytest.raises(TypeError, match=r"^diagonal must be True or False, got"):
         TimeWeightedDTW(torch.zeros(2, 3, 6), diagonal=diagonal)
 
 
-@pytest.mark.parametrize("wrap", [make_pipeline, lambda clf: GridSearchCV(clf, {})])
+@pytest.mark.parametrize("wrap", [make_pipeline, lambda clf: GridSearchCV(clf, {}, cv=2)])
 def test_estimators_around_a_classifier_are_refused_with_what_to_pass(wrap, ragged):
     X, y = ragged
     outside = wrap(DejaVidClassifier(n_epochs=1, n_timesteps=3, random_state=0)).fit(X, y)

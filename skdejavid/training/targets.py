@@ -137,9 +137,10 @@ def _position_of(label: Any, classes: NDArray[Any]) -> int:
     if are_times:
         names = [str(name) for name in classes]
         moment = _as_numpy_time(label)
-        found = np.flatnonzero(classes == moment) if moment is not None else []
-        if len(found) and moment.dtype.kind == classes.dtype.kind:
-            return int(found[0])
+        if moment is not None and moment.dtype.kind == classes.dtype.kind:
+            found = np.flatnonzero(classes == moment)
+            if len(found):
+                return int(found[0])
     elif not isinstance(label, (np.datetime64, np.timedelta64)) and label in names:
         return names.index(label)
     raise ValueError(f"class_weight[{label!r}] names a class that is not in y, which has {names}")

@@ -462,7 +462,7 @@ SPAN = np.timedelta64(2)
 def test_times_are_no_numbers(time):
     """NumPy counts spans as integers, and gives both without a unit or in ns as ints."""
     assert as_python(time) is time
-    assert as_python({time: [time]}) == {time: [time]}
+    assert as_python([1, (time,)]) == [1, (time,)]
     for convert in (as_int, as_real):
         with pytest.raises(TypeError, match="size must be a"):
             convert(time, "size", **({"at_least": 1} if convert is as_int else {}))
@@ -502,5 +502,5 @@ def test_only_yes_and_no_are_flags():
     assert as_bool(True, "diagonal") is True
     assert as_bool(np.False_, "diagonal") is False
     for value in (1, 0, None, "no", "", [], np.array([True])):
-        with pytest.raises(TypeError, match="^diagonal must be True or False, got"):
+        with pytest.raises(TypeError, match=r"^diagonal must be True or False, got"):
             as_bool(value, "diagonal")

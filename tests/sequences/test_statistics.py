@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from skdejavid import TSEArray
 from skdejavid.sequences import array as sequences
 from skdejavid.sequences.statistics import (
+    is_of_equal_frames,
     standard_deviations,
     weighted_median,
 )

@@ -375,7 +375,7 @@ def test_weights_of_any_library_are_numbers():
     ids=lambda weights: type(weights).__name__,
 )
 def test_weights_that_are_no_numbers_are_refused(weights):
-    with pytest.raises(ValueError, match="^sample_weight cannot be read as numbers: it"):
+    with pytest.raises(ValueError, match=r"^sample_weight cannot be read as numbers: it"):
         plain_weights(weights)
 
 

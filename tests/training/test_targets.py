@@ -215,7 +215,6 @@ def test_weights_name_spans_of_time_whatever_their_unit_and_type(label, unit):
     ("label", "y"),
     [
         (np.timedelta64(1, "s"), np.array([0, 1])),
-        (np.timedelta64(1), np.array([0, 1])),
         (np.datetime64(1, "ns"), np.array([0, 1])),
         (1, np.array([0, 1], dtype="m8[s]")),
         (1, np.array([0, 1], dtype="M8[ns]")),
