@@ -181,8 +181,8 @@ class DejaVidClassifier(
         which is replaced after epochs. Repeating an interrupted fit resumes from its checkpoint and
         gives bit-identical results, even after a kill; repeating a completed fit restores its
         result. Searches and cross-validation can be repeated in the same way. The 1000 files
-        written last are kept; remove the folder to start again. If `random_state` is not an int,
-        the saved generator is used.
+        written last are kept; remove the folder to start again. If `random_state` is None, the
+        saved generator is used, with a warning if the fit was complete.
 
     max_time : float or None, default=None
         Maximum time of training in seconds. When it has passed, training stops after the current
@@ -245,8 +245,7 @@ class DejaVidClassifier(
         epoch. None without `early_stopping`: they are those after the last epoch.
 
     single_frames_in_ : bool or None
-        Whether all sequences in `fit` had one frame. If not, 2-D arrays are refused. None if a file
-        of an earlier version does not say.
+        Whether all sequences in `fit` had one frame; if not, 2-D arrays are refused. None: unknown.
 
     n_features_in_ : int
         Number of features of a frame.
@@ -439,7 +438,8 @@ class DejaVidClassifier(
         Returns
         -------
         self : DejaVidClassifier
-            The fitted estimator. If an error is raised, it stays as it was before the call.
+            The fitted estimator. If an error is raised, it stays as it was before the call, except
+            if it is a KeyboardInterrupt, see below.
 
         Raises
         ------
@@ -462,7 +462,8 @@ class DejaVidClassifier(
             If the loss overflows after the first epoch, where the last good parameters are kept, or
             if `max_time` stops training.
         UserWarning
-            If a class has no weight, a feature varies too little, or nothing can be learned.
+            If a class has no weight, a feature varies too little, nothing can be learned, or a
+            complete fit with ``random_state=None`` is restored.
         DataDimensionalityWarning
             If `X` is a 2-D array, or its numbers look as if channels came before time.
         """
@@ -503,9 +504,8 @@ class DejaVidClassifier(
 
         start = find_start(prepared, parameters, warm_start)
         plan = make_plan(prepared, parameters, start)
-        for message in (*prepared.warnings, plan.warning):
-            if message is not None:
-                warn_caller(message, UserWarning)
+        for message in (*prepared.warnings, *plan.warnings):
+            warn_caller(message, UserWarning)
         tasks = FitTasks(self, X, y, sample_weight, attributes)
         tasks.begin(plan.settings.n_epochs)
         initial = initial_parameters(plan, parameters, start)

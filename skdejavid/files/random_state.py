@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["GENERATOR_SIZE", "generator_from_state", "generator_state"]
+__all__ = ["GENERATOR_SIZE", "generator_from_state", "generator_state", "restore_generator"]
 
 GENERATOR_SIZE = 624  # numbers in the Mersenne Twister's key
 
@@ -46,12 +46,17 @@ def generator_from_state(state: Mapping[str, Any]) -> np.random.RandomState:
     ValueError
         If a part of the state is missing or none that a generator can have; the message names it.
     """
-    _check_state(state)
     generator = np.random.RandomState()
+    restore_generator(generator, state)
+    return generator
+
+
+def restore_generator(generator: np.random.RandomState, state: Mapping[str, Any]) -> None:
+    """Set a generator to a state, which is checked as in `generator_from_state`."""
+    _check_state(state)
     generator.set_state(
         ("MT19937", state["key"], state["position"], state["has_gauss"], state["gauss"])
     )
-    return generator
 
 
 def _check_state(state: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from skdejavid.backends.state import (
     TrainingSettings,
     split,
 )
-from skdejavid.files.random_state import generator_from_state, generator_state
+from skdejavid.files.random_state import generator_state, restore_generator
 
 __all__ = ["Observer", "ProgressBar", "TimeLimit", "Training", "TrainingResult", "TrainingState"]
 
@@ -244,7 +244,7 @@ class Training:
         self._records = [
             dict(zip(names, map(float, epoch), strict=True)) for epoch in zip(*values, strict=True)
         ]
-        self._random_state = generator_from_state(state.generator)
+        restore_generator(self._random_state, state.generator)
 
     def _check_epochs(self, state: TrainingState) -> None:
         """Check that a state has the metrics of this training, and a best epoch if it needs one."""

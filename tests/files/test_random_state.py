@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from skdejavid.files.random_state import GENERATOR_SIZE, generator_from_state, generator_state
+from skdejavid.files.random_state import (
+    GENERATOR_SIZE,
+    generator_from_state,
+    generator_state,
+    restore_generator,
+)
 
 # NumPy crashes with large ones.
 WRONG_POSITIONS = (625, -1, 10**8, -(10**8), 10**9, 10**14, 2**70, 1.0, True, "x", None, {})
@@ -42,3 +47,10 @@ def test_a_state_that_no_generator_can_have_is_refused(change, message):
     del state[next(iter(change))]
     with pytest.raises(ValueError, match="got nothing"):
         generator_from_state(state)
+
+
+def test_a_generator_continues_from_a_state_that_is_restored():
+    one, other = np.random.RandomState(1), np.random.RandomState(2)
+    one.standard_normal(3)
+    restore_generator(other, generator_state(one))
+    np.testing.assert_array_equal(other.standard_normal(9), one.standard_normal(9))
