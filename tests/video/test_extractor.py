@@ -691,7 +691,7 @@ def test_whatever_stands_for_a_video_is_left_out_and_reported(tmp_path):
     (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile '{good}'\n")
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "folder.mp4").mkdir()
-    huge = np.zeros((1, 4000, 4000, 3), np.uint8)
+    huge = np.zeros((1, 5000, 5000, 3), np.uint8)
     write_video(tmp_path / "huge.mp4", huge, options={"preset": "ultrafast"})
     causes = {
         "list.mp4": "a list of files",

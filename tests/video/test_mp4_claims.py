@@ -1,4 +1,5 @@
 import io
+import resource
 import struct
 import tracemalloc
 import zlib
@@ -9,7 +10,7 @@ from videos import count_frames, numbered
 
 from skdejavid.datasets import write_video
 from skdejavid.video.mp4_claims import bytes_of_samples
-from skdejavid.video.opening import RefusedVideoError
+from skdejavid.video.opening import RefusedVideoError, VideoDecodeError
 
 
 def claims_of(content):
@@ -270,3 +271,30 @@ def test_damaged_files_have_no_claims_that_raise():
         changed = bytearray(content)
         changed[int(rng.integers(len(content)))] = int(rng.integers(256))
         assert claims_of(bytes(changed)) >= 0
+
+
+@pytest.mark.fault(79)
+@pytest.mark.parametrize("n_samples", [2**29, 2**32 - 1])
+@pytest.mark.parametrize("kind", [b"stsz", b"trun"])
+def test_more_samples_than_ffmpeg_takes_cost_nothing(kind, n_samples, tmp_path):
+    """Any four letters are as many."""
+    path = tmp_path / "a.mp4"
+    if kind == b"stsz":
+        write_video(path, numbered(5))
+        fields = struct.pack(">III", 0, 1, n_samples)
+    else:
+        write_fragmented(path, 5)
+        fields = struct.pack(">II", 0, n_samples)
+    content = bytearray(path.read_bytes())
+    at = content.index(kind)
+    content[at + 4 : at + 4 + len(fields)] = fields
+    path.write_bytes(content)
+    before = peak()
+    with pytest.raises(VideoDecodeError, match=r"a\.mp4"):
+        count_frames(path)
+    assert peak() - before < 50e6
+    assert claims_of(content) <= 5 * 64
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
