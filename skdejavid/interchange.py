@@ -105,8 +105,8 @@ def read_arrow(
     ImportError
         If pyarrow is not installed.
     ValueError
-        If the file is not such a file, or a sequence is missing or empty. The message names the
-        file.
+        If the file is not such a file, or a sequence or frame is missing or empty. The message
+        names the file. Numbers that are missing become NaN.
     """
     arrow = import_optional("pyarrow", "arrow", "Reading Arrow files")
     name = fspath(path)
