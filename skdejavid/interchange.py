@@ -110,7 +110,8 @@ def read_arrow(
         If pyarrow is not installed.
     ValueError
         If the file is not such a file, has a column twice, claims to become far larger than it is
-        when it is decompressed, or a sequence is missing or empty. The message names the file.
+        when it is decompressed, or a sequence or frame is missing or empty. The message names the
+        file. Numbers that are missing become NaN.
     """
     arrow = import_optional("pyarrow", "arrow", "Reading Arrow files")
     name = fspath(path)

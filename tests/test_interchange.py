@@ -172,9 +172,8 @@ def test_files_that_others_wrote_are_read(column, dtype, compression, tmp_path):
         ({"sequence": [[1.0], [2.0]]}, r"is of type list<.*double>, expected lists of lists"),
         ({"sequence": [[["a"]], [["b"]]]}, "is of type list<.*list<.*string>>, expected"),
         ({"sequence": [[[1.0]], [[2.0, 3.0]]]}, "sequence 1 has a frame of 2 features, but"),
-        ({"sequence": lists([[[1, 2]], None], pa.float32())}, "has missing values"),
-        ({"sequence": lists([[[1, 2], None]], pa.float32())}, "has missing values"),
-        ({"sequence": lists([[[1, None]]], pa.float32())}, "has missing values"),
+        ({"sequence": lists([[[1, 2]], None], pa.float32())}, "sequence 1 is missing"),
+        ({"sequence": lists([[[1, 2], None]], pa.float32())}, "sequence 0 has a frame that is mis"),
         ({"sequence": lists([[[1, 2]], []], pa.float32())}, r"sequence 1 would have 0 frame\(s\)"),
         (
             {"sequence": lists([[[1, 2]]], pa.float32()), "spans": [1.0]},
@@ -193,6 +192,15 @@ def test_other_tables_are_refused_and_named(columns, message, tmp_path):
     write_table(tmp_path / "x.arrow", **columns)
     with pytest.raises(ValueError, match=rf"x\.arrow.*{message}"):
         read_arrow(tmp_path / "x.arrow")
+
+
+@pytest.mark.fault(96, 115)
+@pytest.mark.parametrize("number", [pa.float32(), pa.int64()])
+def test_numbers_that_a_file_lacks_become_nan(number, tmp_path):
+    write_table(tmp_path / "x.arrow", sequence=lists([[[1, None]], [[3, 4], [None, 6]]], number))
+    X, _, _ = read_arrow(tmp_path / "x.arrow")
+    assert X.lengths.tolist() == [1, 2]
+    np.testing.assert_array_equal(X.frames, [[1, np.nan], [3, 4], [np.nan, 6]])
 
 
 def test_files_that_are_no_arrow_are_refused_and_named(tmp_path):
