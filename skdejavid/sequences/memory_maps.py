@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 __all__ = ["check_memory_map"]
 
-_REMEDY = "it has been cut while it was open. Restore it, and open it again."
-
 
 def check_memory_map(array: NDArray[Any]) -> None:
     """Check that the file behind a memory map is still as long as when it was mapped.
@@ -33,20 +31,22 @@ def check_memory_map(array: NDArray[Any]) -> None:
     ValueError
         If the file is shorter; the message names it, if NumPy knows it.
     """
-    name, offset = None, 0
+    name, offset = None, None
     base: Any = array
     while isinstance(base, (np.ndarray, memoryview)):
         if isinstance(base, np.memmap):
             name, offset = base.filename, base.offset
         base = base.obj if isinstance(base, memoryview) else base.base
     if isinstance(base, mmap):
-        end = offset - offset % ALLOCATIONGRANULARITY + len(base)
+        # Python does not tell the offset of a map that NumPy has not made.
+        end = (offset or 0) // ALLOCATIONGRANULARITY * ALLOCATIONGRANULARITY + len(base)
         size = base.size()  # of the file that was mapped, even if its name now means another
         if size < end:
             raise ValueError(
-                f"{name or 'a file'} has {size} bytes, but {end} are mapped: {_REMEDY}"
+                f"{name or 'a file'} has {size} bytes, but {end} are mapped: it has been cut while "
+                "it was open. Restore it, and open it again."
             )
-    if base is not None and not isinstance(base, (bytes, bytearray)):
+    if offset is None and base is not None and not isinstance(base, (bytes, bytearray)):
         _check_last_page(array)
 
 
@@ -64,7 +64,10 @@ def _check_last_page(array: NDArray[Any]) -> None:
     except OSError as error:
         if error.errno != errno.EFAULT:
             raise
-        raise ValueError(f"an array is in a file that is mapped to memory: {_REMEDY}") from error
+        raise ValueError(
+            "the file behind an array is shorter than what is mapped: it has been cut while it was "
+            "open. Restore it, and open it again."
+        ) from error
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

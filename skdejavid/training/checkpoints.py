@@ -253,6 +253,7 @@ def _read_history(file: ArrayFile) -> dict[str, NDArray[np.float64]]:
     for name in file.description["history"]:
         values = file.array(f"history.{name}", (n_epochs,), (np.float64,), must_be_finite=False)
         history[name], n_epochs = values, len(values)
+    check_field("loss" in history, "history", "has no loss")
     return history
 
 

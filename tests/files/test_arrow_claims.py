@@ -1,6 +1,7 @@
 """What compressed Arrow files claim, found without reading them."""
 
 import io
+import struct
 from contextlib import suppress
 
 import numpy as np
@@ -84,3 +85,49 @@ def test_of_damaged_files_there_is_a_number_or_a_value_error(places, value, comp
 def test_what_is_no_footer_is_damaged(content):
     with pytest.raises(ValueError, match="its descriptions of batches are damaged"):
         decompressed_size(content)
+
+
+def table_of(*fields):
+    """Return a table of a flatbuffer: fields of eight bytes, then what they refer to.
+
+    A field is an integer, the bytes of another table, or a list of bytes for an array of structs.
+    """
+    n_bytes = 8 + 8 * len(fields)
+    offsets = struct.pack(f"<{2 + len(fields)}H", 0, 0, *range(8, n_bytes, 8))
+    offsets = struct.pack("<H", len(offsets)) + offsets[2:]
+    offsets += bytes(-len(offsets) % 8)
+    head, tail = struct.pack("<q", 0), b""
+    for i, field in enumerate(fields):
+        place = 8 + 8 * i
+        if isinstance(field, int):
+            head += struct.pack("<q", field)
+            continue
+        begin = n_bytes + len(tail)
+        skipped = 0
+        if isinstance(field, list):
+            items = struct.pack("<I", len(field)) + b"".join(field)
+        else:  # a table is stored after the offsets of its fields
+            items, (skipped,) = field, struct.unpack_from("<I", field)
+        head += struct.pack("<Ii", begin + skipped - place, 0)
+        tail += items + bytes(-len(items) % 8)
+    root = 4 + len(offsets) + 4
+    body = struct.pack("<i", len(offsets)) + head[4:] + tail
+    return struct.pack("<I", root) + bytes(4) + offsets + body
+
+
+@pytest.mark.fault(79)
+@pytest.mark.parametrize("n_blocks", [1, 2000])
+def test_batches_that_share_a_description_do_not_take_its_time_again_and_again(n_blocks):
+    n_buffers = 2000
+    buffers = [struct.pack("<qq", 0, 8)] * n_buffers
+    batch = table_of(1, [], buffers, table_of(0))
+    message = struct.pack("<Ii", 0xFFFFFFFF, 0) + table_of(4, 3, batch)
+    body = struct.pack("<q", 7)
+    blocks = [struct.pack("<qi4xq", 8, len(message), len(body))] * n_blocks
+    footer = table_of(4, 0, [], blocks)
+    content = b"ARROW1\0\0" + message + body + footer + struct.pack("<i", len(footer)) + b"ARROW1"
+    if n_blocks == 1:
+        assert decompressed_size(content) == 7 * n_buffers
+    else:
+        with pytest.raises(ValueError, match="there are more buffers than descriptions"):
+            decompressed_size(content)

@@ -117,6 +117,7 @@ def test_another_run_is_refused_and_what_differs_is_named(tmp_path):
         ({"history": ["loss", "other"]}, r"'history\.other' must have shape \(2\)"),
         ({"history": ["loss", "square"]}, r"'history\.square' must have shape"),
         ({"history": 3}, "is corrupt"),
+        ({"history": ["a"]}, "'history' has no loss"),
     ],
 )
 def test_a_state_that_no_fit_can_have_is_refused(tmp_path, change, message):
