@@ -259,6 +259,18 @@ def test_a_damaged_checkpoint_is_refused_and_named(tmp_path):
         checkpoint.read()
 
 
+def test_a_description_of_another_shape_says_that_removing_it_helps(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path, {"X": "1"})
+    checkpoint.write(state())
+
+    def lacks_a_key(file):
+        return file.description["missing"]
+
+    monkeypatch.setattr(checkpoints, "_read_state", lacks_a_key)
+    with pytest.raises(ValueError, match=r"is corrupt: KeyError\('missing'\)\. Remove the file"):
+        checkpoint.read()
+
+
 def test_writing_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
