@@ -14,9 +14,9 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import numpy as np
 
-from skdejavid.compat.sklearn import validate_parameter_constraints
+from skdejavid.compat.sklearn import InvalidParameterError, validate_parameter_constraints
 
-__all__ = ["PythonNumbersMixin", "as_int", "as_python", "as_real", "with_python_numbers"]
+__all__ = ["PythonNumbersMixin", "as_bool", "as_int", "as_python", "as_real", "with_python_numbers"]
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -40,6 +40,8 @@ def as_python(value: Any) -> Any:
         value = value[()]
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return value  # times are no numbers, although NumPy counts spans of time as integers
     if isinstance(value, Integral):
         return int(operator.index(value))
     if isinstance(value, Real):
@@ -85,6 +87,19 @@ def as_real(value: Any, name: str) -> float:
     return float(number)
 
 
+def as_bool(value: Any, name: str) -> bool:
+    """Return an argument of a function that says yes or no as Python's bool.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else, also a number.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def with_python_numbers(
     *names: str,
 ) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
@@ -95,6 +110,7 @@ def with_python_numbers(
         def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
             for name in kwargs.keys() & set(names):
                 kwargs[name] = as_python(kwargs[name])
+                _refuse_time(kwargs[name], name, function.__name__)
             return function(*args, **kwargs)
 
         return call
@@ -117,6 +133,18 @@ class PythonNumbersMixin:
 
     def _validate_params(self) -> None:
         """Check the parameters; scikit-learn's own method would check NumPy's numbers."""
+        parameters, caller_name = self._python_params(), type(self).__name__
+        for name, value in parameters.items():
+            _refuse_time(value, name, caller_name)
         validate_parameter_constraints(
-            self._parameter_constraints, self._python_params(), caller_name=type(self).__name__
+            self._parameter_constraints, parameters, caller_name=caller_name
+        )
+
+
+def _refuse_time(value: Any, name: str, caller_name: str) -> None:
+    """Refuse a span of time, which scikit-learn's constraints take for an integer."""
+    if isinstance(value, np.timedelta64):
+        raise InvalidParameterError(
+            f"The {name!r} parameter of {caller_name} must not be a span of time. Got {value!r} "
+            "instead: pass a number."
         )

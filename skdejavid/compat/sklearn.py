@@ -12,6 +12,7 @@ from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads as effective_n_threads
 from sklearn.utils._param_validation import (
     HasMethods,
+    InvalidParameterError,
     StrOptions,
     validate_parameter_constraints,
     validate_params,
@@ -23,6 +24,7 @@ from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 __all__ = [
     "HasMethods",
     "Interval",
+    "InvalidParameterError",
     "StrOptions",
     "check_feature_names_in",
     "check_sample_weight",

@@ -30,7 +30,7 @@ from skdejavid import (
     datasets,
     dtw_distances,
 )
-from skdejavid.compat.parameters import as_int, as_python, as_real
+from skdejavid.compat.parameters import as_bool, as_int, as_python, as_real
 from skdejavid.compat.threads import count_threads
 from skdejavid.inspection import permutation_importance
 from skdejavid.nn import TimeWeightedDTW
@@ -453,3 +453,54 @@ def test_all_public_modules_are_searched():
     folder = importlib.resources.files("skdejavid")
     names = {path.stem for path in folder.iterdir() if path.name.endswith(".py")}
     assert {name for name in names if not name.startswith("_")} - set(MODULES) == {"cli"}
+
+
+SPAN = np.timedelta64(2)
+
+
+@pytest.mark.parametrize("time", [SPAN, np.timedelta64(2, "ns"), np.datetime64(2, "ns")], ids=repr)
+def test_times_are_no_numbers(time):
+    """NumPy counts spans as integers, and gives both without a unit or in ns as ints."""
+    assert as_python(time) is time
+    assert as_python([1, (time,)]) == [1, (time,)]
+    for convert in (as_int, as_real):
+        with pytest.raises(TypeError, match="size must be a"):
+            convert(time, "size", **({"at_least": 1} if convert is as_int else {}))
+    with pytest.raises(TypeError, match="n_jobs must be an int or None"):
+        count_threads(time)
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize(
+    "name",
+    ["n_epochs", "max_time", "learning_rate", "n_jobs", "random_state", "verbose", "differences"],
+)
+def test_a_span_of_time_as_a_parameter_is_named(name, ragged):
+    message = f"The '{name}' parameter of DejaVidClassifier must not be a span of time"
+    for span in (SPAN, np.array(SPAN), np.timedelta64(2, "s")):
+        with pytest.raises(ValueError, match=message):
+            DejaVidClassifier(**{name: span}).fit(*ragged)
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize("name", ["n_parts", "n_repeats", "n_jobs", "random_state"])
+def test_a_span_of_time_as_an_argument_is_named(name, ragged):
+    message = f"The '{name}' parameter of permutation_importance must not be a span of time"
+    with pytest.raises(ValueError, match=message):
+        permutation_importance(DejaVidClassifier(), *ragged, **{name: SPAN})
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize("weights", [{"a": SPAN}, {"a": np.array(SPAN)}], ids=repr)
+def test_a_span_of_time_is_no_weight_of_a_class(weights, ragged):
+    X, y = ragged
+    with pytest.raises(ValueError, match=r"class_weight\['a'\] must be a finite number"):
+        DejaVidClassifier(class_weight=weights).fit(X, np.where(y == y[0], "a", "b"))
+
+
+def test_only_yes_and_no_are_flags():
+    assert as_bool(True, "diagonal") is True
+    assert as_bool(np.False_, "diagonal") is False
+    for value in (1, 0, None, "no", "", [], np.array([True])):
+        with pytest.raises(TypeError, match=r"^diagonal must be True or False, got"):
+            as_bool(value, "diagonal")
