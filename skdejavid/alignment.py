@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from skdejavid.backends.interfaces import Problem
 from skdejavid.backends.registry import make_problem, resolve_device
 from skdejavid.compat.floating import underflow_allowed
+from skdejavid.compat.parameters import as_bool
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import SequenceView, TSEArray, check_sequences
 from skdejavid.sequences.containers import as_real, without_torch
@@ -66,6 +67,8 @@ def dtw_distances(
 
     Raises
     ------
+    TypeError
+        If `diagonal` is not a bool.
     ValueError
         If `X`, `centroids` or `weights` is not valid or of another shape than described, `device`
         is unknown, or a distance overflows.
@@ -100,6 +103,7 @@ def dtw_distances(
     >>> bool((distances == clf.transform(X)).all())
     True
     """
+    diagonal = as_bool(diagonal, "diagonal")
     return compute_distances(
         check_sequences(X), centroids, weights, diagonal=diagonal, device=device, n_jobs=n_jobs
     )
@@ -191,6 +195,8 @@ def dtw_path(
 
     Raises
     ------
+    TypeError
+        If `diagonal` is not a bool.
     ValueError
         If `x`, `centroid` or `weights` is not valid or of another shape than described, or the
         distance overflows.
@@ -204,6 +210,7 @@ def dtw_path(
     >>> dtw_path([[0.0], [1.0], [1.0]], [[0.0], [1.0]]).tolist()
     [[0, 0], [1, 1], [1, 2]]
     """
+    diagonal = as_bool(diagonal, "diagonal")
     sequence, center = _as_matrix(x, "x", "n_frames"), _as_matrix(centroid, "centroid")
     if center.shape[1] != sequence.shape[1]:
         raise ValueError(

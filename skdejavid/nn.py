@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdejavid.backends.interfaces import TensorProblem
 from skdejavid.backends.registry import backend_of_tensor
 from skdejavid.compat.optional import import_optional
+from skdejavid.compat.parameters import as_bool
 from skdejavid.compat.tensors import as_tensor, is_batch_of_old_vmap
 from skdejavid.compat.threads import count_threads
 from skdejavid.sequences import TSEArray
@@ -60,7 +61,7 @@ class TimeWeightedDTW(torch.nn.Module):
     Raises
     ------
     TypeError, ValueError
-        If shapes, floating types or `lags` are not as described.
+        If shapes, floating types, `lags` or `diagonal` are not as described.
 
     Notes
     -----
@@ -113,7 +114,7 @@ class TimeWeightedDTW(torch.nn.Module):
             )
         self.centroids = torch.nn.Parameter(centers)
         self.log_weights = torch.nn.Parameter(logarithms)
-        self.diagonal = diagonal
+        self.diagonal = as_bool(diagonal, "diagonal")
         self.n_jobs = n_jobs
 
     @classmethod
@@ -135,6 +136,8 @@ class TimeWeightedDTW(torch.nn.Module):
 
         Raises
         ------
+        TypeError
+            If `estimator` is not a DejaVidClassifier, such as a pipeline that ends with one.
         NotFittedError
             If `estimator` is not fitted.
 
@@ -150,7 +153,7 @@ class TimeWeightedDTW(torch.nn.Module):
         >>> np.allclose(matcher(X).detach(), clf.transform(X))
         True
         """
-        check_is_fitted(estimator, "centroids_")
+        _check_classifier(estimator)
         return cls(
             estimator.centroids_,
             estimator.log_weights_,
@@ -178,13 +181,15 @@ class TimeWeightedDTW(torch.nn.Module):
 
         Raises
         ------
+        TypeError
+            If `estimator` is not a DejaVidClassifier, such as a pipeline that ends with one.
         NotFittedError
             If `estimator` is not fitted.
         ValueError
             If its centroids have another shape, or its lags differ, or this module is not in
             float32 or float64.
         """
-        check_is_fitted(estimator, "centroids_")
+        _check_classifier(estimator)
         _check_floating(self.centroids, self.log_weights)
         if estimator.centroids_.shape != tuple(self.centroids.shape):
             raise ValueError(
@@ -213,7 +218,8 @@ class TimeWeightedDTW(torch.nn.Module):
             A list of tensors or arrays (n_frames, n_features), a 3-D tensor, a nested tensor, a
             ``PackedSequence``, or anything that :class:`skdejavid.TSEArray` reads except a table.
             Tensors are converted to the device and the floating type of the centroids, and
-            gradients reach them. A tensor that contains NaN or infinity has infinite distances.
+            gradients reach them. Distances of a tensor that contains NaN or
+            infinity are NaN or infinite.
 
         Returns
         -------
@@ -583,6 +589,17 @@ def _check_dense(tensor: torch.Tensor, name: str) -> None:
         raise TypeError(
             f"{name} is a tensor of layout {tensor.layout}, expected a dense one: use x.to_dense()"
         )
+
+
+def _check_classifier(estimator: Any) -> None:
+    """Check that an estimator is a fitted classifier, and name the one inside of another."""
+    if not hasattr(estimator, "diagonal"):
+        raise TypeError(
+            f"estimator must be a DejaVidClassifier, got a {type(estimator).__name__}: pass the "
+            "classifier inside it, such as search.best_estimator_ or pipeline[-1], and sequences "
+            "that the steps before it have transformed"
+        )
+    check_is_fitted(estimator, "centroids_")
 
 
 def _refuse_recording(*inputs: Any) -> None:

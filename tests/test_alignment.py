@@ -324,3 +324,15 @@ def test_centroids_that_need_differences_say_so(ragged):
         dtw_distances(X, np.zeros((2, 3, 4)))
     with pytest.raises(ValueError, match=r"have 3 features, but X has 6$"):
         dtw_distances([np.zeros((2, 6))], np.zeros((2, 3, 3)))
+
+
+@pytest.mark.fault(120)
+@pytest.mark.parametrize("diagonal", ["no", None, 1, 0.0, [True]], ids=repr)
+def test_diagonal_is_yes_or_no(diagonal):
+    x = np.ones((3, 2))
+    with pytest.raises(TypeError, match=r"^diagonal must be True or False, got"):
+        dtw_path(x, x, diagonal=diagonal)
+    with pytest.raises(TypeError, match=r"^diagonal must be True or False, got"):
+        dtw_distances([x], x[None], diagonal=diagonal)
+    assert dtw_path(x, x, diagonal=np.False_).shape == (5, 2)
+    assert dtw_distances([x], x[None], diagonal=np.True_).tolist() == [[0.0]]

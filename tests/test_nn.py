@@ -11,6 +11,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
 from skdejavid import DejaVidClassifier, TSEArray, dtw_distances
 from skdejavid.backends.registry import make_problem
@@ -724,3 +726,21 @@ def test_lists_are_refused_where_data_parallel_would_split_each_sequence(rng):
         replica(sequences)
     X = torch.from_numpy(rng.standard_normal((3, 4, 5)))
     assert torch.equal(replica(X), matcher(X))
+
+
+@pytest.mark.fault(119)
+@pytest.mark.parametrize("diagonal", ["no", None, 1], ids=repr)
+def test_diagonal_is_yes_or_no(diagonal):
+    with pytest.raises(TypeError, match=r"^diagonal must be True or False, got"):
+        TimeWeightedDTW(torch.zeros(2, 3, 6), diagonal=diagonal)
+
+
+@pytest.mark.parametrize("wrap", [make_pipeline, lambda clf: GridSearchCV(clf, {}, cv=2)])
+def test_estimators_around_a_classifier_are_refused_with_what_to_pass(wrap, ragged):
+    X, y = ragged
+    outside = wrap(DejaVidClassifier(n_epochs=1, n_timesteps=3, random_state=0)).fit(X, y)
+    message = r"got a (Pipeline|GridSearchCV): .* search.best_estimator_ or pipeline\[-1\]"
+    with pytest.raises(TypeError, match=message):
+        TimeWeightedDTW.from_estimator(outside)
+    with pytest.raises(TypeError, match=message):
+        TimeWeightedDTW(torch.zeros(2, 3, 6)).to_estimator(outside)
