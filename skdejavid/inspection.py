@@ -25,6 +25,7 @@ from skdejavid.compat.sklearn import (
 )
 from skdejavid.sequences import TSEArray, check_sequences, is_table_of_frames
 from skdejavid.sequences.containers import named_frames
+from skdejavid.sequences.tables import plain_weights
 
 __all__ = ["permutation_importance"]
 
@@ -50,10 +51,13 @@ class _Form(NamedTuple):
     is_table: bool
 
     def of(self, sequences: TSEArray) -> Any:
-        """Return data frames if there are names, as an estimator that knows them expects."""
+        """Return data frames if there are names, as an estimator that knows them expects.
+
+        A table stays one, so that an estimator refuses it that was fitted to longer sequences.
+        """
         pandas = None if self.names is None else import_if_installed("pandas")
         if pandas is None:
-            return sequences
+            return sequences.frames if self.is_table else sequences
         if self.is_table:
             return pandas.DataFrame(sequences.frames, columns=self.names, copy=False)
         return [pandas.DataFrame(x, columns=self.names, copy=False) for x in sequences]
@@ -181,9 +185,7 @@ def permutation_importance(
     sequences = check_sequences(X, ensure_all_finite="allow-nan")
     if y is not None:
         check_consistent_length(sequences, y)
-    weights: dict[str, Any] = {}
-    if sample_weight is not None:
-        weights["sample_weight"] = check_sample_weight(sample_weight, sequences.lengths)
+    weights = _weights_for_scorer(sample_weight, sequences)
     targets = _targets(sequences.n_features, over, groups, n_parts)
     rng = check_random_state(random_state)
     permutations = [rng.permutation(len(sequences)) for _ in range(n_repeats)]
@@ -209,6 +211,12 @@ def permutation_importance(
         importances_std=importances.std(axis=1),
         importances=importances,
     )
+
+
+def _weights_for_scorer(sample_weight: ArrayLike | None, sequences: TSEArray) -> dict[str, Any]:
+    if sample_weight is None:
+        return {}
+    return {"sample_weight": check_sample_weight(plain_weights(sample_weight), sequences.lengths)}
 
 
 def _names_of(X: Any, is_table: bool) -> list[str] | None:

@@ -269,3 +269,35 @@ def test_missing_values_reach_a_pipeline_that_fills_them_in(imputer, bump):
     model = make_pipeline(imputer, DejaVidClassifier(**QUICK)).fit(X, y)
     result = permutation_importance(model, X, y, n_repeats=2, random_state=0)
     assert result.importances_mean.argmax() == 1
+
+
+@pytest.mark.fault(94)
+@pytest.mark.filterwarnings("ignore:X is a 2-D array:sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_single_sequence_is_refused_as_by_predict(fitted, bump, n_jobs):
+    X, y = bump
+    pipeline = make_pipeline(Interpolate(), DejaVidClassifier(**QUICK)).fit(X, y)
+    for model in (fitted, pipeline):
+        with pytest.raises(ValueError, match=r"was fitted to sequences of several frames.*\[X\]"):
+            permutation_importance(model, X[0], np.zeros(len(X[0])), n_jobs=n_jobs)
+
+
+@pytest.mark.fault(94)
+@pytest.mark.filterwarnings("ignore:X is a 2-D array:sklearn.exceptions.DataDimensionalityWarning")
+def test_a_table_has_the_importances_of_its_rows_as_sequences(rng):
+    table = rng.standard_normal((20, 2))
+    y = (table[:, 0] > 0).astype(int)
+    model = DejaVidClassifier(n_epochs=5, random_state=0).fit(table, y)
+    results = [
+        permutation_importance(model, X, y, n_repeats=2, random_state=0).importances
+        for X in (table, table[:, None])
+    ]
+    np.testing.assert_array_equal(*results)
+    assert results[0].mean(axis=1).argmax() == 0
+
+
+@pytest.mark.fault(30)
+def test_weights_that_are_text_are_refused(fitted, bump):
+    X, y = bump
+    with pytest.raises(ValueError, match="sample_weight cannot be read as numbers"):
+        permutation_importance(fitted, X, y, sample_weight=["1"] * len(X))

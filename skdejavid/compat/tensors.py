@@ -1,7 +1,8 @@
-"""Torch tensors that share the memory of arrays."""
+"""Torch tensors that share the memory of arrays, and arrays of tensors."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["as_tensor", "is_batch_of_old_vmap"]
+__all__ = ["as_tensor", "is_batch_of_old_vmap", "without_torch"]
 
 
 def as_tensor(values: Any) -> torch.Tensor:
@@ -23,6 +24,35 @@ def as_tensor(values: Any) -> torch.Tensor:
     if isinstance(values, np.ndarray) and not values.flags.writeable:
         values = np.asarray(_WritableAlias(values))
     return torch.as_tensor(values)
+
+
+def without_torch(X: Any) -> Any:
+    """Convert a tensor, or tensors in a list, to NumPy; return anything else as it is.
+
+    Torch is not imported: without it there are no tensors.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return X
+    if type(X) in (list, tuple) and any(isinstance(x, torch.Tensor) for x in X):
+        return [without_torch(x) for x in X]
+    if not isinstance(X, torch.Tensor):
+        return X
+    if X.layout not in (torch.strided, torch.jagged):
+        raise TypeError(
+            f"Sparse data was passed, but dense data is required: a tensor of layout {X.layout}. "
+            "Use X.to_dense()."
+        )
+    if X.is_nested:
+        try:
+            return list(X.unbind())
+        except RuntimeError as error:
+            raise ValueError(f"X is a nested tensor that is damaged: {error}") from error
+    # Torch may have only noted that numbers are conjugated or negated.
+    tensor = X.detach().cpu().resolve_conj().resolve_neg()
+    if str(tensor.dtype) == "torch.bfloat16":  # which NumPy does not have
+        tensor = tensor.float()
+    return tensor.numpy()
 
 
 def is_batch_of_old_vmap(tensor: torch.Tensor) -> bool:

@@ -6,7 +6,6 @@ Everything becomes one packed array; an input that cannot be read raises an erro
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from os import PathLike
@@ -17,6 +16,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
+from skdejavid.compat.tensors import without_torch
 from skdejavid.sequences.columnar import (
     arrow_column,
     check_arrow,
@@ -543,31 +543,3 @@ def _check_same_features(shapes: list[tuple[int, ...]]) -> None:
             f"X[{i}] has {shape[1]} features, but X[0] has {n_features}: all sequences must have "
             "the same number of features."
         )
-
-
-def without_torch(X: Any) -> Any:
-    """Convert a tensor, or tensors in a list, to NumPy; return anything else as it is.
-
-    Torch is not imported: without it there are no tensors.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return X
-    if type(X) in (list, tuple) and any(isinstance(x, torch.Tensor) for x in X):
-        return [without_torch(x) for x in X]
-    if not isinstance(X, torch.Tensor):
-        return X
-    if X.layout not in (torch.strided, torch.jagged):
-        raise TypeError(
-            f"Sparse data was passed, but dense data is required: a tensor of layout {X.layout}. "
-            "Use X.to_dense()."
-        )
-    if X.is_nested:
-        try:
-            return list(X.unbind())
-        except RuntimeError as error:
-            raise ValueError(f"X is a nested tensor that is damaged: {error}") from error
-    tensor = X.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":  # which NumPy does not have
-        tensor = tensor.float()
-    return tensor.numpy()

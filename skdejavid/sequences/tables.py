@@ -8,12 +8,14 @@ becomes NaN, NaT or, among objects, None.
 from __future__ import annotations
 
 import sys
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
+from skdejavid.compat.tensors import without_torch
 from skdejavid.sequences.columnar import check_arrow, is_lists_of_lists, is_pandas
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "only_column",
     "plain_column",
     "plain_labels",
+    "plain_weights",
     "to_numbers",
 ]
 
@@ -127,17 +130,40 @@ def as_plain(column: Any, what: str = "a column") -> NDArray[Any]:
 
 
 def plain_labels(y: Any) -> Any:
-    """Return labels of pandas, polars or Arrow as NumPy's array of the same kind.
+    """Return labels of pandas, polars, Arrow or torch as NumPy's array of the same kind.
 
-    scikit-learn would turn integers that may be missing into floats, which merges large ones.
-    Anything else is returned as it is.
+    scikit-learn would turn integers that may be missing into floats, which merges large ones, and
+    does not know NumPy's strings of variable width. Anything else is returned as it is.
+
+    Raises
+    ------
+    TypeError
+        If `y` is a tensor whose values cannot be read.
     """
+    y = _of_tensors(y, "y")
+    if isinstance(y, np.ndarray) and y.dtype.kind == "T":
+        return y.astype(object)
     if isinstance(y, (list, tuple, np.ndarray)):
         return y
     if is_pandas(y) and getattr(y, "ndim", 1) == 2 and y.shape[1] == 1:
         return as_plain(y.iloc[:, 0])[:, None]
     has_a_kind = hasattr(y, "dtype") or hasattr(y, "type")
     return as_plain(y, "y") if has_a_kind and getattr(y, "ndim", 1) == 1 else y
+
+
+def plain_weights(sample_weight: Any) -> Any:
+    """Return sample weights of any library as an array of numbers; None and a number are kept.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the weights are text, times, complex numbers or masked, or a tensor that cannot be read.
+    """
+    if sample_weight is None or isinstance(sample_weight, Real):
+        return sample_weight
+    if np.ma.is_masked(sample_weight):
+        raise ValueError("sample_weight is a masked array: fill it with numbers first")
+    return to_numbers(as_plain(_of_tensors(sample_weight, "sample_weight")), "sample_weight")
 
 
 def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -275,6 +301,17 @@ def _arrow_of_column(column: Any) -> Any | None:
         return None
     found = source.with_format("arrow")[:].column(column.column_name)
     return found if is_lists_of_lists(found) else None
+
+
+def _of_tensors(values: Any, name: str) -> Any:
+    """Return tensors as arrays, and anything else as it is; errors say `name`."""
+    try:
+        return without_torch(values)
+    except (RuntimeError, TypeError, ValueError) as error:
+        problem = str(error).replace("X.", f"{name}.").rstrip(".!")
+        raise TypeError(
+            f"{name} cannot be read: {problem}. Pass a dense tensor with values, or an array."
+        ) from error
 
 
 def _is_missing_object(item: Any) -> bool:

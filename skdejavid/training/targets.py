@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
 from numbers import Real
 from typing import Any
 
@@ -119,17 +120,43 @@ def class_weights(
         mean = totals.sum() / np.count_nonzero(totals)
         return np.divide(mean, totals, out=np.ones_like(totals), where=totals > 0)[labels]
     for label, weight in class_weight.items():
-        if not (isinstance(weight, Real) and 0 <= weight < np.inf):
+        is_number = isinstance(weight, Real) and not isinstance(weight, np.timedelta64)
+        if not (is_number and 0 <= weight < np.inf):
             raise ValueError(
                 f"class_weight[{label!r}] must be a finite number of at least 0, got {weight!r}"
             )
-    names = classes.tolist()
-    unknown = [label for label in class_weight if label not in names]
-    if unknown:
-        raise ValueError(
-            f"class_weight[{unknown[0]!r}] names a class that is not in y, which has {names}"
-        )
-    return np.array([float(class_weight.get(name, 1.0)) for name in names])[labels]
+    factors = np.ones(len(classes))
+    for label, weight in class_weight.items():
+        factors[_position_of(label, classes)] = weight
+    return factors[labels]
+
+
+def _position_of(label: Any, classes: NDArray[Any]) -> int:
+    """Return the index of a class; times are compared as moments, whatever their unit."""
+    are_times, names = classes.dtype.kind in "mM", classes.tolist()
+    if are_times:
+        names = [str(name) for name in classes]
+        moment = _as_numpy_time(label)
+        if moment is not None and moment.dtype.kind == classes.dtype.kind:
+            found = np.flatnonzero(classes == moment)
+            if len(found):
+                return int(found[0])
+    elif not isinstance(label, (np.datetime64, np.timedelta64)) and label in names:
+        return names.index(label)
+    raise ValueError(f"class_weight[{label!r}] names a class that is not in y, which has {names}")
+
+
+def _as_numpy_time(label: Any) -> Any | None:
+    """Return a date, time or span of time of Python or pandas as NumPy's, or None for others."""
+    if hasattr(label, "to_numpy"):  # of pandas, with nanoseconds
+        label = label.to_numpy()
+    if isinstance(label, datetime) and label.tzinfo is not None:
+        label = label.astimezone(UTC).replace(tzinfo=None)
+    if isinstance(label, date):
+        return np.datetime64(label)
+    if isinstance(label, timedelta):
+        return np.timedelta64(label)
+    return label if isinstance(label, (np.datetime64, np.timedelta64)) else None
 
 
 def class_margins(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from skdejavid.compat.tensors import as_tensor, is_batch_of_old_vmap
+from skdejavid.compat.tensors import as_tensor, is_batch_of_old_vmap, without_torch
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("torch_warnings")]
 
@@ -78,3 +78,10 @@ def test_a_batch_of_gradients_is_recognized(monkeypatch):
     assert found == [True, False]
     monkeypatch.setattr(torch._C, "_functorch", None)
     assert not is_batch_of_old_vmap(x)
+
+
+def test_what_torch_has_only_noted_is_computed():
+    real, numbers = torch.tensor([1.0, -2.0]), torch.tensor([1 + 2j, 3j])
+    assert without_torch(torch._neg_view(real)).tolist() == [-1.0, 2.0]
+    assert without_torch(numbers.conj()).tolist() == [1 - 2j, -3j]
+    assert without_torch(numbers.conj().imag).tolist() == [-2.0, -3.0]

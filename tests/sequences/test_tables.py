@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 from sklearn.base import BaseEstimator
 
 from skdejavid import DejaVidClassifier, TSEArray, check_sequences
@@ -19,6 +20,7 @@ from skdejavid.sequences.tables import (
     numbers_of,
     only_column,
     plain_labels,
+    plain_weights,
     to_numbers,
 )
 
@@ -328,3 +330,56 @@ def test_no_library_is_imported_to_recognize_its_tables(monkeypatch):
     assert as_native(object()) is None
     assert TSEArray([np.ones((2, 3))]).shape == (1,)
     assert not {"polars", "pyarrow", "datasets"} & set(sys.modules)
+
+
+def nothing_but_ones(n):
+    ones = [1.0] * n
+    yield from (
+        ones,
+        tuple(ones),
+        range(1, 2),
+        np.ones(n),
+        np.ones(n, bool),
+        [decimal.Decimal(1)] * n,
+    )
+    yield from (pd.Series([1] * n, dtype="Int64"), pl.Series(ones), pa.array(ones))
+    yield from (torch.ones(n).bfloat16(), torch.ones(n, requires_grad=True))
+
+
+@pytest.mark.fault(30)
+def test_weights_of_any_library_are_numbers():
+    for weights in nothing_but_ones(1):
+        found = plain_weights(weights)
+        assert found.dtype.kind in "fiub"
+        assert found.astype(float).tolist() == [1.0], type(weights)
+    assert plain_weights(None) is None
+    assert plain_weights(2) == 2
+
+
+@pytest.mark.fault(30)
+@pytest.mark.parametrize(
+    "weights",
+    [
+        ["1", "2"],
+        [b"1", b"2"],
+        np.array(["1", 2], dtype=object),
+        pd.Series(["1", "2"], dtype="string"),
+        pl.Series(["1", "2"]),
+        pa.array(["1", "2"]),
+        np.array(["1", "2"], dtype=np.dtypes.StringDType()),
+        np.ones(2, dtype="m8[s]"),
+        np.ones(2, dtype="M8[s]"),
+        np.ones(2, dtype=complex),
+        "2",
+    ],
+    ids=lambda weights: type(weights).__name__,
+)
+def test_weights_that_are_no_numbers_are_refused(weights):
+    with pytest.raises(ValueError, match=r"^sample_weight cannot be read as numbers: it"):
+        plain_weights(weights)
+
+
+@pytest.mark.fault(30)
+def test_masked_weights_are_refused():
+    with pytest.raises(ValueError, match="sample_weight is a masked array"):
+        plain_weights(np.ma.array([1.0, 2.0], mask=[True, False]))

@@ -1,6 +1,9 @@
+from datetime import date, datetime, timedelta, timezone
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from skdejavid import TSEArray
 from skdejavid.training.targets import (
@@ -171,3 +174,97 @@ def test_weights_of_classes_that_are_no_weights_are_refused(weight):
 def test_weights_of_classes_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match=r"class_weight\['z'\] names a class that is not in y"):
         class_weights({"a": 1.0, "z": 1.0}, np.array(["a", "b"]), np.ones(2))
+
+
+MOMENTS = ["2020-01-01", "2021-06-05T04:03:02", "2022-01-01"]
+
+
+@pytest.mark.fault(32)
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        np.datetime64(MOMENTS[1]),
+        np.datetime64(MOMENTS[1], "ns"),
+        pd.Timestamp(MOMENTS[1]),
+        pd.Timestamp(MOMENTS[1], tz="UTC").tz_convert("Asia/Tokyo"),
+        datetime(2021, 6, 5, 4, 3, 2),
+        datetime(2021, 6, 5, 2, 3, 2, tzinfo=timezone(timedelta(hours=-2))),
+    ],
+    ids=repr,
+)
+def test_weights_name_moments_whatever_their_unit_and_type(label, unit):
+    y = np.array(MOMENTS, dtype=f"M8[{unit}]")
+    assert class_weights({label: 7.0}, y, np.ones(3)).tolist() == [1, 7, 1]
+
+
+@pytest.mark.fault(32)
+@pytest.mark.parametrize("unit", ["s", "ns"])
+@pytest.mark.parametrize(
+    "label",
+    [np.timedelta64(2, "m"), np.timedelta64(120, "s"), pd.Timedelta("2min"), timedelta(minutes=2)],
+    ids=repr,
+)
+def test_weights_name_spans_of_time_whatever_their_unit_and_type(label, unit):
+    y = np.array([60, 120, 0], dtype="m8[s]").astype(f"m8[{unit}]")
+    assert class_weights({label: 7.0}, y, np.ones(3)).tolist() == [1, 7, 1]
+
+
+@pytest.mark.fault(32)
+@pytest.mark.parametrize(
+    ("label", "y"),
+    [
+        (np.timedelta64(1, "s"), np.array([0, 1])),
+        (np.datetime64(1, "ns"), np.array([0, 1])),
+        (1, np.array([0, 1], dtype="m8[s]")),
+        (1, np.array([0, 1], dtype="M8[ns]")),
+        (np.timedelta64(1, "s"), np.array([0, 1], dtype="M8[s]")),
+        (pd.Timestamp(0) + pd.Timedelta("1us1ns"), np.array([0, 1], dtype="M8[us]")),
+        ("1970-01-01T00:00:01", np.array([0, 1], dtype="M8[s]")),
+        (date(1970, 1, 2), np.array([0, 1], dtype="M8[s]")),
+    ],
+    ids=repr,
+)
+def test_a_number_is_no_time_and_no_time_is_a_number(label, y):
+    with pytest.raises(
+        ValueError, match=r"class_weight\[.*\] names a class that is not in y"
+    ) as error:
+        class_weights({label: 7.0}, y, np.ones(2))
+    assert y.dtype.kind != "M" or "['1970-01-01T00:00:00" in str(error.value)
+
+
+@pytest.mark.fault(87)
+@pytest.mark.parametrize("values", [["a", "b"], ["", "long " * 20]])
+def test_strings_of_variable_width_are_labels(values, ragged):
+    y = np.array(values * 6, dtype=np.dtypes.StringDType())
+    assert check_targets(y, TSEArray(ragged[0]), "Some").tolist() == y.tolist()
+    missing = np.array([*values * 5, "a", None], dtype=np.dtypes.StringDType(na_object=None))
+    with pytest.raises(ValueError, match=r"y\[11\] is None"):
+        check_targets(missing, TSEArray(ragged[0]), "Some")
+
+
+@pytest.mark.fault(18)
+@pytest.mark.parametrize(
+    "y",
+    [
+        torch.tensor([0.0, 1.0] * 6, requires_grad=True),
+        torch.tensor([0, 1] * 6, dtype=torch.bfloat16),
+        torch._neg_view(torch.tensor([0, -1] * 6)),
+        [torch.tensor(float(i % 2), requires_grad=True) for i in range(12)],
+        [torch.tensor(i % 2).bfloat16() for i in range(12)],
+    ],
+    ids=["gradient", "bfloat16", "negated", "list of gradients", "list of bfloat16"],
+)
+def test_tensors_are_labels(y, ragged):
+    assert check_targets(y, TSEArray(ragged[0]), "Some").tolist() == [0, 1] * 6
+
+
+@pytest.mark.parametrize(
+    "y",
+    [torch.tensor([0, 1] * 6).to_sparse(), torch.zeros(12, device="meta")],
+    ids=["sparse", "meta"],
+)
+def test_a_tensor_without_dense_values_is_named_as_y(y, ragged):
+    with pytest.raises(TypeError, match=r"^y cannot be read: .* Pass a dense tensor") as error:
+        check_targets(y, TSEArray(ragged[0]), "Some")
+    assert "X." not in str(error.value)
