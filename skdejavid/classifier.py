@@ -181,8 +181,8 @@ class DejaVidClassifier(
         which is replaced after epochs. Repeating an interrupted fit resumes from its checkpoint and
         gives bit-identical results, even after a kill; repeating a completed fit restores its
         result. Searches and cross-validation can be repeated in the same way. The 1000 files
-        written last are kept; remove the folder to start again. If `random_state` is not an int,
-        the saved generator is used.
+        written last are kept; remove the folder to start again. If `random_state` is None, the
+        saved generator is used, with a warning if the fit was complete.
 
     max_time : float or None, default=None
         Maximum time of training in seconds. When it has passed, training stops after the current
@@ -437,7 +437,8 @@ class DejaVidClassifier(
         Returns
         -------
         self : DejaVidClassifier
-            The fitted estimator. If an error is raised, it stays as it was before the call.
+            The fitted estimator. If an error is raised, it stays as it was before the call, except
+            if it is a KeyboardInterrupt, see below.
 
         Raises
         ------
@@ -460,8 +461,8 @@ class DejaVidClassifier(
             If the loss overflows after the first epoch, where the last good parameters are kept, or
             if `max_time` stops training.
         UserWarning
-            If a class has no weight, a feature varies too little for its type, or nothing can be
-            learned.
+            If a class has no weight, a feature varies too little for its type, nothing can be
+            learned, or a complete fit with ``random_state=None`` is restored.
         """
         learner = copy.copy(self)
         # Without the decorator of the other methods, whose frame warnings would point to.
@@ -501,9 +502,8 @@ class DejaVidClassifier(
 
         start = find_start(prepared, parameters, warm_start)
         plan = make_plan(prepared, parameters, start)
-        for message in (*prepared.warnings, plan.warning):
-            if message is not None:
-                warnings.warn(message, UserWarning, stacklevel=3)  # for the caller of fit
+        for message in (*prepared.warnings, *plan.warnings):
+            warnings.warn(message, UserWarning, stacklevel=3)  # for the caller of fit
         tasks = FitTasks(self, X, y, sample_weight, attributes)
         tasks.begin(plan.settings.n_epochs)
         initial = initial_parameters(plan, parameters, start)

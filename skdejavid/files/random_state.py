@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["GENERATOR_SIZE", "generator_from_state", "generator_state"]
+__all__ = ["GENERATOR_SIZE", "generator_from_state", "generator_state", "restore_generator"]
 
 GENERATOR_SIZE = 624  # numbers in the Mersenne Twister's key
 
@@ -37,7 +37,12 @@ def generator_state(generator: np.random.RandomState, name: str = "random_state"
 def generator_from_state(state: Mapping[str, Any]) -> np.random.RandomState:
     """Return a new generator that continues from a state."""
     generator = np.random.RandomState()
+    restore_generator(generator, state)
+    return generator
+
+
+def restore_generator(generator: np.random.RandomState, state: Mapping[str, Any]) -> None:
+    """Set a generator to a state."""
     generator.set_state(
         ("MT19937", state["key"], state["position"], state["has_gauss"], state["gauss"])
     )
-    return generator

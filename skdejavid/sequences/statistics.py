@@ -10,7 +10,12 @@ from sklearn.preprocessing import StandardScaler
 
 from skdejavid.sequences.array import TSEArray
 
-__all__ = ["standard_deviations", "vanishing_features", "weighted_median"]
+__all__ = [
+    "is_of_equal_frames",
+    "standard_deviations",
+    "vanishing_features",
+    "weighted_median",
+]
 
 
 def weighted_median(values: NDArray[np.int64], weight: NDArray[np.float64]) -> int:
@@ -47,6 +52,11 @@ def vanishing_features(sequences: TSEArray) -> NDArray[np.intp]:
     """Return the indices of features that vary, but by less than the smallest normal number."""
     largest = _largest_deviations(sequences)
     return np.flatnonzero((largest > 0) & (largest < np.finfo(sequences.frame_dtype).tiny))
+
+
+def is_of_equal_frames(sequences: TSEArray) -> bool:
+    """Return whether no feature varies, neither within a sequence nor between two of them."""
+    return not _largest_deviations(sequences).any()
 
 
 def _from_first(sequences: TSEArray) -> Iterator[tuple[slice, NDArray[np.float64]]]:

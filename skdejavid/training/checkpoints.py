@@ -26,7 +26,7 @@ from skdejavid.files.random_state import GENERATOR_SIZE
 from skdejavid.sequences import TSEArray
 from skdejavid.training.loop import Training, TrainingState
 
-__all__ = ["Checkpoint", "CheckpointWriter", "content_hash"]
+__all__ = ["Checkpoint", "CheckpointWriter", "check_folder", "content_hash"]
 
 # Version 1 named the parameters of an older release and cannot be resumed.
 _FORMAT, _VERSION = "checkpoint", 2
@@ -37,6 +37,39 @@ _MOST_FILES = 1000
 
 # Writing takes at most this part of the time of training.
 _SHARE_OF_TIME = 0.05
+
+
+_REMEDY = "Remove the file to start again."
+
+
+def check_folder(folder: str | PathLike[str] | None) -> None:
+    """Check that `checkpoint_dir` names a folder, or one that can be made; None is allowed.
+
+    Raises
+    ------
+    NotADirectoryError
+        If it, or what it should be in, is a file.
+    ValueError
+        If it is empty, or no name at all.
+    """
+    if folder is None:
+        return
+    name = fspath(folder)
+    if name == "":
+        raise ValueError(
+            "checkpoint_dir must be the name of a folder, got '': None writes no checkpoints, and "
+            "'.' is the working folder"
+        )
+    if "\0" in name:
+        raise ValueError(f"checkpoint_dir must be the name of a folder, got {name!r}")
+    for path in (Path(name), *Path(name).parents):
+        if path.is_dir():
+            return
+        if path.is_symlink() or path.exists():
+            raise NotADirectoryError(
+                f"checkpoint_dir={name!r} must be a folder, but {str(path)!r} is none: remove it, "
+                "or choose another name"
+            )
 
 
 class Checkpoint:
@@ -69,18 +102,19 @@ class Checkpoint:
         ------
         ValueError
             If the file is damaged, or belongs to other data or parameters; the message names those
-            that differ.
+            that differ, and the remedy.
         """
         if not self.path.exists():
             return None
-        with ArrayFile(self.path, _FORMAT, _VERSION) as file:
-            try:
+        try:
+            with ArrayFile(self.path, _FORMAT, _VERSION) as file:
                 self._check_key(file.description)
                 return _read_state(file)
-            except (AttributeError, KeyError, OverflowError, TypeError) as error:
-                raise ValueError(f"{self.path} is corrupt: {error!r}") from error
-            except ValueError as error:
-                raise ValueError(f"{self.path}: {error}") from error
+        except (AttributeError, KeyError, OverflowError, TypeError) as error:
+            raise ValueError(f"{self.path} is corrupt: {error!r}. {_REMEDY}") from error
+        except ValueError as error:
+            named = str(error) if str(self.path) in str(error) else f"{self.path}: {error}"
+            raise ValueError(f"{named.rstrip('.')}. {_REMEDY}") from error
 
     def write_if_due(self, state: Callable[[], TrainingState]) -> None:
         """Write the state that `state` returns, if the last write is long enough ago."""
@@ -130,8 +164,7 @@ class Checkpoint:
         check_field(
             number == _VERSION,
             "format_version",
-            f"is {number}: a checkpoint of an older version of skdejavid cannot be resumed. Remove "
-            "the file to start again",
+            f"is {number}: a checkpoint of an older version of skdejavid cannot be resumed",
         )
         key = description.get("key")
         check_field(isinstance(key, dict), "key", "is missing")
@@ -141,7 +174,7 @@ class Checkpoint:
         if differing:
             raise ValueError(
                 f"it is the checkpoint of another fit, whose {', '.join(differing)} differ(s), "
-                "and has been renamed or edited: remove the file to start again"
+                "and has been renamed or edited"
             )
 
 
@@ -212,6 +245,6 @@ def content_hash(*parts: TSEArray | NDArray[Any]) -> str:
         elif part.dtype.kind in "OUT":
             hashed.update(repr(part.tolist()).encode())
         else:
-            hashed.update(as_written(part).data)
+            hashed.update(as_written(part).view(np.uint8).data)  # times have no buffer
         hashed.update(b"|")
     return hashed.hexdigest()

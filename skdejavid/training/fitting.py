@@ -26,15 +26,18 @@ from skdejavid.files.random_state import generator_from_state, generator_state
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.checks import check_half_range, check_no_overflow
 from skdejavid.sequences.statistics import (
+    is_of_equal_frames,
     standard_deviations,
     vanishing_features,
     weighted_median,
 )
+from skdejavid.sequences.tables import plain_weights
 from skdejavid.sequences.transforms import check_lags, with_differences
 from skdejavid.training.barycenter import class_barycenters
 from skdejavid.training.checkpoints import (
     Checkpoint,
     CheckpointWriter,
+    check_folder,
     content_hash,
 )
 from skdejavid.training.loop import (
@@ -129,7 +132,7 @@ class Plan:
     deviations: NDArray[np.floating]  # standard deviation of each feature, see `statistics`
     feature_scale: NDArray[np.floating]  # (n_features,): these, or ones without standardization
     settings: TrainingSettings
-    warning: str | None = None  # to be issued for the caller of fit
+    warnings: tuple[str, ...] = ()  # to be issued for the caller of fit
 
 
 def prepare(
@@ -159,11 +162,12 @@ def prepare(
     TypeError, ValueError
         If an argument is not as described in ``fit``, or does not agree with `warm_start`.
     """
+    check_folder(parameters.checkpoint_dir)
     check_no_overflow(sequences)
     targets = check_targets(y, sequences, estimator_name)
     # Only the number of samples is taken from the second argument.
     weight = check_sample_weight(
-        sample_weight, sequences.lengths, dtype=np.float64, ensure_non_negative=True
+        plain_weights(sample_weight), sequences.lengths, dtype=np.float64, ensure_non_negative=True
     )
     weight = scaled_weights(weight)
     factors = class_weights(parameters.class_weight, targets, weight)
@@ -209,9 +213,11 @@ def find_start(
         return Start(
             random_state, warm_start, checkpoint, initial_generator=generator_state(random_state)
         )
-    # The same numbers are drawn again, so that the same sequences are held out.
+    # The same numbers are drawn again, so that the same sequences are held out. A generator of the
+    # user's has this state already, and draws on from it as in the fit that is repeated.
     generator = state.initial_generator
-    random_state = generator_from_state(generator)
+    if parameters.random_state is None:
+        random_state = generator_from_state(generator)
     return Start(random_state, warm_start, checkpoint, state, generator)
 
 
@@ -231,8 +237,10 @@ def checkpoint_for(
         for name, value in vars(parameters).items()
         if name not in _NOT_IN_CHECKPOINT_KEY
     }
-    if not isinstance(parameters.random_state, int):
+    if parameters.random_state is None:
         del key["random_state"]  # the stored generator is used instead
+    elif not isinstance(parameters.random_state, int):
+        key["random_state"] = _described_generator(parameters.random_state)
     key |= {
         "differences": repr(prepared.lags),
         "X": content_hash(data.sequences),
@@ -254,6 +262,12 @@ def _described(value: Any) -> str:
     return repr(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
+def _described_generator(generator: np.random.RandomState) -> str:
+    """Return a text that is the same for generators that draw the same numbers."""
+    state = generator_state(generator)
+    return f"{content_hash(state.pop('key'))} {state}"
+
+
 def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> Plan:
     """Make all choices that training depends on.
 
@@ -267,11 +281,7 @@ def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> 
         fraction = parameters.validation_fraction
         data, held_out = _hold_out(data, prepared.classes, fraction, start.random_state)
     deviations = standard_deviations(data.sequences, data.sample_weight)
-    feature_scale, warning = np.ones_like(deviations), None
-    if parameters.standardize:
-        feature_scale = deviations
-        if (deviations == 1).any():  # of a constant feature, or nearly so
-            warning = _warn_of_vanishing_features(data.sequences, len(prepared.lags))
+    feature_scale = deviations if parameters.standardize else np.ones_like(deviations)
     n_classes = len(prepared.classes)
     n_timesteps = _count_timesteps(data, parameters.n_timesteps, start.warm_start)
     n_parameters = n_classes * n_timesteps * data.sequences.n_features
@@ -295,7 +305,19 @@ def make_plan(prepared: Prepared, parameters: SimpleNamespace, start: Start) -> 
         device=device,
         half_storage=parameters.half_storage,
     )
-    return Plan(data, held_out, n_timesteps, deviations, feature_scale, settings, warning)
+    warnings = (
+        _warn_of_little_variation(prepared, parameters, deviations),
+        _warn_of_restored_fit(parameters, start, settings),
+    )
+    return Plan(
+        data,
+        held_out,
+        n_timesteps,
+        deviations,
+        feature_scale,
+        settings,
+        tuple(message for message in warnings if message is not None),
+    )
 
 
 def initial_parameters(plan: Plan, parameters: SimpleNamespace, start: Start) -> InitialParameters:
@@ -385,6 +407,8 @@ def explain_stop(
     if result.stopped == "max_time":
         has_checkpoint = parameters.checkpoint_dir is not None
         remedy = "; call fit again to resume from the checkpoint" if has_checkpoint else ""
+        if has_checkpoint and isinstance(parameters.random_state, np.random.RandomState):
+            remedy += ", with a random_state made from the same seed"
         return (
             f"max_time={parameters.max_time:g} stopped training after epoch {n_epochs} of "
             f"{settings.n_epochs}{remedy}"
@@ -451,6 +475,41 @@ def _warn_of_constant_logits(logit_scaling: str, n_classes: int) -> str | None:
         "logit_scaling='sample' has no gradient for 2 classes: nothing will be learned, and "
         "probabilities can only be 0.196 or 0.804. Use logit_scaling='global'."
     )
+
+
+def _warn_of_restored_fit(
+    parameters: SimpleNamespace, start: Start, settings: TrainingSettings
+) -> str | None:
+    """Return a warning if an unseeded fit is complete, so that its result would not be random."""
+    state, checkpoint = start.state, start.checkpoint
+    if parameters.random_state is not None or state is None or checkpoint is None:
+        return None
+    n_epochs, best = len(state.history["loss"]), state.best_epoch
+    if n_epochs < settings.n_epochs and (best is None or n_epochs < best + settings.patience):
+        return None
+    return (
+        f"random_state is None, but this fit is complete: its result is that of {checkpoint.path}, "
+        "as in every repetition. For another result, remove the file, or pass other ints as "
+        "random_state."
+    )
+
+
+def _warn_of_little_variation(
+    prepared: Prepared, parameters: SimpleNamespace, deviations: NDArray[np.floating]
+) -> str | None:
+    is_constant = deviations == 1  # or nearly so, or 1 by chance
+    if (
+        is_constant.all()
+        and len(prepared.classes) > 1
+        and is_of_equal_frames(prepared.data.sequences)
+    ):
+        return (
+            "all frames of X are equal: nothing can be learned from them. Check how X was made, "
+            "for example whether values were rounded or filled in."
+        )
+    if parameters.standardize and is_constant.any():
+        return _warn_of_vanishing_features(prepared.data.sequences, len(prepared.lags))
+    return None
 
 
 def _warn_of_vanishing_features(sequences: TSEArray, n_lags: int) -> str | None:

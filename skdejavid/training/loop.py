@@ -27,7 +27,7 @@ from skdejavid.backends.state import (
     TrainingSettings,
     split,
 )
-from skdejavid.files.random_state import generator_from_state, generator_state
+from skdejavid.files.random_state import generator_state, restore_generator
 
 __all__ = ["Observer", "ProgressBar", "TimeLimit", "Training", "TrainingResult", "TrainingState"]
 
@@ -243,7 +243,7 @@ class Training:
         self._records = [
             dict(zip(names, map(float, epoch), strict=True)) for epoch in zip(*values, strict=True)
         ]
-        self._random_state = generator_from_state(state.generator)
+        restore_generator(self._random_state, state.generator)
 
     def train_epoch(self, epoch: int) -> dict[str, float] | None:
         """Train with each batch once, in random order.

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from skdejavid import TSEArray
 from skdejavid.sequences import array as sequences
 from skdejavid.sequences.statistics import (
+    is_of_equal_frames,
     standard_deviations,
     weighted_median,
 )
@@ -83,3 +84,14 @@ def test_deviations_follow_the_unit_of_each_feature_exactly(dtype_and_limit, dat
 def test_deviations_whose_squares_vanish_or_overflow_are_known(value):
     X = TSEArray([np.array([[0.0, value], [value, value], [0.0, value], [value, value]])])
     np.testing.assert_allclose(standard_deviations(X, np.ones(1)), [value / 2, 1.0])
+
+
+@given(
+    value=st.sampled_from([0.0, 0.1, -1e30, 5e-324]),
+    lengths=st.lists(st.integers(1, 5), min_size=1),
+)
+def test_frames_are_equal_only_if_no_number_differs(value, lengths):
+    frames = [np.full((n, 2), value) for n in lengths]
+    assert is_of_equal_frames(TSEArray(frames))
+    frames[-1][-1, 1] = np.nextafter(value, np.inf)
+    assert is_of_equal_frames(TSEArray(frames)) == (sum(lengths) == 1)

@@ -1,9 +1,11 @@
 """Interrupted training resumes and gives the result of uninterrupted training."""
 
+import copy
 import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import joblib
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
+from sklearn.utils import check_random_state
 from test_atomic import die_while_replacing
 
 from skdejavid import DejaVidClassifier, TSEArray
@@ -18,7 +21,7 @@ from skdejavid.datasets import make_order_sequences
 from skdejavid.files.array_file import ArrayFile
 from skdejavid.files.random_state import generator_state
 from skdejavid.training import checkpoints
-from skdejavid.training.checkpoints import Checkpoint, content_hash
+from skdejavid.training.checkpoints import Checkpoint, check_folder, content_hash
 from skdejavid.training.loop import Training, TrainingState
 
 PARAMETERS = {"n_epochs": 6, "n_timesteps": 4, "batch_size": 7, "random_state": 0}
@@ -87,7 +90,7 @@ def test_another_run_is_refused_and_what_differs_is_named(tmp_path):
     assert other.read() is None
     one.path.rename(other.path)
     with pytest.raises(
-        ValueError, match=r"another fit, whose batch_size, n_epochs, y differ.*remov"
+        ValueError, match=r"another fit, whose batch_size, n_epochs, y differ.*Remov"
     ):
         other.read()
 
@@ -180,6 +183,18 @@ def test_a_damaged_checkpoint_is_refused_and_named(tmp_path):
         checkpoint.read()
     checkpoint.path.write_bytes(content[:50])
     with pytest.raises(ValueError, match=r"checkpoint-\w{16}\.safetensors"):
+        checkpoint.read()
+
+
+def test_a_description_of_another_shape_says_that_removing_it_helps(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path, {"X": "1"})
+    checkpoint.write(state())
+
+    def lacks_a_key(file):
+        return file.description["missing"]
+
+    monkeypatch.setattr(checkpoints, "_read_state", lacks_a_key)
+    with pytest.raises(ValueError, match=r"is corrupt: KeyError\('missing'\)\. Remove the file"):
         checkpoint.read()
 
 
@@ -374,7 +389,9 @@ def test_without_a_seed_a_repeated_fit_finds_its_checkpoint(
     clf = DejaVidClassifier(**PARAMETERS | own)
     first = clone(clf).fit(*orders)
     trained = count_epochs(monkeypatch)
-    assert_same_fit(clone(clf).fit(*orders), first)
+    is_unseeded = random_state is None
+    with pytest.warns(UserWarning, match="fit is complete") if is_unseeded else nullcontext():
+        assert_same_fit(clone(clf).fit(*orders), first)
     assert trained == []
 
 
@@ -525,3 +542,149 @@ def test_arrays_of_another_shape_are_refused(tmp_path, orders, monkeypatch):
                 patch.setattr(checkpoints, "_read_state", other)
                 with pytest.raises(ValueError, match=f"{changed} must have shape"):
                     clf.fit(*orders)
+
+
+# --- generators ---------------------------------------------------------------------------------
+
+
+@pytest.mark.fault(105)
+def test_generators_in_other_states_have_other_checkpoints(orders, tmp_path):
+    """Three fits draw from one generator, and so do their repetitions."""
+
+    def fits(folder, seed):
+        generator = np.random.RandomState(seed)
+        own = {"random_state": generator, "checkpoint_dir": folder}
+        clf = DejaVidClassifier(**PARAMETERS | own)
+        # Not cloned: a clone would have a copy of the generator.
+        return [copy.copy(clf).fit(*orders) for _ in range(3)], generator.standard_normal()
+
+    expected, next_number = fits(None, 1)
+    for _ in range(2):
+        found, number = fits(tmp_path, 1)
+        for mine, fit in zip(found, expected, strict=True):
+            assert_same_fit(mine, fit)
+        assert number == next_number
+        assert len(list(tmp_path.iterdir())) == 3
+    others, _ = fits(tmp_path, 2)
+    assert len(list(tmp_path.iterdir())) == 6
+    fits_of_all = [*expected, *others]
+    assert len({fit.centroids_.tobytes() for fit in fits_of_all}) == 6
+
+
+@pytest.mark.fault(105)
+def test_an_interrupted_fit_draws_on_from_the_generator_of_its_repetition(
+    orders, tmp_path, monkeypatch
+):
+    undisturbed, resumed = np.random.RandomState(7), np.random.RandomState(7)
+    expected = DejaVidClassifier(**PARAMETERS | {"random_state": undisturbed}).fit(*orders)
+    own = {"checkpoint_dir": tmp_path, "early_stopping": False}
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        clf = DejaVidClassifier(**PARAMETERS | own | {"random_state": np.random.RandomState(7)})
+        with pytest.raises(StopError):
+            clf.fit(*orders)
+    clf = DejaVidClassifier(**PARAMETERS | own | {"random_state": resumed}).fit(*orders)
+    assert_same_fit(clf, expected)
+    assert resumed.standard_normal() == undisturbed.standard_normal()
+
+
+COMPLETE = r"random_state is None, but this fit is complete: .*checkpoint-\w+\.safetensors"
+
+
+@pytest.mark.fault(105)
+@pytest.mark.parametrize("stops_early", [False, True])
+def test_a_complete_fit_without_a_seed_is_restored_with_a_warning(orders, tmp_path, stops_early):
+    own = {"checkpoint_dir": tmp_path, "random_state": None, "early_stopping": stops_early}
+    own |= {"validation_fraction": 0.3, "n_iter_no_change": 1, "learning_rate": 5.0}
+    clf = DejaVidClassifier(**PARAMETERS | own | {"n_epochs": 30 if stops_early else 6})
+    clf.fit(*orders)
+    assert (clf.n_iter_ < 30) == stops_early or clf.n_iter_ == 6
+    first, state = copy.copy(clf), generator_state(check_random_state(None))
+    with pytest.warns(UserWarning, match=COMPLETE) as caught:
+        clf.fit(*orders)
+    assert caught[0].filename == __file__
+    assert_same_fit(clf, first)
+    np.testing.assert_equal(generator_state(check_random_state(None)), state)  # not drawn from
+
+
+@pytest.mark.fault(105)
+def test_an_unfinished_fit_without_a_seed_goes_on_without_a_warning(orders, tmp_path, monkeypatch):
+    own = {"checkpoint_dir": tmp_path, "random_state": None}
+    clf = DejaVidClassifier(max_time=1e-9, **PARAMETERS | own)
+    with pytest.warns(ConvergenceWarning, match="call fit again to resume from the checkpoint$"):
+        clf.fit(*orders)
+    trained = count_epochs(monkeypatch)
+    clf.set_params(max_time=None).fit(*orders)
+    assert trained == [1, 2, 3, 4, 5]
+
+
+def test_the_same_call_needs_the_same_seed(orders, tmp_path):
+    generator = np.random.RandomState(0)
+    own = {"checkpoint_dir": tmp_path, "random_state": generator, "max_time": 1e-9}
+    with pytest.warns(ConvergenceWarning, match="resume .* a random_state made from the same seed"):
+        DejaVidClassifier(**PARAMETERS | own).fit(*orders)
+
+
+# --- folders ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("", ValueError, "got '': None writes no checkpoints, and '.' is the working folder"),
+        ("a\0b", ValueError, r"must be the name of a folder, got 'a\\x00b'"),
+        ("file", NotADirectoryError, "must be a folder, but 'file' is none: remove it"),
+        ("file/inside/it", NotADirectoryError, "must be a folder, but 'file' is none: remove it"),
+        ("dangling", NotADirectoryError, "must be a folder, but 'dangling' is none: remove it"),
+    ],
+)
+def test_what_is_no_folder_is_refused_before_anything_is_computed(
+    name, error, message, orders, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    X, y = orders
+    for targets in (y, np.zeros(30), None):  # also without anything to learn, and first of all
+        with pytest.raises(error, match=f"checkpoint_dir.* {message}"):
+            DejaVidClassifier(checkpoint_dir=name, **PARAMETERS).fit(X, targets)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "file"]
+
+
+def test_folders_are_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for folder in (None, ".", "new", "new/inside", "link", tmp_path / "real", tmp_path / "a" / "b"):
+        assert check_folder(folder) is None
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.fault(61)
+@pytest.mark.parametrize("part", [0.0, 0.0003, 0.01, 0.5, 0.999, "changed"])
+def test_a_damaged_checkpoint_says_that_removing_it_helps(part, orders, tmp_path):
+    clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(*orders)
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    if part == "changed":
+        content[-3] ^= 1
+    else:
+        content = content[: int(part * len(content))]
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"checkpoint-\w+\.safetensors.*\. Remove the file to start"
+    ):
+        clf.fit(*orders)
+    path.unlink()
+    clf.fit(*orders)
+
+
+@pytest.mark.fault(105)
+@pytest.mark.parametrize("dtype", ["M8[s]", "m8[ns]"])
+def test_labels_that_are_times_have_checkpoints(dtype, orders, tmp_path, monkeypatch):
+    X, y = orders
+    clf = DejaVidClassifier(checkpoint_dir=tmp_path, **PARAMETERS).fit(X, y.astype(dtype))
+    trained = count_epochs(monkeypatch)
+    clf.fit(X, y.astype(dtype))
+    assert trained == []
+    assert clf.classes_.dtype == dtype

@@ -273,3 +273,26 @@ def test_features_below_the_normal_numbers_are_named(dtype):
         UserWarning, match=r"feature 2 of X .* smallest normal number .* smaller unit"
     ):
         clf.fit(scaled, y)
+
+
+EQUAL = "all frames of X are equal: nothing can be learned"
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize("standardize", [True, False])
+def test_sequences_of_equal_frames_are_named(standardize):
+    clf = DejaVidClassifier(n_epochs=1, n_timesteps=3, standardize=standardize, random_state=0)
+    X = [np.full((n, 2), [1.0, 7.0]) for n in (3, 5, 4, 6)]
+    with pytest.warns(UserWarning, match=EQUAL) as caught:
+        clf.fit(X, [0, 1, 0, 1])
+    assert caught[0].filename == __file__
+    assert clf.predict(X).tolist() == [0, 0, 0, 0]
+    clf.fit(X, [1, 1, 1, 1])  # nothing is to be learned
+    X[2] = X[2] + [[0.0, 1e-9]]
+    clf.fit(X, [0, 1, 0, 1])
+
+
+@pytest.mark.fault(30)
+def test_weights_that_are_text_are_refused():
+    with pytest.raises(ValueError, match="sample_weight cannot be read as numbers"):
+        prepared(sample_weight=["1"] * 12)
