@@ -54,6 +54,16 @@ def test_a_drift_over_independent_frames_is_no_channel(rng):
     assert not looks_transposed(TSEArray(X + rise_and_fall).view())
 
 
+@pytest.mark.parametrize("level", [lambda t: t, lambda t: np.sin(np.pi * t)])
+def test_levels_that_drift_below_rough_frames_are_no_channels(level, rng):
+    """Waves of random phase hide the levels, whose order is a course of time all the same."""
+    phases = 2 * np.pi * (rng.random((40, 10, 1)) + np.arange(60) / 60)
+    drift = 0.3 * level(np.linspace(0, 1, 10))[:, None]
+    assert not looks_transposed(TSEArray(np.sin(phases) + drift).view())
+    order = [0, 9, 1, 8, 2, 7, 3, 6, 4, 5] if level(0.5) == 0.5 else [0, 5, 1, 6, 2, 7, 9, 4, 8, 3]
+    assert looks_transposed(TSEArray(np.sin(phases) + drift[order]).view())
+
+
 @pytest.mark.parametrize("n_frames", [2, 3, 4, 5])
 def test_a_rise_and_fall_in_few_frames_is_no_channel(n_frames, rng):
     X = independent_frames(rng, n_frames, 60)
