@@ -15,16 +15,16 @@ from sklearn.utils.validation import check_consistent_length
 
 from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.optional import import_if_installed
-from skdejavid.compat.parameters import with_python_numbers
+from skdejavid.compat.parameters import validated
 from skdejavid.compat.sklearn import (
     HasMethods,
     Interval,
     StrOptions,
     check_sample_weight,
-    validate_params,
 )
 from skdejavid.sequences import TSEArray, check_sequences, is_table_of_frames
 from skdejavid.sequences.containers import named_frames
+from skdejavid.sequences.tables import column_names
 
 __all__ = ["permutation_importance"]
 
@@ -60,8 +60,7 @@ class _Form(NamedTuple):
 
 
 @underflow_allowed
-@with_python_numbers("n_parts", "n_repeats", "n_jobs", "random_state")
-@validate_params(  # type: ignore[untyped-decorator]
+@validated(
     {
         "estimator": [HasMethods(["fit"])],
         "over": [StrOptions({"features", "time"})],
@@ -72,8 +71,7 @@ class _Form(NamedTuple):
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "sample_weight": ["array-like", None],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def permutation_importance(
     estimator: Any,
@@ -214,7 +212,7 @@ def permutation_importance(
 def _names_of(X: Any, is_table: bool) -> list[str] | None:
     """Return the names of the features if `X` consists of data frames that name all of them."""
     frame = X if is_table else named_frames(X)
-    names = [] if frame is None else list(getattr(frame, "columns", ()))
+    names = [] if frame is None else column_names(frame)
     return names if names and all(isinstance(name, str) for name in names) else None
 
 

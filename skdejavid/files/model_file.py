@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.compat.parameters import as_python
 from skdejavid.files.array_file import (
     ArrayFile,
     ArraySource,
@@ -95,14 +96,14 @@ class _Described:
     """A field that the description stores as it is."""
 
     def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
-        return {name: _as_python(value)}, {}
+        return {name: as_python(value)}, {}
 
 
 class Lags:
     """A tuple of numbers."""
 
     def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
-        return {name: [_as_python(lag) for lag in value]}, {}
+        return {name: [as_python(lag) for lag in value]}, {}
 
     def read(self, name: str, reader: Reader) -> tuple[int | float, ...]:
         lags = reader.take(name, list)
@@ -127,7 +128,7 @@ class FeatureNames:
     """Names of the features, or None."""
 
     def describe(self, name: str, value: Any) -> tuple[dict[str, Any], Arrays]:
-        return {name: None if value is None else [_as_python(item) for item in value]}, {}
+        return {name: None if value is None else [as_python(item) for item in value]}, {}
 
     def read(self, name: str, reader: Reader) -> NDArray[np.object_] | None:
         names = reader.take(name, (list, type(None)))
@@ -468,7 +469,7 @@ def _describe_parameters(parameters: Mapping[str, Any]) -> tuple[dict[str, Any],
     described: dict[str, Any] = {}
     arrays: Arrays = {}
     for name, parameter in parameters.items():
-        value = _as_python(parameter)
+        value = as_python(parameter)
         if isinstance(value, np.random.RandomState):
             generator = generator_state(value, f"parameter {name}")
             arrays[name] = generator.pop("key")
@@ -487,7 +488,7 @@ def _describe_parameters(parameters: Mapping[str, Any]) -> tuple[dict[str, Any],
 
 def _plain(value: Any, name: str) -> Any:
     """Return a value as one of the types of JSON."""
-    value = _as_python(value)
+    value = as_python(value)
     if value is not None and type(value) not in (bool, int, float, str):
         raise ValueError(
             f"parameter {name} contains a {type(value).__name__}, which a model file cannot store"
@@ -495,12 +496,6 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"parameter {name} contains {value}, which a model file cannot store")
     return value
-
-
-def _as_python(value: Any) -> Any:
-    """Return a number or string of NumPy, also an array without dimensions, as one of Python."""
-    is_single = isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0
-    return value.item() if is_single else value
 
 
 def _read_parameter(name: str, value: Any, file: ArraySource) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -119,7 +120,7 @@ def class_weights(
         mean = totals.sum() / np.count_nonzero(totals)
         return np.divide(mean, totals, out=np.ones_like(totals), where=totals > 0)[labels]
     for label, weight in class_weight.items():
-        if not (isinstance(weight, Real) and 0 <= weight < np.inf):
+        if not (isinstance(weight, Real) and 0 <= weight <= sys.float_info.max):
             raise ValueError(
                 f"class_weight[{label!r}] must be a finite number of at least 0, got {weight!r}"
             )
