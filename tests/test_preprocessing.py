@@ -362,7 +362,6 @@ def test_the_error_for_missing_values_names_remedies(estimator, with_gaps):
         estimator.fit(X, y)
 
 
-@pytest.mark.fault(96)
 @pytest.mark.parametrize("transformer", [Framewise(SimpleImputer()), Interpolate()], ids=str)
 def test_infinity_is_no_missing_value(transformer, ragged):
     X = [x.copy() for x in ragged[0]]

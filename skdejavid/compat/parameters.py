@@ -38,8 +38,6 @@ def as_python(value: Any) -> Any:
         return value  # most are; the checks below are slow
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
     if isinstance(value, Integral):
         return int(operator.index(value))
     if isinstance(value, Real):

@@ -58,7 +58,9 @@ class TSEArray(Convertible):
         - 2-D array ``(n_sequences, n_features)``: sequences of *one* frame each. (Other libraries
           read a 2-D array as univariate series; use ``x[:, :, None]`` for that.)
         - another ``TSEArray``, whose memory is shared;
-        - column of lists of lists: pandas or polars Series, Arrow array, awkward array;
+        - column of lists of lists: pandas or polars Series, Arrow array, awkward array, column of a
+          data set of Hugging Face; or a data frame, table or data set with only such a column;
+        - data frame or table of numbers: as a 2-D array. In a list, each is a sequence;
         - any other object with a length and integer indexing, such as a map-style data set.
 
     Attributes
@@ -80,6 +82,11 @@ class TSEArray(Convertible):
     ValueError
         If there is no sequence, a sequence is not 2-D, has no frames or no features, or if the
         numbers of features differ; the message names the sequence.
+
+    Warns
+    -----
+    DataDimensionalityWarning
+        If `X` is a 2-D array or table: each row is read as a sequence of one frame.
 
     Examples
     --------

@@ -199,7 +199,8 @@ JOURNEYS = {
     "TSEArray TSEArray.astype TSEArray.chunks TSEArray.from_packed TSEArray.from_padded "
     "TSEArray.from_aeon TSEArray.from_arrow TSEArray.from_awkward TSEArray.from_sktime "
     "TSEArray.from_tslearn TSEArray.from_long TSEArray.packed TSEArray.view TSEArray.to_aeon "
-    "TSEArray.to_arrow TSEArray.to_awkward TSEArray.to_padded TSEArray.to_sktime TSEArray.to_tslearn": Data.convert,
+    "TSEArray.to_arrow TSEArray.to_awkward TSEArray.to_padded TSEArray.to_sktime "
+    "TSEArray.to_tslearn": Data.convert,
     "read_arrow write_arrow": Data.write_arrow,
     "TimeWeightedDTW TimeWeightedDTW.forward TimeWeightedDTW.from_estimator "
     "TimeWeightedDTW.to_estimator": Data.match,
