@@ -9,8 +9,8 @@ from os import PathLike, fspath
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
@@ -30,35 +30,14 @@ from skdejavid.files.model_file import (
     read_model,
     write_model,
 )
+from skdejavid.files.renamed import with_new_names
 from skdejavid.sequences import TSEArray, check_sequences
-from skdejavid.sequences.tables import plain_labels
 from skdejavid.sequences.transforms import check_lags, with_differences
 
-__all__ = ["AlignedEstimator", "LabelsOfAnyKindMixin"]
+__all__ = ["AlignedEstimator"]
 
 # Read once, because every fit copies the estimator and so asks for its state.
 _VERSION = version("skdejavid")
-
-
-class LabelsOfAnyKindMixin(ClassifierMixin):
-    """A classifier whose `score` takes labels of pandas, polars and Arrow as its `fit` does."""
-
-    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Compute the mean accuracy of the predictions.
-
-        Parameters
-        ----------
-        X : sequences
-            As in ``fit``.
-        y : array-like of shape (n_sequences,)
-            The classes.
-        sample_weight : array-like of shape (n_sequences,), optional
-
-        Returns
-        -------
-        float
-        """
-        return float(super().score(X, plain_labels(y), sample_weight))
 
 
 class AlignedEstimator(PythonNumbersMixin, BaseEstimator):
@@ -224,12 +203,16 @@ class AlignedEstimator(PythonNumbersMixin, BaseEstimator):
     @classmethod
     def _upgrade_model(cls, description: dict[str, Any]) -> dict[str, Any]:
         """Return the description of a model file of an older format in the current form."""
-        return description
+        upgraded = with_new_names(description)
+        parameters = upgraded.get("parameters")
+        if isinstance(parameters, dict):
+            upgraded["parameters"] = with_new_names(parameters)
+        return upgraded
 
     @classmethod
     def _upgrade_pickle(cls, state: dict[str, Any]) -> dict[str, Any]:
         """Return the attributes of a pickle of an older version with the current names."""
-        return state
+        return with_new_names(state)
 
     def _read_training(self, X: Any, *, reset: bool = True) -> TSEArray:
         """Read the sequences to fit to, and remove the metadata of a loaded model.

@@ -12,18 +12,18 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 
-from skdejavid._base import AlignedEstimator, LabelsOfAnyKindMixin
+from skdejavid._base import AlignedEstimator
 from skdejavid.alignment import compute_distances, compute_distances_by_timestep
 from skdejavid.backends.registry import resolve_device
 from skdejavid.compat.callbacks import CallbackSupportMixin, FitTasks, teardown_after_fit
 from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.sklearn import Interval, StrOptions
 from skdejavid.files.model_file import Choice, Count, Field, History, Labels, PositiveNumber
-from skdejavid.files.renamed import with_new_names
 from skdejavid.sequences.hints import warn_caller
+from skdejavid.sequences.tables import plain_labels, plain_weights
 from skdejavid.sequences.transforms import check_lags
 from skdejavid.training.fitting import (
     WarmStart,
@@ -59,7 +59,7 @@ class DejaVidClassifier(
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    LabelsOfAnyKindMixin,
+    ClassifierMixin,
     AlignedEstimator,
 ):
     """Nearest-centroid classifier of sequences under a learned, time-weighted alignment.
@@ -500,7 +500,7 @@ class DejaVidClassifier(
                 "classes_": prepared.classes,
                 "lags_": prepared.lags,
                 "feature_scale_": plan.deviations,
-            } | _learned(result, parameters.logit_scaling)
+            } | result.attributes(parameters.logit_scaling)
 
         start = find_start(prepared, parameters, warm_start)
         plan = make_plan(prepared, parameters, start)
@@ -603,6 +603,25 @@ class DejaVidClassifier(
         distances = self._distances(X)
         return self.classes_[distances.argmin(axis=1)]
 
+    @underflow_allowed
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Compute the mean accuracy of the predictions.
+
+        Parameters
+        ----------
+        X : sequences
+            As in :meth:`fit`.
+        y : array-like of shape (n_sequences,)
+            The classes, as :meth:`fit` takes them.
+        sample_weight : array-like of shape (n_sequences,), optional
+            Weights of the sequences.
+
+        Returns
+        -------
+        float
+        """
+        return float(super().score(X, plain_labels(y), plain_weights(sample_weight)))
+
     @property
     def _n_features_out(self) -> int:
         """Number of columns of `transform`, for ``get_feature_names_out``."""
@@ -625,26 +644,6 @@ class DejaVidClassifier(
         return SoftMinCrossEntropy(self.logit_scaling_, self.distance_scale_).logits(distances)
 
     @classmethod
-    def _upgrade_model(cls, description: dict[str, Any]) -> dict[str, Any]:
-        upgraded = with_new_names(description)
-        parameters = upgraded.get("parameters")
-        if isinstance(parameters, dict):
-            upgraded["parameters"] = with_new_names(parameters)
-        return upgraded
-
-    @classmethod
     def _upgrade_pickle(cls, state: dict[str, Any]) -> dict[str, Any]:
         state.pop("n_iter_", None)  # version 0.1.0 stored what is computed now
-        return with_new_names(state)
-
-
-def _learned(result: TrainingResult, logit_scaling: str) -> dict[str, Any]:
-    """Return the fitted attributes that training has learned."""
-    return {
-        "centroids_": result.centroids,
-        "log_weights_": result.log_weights,
-        "logit_scaling_": logit_scaling,
-        "distance_scale_": result.distance_scale,
-        "history_": result.history,
-        "best_iter_": result.best_epoch,
-    }
+        return super()._upgrade_pickle(state)

@@ -7,6 +7,7 @@ random duration, and its class is the order of the events.
 from __future__ import annotations
 
 from itertools import permutations
+from numbers import Integral, Real
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from sklearn.utils import check_random_state
 
 from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.optional import import_optional
-from skdejavid.compat.parameters import as_int, as_python, as_real
+from skdejavid.compat.parameters import as_python, validated
+from skdejavid.compat.sklearn import Interval
 from skdejavid.sequences import TSEArray
 from skdejavid.video.sources import as_video
 
@@ -38,8 +40,20 @@ _ORDERS = list(permutations(range(1, len(EVENTS))))
 # Number of frames of an event of `make_event_sequences`.
 _SHORTEST_EVENT, _LONGEST_EVENT = 8, 16
 
+_AT_LEAST_1 = [Interval(Integral, 1, None, closed="left")]
+# Larger noise could leave the range of float32.
+_NOISE = [Interval(Real, 0, 1e30, closed="both")]
+
 
 @underflow_allowed
+@validated(
+    {
+        "n_sequences": _AT_LEAST_1,
+        "n_features": [Interval(Integral, 3, None, closed="left")],
+        "noise": _NOISE,
+        "random_state": ["random_state"],
+    }
+)
 def make_order_sequences(
     n_sequences: int,
     *,
@@ -57,7 +71,7 @@ def make_order_sequences(
         Number of features, at least 3. Event ``k`` raises the features ``k``, ``k + 3``, ``k + 6``,
         ... (counted from 0) by 1.
     noise : float, default=0.3
-        Standard deviation of the Gaussian noise added to each value.
+        Standard deviation of the Gaussian noise added to each value, from 0 to 1e30.
     random_state : int, RandomState instance or None, default=None
         Pass an int for reproducible data.
 
@@ -68,10 +82,7 @@ def make_order_sequences(
     y : ndarray of shape (n_sequences,)
         Number of the order, 0 to 5. Classes are balanced up to one sample.
     """
-    n_sequences = as_int(n_sequences, "n_sequences", at_least=1)
-    n_features = as_int(n_features, "n_features", at_least=3)
-    noise = as_real(noise, "noise")
-    rng = check_random_state(as_python(random_state))
+    rng = check_random_state(random_state)
     y = rng.permutation(np.arange(n_sequences) % len(_ORDERS))
     sequences = []
     for label in y:
@@ -82,6 +93,18 @@ def make_order_sequences(
     return TSEArray(sequences), y
 
 
+@underflow_allowed
+@validated(
+    {
+        "n_sequences": _AT_LEAST_1,
+        "n_classes": [Interval(Integral, 2, None, closed="left")],
+        "weights": ["array-like", None],
+        "n_features": [Interval(Integral, 2, None, closed="left")],
+        "noise": _NOISE,
+        "lengths": ["array-like"],
+        "random_state": ["random_state"],
+    }
+)
 def make_event_sequences(
     n_sequences: int,
     *,
@@ -109,7 +132,7 @@ def make_event_sequences(
         ``k``, ``k + n_classes``, ``k + 2 * n_classes``, ... (counted from 0) by 1 for 8 to 16
         frames.
     noise : float, default=1.3
-        Standard deviation of the Gaussian noise added to each value.
+        Standard deviation of the Gaussian noise added to each value, from 0 to 1e30.
     lengths : tuple of two ints, default=(40, 80)
         Smallest and largest number of frames of a sequence, at least 16.
     random_state : int, RandomState instance or None, default=None
@@ -137,15 +160,9 @@ def make_event_sequences(
     >>> np.bincount(y)
     array([1000,   20])
     """
-    if not 2 <= n_classes <= n_features:
-        raise ValueError(
-            f"n_classes must be at least 2 and at most n_features={n_features}, got {n_classes}"
-        )
-    shortest, longest = lengths
-    if not _LONGEST_EVENT <= shortest <= longest:
-        raise ValueError(
-            f"lengths must be two increasing numbers of at least {_LONGEST_EVENT}, got {lengths}"
-        )
+    if n_classes > n_features:
+        raise ValueError(f"n_classes must be at most n_features={n_features}, got {n_classes}")
+    shortest, longest = _check_lengths(lengths)
     counts = _class_counts(n_sequences, np.ones(n_classes) if weights is None else weights)
     if len(counts) != n_classes:
         raise ValueError(f"weights must have n_classes={n_classes} numbers, got {len(counts)}")
@@ -161,6 +178,7 @@ def make_event_sequences(
     return TSEArray(sequences), y
 
 
+@validated({"n_videos": _AT_LEAST_1, "size": _AT_LEAST_1, "random_state": ["random_state"]})
 def make_order_videos(
     n_videos: int, *, size: int = 64, random_state: int | np.random.RandomState | None = None
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
@@ -182,8 +200,7 @@ def make_order_videos(
     y : ndarray of shape (n_videos,)
         Number of the order, 0 to 5. Classes are balanced up to one sample.
     """
-    n_videos, size = as_int(n_videos, "n_videos", at_least=1), as_int(size, "size", at_least=1)
-    rng = check_random_state(as_python(random_state))
+    rng = check_random_state(random_state)
     y = rng.permutation(np.arange(n_videos) % len(_ORDERS))
     videos = []
     for label in y:
@@ -196,6 +213,7 @@ def make_order_videos(
     return videos, y
 
 
+@validated({"n_frames": _AT_LEAST_1, "size": _AT_LEAST_1, "random_state": ["random_state"]})
 def make_event_frames(
     n_frames: int, *, size: int = 64, random_state: int | np.random.RandomState | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -216,13 +234,13 @@ def make_event_frames(
     y : ndarray of shape (n_frames,)
         The event that a frame shows: an index into ``EVENTS``.
     """
-    n_frames, size = as_int(n_frames, "n_frames", at_least=1), as_int(size, "size", at_least=1)
-    rng = check_random_state(as_python(random_state))
+    rng = check_random_state(random_state)
     y = rng.permutation(np.arange(n_frames) % len(EVENTS))
     frames = [_scene(event, 1, _background(size, rng), rng)[0] for event in y]
     return np.stack(frames), y
 
 
+@validated({"fps": _AT_LEAST_1})
 def write_video(
     path: str | PathLike[str],
     frames: NDArray[np.uint8],
@@ -255,7 +273,7 @@ def write_video(
     ValueError
         If `frames` has another shape or type, or an odd height or width.
     """
-    frames, fps = as_video(frames, "frames"), as_int(fps, "fps", at_least=1)
+    frames = as_video(frames, "frames")
     if frames.shape[1] % 2 or frames.shape[2] % 2:
         raise ValueError(f"height and width of frames must be even, got {frames.shape[1:3]}")
     folder = Path(path).parent
@@ -272,12 +290,30 @@ def write_video(
         container.mux(stream.encode(None))
 
 
+def _check_lengths(lengths: Any) -> tuple[int, int]:
+    numbers = as_python(tuple(lengths))
+    if not (
+        len(numbers) == 2
+        and all(type(number) is int for number in numbers)
+        and _LONGEST_EVENT <= numbers[0] <= numbers[1]
+    ):
+        raise ValueError(
+            f"lengths must be two increasing ints of at least {_LONGEST_EVENT}, got {lengths}"
+        )
+    return numbers
+
+
 def _class_counts(n_sequences: int, weights: ArrayLike) -> NDArray[np.int64]:
     """Return the numbers of sequences by class; the largest remainders are rounded up."""
-    weights = np.asarray(weights, dtype=np.float64)
-    if weights.ndim != 1 or not (np.isfinite(weights) & (weights > 0)).all():
-        raise ValueError(f"weights must be a list of finite numbers of more than 0, got {weights}")
-    shares = n_sequences * (weights / weights.sum())
+    expected = f"weights must be a list of finite numbers of more than 0, got {weights!r}"
+    try:
+        numbers = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(expected) from error
+    if numbers.ndim != 1 or not (np.isfinite(numbers) & (numbers > 0)).all():
+        raise ValueError(expected)
+    numbers = numbers / numbers.max()  # so that their sum is finite
+    shares = n_sequences * (numbers / numbers.sum())
     # Shares that are whole numbers but for rounding errors.
     shares = np.where(np.isclose(shares, shares.round()), shares.round(), shares)
     counts = np.floor(shares).astype(np.int64)

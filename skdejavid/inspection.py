@@ -15,13 +15,12 @@ from sklearn.utils.validation import check_consistent_length
 
 from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.optional import import_if_installed
-from skdejavid.compat.parameters import with_python_numbers
+from skdejavid.compat.parameters import validated
 from skdejavid.compat.sklearn import (
     HasMethods,
     Interval,
     StrOptions,
     check_sample_weight,
-    validate_params,
 )
 from skdejavid.sequences import TSEArray, read_checked
 from skdejavid.sequences.tables import plain_weights
@@ -63,8 +62,7 @@ class _Form(NamedTuple):
 
 
 @underflow_allowed
-@with_python_numbers("n_parts", "n_repeats", "n_jobs", "random_state")
-@validate_params(  # type: ignore[untyped-decorator]
+@validated(
     {
         "estimator": [HasMethods(["fit"])],
         "over": [StrOptions({"features", "time"})],
@@ -75,8 +73,7 @@ class _Form(NamedTuple):
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "sample_weight": ["array-like", None],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def permutation_importance(
     estimator: Any,

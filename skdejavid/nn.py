@@ -206,9 +206,6 @@ class TimeWeightedDTW(torch.nn.Module):
         fitted.log_weights_ = self.log_weights.detach().cpu().numpy().copy()
         return fitted
 
-    # A trace of the compiler would depend on the lengths of all sequences and be made again for
-    # every batch.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, sequences: Any) -> torch.Tensor:
         """Compute the distance of each sequence to each centroid.
 
@@ -235,6 +232,13 @@ class TimeWeightedDTW(torch.nn.Module):
             If the module is traced, exported, or called in a way that has no values, see Notes of
             the class.
         """
+        # A trace of the compiler would depend on the lengths of all sequences and be made again for
+        # every batch. As a decorator, `disable` would load the compiler with this module.
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(self._distances)(sequences)
+        return self._distances(sequences)
+
+    def _distances(self, sequences: Any) -> torch.Tensor:
         _refuse_recording(sequences, self.centroids)
         _check_floating(self.centroids, self.log_weights)
         values, lengths = self._pack(sequences)

@@ -290,6 +290,7 @@ class Interpolate(OneToOneFeatureMixin, SequenceTransformer):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
 
+    @underflow_allowed
     def fit(self, X: Any, y: Any = None) -> Self:
         """Compute the mean of each feature.
 
@@ -324,6 +325,7 @@ class Interpolate(OneToOneFeatureMixin, SequenceTransformer):
             self.mean_ += np.nansum(frames / n_known, axis=0)
         return self
 
+    @underflow_allowed
     def transform(self, X: Any) -> TSEArray | NDArray[np.floating]:
         """Fill in missing values; known values stay as they are.
 

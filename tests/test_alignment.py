@@ -305,7 +305,6 @@ def test_the_distances_of_a_classifier_can_be_computed_from_its_attributes(
         np.testing.assert_array_equal(default, distances)
 
 
-@pytest.mark.fault(101)
 def test_the_default_moves_are_the_same_everywhere():
     defaults = {
         function: inspect.signature(function).parameters["diagonal"].default

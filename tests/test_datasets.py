@@ -78,17 +78,89 @@ def test_the_event_of_each_class_is_in_its_features_at_any_time():
     assert (np.histogram(begins, 5, (0, 1))[0] > 40).all()
 
 
+@pytest.mark.fault(110)
+def test_narrow_numbers_of_frames_do_not_overflow():
+    lengths = (np.int8(100), np.int8(127))
+    X, y = make_event_sequences(np.uint8(9), lengths=lengths, random_state=np.uint8(200))
+    expected, labels = make_event_sequences(9, lengths=(100, 127), random_state=200)
+    np.testing.assert_array_equal(X.frames, expected.frames)
+    np.testing.assert_array_equal(y, labels)
+    assert max(X.lengths) > 110
+
+
+@pytest.mark.fault(116)
+@pytest.mark.parametrize("make", [make_order_sequences, make_event_sequences])
+def test_noise_that_vanishes_in_float32_is_no_error(make):
+    with np.errstate(all="raise"):
+        X, _ = make(6, noise=1e-42, random_state=0)
+        loud, _ = make(6, noise=1e30, random_state=0)
+    assert set(np.unique(np.round(X.frames, 20))) == {0.0, 1.0}
+    assert np.isfinite(loud.frames).all()
+
+
+@pytest.mark.parametrize("make", [make_order_sequences, make_event_sequences])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"noise": value} for value in (np.nan, np.inf, -1.0, 1e31, "loud", None, True)),
+        *({"n_sequences": value} for value in (10.7, 0, -3, "5", None, True)),
+        *({"n_features": value} for value in (6.0, 1, 10**400)),
+        *({"random_state": value} for value in (0.5, -1, "a")),
+    ],
+    ids=lambda changes: str(changes)[:30],
+)
+def test_arguments_of_sequences_that_cannot_be_are_named(make, changes):
+    with pytest.raises(
+        ValueError, match=f"The '{next(iter(changes))}' parameter of {make.__name__}"
+    ):
+        make(**{"n_sequences": 5} | changes)
+
+
+@pytest.mark.parametrize("make", [make_order_videos, make_event_frames])
+@pytest.mark.parametrize("changes", [{"size": 0}, {"size": 8.0}, {"random_state": 0.5}], ids=str)
+def test_arguments_of_videos_that_cannot_be_are_named(make, changes):
+    with pytest.raises(
+        ValueError, match=f"The '{next(iter(changes))}' parameter of {make.__name__}"
+    ):
+        make(2, **changes)
+    with pytest.raises(ValueError, match=rf"The 'n_\w+' parameter of {make.__name__}"):
+        make(2.0)
+
+
+@pytest.mark.parametrize("fps", [0, 25.0, "25", True])
+def test_a_frame_rate_that_cannot_be_is_named(fps, tmp_path):
+    with pytest.raises(ValueError, match="The 'fps' parameter of write_video"):
+        write_video(tmp_path / "a.mp4", np.zeros((2, 8, 8, 3), np.uint8), fps=fps)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_any_size_are_shares():
+    for weights in ([3e307, 1e307, 1e307], [3e-300, 1e-300, 1e-300], np.array([3, 1, 1], np.int8)):
+        with np.errstate(all="raise"):
+            _, y = make_event_sequences(50, n_classes=3, weights=weights, random_state=0)
+        assert np.bincount(y).tolist() == [30, 10, 10]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_classes": 1}, "n_classes must be at least 2 and at most n_features=6, got 1"),
-        ({"n_classes": 7}, "n_classes must be at least 2 and at most n_features=6, got 7"),
+        ({"n_classes": 2.0}, "The 'n_classes' parameter of make_event_sequences"),
+        ({"lengths": 50}, "The 'lengths' parameter of make_event_sequences"),
+        ({"lengths": (20.0, 30)}, r"lengths must be two .* ints"),
+        ({"lengths": (20, 30, 40)}, r"lengths must be two .* ints"),
+        ({"lengths": (20,)}, r"lengths must be two .* ints"),
+        ({"lengths": "ab"}, "The 'lengths' parameter of make_event_sequences"),
+        ({"lengths": (np.nan, 40)}, r"lengths must be two .* ints"),
+        ({"weights": ["a", "b"]}, "weights must be a list of finite numbers of more than 0"),
+        ({"weights": [[1, 2], [3]]}, "weights must be a list of finite numbers of more than 0"),
+        ({"n_classes": 1}, "The 'n_classes' parameter of make_event_sequences"),
+        ({"n_classes": 7}, "n_classes must be at most n_features=6, got 7"),
         ({"lengths": (15, 20)}, r"lengths must be .* at least 16, got \(15, 20\)"),
-        ({"lengths": (30, 20)}, "lengths must be two increasing numbers"),
+        ({"lengths": (30, 20)}, "lengths must be two increasing ints"),
         ({"weights": [1, 2, 3]}, "weights must have n_classes=2 numbers, got 3"),
         ({"weights": [1, 0]}, "weights must be a list of finite numbers of more than 0"),
         ({"weights": [1, np.nan]}, "weights must be a list of finite numbers of more than 0"),
-        ({"weights": 0.5}, "weights must be a list of finite numbers of more than 0"),
+        ({"weights": 0.5}, "The 'weights' parameter of make_event_sequences"),
         ({"weights": [1, 1e-3]}, "n_sequences=10 is too small for a sequence of class 1"),
     ],
 )

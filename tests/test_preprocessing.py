@@ -371,7 +371,6 @@ def test_the_error_for_missing_values_names_remedies(estimator, with_gaps):
         estimator.fit(X, y)
 
 
-@pytest.mark.fault(96)
 @pytest.mark.parametrize("transformer", [Framewise(SimpleImputer()), Interpolate()], ids=str)
 def test_infinity_is_no_missing_value(transformer, ragged):
     X = [x.copy() for x in ragged[0]]
@@ -479,3 +478,13 @@ def test_without_pandas_frames_of_other_libraries_lose_only_their_names(named, m
     monkeypatch.setattr("skdejavid.preprocessing.import_if_installed", lambda module: None)
     seen = Framewise(Recording()).fit(named)
     assert isinstance(seen.transformer_.seen_[0], np.ndarray)
+
+
+@pytest.mark.fault(116)
+def test_means_and_lines_between_tiny_values_may_underflow():
+    X = [np.array([[1e-40, np.nan], [np.nan, np.nan], [2e-40, np.nan]], dtype=np.float32)]
+    X += [np.array([[3e-45, 1e-45]], dtype=np.float32)]
+    with np.errstate(all="raise"):
+        filled = Interpolate().fit(X).transform(X)
+    expected = [[1e-40, 1e-45], [1.5e-40, 1e-45], [2e-40, 1e-45], [3e-45, 1e-45]]
+    np.testing.assert_allclose(filled.frames, expected, atol=2e-45)

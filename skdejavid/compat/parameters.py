@@ -6,9 +6,11 @@ float16 has eleven bits. As a parameter, a number only has a value.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
@@ -16,7 +18,7 @@ import numpy as np
 
 from skdejavid.compat.sklearn import InvalidParameterError, validate_parameter_constraints
 
-__all__ = ["PythonNumbersMixin", "as_bool", "as_int", "as_python", "as_real", "with_python_numbers"]
+__all__ = ["PythonNumbersMixin", "as_bool", "as_python", "validated"]
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -29,13 +31,11 @@ def as_python(value: Any) -> Any:
     ----------
     value : object
         Integers become int, real numbers become float, and booleans bool, also as arrays without
-        dimensions and inside of lists, tuples and dicts. Anything else is returned as it is.
-
-    Raises
-    ------
-    OverflowError
-        If a real number is too large for a float.
+        dimensions and inside of lists, tuples and dicts. A real number that is too large for a
+        float becomes infinity. Anything else is returned as it is.
     """
+    if value is None or type(value) in (bool, int, float, str):
+        return value  # most are; the checks below are slow
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, (bool, np.bool_)):
@@ -45,7 +45,7 @@ def as_python(value: Any) -> Any:
     if isinstance(value, Integral):
         return int(operator.index(value))
     if isinstance(value, Real):
-        return float(value)
+        return _as_float(value)
     if isinstance(value, np.generic):
         return value.item()
     if type(value) in (list, tuple):
@@ -55,36 +55,11 @@ def as_python(value: Any) -> Any:
     return value
 
 
-def as_int(value: Any, name: str, *, at_least: int) -> int:
-    """Return an integer argument of a function as Python's int.
-
-    Raises
-    ------
-    TypeError
-        If it is not an integer.
-    ValueError
-        If it is less than `at_least`.
-    """
-    number = as_python(value)
-    if type(number) is not int:
-        raise TypeError(f"{name} must be an int, got {value!r}")
-    if number < at_least:
-        raise ValueError(f"{name} must be at least {at_least}, got {number}")
-    return number
-
-
-def as_real(value: Any, name: str) -> float:
-    """Return a numeric argument of a function as Python's float.
-
-    Raises
-    ------
-    TypeError
-        If it is not a real number.
-    """
-    number = as_python(value)
-    if type(number) not in (int, float):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    return float(number)
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def as_bool(value: Any, name: str) -> bool:
@@ -100,18 +75,27 @@ def as_bool(value: Any, name: str) -> bool:
     return bool(value)
 
 
-def with_python_numbers(
-    *names: str,
+def validated(
+    constraints: dict[str, list[Any]],
 ) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
-    """Return a decorator of functions, which converts the keyword arguments of these names."""
+    """Return a decorator of functions, which converts and checks the arguments of these names.
+
+    Parameters
+    ----------
+    constraints : dict
+        As `_parameter_constraints` of an estimator.
+    """
 
     def decorate(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+        parameters = signature(function)
+
         @wraps(function)
         def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-            for name in kwargs.keys() & set(names):
-                kwargs[name] = as_python(kwargs[name])
-                _refuse_time(kwargs[name], name, function.__name__)
-            return function(*args, **kwargs)
+            bound = parameters.bind(*args, **kwargs)
+            given = bound.arguments
+            given.update({name: as_python(given[name]) for name in given.keys() & constraints})
+            _validate(constraints, given, function.__qualname__)
+            return function(*bound.args, **bound.kwargs)
 
         return call
 
@@ -133,18 +117,15 @@ class PythonNumbersMixin:
 
     def _validate_params(self) -> None:
         """Check the parameters; scikit-learn's own method would check NumPy's numbers."""
-        parameters, caller_name = self._python_params(), type(self).__name__
-        for name, value in parameters.items():
-            _refuse_time(value, name, caller_name)
-        validate_parameter_constraints(
-            self._parameter_constraints, parameters, caller_name=caller_name
-        )
+        _validate(self._parameter_constraints, self._python_params(), type(self).__name__)
 
 
-def _refuse_time(value: Any, name: str, caller_name: str) -> None:
-    """Refuse a span of time, which scikit-learn's constraints take for an integer."""
-    if isinstance(value, np.timedelta64):
-        raise InvalidParameterError(
-            f"The {name!r} parameter of {caller_name} must not be a span of time. Got {value!r} "
-            "instead: pass a number."
-        )
+def _validate(constraints: Any, values: dict[str, Any], caller_name: str) -> None:
+    """Check values, of which scikit-learn's constraints would take a span of time for an integer."""
+    for name, value in values.items():
+        if isinstance(value, np.timedelta64):
+            raise InvalidParameterError(
+                f"The {name!r} parameter of {caller_name} must not be a span of time. Got "
+                f"{value!r} instead: pass a number."
+            )
+    validate_parameter_constraints(constraints, values, caller_name=caller_name)

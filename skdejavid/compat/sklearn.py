@@ -5,6 +5,7 @@ They may move in any release of scikit-learn; then only this module must change.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from sklearn.utils._param_validation import (
     InvalidParameterError,
     StrOptions,
     validate_parameter_constraints,
-    validate_params,
 )
 from sklearn.utils._param_validation import Interval as _Interval
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
@@ -29,12 +29,13 @@ __all__ = [
     "check_sample_weight",
     "effective_n_threads",
     "validate_parameter_constraints",
-    "validate_params",
 ]
 
 
 class Interval(_Interval):
-    """scikit-learn's interval of numbers, in which a bool is not a number."""
+    """scikit-learn's interval of numbers, without bools and what is too large for a float."""
 
     def is_satisfied_by(self, val: Any) -> bool:
-        return not isinstance(val, (bool, np.bool_)) and super().is_satisfied_by(val)
+        if isinstance(val, (bool, np.bool_)):
+            return False
+        return super().is_satisfied_by(val) and abs(val) <= sys.float_info.max

@@ -62,7 +62,8 @@ class TSEArray(Convertible):
           long table, with one row for each frame, is read by :meth:`from_long`;
         - list of such tables, each a sequence, or table with one column of lists of lists;
         - another ``TSEArray``, whose memory is shared;
-        - column of lists of lists: pandas or polars Series, Arrow array, awkward array;
+        - column of lists of lists: pandas or polars Series, Arrow array, awkward array, column of a
+          data set of Hugging Face;
         - any other object with a length and integer indexing, such as a map-style data set.
 
     Attributes

@@ -49,6 +49,17 @@ class TrainingResult:
     stopped: str | None = None
     interrupt: KeyboardInterrupt | None = None  # that ended training, to be raised again
 
+    def attributes(self, logit_scaling: str) -> dict[str, Any]:
+        """Return the fitted attributes that were learned, of a fit with this `logit_scaling`."""
+        return {
+            "centroids_": self.centroids,
+            "log_weights_": self.log_weights,
+            "logit_scaling_": logit_scaling,
+            "distance_scale_": self.distance_scale,
+            "history_": self.history,
+            "best_iter_": self.best_epoch,
+        }
+
 
 @dataclass(frozen=True)
 class TrainingState:

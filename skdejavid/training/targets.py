@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from numbers import Real
@@ -121,7 +122,7 @@ def class_weights(
         return np.divide(mean, totals, out=np.ones_like(totals), where=totals > 0)[labels]
     for label, weight in class_weight.items():
         is_number = isinstance(weight, Real) and not isinstance(weight, np.timedelta64)
-        if not (is_number and 0 <= weight < np.inf):
+        if not (is_number and 0 <= weight <= sys.float_info.max):
             raise ValueError(
                 f"class_weight[{label!r}] must be a finite number of at least 0, got {weight!r}"
             )

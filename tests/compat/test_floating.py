@@ -54,6 +54,10 @@ class Data:
             self.X3 = self.X.to_padded(0.0)
             self.clf = DejaVidClassifier(n_timesteps=3, n_epochs=2, random_state=0)
             self.clf.fit(self.X, self.y)
+            # Between such values there are some that the type does not have.
+            values = (8 * np.finfo(dtype).smallest_subnormal * X.frames).astype(dtype)
+            values[::3, 0] = values[:40, 1] = np.nan
+            self.with_missing = TSEArray.from_packed(values, X.offsets)
         self.folder = folder
         self.dtype, self.scale = dtype, scale
 
@@ -78,10 +82,11 @@ class Data:
         self.clf.save(self.folder / "model.safetensors")
         return DejaVidClassifier.load(self.folder / "model.safetensors")
 
-    def transform_by(self, transformer):
+    def transform_by(self, transformer, X=None):
+        X = self.X if X is None else X
         transformer.set_output()
-        transformer.fit(self.X).transform(self.X)
-        transformer.fit_transform(self.X)
+        transformer.fit(X).transform(X)
+        transformer.fit_transform(X)
         transformer.get_feature_names_out()
 
     def extract(self):
@@ -183,7 +188,7 @@ JOURNEYS = {
     "Framewise Framewise.fit Framewise.fit_transform Framewise.transform Framewise.set_output "
     "Framewise.get_feature_names_out": lambda data: data.transform_by(Framewise(StandardScaler())),
     "Interpolate Interpolate.fit Interpolate.transform Interpolate.set_output": lambda data: (
-        data.transform_by(Interpolate())
+        data.transform_by(Interpolate(), data.with_missing)
     ),
     "TSEExtractor TSEExtractor.fit TSEExtractor.transform TSEExtractor.extract "
     "TSEExtractor.set_output TSEExtractor.encoder_fingerprint": Data.extract,

@@ -20,12 +20,12 @@ def test_a_container_limits_the_memory(monkeypatch, tmp_path):
     assert machine > 2**27
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(memory, "_CONTAINER_LIMITS", (limit, tmp_path / "none"))
-    for text, expected in (("max\n", None), ("1000000\n", 1e6)):
-        limit.write_text(text)
-        memory_of_machine.cache_clear()
-        known = memory_of_machine()
-        assert known == (expected or known)
-        assert expected or known >= machine
+    limit.write_text("max\n")
+    memory_of_machine.cache_clear()
+    assert memory_of_machine() >= machine  # which a limit of this container may have lowered
+    limit.write_text("1000000\n")
+    memory_of_machine.cache_clear()
+    assert memory_of_machine() == 1e6
 
 
 @pytest.mark.fault(113)

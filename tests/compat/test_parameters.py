@@ -10,6 +10,7 @@ import re
 from enum import IntEnum
 from fractions import Fraction
 from functools import cache
+from numbers import Integral
 
 import joblib
 import numpy as np
@@ -30,7 +31,8 @@ from skdejavid import (
     datasets,
     dtw_distances,
 )
-from skdejavid.compat.parameters import as_bool, as_int, as_python, as_real
+from skdejavid.compat.parameters import as_bool, as_python, validated
+from skdejavid.compat.sklearn import Interval
 from skdejavid.compat.threads import count_threads
 from skdejavid.inspection import permutation_importance
 from skdejavid.nn import TimeWeightedDTW
@@ -76,16 +78,29 @@ def test_numbers_are_found_inside_of_containers_and_nothing_else_changes():
     assert as_python(None) is None
 
 
-def test_arguments_of_another_kind_are_named():
-    assert as_int(np.int8(3), "size", at_least=3) == 3
-    with pytest.raises(ValueError, match="size must be at least 3, got 2"):
-        as_int(2, "size", at_least=3)
-    for value in (2.0, True, "2", None):
-        with pytest.raises(TypeError, match="size must be an int, got"):
-            as_int(value, "size", at_least=1)
-    assert as_real(np.float16(0.5), "noise") == 0.5
-    with pytest.raises(TypeError, match="noise must be a number, got 'loud'"):
-        as_real("loud", "noise")
+@pytest.mark.fault(110)
+def test_arguments_of_functions_are_checked_as_python_numbers():
+    @validated({"size": [Interval(Integral, 3, None, closed="left")]})
+    def area(size, other=None):
+        return type(size), size * size, other
+
+    weight = np.int8(5)
+    assert area(np.uint8(100), weight) == (int, 10_000, weight)
+    assert area(size=np.array(3))[1] == 9
+    for value in (2, 3.0, True, "3", None):
+        with pytest.raises(ValueError, match=r"The 'size' parameter of .*area must be an int in"):
+            area(value)
+    with pytest.raises(TypeError, match="size"):
+        area()
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), Fraction(10**400)])
+@pytest.mark.parametrize(
+    "name", ["n_epochs", "n_timesteps", "learning_rate", "temperature", "max_time", "batch_size"]
+)
+def test_numbers_that_no_float_can_hold_are_out_of_range(name, value, ragged):
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of DejaVidClassifier"):
+        DejaVidClassifier(**{"n_epochs": 1} | {name: value}).fit(*ragged)
 
 
 @pytest.mark.fault(110)
@@ -463,9 +478,9 @@ def test_times_are_no_numbers(time):
     """NumPy counts spans as integers, and gives both without a unit or in ns as ints."""
     assert as_python(time) is time
     assert as_python([1, (time,)]) == [1, (time,)]
-    for convert in (as_int, as_real):
-        with pytest.raises(TypeError, match="size must be a"):
-            convert(time, "size", **({"at_least": 1} if convert is as_int else {}))
+    for name in ("size", "random_state"):
+        with pytest.raises(ValueError, match=f"The '{name}' parameter of make_order_videos must"):
+            datasets.make_order_videos(2, **{name: time})
     with pytest.raises(TypeError, match="n_jobs must be an int or None"):
         count_threads(time)
 

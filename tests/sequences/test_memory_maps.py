@@ -45,7 +45,6 @@ def test_a_map_of_a_file_that_was_cut_is_refused(
     check_memory_map(array)
 
 
-@pytest.mark.fault(90)
 def test_a_file_that_was_renamed_removed_or_grew_is_still_there(tmp_path):
     array = mapped(tmp_path / "x")
     (tmp_path / "x").rename(tmp_path / "y")

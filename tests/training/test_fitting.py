@@ -268,7 +268,6 @@ def test_a_constant_feature_of_any_size_changes_nothing(dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.fault(93)
 @pytest.mark.filterwarnings("ignore:The number of unique classes is greater:UserWarning")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("unit", [(1.0, 1.0), (1e-30, 1e30)])
