@@ -38,21 +38,21 @@ def as_python(value: Any) -> Any:
         return value  # most are; the checks below are slow
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
+    if type(value) in (list, tuple):
+        return type(value)(as_python(item) for item in value)
+    if isinstance(value, dict):
+        return {as_python(key): as_python(item) for key, item in value.items()}
+    return _as_python_scalar(value)
+
+
+def _as_python_scalar(value: Any) -> Any:
     if isinstance(value, (np.datetime64, np.timedelta64)):
         return value  # times are no numbers, although NumPy counts spans of time as integers
     if isinstance(value, Integral):
         return int(operator.index(value))
     if isinstance(value, Real):
         return _as_float(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    if type(value) in (list, tuple):
-        return type(value)(as_python(item) for item in value)
-    if isinstance(value, dict):
-        return {as_python(key): as_python(item) for key, item in value.items()}
-    return value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _as_float(value: Any) -> float:
@@ -121,7 +121,7 @@ class PythonNumbersMixin:
 
 
 def _validate(constraints: Any, values: dict[str, Any], caller_name: str) -> None:
-    """Check values, of which scikit-learn's constraints would take a span of time for an integer."""
+    """Check values; scikit-learn's constraints would take a span of time for an integer."""
     for name, value in values.items():
         if isinstance(value, np.timedelta64):
             raise InvalidParameterError(

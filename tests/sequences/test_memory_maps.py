@@ -91,6 +91,7 @@ def test_no_pass_over_the_data_begins_when_they_were_cut(use, tmp_path):
         use(X)
 
 
+@pytest.mark.filterwarnings("ignore:all frames of X are equal")
 @pytest.mark.fault(90)
 @pytest.mark.parametrize(
     "use",
