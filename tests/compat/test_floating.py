@@ -49,7 +49,7 @@ class Data:
     def __init__(self, dtype, scale, folder):
         with np.errstate(under="ignore"):
             X, self.y = datasets.make_order_sequences(30, random_state=0)
-            self.X = TSEArray([(x * scale).astype(dtype) for x in X])
+            self.X = TSEArray([x.astype(dtype) * dtype(scale) for x in X])
             self.x = self.X[0]
             self.X3 = self.X.to_padded(0.0)
             self.clf = DejaVidClassifier(n_timesteps=3, n_epochs=2, random_state=0)

@@ -316,7 +316,7 @@ def test_digests_are_of_values_and_not_of_how_they_lie_in_memory():
         {"learn_weights": False, "random_state": np.random.RandomState(3)},
         {"learn_centroids": False, "random_state": None},
     ],
-    ids=str,
+    ids=lambda parameters: str(parameters).split(" at 0x")[0],
 )
 @pytest.mark.parametrize("n_done", [0, 1, 2])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
