@@ -15,6 +15,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
+from skdejavid.compat.parameters import as_python
 from skdejavid.files.atomic import read_json, remove_temporaries, replace_own_file, write_once
 from skdejavid.files.regular import check_own_file
 from skdejavid.sequences import TSEArray
@@ -128,7 +129,8 @@ class TSEStore:
         """
         if dtype not in _DTYPES:
             raise ValueError(f"dtype must be one of {_DTYPES}, got {dtype!r}")
-        if not _is_integer(n_shards) or not 1 <= n_shards <= _MOST_SHARDS:
+        n_shards = as_python(n_shards)
+        if type(n_shards) is not int or not 1 <= n_shards <= _MOST_SHARDS:
             raise ValueError(
                 f"n_shards must be at least 1 and at most {_MOST_SHARDS}, got {n_shards!r}"
             )
@@ -323,7 +325,8 @@ class TSEStore:
         -------
         StoreWriter
         """
-        if not _is_integer(shard) or not 0 <= shard < self.n_shards:
+        shard = as_python(shard)
+        if type(shard) is not int or not 0 <= shard < self.n_shards:
             raise ValueError(f"shard must be from 0 to {self.n_shards - 1}, got {shard!r}")
         return StoreWriter(self._shards[shard], lambda: self._states_beside(shard))
 
@@ -494,10 +497,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"numbers from 0 to {_MOST_NUMBER}"
         )
     return content
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _as_text(manifest: Mapping[str, Any]) -> str:

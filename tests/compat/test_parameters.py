@@ -318,7 +318,7 @@ CALLS |= {
 CALLS |= {
     (function, name): (
         lambda value, function=function, name=name, first=first: getattr(datasets, function)(
-            **{first: 2, "random_state": 0} | {name: value}
+            **{first: 6, "random_state": 0} | {name: value}
         ),
         values,
     )
@@ -338,7 +338,7 @@ CALLS |= {
         ("make_order_videos", "n_videos", {"size": [16, 32]}),
         ("make_event_frames", "n_frames", {"size": [16, 120]}),
     )
-    for name, values in {first: [1, 5], "random_state": [0, 120], **names}.items()
+    for name, values in {first: [4, 5], "random_state": [0, 120], **names}.items()
 }
 WITH_FOLDER = {
     key for key, (call, _) in CALLS.items() if "tmp_path" in inspect.signature(call).parameters
