@@ -181,7 +181,7 @@ class Reader:
                 self.close()
                 return "hang", 60.0, 0
             return self._pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             self._process.join()
             code = self._process.exitcode
             self.close()

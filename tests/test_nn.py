@@ -745,4 +745,4 @@ def test_estimators_around_a_classifier_are_refused_with_what_to_pass(wrap, ragg
 def test_the_module_does_not_load_the_compiler():
     """Importing it takes as long as importing torch."""
     program = "import sys, skdejavid.nn; assert 'torch._dynamo' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)

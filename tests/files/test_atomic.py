@@ -366,7 +366,7 @@ except OSError as error:
 def test_a_limit_of_file_sizes_leaves_the_old_file(n_bytes, tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"old")
-    command = [sys.executable, "-c", LIMITED, str(path), str(n_bytes)]
+    command = [sys.executable, "-P", "-c", LIMITED, str(path), str(n_bytes)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["27", str(path)]  # EFBIG
     assert path.read_bytes() == b"old"

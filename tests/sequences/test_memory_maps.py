@@ -200,6 +200,6 @@ def test_a_store_that_is_cut_while_it_is_open_does_not_kill_the_process(tmp_path
     store = TSEStore.create(tmp_path / "store")
     with store.write() as writer:
         writer.append("a", np.ones((5000, 2)))
-    command = [sys.executable, "-c", STORE, store.path]
+    command = [sys.executable, "-P", "-c", STORE, store.path]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "values-00000.npy has 200 bytes" in done.stdout

@@ -877,7 +877,7 @@ except OSError as error:
 def test_a_limit_of_file_sizes_keeps_what_was_committed(tmp_path):
     path = tmp_path / "limited"
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", LIMITED, str(path)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "27\n"  # EFBIG
     store = TSEStore(path)
