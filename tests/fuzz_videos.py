@@ -153,6 +153,12 @@ def work(pipe):
         pipe.send((outcome, time.monotonic() - begin, n_bytes))
 
 
+def crash(pipe):
+    """Crash at the first video, in place of `work`."""
+    pipe.recv()
+    os.abort()
+
+
 def highest_bytes():
     """Return the peak of the memory that this process used since it was reset."""
     status = Path("/proc/self/status").read_text()
