@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import version
@@ -36,6 +37,9 @@ _NAME = "checkpoint-{fingerprint}.safetensors"
 
 # The files of a folder, of which those written last are kept.
 _MOST_FILES = 1000
+
+# How many times other processes may disturb the writing of one checkpoint.
+_MOST_DISTURBANCES = 20
 
 # Writing takes at most this part of the time of training.
 _SHARE_OF_TIME = 0.05
@@ -153,13 +157,13 @@ class Checkpoint:
             oldest_first = sorted(files, key=_time_of_writing)
             for path in oldest_first[: max(0, len(oldest_first) - _MOST_FILES + 1)]:
                 path.unlink(missing_ok=True)
-        try:
-            write_array_file(self.path, description, arrays)
-        except FileNotFoundError:
-            # Another process has begun the same fit, and taken the temporary file of this one for
-            # that of a crash.
+        for _ in range(_MOST_DISTURBANCES):
+            # Another process that begins the same fit takes the temporary file of this one for
+            # that of a crash, and several may begin one after the other.
+            with suppress(FileNotFoundError):
+                return write_array_file(self.path, description, arrays)
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_array_file(self.path, description, arrays)
+        write_array_file(self.path, description, arrays)
 
     def _check_key(self, description: Mapping[str, Any]) -> None:
         number = description["format_version"]
