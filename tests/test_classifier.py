@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import threading
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit, cross_
 from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.class_weight import compute_class_weight
+from traced_memory import traced_memory
 
 from skdejavid import (
     DejaVidClassifier,
@@ -558,13 +558,12 @@ def test_a_class_of_one_sequence_is_learned_and_folds_are_counted_by_scikit_lear
 def test_absurdly_many_time_steps_are_refused_before_anything_is_allocated(n_timesteps, orders):
     X, y = orders
     clf = DejaVidClassifier(n_timesteps=n_timesteps)
-    tracemalloc.start()
-    try:
-        with pytest.raises(ValueError, match=f"n_timesteps={n_timesteps} needs at least .* GB"):
-            clf.fit(X, y)
-        assert tracemalloc.get_traced_memory()[1] < 2**24
-    finally:
-        tracemalloc.stop()
+    with (
+        traced_memory() as traced,
+        pytest.raises(ValueError, match=f"n_timesteps={n_timesteps} needs at least .* GB"),
+    ):
+        clf.fit(X, y)
+    assert traced.peak < 2**24
 
 
 @pytest.mark.fault(34, 113)

@@ -3,7 +3,6 @@
 import json
 import os
 import struct
-import tracemalloc
 from hashlib import sha256
 
 import numpy as np
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
+from traced_memory import traced_memory
 
 from skdejavid.files.array_file import ArrayFile, UnwrittenFile, as_written, write_array_file
 
@@ -276,9 +276,6 @@ def test_a_header_takes_memory_in_proportion_to_its_size(tmp_path, item):
     text = b'{"a":[' + item.encode() * (2**21 // len(item)) + b"0]}"
     path = tmp_path / "x"
     path.write_bytes(raw(text))
-    tracemalloc.start()
-    with pytest.raises(ValueError, match="corrupt"):
+    with traced_memory() as traced, pytest.raises(ValueError, match="corrupt"):
         ArrayFile(path, "thing", 1)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 40 * len(text)
+    assert traced.peak < 40 * len(text)

@@ -6,7 +6,6 @@ import io
 import os
 import pickle
 import sys
-import tracemalloc
 import zipfile
 from pathlib import Path
 from unittest import mock
@@ -17,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from traced_memory import traced_memory
 
 from skdejavid.files.foreign_arrays import read_array
 
@@ -526,12 +526,12 @@ def test_an_archive_that_grows_out_of_proportion_is_refused_before_it_grows(tmp_
     path = tmp_path / "x.npz"
     np.savez_compressed(path, np.zeros((2**24, 1)))
     assert path.stat().st_size < 2**18
-    tracemalloc.start()
-    with pytest.raises(ValueError, match=r"has \d+ bytes and claims to contain 134217856"):
+    with (
+        traced_memory() as traced,
+        pytest.raises(ValueError, match=r"has \d+ bytes and claims to contain 134217856"),
+    ):
         read_array(path, None)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**20
+    assert traced.peak < 2**20
 
 
 @pytest.mark.fault(79)
@@ -544,12 +544,9 @@ def test_an_archive_that_lies_about_sizes_gives_no_more_than_it_claims(claimed, 
     size = (2**26 + 128).to_bytes(4, "little")
     assert content.count(size) >= 1
     path.write_bytes(content.replace(size, claimed.to_bytes(4, "little")))
-    tracemalloc.start()
-    with pytest.raises(ValueError, match=r"x\.npz "):
+    with traced_memory() as traced, pytest.raises(ValueError, match=r"x\.npz "):
         read_array(path, None)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**23
+    assert traced.peak < 2**23
 
 
 @pytest.mark.fault(79)
@@ -565,12 +562,12 @@ def test_an_archive_is_read_only_if_numpy_could_have_compressed_it(method, tmp_p
     place = archive_bytes.index(b"PK\x01\x02") + 24
     archive_bytes[place : place + 4] = (1000).to_bytes(4, "little")
     path.write_bytes(archive_bytes)
-    tracemalloc.start()
-    with pytest.raises(ValueError, match=r"x\.npz is compressed by a method that NumPy does not"):
+    with (
+        traced_memory() as traced,
+        pytest.raises(ValueError, match=r"x\.npz is compressed by a method that NumPy does not"),
+    ):
         read_array(path, None)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**20
+    assert traced.peak < 2**20
 
 
 @pytest.mark.fault(79)

@@ -7,7 +7,6 @@ import stat
 import struct
 import subprocess
 import sys
-import tracemalloc
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from traced_memory import traced_memory
 
 from skdejavid import DejaVidClassifier, TSEArray
 from skdejavid.files.model_file import Model, read_model, write_model
@@ -635,15 +635,10 @@ def test_a_hostile_file_is_refused_with_the_name_of_its_field(
 ):
     path = tmp_path / "hostile"
     path.write_bytes(change(*parts_of(model_file)))
-    tracemalloc.start()
-    try:
-        with pytest.raises(ValueError, match=message) as caught:
-            DejaVidClassifier.load(path)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    with traced_memory() as traced, pytest.raises(ValueError, match=message) as caught:
+        DejaVidClassifier.load(path)
     assert str(path) in str(caught.value)
-    assert peak <= 2 * path.stat().st_size + 2**18
+    assert traced.peak <= 2 * path.stat().st_size + 2**18
 
 
 @pytest.mark.fault(55)
@@ -654,12 +649,9 @@ def test_a_large_hostile_file_takes_no_more_than_twice_its_size(tmp_path, model_
     arrays = {"centroids": {"dtype": "F64", "shape": [n_bytes // 8], "data_offsets": [0, n_bytes]}}
     path = tmp_path / "large"
     path.write_bytes(assembled(arrays, description, bytes(n_bytes)))
-    tracemalloc.start()
-    with pytest.raises(ValueError, match="'classes' is missing"):
+    with traced_memory() as traced, pytest.raises(ValueError, match="'classes' is missing"):
         DejaVidClassifier.load(path)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**20
+    assert traced.peak < 2**20
 
 
 @pytest.mark.fault(54)

@@ -3,7 +3,6 @@
 import collections
 import io
 import pickle
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from test_foreign_arrays import BASE, pickled_tensor, saved, with_pickle
+from traced_memory import traced_memory
 
 from skdejavid.files.foreign_arrays import read_array
 from skdejavid.files.pickled_tensors import check_pickle
@@ -66,12 +66,9 @@ def test_tensors_among_plain_things_are_accepted(things, protocol, tmp_path_fact
     ],
 )
 def test_what_would_grow_is_refused_before_it_is_built(content, message):
-    tracemalloc.start()
-    with pytest.raises(ValueError, match=message):
+    with traced_memory() as traced, pytest.raises(ValueError, match=message):
         check(content)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**22
+    assert traced.peak < 2**22
 
 
 @pytest.mark.fault(79)
@@ -94,12 +91,12 @@ def test_a_key_too_deep_to_be_hashed_is_refused(tmp_path):
 def test_thousands_of_tensors_of_one_storage_take_little_memory(tmp_path):
     tensor = pickled_tensor()[2:-1]
     path = with_pickle(b"\x80\x02(" + tensor * 5000 + b"l.", tmp_path)
-    tracemalloc.start()
-    with pytest.raises(ValueError, match=r"more than 20000 tuples|has \d+ bytes, and at most"):
+    with (
+        traced_memory() as traced,
+        pytest.raises(ValueError, match=r"more than 20000 tuples|has \d+ bytes, and at most"),
+    ):
         read_array(path, None)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 20 * path.stat().st_size
+    assert traced.peak < 20 * path.stat().st_size
 
 
 @given(content=st.binary(max_size=60))

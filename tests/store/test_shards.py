@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-import tracemalloc
 from zlib import crc32
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from traced_memory import traced_memory
 
 from skdejavid import TSEStore
 from skdejavid.store.shards import Failure, ShardFiles, ShardState, journal_line
@@ -250,12 +250,9 @@ def test_partial_rows_take_no_more_memory_than_their_file(journal):
     files, line = journal
     line["held"][3] = 2**40
     files.journal.write_bytes(journal_line(line))
-    tracemalloc.start()
-    with TSEStore(files.folder).write() as writer:
+    with traced_memory() as traced, TSEStore(files.folder).write() as writer:
         assert writer.partial is None
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**25  # a block that is read at once
+    assert traced.peak < 2**25  # a block that is read at once
 
 
 @pytest.mark.fault(78)

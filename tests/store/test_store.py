@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import threading
-import tracemalloc
 from operator import attrgetter
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
+from traced_memory import traced_memory
 
 from skdejavid import TSEArray, TSEStore
 from skdejavid.files import atomic
@@ -760,15 +760,16 @@ def test_a_manifest_takes_memory_in_proportion_to_its_size(shards, store):
     content = path.read_text()
     small = json.dumps(json.loads(content) | {"shards": "X"}).replace('"X"', shards)
     path.write_text(small)
-    tracemalloc.start()
-    if len(shards) > 10:
-        with pytest.raises(ValueError, match=r"manifest.json is damaged: it has more than 1048576"):
-            TSEStore(store.path)
-    else:
-        TSEStore(store.path).consolidate()  # removes the files of all shards with smaller numbers
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 20 * len(small) + 2**24
+    with traced_memory() as traced:
+        if len(shards) > 10:
+            with pytest.raises(
+                ValueError, match=r"manifest.json is damaged: it has more than 1048576"
+            ):
+                TSEStore(store.path)
+        else:
+            # Removes the files of all shards with smaller numbers.
+            TSEStore(store.path).consolidate()
+    assert traced.peak < 20 * len(small) + 2**24
 
 
 @pytest.mark.fault(79)

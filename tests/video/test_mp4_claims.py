@@ -1,11 +1,11 @@
 import io
 import resource
 import struct
-import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
+from traced_memory import traced_memory
 from videos import count_frames, numbered
 
 from skdejavid.datasets import write_video
@@ -155,10 +155,9 @@ def test_claims_in_a_compressed_header_are_found():
 def test_a_compressed_header_is_not_decompressed_without_end():
     bomb = zlib.compress(bytes(2**27))
     compressed = box(b"cmov", box(b"dcom", b"zlib") + box(b"cmvd", bytes(4) + bomb))
-    tracemalloc.start()
-    assert claims_of(HEADER + box(b"moov", compressed)) > 2**32
-    assert tracemalloc.get_traced_memory()[1] < 2**27
-    tracemalloc.stop()
+    with traced_memory() as traced:
+        assert claims_of(HEADER + box(b"moov", compressed)) > 2**32
+    assert traced.peak < 2**27
 
 
 WORDS = b"trun\0\0\0\0\0\x80\0\0stsz\0\0\0\0\0\0\0\0\0\x80\0\0cmovcmvd"
@@ -223,11 +222,9 @@ def test_what_is_skipped_is_not_read(tmp_path):
         file.write(struct.pack(">I4sQ", 1, b"free", 16 + n_bytes))
         file.seek(n_bytes, 1)
         file.truncate()
-    tracemalloc.start()
-    with path.open("rb") as file:
+    with traced_memory() as traced, path.open("rb") as file:
         assert bytes_of_samples(file, path.stat().st_size) == 5 * 64
-    assert tracemalloc.get_traced_memory()[1] < 2**20
-    tracemalloc.stop()
+    assert traced.peak < 2**20
 
 
 def with_compressed_header(content):

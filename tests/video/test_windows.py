@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from traced_memory import traced_memory
 
 from skdejavid.video.windows import (
     FrameClock,
@@ -269,17 +270,13 @@ def test_a_window_of_the_whole_video_holds_no_more_than_it_shows():
 @pytest.mark.parametrize("stride", ["0.3s", 1, 0.01])
 def test_the_bytes_of_a_plan_are_known_before(width, stride):
     """The peak of planning, measured, is at most what was computed."""
-    import tracemalloc
-
     starts = np.sort(np.random.default_rng(0).uniform(0, 3000, 9000))
     starts[0] = 0
     clock = FrameClock(starts, 3000.1)
     computed = bytes_of_plan(clock, width, stride, 8)
-    tracemalloc.start()
-    plan = plan_windows(clock, width, stride, 8)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak <= computed + 2**20
+    with traced_memory() as traced:
+        plan = plan_windows(clock, width, stride, 8)
+    assert traced.peak <= computed + 2**20
     assert len(plan.window_clips) * 16 < computed
 
 
