@@ -385,8 +385,10 @@ def test_a_model_is_written_with_the_permissions_of_any_file(tmp_path):
 
 LIMITED = """
 import resource, sys
-from test_model_file import fitted
-clf = fitted(n_timesteps=2000)
+import numpy as np
+from skdejavid import DejaVidClassifier
+X = np.random.default_rng(0).normal(size=(6, 5, 4))
+clf = DejaVidClassifier(n_epochs=2, n_timesteps=2000).fit(X, [0, 1, 2] * 2)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     clf.save(sys.argv[1])
@@ -402,11 +404,10 @@ def test_a_limit_of_file_sizes_is_an_error_and_leaves_the_old_model(tmp_path):
     fitted().save(path)
     before = path.read_bytes()
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(path)],
-        capture_output=True,
+        [sys.executable, "-P", "-c", LIMITED, str(path)],
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
-        cwd=Path(__file__).parent,
     )
     assert done.stdout.split() == ["27", str(path)]
     assert path.read_bytes() == before
