@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from skdejavid import TSEExtractor
-from skdejavid.video.encoders import call_named
+from skdejavid.video.named_code import call_named
 
 SIZE = 224
 EVERY_FRAME = {"width": 1, "stride": 1, "clip_length": 1, "layout": "BCHW", "frame_size": SIZE}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from skdejavid import TSEExtractor
-from skdejavid.video.encoders import call_named
+from skdejavid.video.named_code import call_named
 
 
 def main():

@@ -402,8 +402,8 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
             given[name] = given[name][0] if len(given[name]) == 1 else list(given[name])
     if ":" in encoder:
         # Imported here because they need torch, and only some commands do.
-        from skdejavid.video.encoders import call_named
         from skdejavid.video.fingerprints import needs_id
+        from skdejavid.video.named_code import call_named
 
         loaded = call_named(encoder, *arguments)
         if callable(loaded) and needs_id(loaded) and "encoder_id" not in given:

@@ -49,6 +49,7 @@ class ClipSpec:
     one_by_one: bool
     shorter_side: int | None  # frames are scaled to it; None keeps their size
     crop: int | None  # side of the centered square that scaled frames are cropped to
+    geometry: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None  # see InputSpec
     short: str = "pad"  # "pad" or "raise", for videos shorter than a window
     max_pixels: int | None = None  # maximum number of pixels of a frame
 
@@ -178,7 +179,8 @@ def _read_array(
     yield from cut_clips(
         video,
         plan.clip_frames,
-        lambda frame: _crop_channels_first(_scale(frame, spec.shorter_side), spec.crop),
+        spec.geometry
+        or (lambda frame: _crop_channels_first(_scale(frame, spec.shorter_side), spec.crop)),
     )
 
 
@@ -192,12 +194,14 @@ def _read_file(
     yield plan
     decoded = decode(path, n_threads=n_threads, max_pixels=spec.max_pixels)
     frames = _check_against_clock(decoded, clock, at_times=spec.needs_clock)
-    to_rgb = ToRGB(spec.shorter_side, n_threads=n_threads)
+    # A processor gets frames of full size.
+    to_rgb = ToRGB(None if spec.geometry else spec.shorter_side, n_threads=n_threads)
     n_at_once = most_frames_at_once(plan.clip_frames)
 
     def prepare(frame: Any) -> NDArray[np.uint8]:
         _check_scaled_size(path, spec, (frame.height, frame.width), n_bytes, n_at_once)
-        return _crop_channels_first(to_rgb(frame), spec.crop)
+        rgb = to_rgb(frame)
+        return spec.geometry(rgb) if spec.geometry else _crop_channels_first(rgb, spec.crop)
 
     yield from cut_clips(frames, plan.clip_frames, _check_sizes(prepare, path))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from numbers import Integral, Real
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
@@ -23,7 +23,6 @@ from skdejavid.preprocessing import SequenceTransformer
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.layout import offsets_of
 from skdejavid.store import StoreWriter, TSEStore
-from skdejavid.video.clips import ClipSpec
 from skdejavid.video.pipeline import Extraction, InMemory, Sink
 from skdejavid.video.sources import (
     Source,
@@ -36,11 +35,9 @@ from skdejavid.video.sources import (
 from skdejavid.video.windows import Length
 
 if TYPE_CHECKING:
-    from skdejavid.video.encoders import InputSpec
+    from skdejavid.video.settings import Settings
 
 __all__ = ["TSEExtractor"]
-
-_PROCEDURE = 1  # increment it if the same parameters give different sequences than before
 
 
 class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
@@ -281,7 +278,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             If a parameter is invalid.
         """
         self._validate_params()
-        self._settings()
+        self._resolve()
         return self
 
     def transform(self, X: Iterable[Any]) -> TSEArray:
@@ -317,7 +314,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         """
         self._validate_params()
         sources = as_sources(X)
-        settings = self._settings()
+        settings = self._resolve()
         encode = self._encode_in_memory if self.store is None else self._encode_into_store
         result = encode(sources, settings)
         self.n_features_out_ = result.n_features
@@ -362,7 +359,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         if self.store is None:
             raise ValueError("extract needs the parameter store: set it to the folder to write to")
         sources = with_ids(as_sources(X), ids)
-        settings = self._settings()
+        settings = self._resolve()
         if shard is None:
             store = self._fill_store(sources, settings)
         else:
@@ -389,8 +386,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         ValueError
             If the encoder is not a module and `encoder_id` is None.
         """
-        from skdejavid.video.encoders import load_encoder
         from skdejavid.video.fingerprints import fingerprint
+        from skdejavid.video.pretrained import load_encoder
 
         return fingerprint(load_encoder(self.encoder), self.encoder_id)
 
@@ -413,51 +410,13 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         check_is_fitted(self, "n_features_out_")
         return self.n_features_out_
 
-    def _settings(self) -> _Settings:
+    def _resolve(self) -> Settings:
         """Load the encoder and resolve all parameters that are "auto"."""
-        from skdejavid.video.encoders import input_spec, load_encoder
+        from skdejavid.video.settings import resolve_settings  # needs torch
 
-        encoder = load_encoder(self.encoder)
-        expected = input_spec(encoder)
+        return resolve_settings(self)
 
-        def resolve(name: str, default: Any) -> Any:
-            value = as_python(getattr(self, name))
-            if not (isinstance(value, str) and value == "auto"):
-                return value
-            by_encoder = None if expected is None else getattr(expected, name)
-            return default if by_encoder is None else by_encoder
-
-        layout = resolve("layout", "BCTHW")
-        shorter_side, crop = self._frame_size(expected)
-        spec = ClipSpec(
-            width=_as_length_or_tuple(self.width),
-            stride=_as_length_or_tuple(self.stride),
-            clip_length=resolve("clip_length", 16),
-            one_by_one=layout == "BCHW",
-            shorter_side=shorter_side,
-            crop=crop,
-            short=self.short,
-            max_pixels=as_python(self.max_pixels),
-        )
-        spec.check()
-        return _Settings(encoder, spec, layout, resolve("mean", None), resolve("std", None))
-
-    def _frame_size(self, expected: InputSpec | None) -> tuple[int | None, int | None]:
-        """Return the size of the shorter side after scaling, and the size of the crop."""
-        size = as_python(self.frame_size)
-        if isinstance(size, str):
-            return (224, 224) if expected is None else (expected.shorter_side, expected.crop)
-        if size is None or isinstance(size, int):
-            return size, size
-        sizes = as_python(tuple(size))
-        if len(sizes) != 2 or not all(type(item) is int and item > 0 for item in sizes):
-            raise ValueError(
-                "frame_size must be a positive int or a pair (shorter side, crop) of them, got "
-                f"{size!r}"
-            )
-        return sizes
-
-    def _encode_in_memory(self, sources: Sequence[Source], settings: _Settings) -> TSEArray:
+    def _encode_in_memory(self, sources: Sequence[Source], settings: Settings) -> TSEArray:
         """Encode all videos; a file that `X` repeats is encoded repeatedly."""
         sink = InMemory()
         by_position = [source._replace(id=str(source.position)) for source in sources]
@@ -471,14 +430,14 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         offsets = offsets_of([len(rows) for rows in values])
         return TSEArray.from_packed(np.concatenate(values), offsets, np.concatenate(spans))
 
-    def _encode_into_store(self, sources: Sequence[Source], settings: _Settings) -> TSEArray:
+    def _encode_into_store(self, sources: Sequence[Source], settings: Settings) -> TSEArray:
         """Encode the videos that are not in the store, and read all from it."""
         sources = with_content_ids(sources)
         store = self._fill_store(sources, settings)
         self._set_kept([source.position for source in sources if source.id in store])
         return store.sequences([sources[position].id for position in self.kept_])
 
-    def _extract(self, sources: Sequence[Source], settings: _Settings, sink: Sink) -> None:
+    def _extract(self, sources: Sequence[Source], settings: Settings, sink: Sink) -> None:
         """Encode all `sources`, in their order, into `sink`."""
         from skdejavid.video.encoders import ClipEncoder
 
@@ -512,7 +471,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
     def _fill_store(
         self,
         sources: Sequence[Source],
-        settings: _Settings,
+        settings: Settings,
         rank: int = 0,
         n_ranks: int | None = None,
     ) -> TSEStore:
@@ -536,35 +495,16 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         self.failures_ = [failures[source.id] for source in unique if source.id in failures]
         return store
 
-    def _open_store(self, settings: _Settings, n_shards: int | None) -> TSEStore:
-        made_by = self._describe(settings)
+    def _open_store(self, settings: Settings, n_shards: int | None) -> TSEStore:
+        from skdejavid.video.settings import describe
+
+        made_by = describe(self, settings)
         digest = blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=8).hexdigest()
         path = fspath(self.store or "").replace("{fingerprint}", digest)
         if n_shards is None:
             exists = os.path.exists(os.path.join(path, "manifest.json"))
             n_shards = TSEStore(path).n_shards if exists else 1
         return TSEStore.create(path, dtype=self.store_dtype, fingerprint=made_by, n_shards=n_shards)
-
-    def _describe(self, settings: _Settings) -> dict[str, Any]:
-        """Return all settings that sequences depend on, as a store records them."""
-        from skdejavid.video.fingerprints import fingerprint
-
-        spec = settings.spec
-        made_by = {
-            "procedure": _PROCEDURE,
-            "encoder": fingerprint(settings.encoder, self.encoder_id),
-            "width": spec.width,
-            "stride": spec.stride,
-            "clip_length": spec.clip_length,
-            "layout": settings.layout,
-            "frame_size": [spec.shorter_side, spec.crop],
-            "mean": settings.mean,
-            "std": settings.std,
-            "features": self.features,
-            "head": self.head,
-            "autocast": self.autocast,
-        }
-        return {name: _as_json(value) for name, value in made_by.items()}
 
     def _missing(self, sources: Sequence[Source], store: TSEStore | StoreWriter) -> list[Source]:
         """Return the sources that are not in the store and must be encoded.
@@ -589,26 +529,3 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         if not kept:
             failed = self.failures_[0].cause if self.failures_ else "X is empty"
             raise ValueError(f"no video of X could be encoded; the first error: {failed}")
-
-
-class _Settings(NamedTuple):
-    """Encoder and parameters, without "auto"."""
-
-    encoder: Any
-    spec: ClipSpec
-    layout: str
-    mean: Any
-    std: Any
-
-
-def _as_length_or_tuple(value: Any) -> Any:
-    """Return one length, or a tuple of several, with Python's numbers."""
-    value = as_python(value)
-    return value if isinstance(value, (int, float, str)) else as_python(tuple(value))
-
-
-def _as_json(value: Any) -> Any:
-    """Return numbers, and sequences of them, as plain Python objects."""
-    if isinstance(value, (list, tuple)):
-        return [_as_json(item) for item in value]
-    return np.asarray(value).tolist() if hasattr(value, "__array__") else value

@@ -5,16 +5,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from pretrained_models import small_model
 
-from skdejavid.video.encoders import (
-    ClipEncoder,
-    InputSpec,
-    call_named,
-    inference,
-    input_spec,
-    load_encoder,
-)
-from skdejavid.video.fingerprints import fingerprint
+from skdejavid.video.encoders import ClipEncoder
+from skdejavid.video.processors import InputSpec, input_spec
 
 
 @pytest.fixture
@@ -342,20 +336,6 @@ def test_a_mapping_without_known_names_is_refused(clips):
         encode(lambda batch: {"tokens": EMBEDDING}, clips)
 
 
-@pytest.mark.fault(73)
-def test_inference_leaves_every_submodule_as_it_was():
-    module = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Sequential(torch.nn.BatchNorm1d(2)))
-    module[1].eval()
-    modes = [part.training for part in module.modules()]
-    with inference(module):
-        assert not any(part.training for part in module.modules())
-        assert torch.is_inference_mode_enabled()
-    assert [part.training for part in module.modules()] == modes == [True, True, False, False]
-    with pytest.raises(RuntimeError, match="on purpose"), inference(module):
-        raise RuntimeError("on purpose")
-    assert [part.training for part in module.modules()] == modes
-
-
 def test_only_floating_parameters_tell_the_precision(clips):
     class Quantized(torch.nn.Module):
         def __init__(self):
@@ -366,39 +346,6 @@ def test_only_floating_parameters_tell_the_precision(clips):
             return batch.mean(dim=(2, 3, 4))
 
     np.testing.assert_allclose(encode(Quantized(), clips), means_of(clips), rtol=1e-5)
-
-
-def small_model(family):
-    """Return a small video classifier: 8 frames of 32 x 32, 24 features, 5 classes."""
-    import transformers
-
-    torch.manual_seed(0)
-    layers = {
-        "hidden_size": 24,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "num_labels": 5,
-        "image_size": 32,
-        "patch_size": 16,
-        "num_frames": 8,
-    }
-    predictor = {f"pred_{name}": value for name, value in list(layers.items())[:3]}
-    of_family = {
-        "VideoMAE": {"tubelet_size": 2},
-        "Timesformer": {},
-        "Vivit": {"tubelet_size": [2, 16, 16]},
-        "VJEPA2": {
-            **predictor,
-            "mlp_ratio": 1.5,
-            "crop_size": 32,
-            "frames_per_clip": 8,
-            "tubelet_size": 2,
-            "num_pooler_layers": 1,
-        },
-    }
-    config = getattr(transformers, f"{family}Config")(**layers | of_family[family])
-    return getattr(transformers, f"{family}ForVideoClassification")(config).eval()
 
 
 @pytest.fixture(scope="module", params=["VideoMAE", "Timesformer", "Vivit", "VJEPA2"])
@@ -426,93 +373,3 @@ def test_hugging_face_models_give_embedding_and_logits(video_model, video_clips)
     np.testing.assert_allclose(again, logits, atol=1e-5)
     assert features[:, :24].std() > 0
     assert not video_model.classifier._forward_hooks
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["VideoMAE", "Vivit"])
-def test_a_model_is_loaded_by_the_name_of_its_folder(family, video_clips, tmp_path):
-    import transformers
-
-    model = small_model(family)
-    model.save_pretrained(tmp_path)
-    processor = {
-        "VideoMAE": transformers.VideoMAEImageProcessor(
-            size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}
-        ),
-        "Vivit": transformers.VivitImageProcessor(
-            size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}
-        ),
-    }[family]
-    processor.save_pretrained(tmp_path)
-    loaded = load_encoder(tmp_path)
-    assert loaded is load_encoder(str(tmp_path))
-    spec = input_spec(loaded)
-    side = {"VideoMAE": 40, "Vivit": 36}[family]
-    assert spec[:4] == ("BTCHW", 8, side, 32)
-    assert fingerprint(loaded) == fingerprint(model)
-
-    frames = [frame.transpose(1, 2, 0) for frame in video_clips[0]]
-    expected = processor(
-        frames, return_tensors="pt", do_resize=False, do_center_crop=False
-    ).pixel_values
-    seen = []
-    hook = loaded.register_forward_pre_hook(
-        lambda module, arguments, named: seen.append(named["pixel_values"]), with_kwargs=True
-    )
-    encode(loaded, video_clips[:1], layout="BTCHW", mean=spec.mean, std=spec.std)
-    hook.remove()
-    np.testing.assert_allclose(seen[0], expected, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_image_models_are_known_as_such(tmp_path, rng):
-    import transformers
-
-    torch.manual_seed(0)
-    config = transformers.ViTConfig(
-        hidden_size=24,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        num_labels=5,
-        image_size=32,
-        patch_size=16,
-    )
-    images = list(rng.integers(0, 256, size=(2, 1, 3, 32, 32), dtype=np.uint8))
-    classifier = transformers.ViTForImageClassification(config)
-    assert input_spec(classifier) == InputSpec("BCHW", None, 32, 32, None, None)
-    assert encode(classifier, images, layout="BCHW").shape == (2, 24 + 5)
-    plain = transformers.ViTModel(config)
-    assert encode(plain, images, layout="BCHW").shape == (2, 24)
-    plain.save_pretrained(tmp_path)
-    assert type(load_encoder(tmp_path)).__name__ == "ViTModel"
-
-
-def test_other_encoders_say_nothing_of_their_input():
-    assert input_spec(Classifier()) is None
-    assert input_spec(torch.mean) is None
-    encoder = Classifier()
-    assert load_encoder(encoder) is encoder
-
-
-def test_a_model_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(OSError, match="nowhere"):
-        load_encoder(tmp_path / "nowhere")
-
-
-def test_a_function_is_called_by_its_name(tmp_path):
-    path = tmp_path / "places.py"
-    path.write_text(
-        "class Encoder:\n    pass\n\ndef load(*arguments):\n    return Encoder, arguments\n"
-    )
-    encoder, arguments = call_named(f"{path}:load", "a", "b")
-    assert encoder.__name__ == "Encoder"
-    assert arguments == ("a", "b")
-    pickle.dumps(encoder)
-    assert call_named("math:sqrt", 9) == 3
-    with pytest.raises(ValueError, match=r"places\.py has no missing"):
-        call_named(f"{path}:missing")
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.py"):
-        call_named(f"{tmp_path}/nowhere.py:load")
-    with pytest.raises(ImportError, match="nowhere"):
-        call_named("nowhere.at_all:load")

@@ -30,7 +30,7 @@ from skdejavid import (
     find_videos,
 )
 from skdejavid.datasets import make_order_videos, write_video
-from skdejavid.video import encoders
+from skdejavid.video import settings
 from skdejavid.video.clips import ClipSpec
 from skdejavid.video.windows import FrameClock
 
@@ -459,7 +459,7 @@ def test_a_store_is_filled_once(counting, files, tmp_path):
 @pytest.mark.parametrize("call", ["fit", "transform", "extract", "store"])
 def test_each_call_loads_the_encoder_once(call, counting, videos, tmp_path, monkeypatch):
     loaded = []
-    monkeypatch.setattr(encoders, "load_encoder", lambda name: loaded.append(name) or counting)
+    monkeypatch.setattr(settings, "load_encoder", lambda name: loaded.append(name) or counting)
     store = tmp_path / "store" if call in ("extract", "store") else None
     extractor = TSEExtractor("a name", frame_size=8, store=store)
     getattr(extractor, "transform" if call == "store" else call)(videos)

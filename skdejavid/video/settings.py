@@ -1,0 +1,117 @@
+"""The settings of an extraction: its parameters, with "auto" resolved for the encoder."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skdejavid.compat.parameters import as_python
+from skdejavid.video.clips import ClipSpec
+from skdejavid.video.fingerprints import fingerprint
+from skdejavid.video.pretrained import is_pretrained, load_encoder
+from skdejavid.video.processors import InputSpec, input_spec
+
+__all__ = ["Settings", "describe", "resolve_settings"]
+
+_PROCEDURE = 1  # increment it if the same parameters give different sequences than before
+
+
+class Settings(NamedTuple):
+    """Encoder and parameters, without "auto"."""
+
+    encoder: Any
+    spec: ClipSpec
+    layout: str
+    mean: Any
+    std: Any
+
+
+def resolve_settings(parameters: Any) -> Settings:
+    """Load the encoder and resolve all parameters of a TSEExtractor that are "auto".
+
+    Raises
+    ------
+    ImportError, OSError
+        If the encoder is a name and cannot be loaded.
+    ValueError
+        If a parameter is invalid.
+    """
+    encoder = load_encoder(parameters.encoder)
+    expected = input_spec(encoder) if is_pretrained(encoder) else None
+
+    def resolve(name: str, default: Any) -> Any:
+        value = as_python(getattr(parameters, name))
+        if not (isinstance(value, str) and value == "auto"):
+            return value
+        by_encoder = None if expected is None else getattr(expected, name)
+        return default if by_encoder is None else by_encoder
+
+    layout = resolve("layout", "BCTHW")
+    shorter_side, crop = _frame_size(parameters.frame_size, expected)
+    spec = ClipSpec(
+        width=_as_length_or_tuple(parameters.width),
+        stride=_as_length_or_tuple(parameters.stride),
+        clip_length=resolve("clip_length", 16),
+        one_by_one=layout == "BCHW",
+        shorter_side=shorter_side,
+        crop=crop,
+        geometry=_geometry(parameters.frame_size, expected),
+        short=parameters.short,
+        max_pixels=as_python(parameters.max_pixels),
+    )
+    spec.check()
+    return Settings(encoder, spec, layout, resolve("mean", None), resolve("std", None))
+
+
+def _frame_size(value: Any, expected: InputSpec | None) -> tuple[int | None, int | None]:
+    """Return the size of the shorter side after scaling, and the size of the crop."""
+    size = as_python(value)
+    if isinstance(size, str):
+        return (224, 224) if expected is None else (expected.shorter_side, expected.crop)
+    if size is None or isinstance(size, int):
+        return size, size
+    sizes = as_python(tuple(size))
+    if len(sizes) != 2 or not all(type(item) is int and item > 0 for item in sizes):
+        raise ValueError(
+            "frame_size must be a positive int or a pair (shorter side, crop) of them, got "
+            f"{size!r}"
+        )
+    return sizes
+
+
+def _geometry(value: Any, expected: InputSpec | None) -> Any:
+    return expected.geometry if expected is not None and isinstance(value, str) else None
+
+
+def describe(parameters: Any, settings: Settings) -> dict[str, Any]:
+    """Return all settings that sequences depend on, as a store records them."""
+    spec = settings.spec
+    made_by = {
+        "procedure": _PROCEDURE,
+        "encoder": fingerprint(settings.encoder, parameters.encoder_id),
+        "width": spec.width,
+        "stride": spec.stride,
+        "clip_length": spec.clip_length,
+        "layout": settings.layout,
+        "frame_size": [spec.shorter_side, spec.crop],
+        "mean": settings.mean,
+        "std": settings.std,
+        "features": parameters.features,
+        "head": parameters.head,
+        "autocast": parameters.autocast,
+    }
+    return {name: _as_json(value) for name, value in made_by.items()}
+
+
+def _as_length_or_tuple(value: Any) -> Any:
+    """Return one length, or a tuple of several, with Python's numbers."""
+    value = as_python(value)
+    return value if isinstance(value, (int, float, str)) else as_python(tuple(value))
+
+
+def _as_json(value: Any) -> Any:
+    """Return numbers, and sequences of them, as plain Python objects."""
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item) for item in value]
+    return np.asarray(value).tolist() if hasattr(value, "__array__") else value
