@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
 from skdejavid.video.pretrained import is_pretrained
-from skdejavid.video.sessions import first_parameter, first_tensor, inference, on_device
+from skdejavid.video.sessions import evaluation, first_parameter, first_tensor, precision
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class ClipEncoder:
     mean, std : float, sequence of 3 floats, or None
         `mean` is subtracted from values between 0 and 1, which are then divided by `std`.
     device : str, torch.device or None
-        Device that a module is moved to; None does not move it.
+        Device of the copy of a module that is run; None is the device of the module.
     autocast : {"float16", "bfloat16"} or None
         Reduced precision for operations that support it.
 
@@ -73,7 +73,7 @@ class ClipEncoder:
         self._layout = layout
         self._features = features
         self._head_name = head
-        self._head = _find_head(encoder, head)
+        _find_head(encoder, head)  # raises an error before anything is encoded
         self._mean = None if mean is None else _per_channel("mean", mean)
         self._std = None if std is None else _per_channel("std", std)
         self._torch_device = None if device is None else torch.device(device)
@@ -82,21 +82,24 @@ class ClipEncoder:
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Put the encoder on the device and in evaluation mode; restore its state on exit."""
+        """Replace the encoder by one in evaluation mode and on the device, until the end.
+
+        A module is copied, so that an extraction neither sees nor makes changes; see
+        `skdejavid.video.sessions.evaluation` for the errors.
+        """
+        given = self._encoder
         with ExitStack() as stack:
-            # Moved outside of inference mode: tensors created inside could not be trained later.
-            stack.enter_context(on_device(self._encoder, self._torch_device))
-            stack.enter_context(inference(self._encoder))
-            if self._head is not None:
+            stack.callback(setattr, self, "_encoder", given)
+            self._encoder = stack.enter_context(evaluation(given, self._torch_device))
+            head = _find_head(self._encoder, self._head_name)
+            if head is not None:
                 hooks = [
-                    self._head.register_forward_pre_hook(self._keep_input, with_kwargs=True),
-                    self._head.register_forward_hook(self._keep_output),
+                    head.register_forward_pre_hook(self._keep_input, with_kwargs=True),
+                    head.register_forward_hook(self._keep_output),
                 ]
                 for hook in hooks:
                     stack.callback(hook.remove)
-            if self._autocast is not None:
-                dtype = getattr(torch, self._autocast)
-                stack.enter_context(torch.autocast(self._device().type, dtype=dtype))
+            stack.enter_context(precision(self._device(), self._autocast))
             yield
 
     def encode(self, clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.floating]:

@@ -16,6 +16,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from skdejavid.compat.forks import survive_fork
 from skdejavid.compat.parameters import as_python
 from skdejavid.compat.sklearn import Interval, StrOptions
 from skdejavid.compat.threads import count_threads
@@ -48,9 +49,11 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
     encoder : torch.nn.Module, callable, or str
         Module or function that takes a float batch of clips in `layout` and returns a tensor
         ``(n_clips, n_features)``, a tuple (embedding, logits), or a mapping with the keys
-        ``"embedding"`` and ``"logits"``; or a Hugging Face model, or its name or folder. A module
-        is switched to evaluation mode during the extraction and restored afterwards. Clones of the
-        extractor share the encoder.
+        ``"embedding"`` and ``"logits"``; or a Hugging Face model, or its name or folder. An
+        extraction copies a module, or the module that a method belongs to, and runs the copy in
+        evaluation mode: it uses the weights of the moment when it begins, and never changes the
+        module, which other threads may use or train. Functions run as they are; a module in
+        training mode that they refer to is an error. Clones of the extractor share the encoder.
 
     width : int, float, str, or sequence of them, default=0.2
         Width of the window: number of frames if int, fraction of the video if float, seconds if a
@@ -95,7 +98,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         Number of clips per call of the encoder, or of images with layout "BCHW".
 
     device : str or torch.device, default=None
-        Device to which a module is moved during the extraction. None does not move it.
+        Device that an extraction copies a module to. None is the device of the module.
 
     autocast : {"float16", "bfloat16"}, default=None
         Use ``torch.autocast`` with this type for operations that support it.
@@ -258,6 +261,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         self.encoder_id = encoder_id
         self.verbose = verbose
 
+    @survive_fork()
     def fit(self, X: Any = None, y: Any = None) -> Self:
         """Check the parameters; the extractor does not learn from data.
 
@@ -281,6 +285,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         self._resolve()
         return self
 
+    @survive_fork()
     def transform(self, X: Iterable[Any]) -> TSEArray:
         """Encode videos, or read their sequences from the store.
 
@@ -305,8 +310,12 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         ValueError
             If an array is not a video, or the encoder returns NaN or a wrong shape; the message
             names the video. Also if the store was created with a different encoder or settings,
-            contains a file of the same name and a different size, or needs `encoder_id`; and if
-            no video remains.
+            contains a file of the same name and a different size, or needs `encoder_id`; if the
+            encoder cannot be copied or uses another module in training mode; and if no video
+            remains.
+        RuntimeError
+            If another thread changes the encoder all the time, or the process was forked from one
+            that had used CUDA.
         FileNotFoundError, VideoDecodeError, ValueError
             If a file is missing, broken, no regular file, refers to other files or claims more than
             it can contain, or `short` or `max_pixels` exclude it, unless `on_error` leaves such
@@ -320,6 +329,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         self.n_features_out_ = result.n_features
         return result
 
+    @survive_fork()
     def extract(
         self,
         X: Iterable[Any],
@@ -373,6 +383,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         self.n_features_out_ = store.n_features or 0
         return store
 
+    @survive_fork()
     def encoder_fingerprint(self) -> str:
         """Return the identifier of the encoder that a store records.
 

@@ -1,4 +1,4 @@
-"""Run an encoder's module in evaluation mode and on a device, and leave it as it was."""
+"""Run an encoder in evaluation mode and on a device, and leave it as it was."""
 
 from __future__ import annotations
 
@@ -8,60 +8,66 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from skdejavid.compat.optional import import_optional
+from skdejavid.video.copies import module_of, private_copy, with_module
+from skdejavid.video.held_modules import check_held_modules
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
-__all__ = ["first_parameter", "first_tensor", "inference", "on_device"]
+__all__ = ["evaluation", "first_parameter", "first_tensor", "precision"]
 
 
 @contextmanager
-def inference(encoder: Any) -> Iterator[None]:
-    """Enter evaluation and inference mode; restore the mode of every submodule on exit."""
-    owner = _module_of(encoder)
-    modes = {} if owner is None else {module: module.training for module in owner.modules()}
-    try:
-        for module in modes:
-            module.training = False
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+def evaluation(encoder: Any, device: torch.device | None) -> Iterator[Any]:
+    """Yield an encoder in evaluation mode, whose module is a copy that nobody else has.
+
+    Gradients are off. Tensors that the encoder stores in variables of its own are ordinary ones,
+    with which it can be trained later; those of inference mode could not.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module or callable
+        A module, a method of one or a partial of either runs with a copy; other callables run as
+        they are.
+    device : torch.device or None
+        Device of the copy; None is that of the module.
+
+    Raises
+    ------
+    ValueError
+        If the module cannot be copied, or the encoder uses another module in training mode.
+    RuntimeError
+        If another thread changes the module all the time.
+    """
+    module = module_of(encoder)
+    own = encoder if module is None else with_module(encoder, private_copy(module, device))
+    check_held_modules(own)
+    with torch.no_grad():
+        yield own
 
 
 @contextmanager
-def on_device(encoder: Any, device: torch.device | None) -> Iterator[None]:
-    """Move a module to a device, and back on exit."""
-    module, tensor = _module_of(encoder), first_tensor(encoder)
-    if device is None or module is None or tensor is None or tensor.device == device:
+def precision(device: torch.device, dtype: str | None) -> Iterator[None]:
+    """Use autocast with `dtype`, or switch off that of the caller, which changes embeddings."""
+    if not torch.amp.is_autocast_available(device.type):
         yield
         return
-    before = tensor.device
-    try:
-        module.to(device)  # may run out of memory halfway; the rest is moved back too
+    kind = None if dtype is None else getattr(torch, dtype)
+    with torch.autocast(device.type, dtype=kind, enabled=dtype is not None):
         yield
-    finally:
-        module.to(before)
-
-
-def _module_of(encoder: Any) -> torch.nn.Module | None:
-    """Return the encoder if it is a module, or the module that it is a method of."""
-    owner = getattr(encoder, "__self__", encoder)
-    return owner if isinstance(owner, torch.nn.Module) else None
 
 
 def first_parameter(encoder: Any) -> torch.Tensor | None:
     """Return a floating-point parameter, whose dtype is the precision of the module."""
-    module = _module_of(encoder)
+    module = module_of(encoder)
     parameters = [] if module is None else module.parameters()
     return next((p for p in parameters if p.is_floating_point()), None)
 
 
 def first_tensor(encoder: Any) -> torch.Tensor | None:
     """Return a parameter or buffer, whose device is that of the module."""
-    module = _module_of(encoder)
+    module = module_of(encoder)
     tensors = [] if module is None else chain(module.parameters(), module.buffers())
     return next(iter(tensors), None)

@@ -1,0 +1,181 @@
+"""Threads, processes and a training loop that use one module at once; also run as a script.
+
+``python tests/video/sharing.py 200`` runs 200 rounds of each variant, and says how many rows were
+wrong.
+"""
+
+import multiprocessing
+import sys
+import threading
+import time
+
+import numpy as np
+import torch
+
+from skdejavid import TSEExtractor
+
+N_THREADS = 8
+SIDE, LENGTH = 12, 4
+
+
+class Net(torch.nn.Module):
+    """A small video model with all that depends on the mode, and a classifier as its head."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv3d(3, 4, 3)
+        self.norm = torch.nn.BatchNorm3d(4)
+        self.drop = torch.nn.Dropout(0.5)
+        self.fc = torch.nn.Linear(4, 3)
+        self.other = torch.nn.Linear(4, 2)
+
+    def forward(self, clips):
+        pooled = self.norm(self.conv(clips)).mean(dim=(2, 3, 4))
+        return torch.cat([self.fc(self.drop(pooled)), self.other(pooled)], dim=1)
+
+
+class Counter(torch.nn.Module):
+    """A module all of whose parameters are equal, so that each feature tells the weights."""
+
+    def __init__(self, n_layers=6):
+        super().__init__()
+        self.steps = torch.nn.ParameterList(torch.zeros(3) for _ in range(n_layers))
+        self.drop = torch.nn.Dropout(0.5)
+
+    def forward(self, clips):
+        ones = self.drop(torch.ones(len(clips), 3))
+        return torch.cat([ones * step for step in self.steps], dim=1)
+
+
+def videos_of(thread):
+    rng = np.random.default_rng(thread)
+    return [rng.integers(0, 256, (6 + thread, SIDE, SIDE, 3), dtype=np.uint8)]
+
+
+def extractor_of(module, thread):
+    """Return an extractor of its own: other heads, batches and devices."""
+    return TSEExtractor(
+        module,
+        width=LENGTH,
+        stride=1,
+        clip_length=LENGTH,
+        frame_size=None,
+        head=(None, "fc", "other")[thread % 3],
+        batch_size=2 + thread % 2,
+        device=(None, "cpu")[thread // 4 % 2],
+        n_jobs=1,
+    )
+
+
+def as_found(module):
+    """Return what must not change."""
+    return {
+        "modes": [part.training for part in module.modules()],
+        "attributes": [sorted(vars(part)) for part in module.modules()],
+        "hooks": [len(p._forward_hooks) + len(p._forward_pre_hooks) for p in module.modules()],
+        "tensors": [(k, id(t), t.data_ptr(), t.device, t.requires_grad)
+                    for k, t in (*module.named_parameters(), *module.named_buffers())],
+        "buffers": [t.tolist() for t in module.buffers()],
+    }  # fmt: skip
+
+
+def train(module, rate, stop):
+    """Train in steps that change nothing but the weights, and these only if `rate` is not 0."""
+    optimizer = torch.optim.SGD(module.parameters(), lr=rate)
+    while not stop.is_set():
+        optimizer.zero_grad()
+        sum(parameter.sum() for parameter in module.parameters()).backward()
+        optimizer.step()
+        time.sleep(0.0005)  # reading of data
+
+
+def while_trained(module, rate, works):
+    """Run functions in threads while another thread trains; raise their first error."""
+    errors, stop = [], threading.Event()
+
+    def guarded(work):
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    trainer = threading.Thread(target=train, args=(module, rate, stop))
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in (trainer, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stop.set()
+    trainer.join()
+    if errors:
+        raise errors[0]
+
+
+def extract_in_process(module, thread, n_rounds, results):
+    results.put([extractor_of(module, thread).transform(videos_of(thread))[0]] * 1)
+    for _ in range(n_rounds - 1):
+        results.put([extractor_of(module, thread).transform(videos_of(thread))[0]])
+
+
+def count_wrong_rows_of_frozen_weights(n_rounds, n_processes=2):
+    """Return how many rows differ from those alone, of how many, with a loop that has rate 0."""
+    module = Net().train()
+    alone = [extractor_of(module, i).transform(videos_of(i))[0] for i in range(N_THREADS)]
+    before, counts = as_found(module), [[0, 0] for _ in range(N_THREADS)]
+
+    def work(thread):
+        for _ in range(n_rounds):
+            rows = extractor_of(module, thread).transform(videos_of(thread))[0]
+            counts[thread][0] += int((rows != alone[thread]).any(axis=1).sum())
+            counts[thread][1] += len(rows)
+
+    context = multiprocessing.get_context("spawn")
+    results = [context.Queue() for _ in range(n_processes)]
+    processes = [
+        context.Process(target=extract_in_process, args=(module, i, n_rounds, queue))
+        for i, queue in enumerate(results)
+    ]
+    for process in processes:
+        process.start()
+    works = [lambda thread=i: work(thread) for i in range(N_THREADS)]
+    while_trained(module, 0.0, works)
+    for i, queue in enumerate(results):
+        for _ in range(n_rounds):
+            rows = queue.get(timeout=300)[0]
+            counts[i][0] += int((rows != alone[i]).any(axis=1).sum())
+            counts[i][1] += len(rows)
+    for process in processes:
+        process.join(timeout=60)
+    assert as_found(module) == before
+    return tuple(np.sum(counts, axis=0).tolist())
+
+
+def count_mixed_rows_of_trained_weights(n_rounds):
+    """Return how many rows are not of one set of weights, of how many, and how many sets."""
+    module = Counter().train()
+    counts, sets = [[0, 0] for _ in range(N_THREADS)], set()
+
+    def work(thread):
+        extractor = extractor_of(module, 0).set_params(batch_size=1)
+        for _ in range(n_rounds):
+            rows = extractor.transform(videos_of(thread))[0]
+            counts[thread][0] += int((rows != rows[0, 0]).any(axis=1).sum())
+            counts[thread][1] += len(rows)
+            sets.add(float(rows[0, 0]))
+
+    before = as_found(module)
+    while_trained(module, 1.0, [lambda thread=i: work(thread) for i in range(N_THREADS)])
+    assert as_found(module) == before
+    return (*np.sum(counts, axis=0).tolist(), len(sets))
+
+
+if __name__ == "__main__":
+    n_rounds = int(sys.argv[1])
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    print("frozen: %d wrong rows of %d" % count_wrong_rows_of_frozen_weights(n_rounds))
+    print(f"{time.perf_counter() - start:.0f} s")
+    start = time.perf_counter()
+    print("trained: %d mixed rows of %d, %d sets" % count_mixed_rows_of_trained_weights(n_rounds))
+    print(f"{time.perf_counter() - start:.0f} s")

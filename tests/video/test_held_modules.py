@@ -1,0 +1,202 @@
+from functools import partial, wraps
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from skdejavid.video.held_modules import check_held_modules
+
+NET = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+
+
+def calls_global(clips):
+    return [NET(clip) for clip in clips]
+
+
+def calls_another(clips):
+    return calls_global(clips)
+
+
+def closing_over(net):
+    def encoder(clips):
+        return net(clips)
+
+    return encoder
+
+
+def decorated(net):
+    inner = closing_over(net)
+
+    @wraps(inner)
+    def encoder(*args):
+        return inner(*args)
+
+    return encoder
+
+
+class Holder:
+    def __init__(self, net):
+        self.inside = {"nets": [net]}
+
+    def __call__(self, clips):
+        return self.embed(clips)
+
+    def embed(self, clips):
+        return self.inside["nets"][0](clips)
+
+
+class OfClass:
+    net = NET
+
+    def __call__(self, clips):
+        return self.net(clips)
+
+
+class OfModule(nn.Module):
+    def forward(self, clips):
+        return NET(clips)
+
+
+def with_function(net):
+    module = nn.Identity()
+    module.function = closing_over(net)
+    return module
+
+
+def with_hook(net):
+    module = nn.Identity()
+    module.register_forward_hook(lambda part, args, output: net(output))
+    return module
+
+
+HOLDERS = {
+    "global": (lambda net: calls_global, "the global 'NET' of 'calls_global'"),
+    "another function": (lambda net: calls_another, "the global 'NET' of 'calls_global'"),
+    "closure": (closing_over, "the variable 'net' of 'encoder'"),
+    "decorated": (decorated, "the variable 'net' of 'encoder'"),
+    "default": (lambda net: lambda clips, model=net: model(clips), "a default of '<lambda>'"),
+    "keyword": (
+        lambda net: lambda clips, *, model=net: model(clips),
+        "the default 'model' of '<lambda>'",
+    ),
+    "partial": (lambda net: partial(torch.vmap, net), "argument 0 of a partial"),
+    "keyword of partial": (lambda net: partial(max, key=net), "argument key of a partial"),
+    "no grad": (lambda net: torch.no_grad()(closing_over(net)), "the variable 'net' of 'encoder'"),
+    "object": (Holder, "an item of a list"),
+    "method": (lambda net: Holder(net).embed, "an item of a list"),
+    "class": (lambda net: OfClass(), "the attribute 'net' of OfClass"),
+    "module": (lambda net: OfModule(), "the global 'NET' of 'forward'"),
+    "attribute of a module": (with_function, "the variable 'net' of 'encoder'"),
+    "hook of a module": (with_hook, "the variable 'net' of '<lambda>'"),
+}
+
+
+@pytest.fixture(autouse=True)
+def trained_net():
+    yield NET.train()
+    NET.train()
+
+
+@pytest.mark.fault(124)
+@pytest.mark.parametrize("kind", HOLDERS)
+def test_a_function_with_a_module_in_training_mode_is_refused(kind):
+    make, where = HOLDERS[kind]
+    encoder = make(NET)
+    for part in encoder.modules() if isinstance(encoder, nn.Module) else ():
+        part.training = False
+    message = rf"{where} is a module in training mode \(Sequential, whose '1' is a Dropout in"
+    with pytest.raises(ValueError, match=message):
+        check_held_modules(encoder)
+    NET.eval()
+    check_held_modules(encoder)
+
+
+class Custom(nn.Module):
+    """A module that asks for its mode in a property and a decorated method."""
+
+    @property
+    def rate(self):
+        return 0.5 if self.training else 0.0
+
+    def forward(self, clips):
+        return clips * self.rate
+
+
+class Decorated(nn.Module):
+    @torch.no_grad()
+    def forward(self, clips):
+        return clips + self.training
+
+
+CHANGED_BY_MODE = {
+    "dropout": nn.Dropout(0.1),
+    "batch norm": nn.BatchNorm2d(3),
+    "instance norm": nn.InstanceNorm2d(3, track_running_stats=True),
+    "attention": nn.MultiheadAttention(4, 2, dropout=0.1),
+    "recurrent": nn.LSTM(2, 2, 2, dropout=0.1),
+    "random": nn.RReLU(),
+    "property": Custom(),
+    "decorated": Decorated(),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGED_BY_MODE)
+def test_modules_whose_output_depends_on_the_mode_are_recognized(kind):
+    net = nn.Sequential(nn.Linear(2, 2), CHANGED_BY_MODE[kind])
+    with pytest.raises(ValueError, match="Call its eval"):
+        check_held_modules(closing_over(net))
+    check_held_modules(closing_over(net.eval()))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scripted_modules_are_recognized():
+    net = torch.jit.script(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)))
+    with pytest.raises(ValueError, match="Call its eval"):
+        check_held_modules(closing_over(net))
+    check_held_modules(closing_over(net.eval()))
+    check_held_modules(closing_over(torch.jit.freeze(net)))
+    check_held_modules(closing_over(torch.jit.script(nn.Linear(2, 2))))
+
+
+def test_modules_whose_output_does_not_depend_on_the_mode_are_accepted():
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.LayerNorm(2), nn.ReLU(), nn.Dropout(0.0))
+    assert net.training
+    for make, _ in HOLDERS.values():
+        encoder = make(net)
+        if encoder not in (calls_global, calls_another) and not isinstance(
+            encoder, (OfClass, OfModule)
+        ):
+            check_held_modules(encoder)
+
+
+def test_what_imported_modules_contain_is_found(monkeypatch):
+    models = ModuleType("models")
+    models.inner = ModuleType("models.inner")
+    models.inner.net = NET
+    with pytest.raises(ValueError, match=r"the variable 'models.inner.net' of '<lambda>'"):
+        check_held_modules(lambda clips: models.inner.net(clips))
+    check_held_modules(lambda clips: models.other(clips))
+    monkeypatch.setitem(calls_global.__globals__, "NET", models)
+    check_held_modules(calls_global)
+    with pytest.raises(ValueError, match=r"the global 'NET.inner.net' of 'imports'"):
+        check_held_modules(lambda clips: imports(clips))
+
+
+def imports(clips):
+    def forward():
+        return NET.inner.net(clips)
+
+    return forward()
+
+
+def test_variables_without_a_value_and_endless_references_are_no_error():
+    def encoder(clips):
+        return late(clips)
+
+    check_held_modules(encoder)
+    late = [encoder]
+    late.append(late)
+    check_held_modules(encoder)
+    check_held_modules(torch.mean)
+    check_held_modules(len)
