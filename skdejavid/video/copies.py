@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import io
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from itertools import chain
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FrameType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from skdejavid.compat.optional import import_optional
@@ -70,7 +71,7 @@ def private_copy(module: torch.nn.Module, device: torch.device | None) -> torch.
     Attributes of all kinds are copied, modules and tensors in lists included. Locks and open files
     are shared with the original, and so are functions, and objects that only a hook refers to.
     Parameters and buffers are copied directly to `device`; other tensors stay where they are. The
-    copy contains the parameters of one moment.
+    copy contains the parameters of one moment, at which no optimizer of torch was in a step.
 
     Parameters
     ----------
@@ -94,6 +95,7 @@ def private_copy(module: torch.nn.Module, device: torch.device | None) -> torch.
             copied = _copy(module, owned, device)
             break
         except _ChangedError as error:
+            time.sleep(0.001)
             if time.monotonic() > end:
                 raise RuntimeError(
                     "the encoder changed all the time while it was copied: let the thread that "
@@ -116,10 +118,14 @@ def _copy(
     """Copy a module to which all objects `owned` belong; raise _ChangedError if it changes."""
     tensors = {id(item): item for item in owned.values() if isinstance(item, torch.Tensor)}
     tensors.update((id(tensor), tensor) for tensor in _tensors_of(module))
+    if _is_stepping():
+        raise _ChangedError
     versions = {key: _version(tensor) for key, tensor in tensors.items()}
 
     def check_unchanged() -> None:
-        if any(_version(tensor) != versions[key] for key, tensor in tensors.items()):
+        if _is_stepping() or any(
+            _version(tensor) != versions[key] for key, tensor in tensors.items()
+        ):
             raise _ChangedError
 
     modules = _modules_in(owned)
@@ -135,8 +141,31 @@ def _copy(
     shared = {key: item for key, item in owned.items() if isinstance(item, _SHARED)}
     memo = {**leaves, **shared, **_objects_of_hooks(modules, owned)}
     copied = _copy_structure(module, owned, memo)
-    check_unchanged()  # what torch has copied by itself
+    if tensors:  # torch has copied them by itself
+        check_unchanged()
     return copied
+
+
+def _is_stepping() -> bool:
+    """Return whether an optimizer of torch has updated some parameters, but not all, of a step.
+
+    Python may have interrupted its thread between two parameters. While it evaluates a closure of
+    the user, functions of other packages are nearer to the top of its stack.
+    """
+    tops = sys._current_frames()
+    del tops[threading.get_ident()]  # a frame that refers to itself would keep the copy alive
+    return any(_is_in_step(top) for top in tops.values())
+
+
+def _is_in_step(frame: FrameType | None) -> bool:
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not name.startswith("torch."):
+            return False
+        if name.startswith("torch.optim."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _belongings(root: Any) -> dict[int, Any]:
@@ -261,7 +290,7 @@ def _copy_structure(
     try:
         filled = dict(memo)
         copied = copy.deepcopy(module, filled)
-        _complete_graphs(module, copied, filled)
+        _complete(module, copied, filled)
         return copied
     except torch.OutOfMemoryError:
         raise
@@ -288,18 +317,18 @@ def _what_fails(module: torch.nn.Module, memo: dict[int, Any]) -> str:
     return "it"
 
 
-def _complete_graphs(
-    module: torch.nn.Module, copied: torch.nn.Module, memo: dict[int, Any]
-) -> None:
-    """Give copies of torch.fx's modules what torch omits: class names, hooks and attributes."""
+def _complete(module: torch.nn.Module, copied: torch.nn.Module, memo: dict[int, Any]) -> None:
+    """Add what copies of compiled modules and of graphs lack, as torch omits it."""
     for original, part in zip(module.modules(), copied.modules(), strict=False):
-        if not isinstance(original, torch.fx.GraphModule) or part is original:
+        is_graph = isinstance(original, torch.fx.GraphModule)
+        if part is original:
             continue
-        type(part).__name__ = type(original).__name__  # each of them has a class of its own
-        type(part).__qualname__ = type(original).__qualname__
         for name, value in list(vars(original).items()):
-            if _is_hooks(name) or name not in vars(part):
+            if _is_hooks(name) or (is_graph and name not in vars(part)):
                 vars(part)[name] = copy.deepcopy(value, memo)
+        if is_graph:  # each of them has a class of its own
+            type(part).__name__ = type(original).__name__
+            type(part).__qualname__ = type(original).__qualname__
 
 
 def _is_on(tensor: torch.Tensor, device: torch.device) -> bool:

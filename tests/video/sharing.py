@@ -25,7 +25,8 @@ class Net(torch.nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.conv = torch.nn.Conv3d(3, 4, 3)
-        self.norm = torch.nn.BatchNorm3d(4)
+        # Training updates the statistics in place, but with this momentum never their values.
+        self.norm = torch.nn.BatchNorm3d(4, momentum=0.0)
         self.drop = torch.nn.Dropout(0.5)
         self.fc = torch.nn.Linear(4, 3)
         self.other = torch.nn.Linear(4, 2)
@@ -76,21 +77,31 @@ def as_found(module):
         "hooks": [len(p._forward_hooks) + len(p._forward_pre_hooks) for p in module.modules()],
         "tensors": [(k, id(t), t.data_ptr(), t.device, t.requires_grad)
                     for k, t in (*module.named_parameters(), *module.named_buffers())],
-        "buffers": [t.tolist() for t in module.buffers()],
+        "statistics": [t.tolist() for t in module.buffers() if t.is_floating_point()],
     }  # fmt: skip
 
 
-def train(module, rate, stop):
-    """Train in steps that change nothing but the weights, and these only if `rate` is not 0."""
+def train(module, rate, loss_of, stop):
+    """Train in steps until `stop` is set, at least once."""
     optimizer = torch.optim.SGD(module.parameters(), lr=rate)
-    while not stop.is_set():
+    while True:
         optimizer.zero_grad()
-        sum(parameter.sum() for parameter in module.parameters()).backward()
+        loss_of(module).backward()
         optimizer.step()
-        time.sleep(0.0005)  # reading of data
+        if stop.wait(0.0005):  # reading of data
+            return
 
 
-def while_trained(module, rate, works):
+def loss_of_outputs(module):
+    return module(torch.rand(4, 3, LENGTH, SIDE, SIDE)).square().sum()
+
+
+def loss_of_parameters(module):
+    """Return a loss whose gradient is 1 everywhere."""
+    return sum(parameter.sum() for parameter in module.parameters())
+
+
+def while_trained(module, rate, loss_of, works):
     """Run functions in threads while another thread trains; raise their first error."""
     errors, stop = [], threading.Event()
 
@@ -100,7 +111,7 @@ def while_trained(module, rate, works):
         except BaseException as error:
             errors.append(error)
 
-    trainer = threading.Thread(target=train, args=(module, rate, stop))
+    trainer = threading.Thread(target=train, args=(module, rate, loss_of, stop))
     threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
     for thread in (trainer, *threads):
         thread.start()
@@ -113,16 +124,15 @@ def while_trained(module, rate, works):
 
 
 def extract_in_process(module, thread, n_rounds, results):
-    results.put([extractor_of(module, thread).transform(videos_of(thread))[0]] * 1)
-    for _ in range(n_rounds - 1):
-        results.put([extractor_of(module, thread).transform(videos_of(thread))[0]])
+    for _ in range(n_rounds):
+        results.put(extractor_of(module, thread).transform(videos_of(thread))[0])
 
 
 def count_wrong_rows_of_frozen_weights(n_rounds, n_processes=2):
     """Return how many rows differ from those alone, of how many, with a loop that has rate 0."""
     module = Net().train()
     alone = [extractor_of(module, i).transform(videos_of(i))[0] for i in range(N_THREADS)]
-    before, counts = as_found(module), [[0, 0] for _ in range(N_THREADS)]
+    counts = [[0, 0] for _ in range(N_THREADS)]
 
     def work(thread):
         for _ in range(n_rounds):
@@ -138,11 +148,12 @@ def count_wrong_rows_of_frozen_weights(n_rounds, n_processes=2):
     ]
     for process in processes:
         process.start()
+    before = as_found(module)  # after torch has moved it to memory that processes share
     works = [lambda thread=i: work(thread) for i in range(N_THREADS)]
-    while_trained(module, 0.0, works)
+    while_trained(module, 0.0, loss_of_outputs, works)
     for i, queue in enumerate(results):
         for _ in range(n_rounds):
-            rows = queue.get(timeout=300)[0]
+            rows = queue.get(timeout=300)
             counts[i][0] += int((rows != alone[i]).any(axis=1).sum())
             counts[i][1] += len(rows)
     for process in processes:
@@ -165,7 +176,8 @@ def count_mixed_rows_of_trained_weights(n_rounds):
             sets.add(float(rows[0, 0]))
 
     before = as_found(module)
-    while_trained(module, 1.0, [lambda thread=i: work(thread) for i in range(N_THREADS)])
+    works = [lambda thread=i: work(thread) for i in range(N_THREADS)]
+    while_trained(module, 1.0, loss_of_parameters, works)
     assert as_found(module) == before
     return (*np.sum(counts, axis=0).tolist(), len(sets))
 
@@ -174,8 +186,10 @@ if __name__ == "__main__":
     n_rounds = int(sys.argv[1])
     torch.set_num_threads(1)
     start = time.perf_counter()
-    print("frozen: %d wrong rows of %d" % count_wrong_rows_of_frozen_weights(n_rounds))
+    n_wrong, n_rows = count_wrong_rows_of_frozen_weights(n_rounds)
+    print(f"frozen: {n_wrong} wrong rows of {n_rows}")
     print(f"{time.perf_counter() - start:.0f} s")
     start = time.perf_counter()
-    print("trained: %d mixed rows of %d, %d sets" % count_mixed_rows_of_trained_weights(n_rounds))
+    n_mixed, n_rows, n_sets = count_mixed_rows_of_trained_weights(n_rounds)
+    print(f"trained: {n_mixed} mixed rows of {n_rows}, from {n_sets} sets of weights")
     print(f"{time.perf_counter() - start:.0f} s")

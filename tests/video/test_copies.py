@@ -102,7 +102,7 @@ def describe(module):
 def test_a_copy_gives_the_outputs_of_evaluation_and_the_original_stays_as_found(kind):
     module = KINDS[kind]()
     x = torch.linspace(-1, 1, 18).reshape(3, 6)
-    if not isinstance(module, torch.jit.ScriptModule):
+    if not isinstance(module, torch.jit.ScriptModule):  # they have no hooks
         module.register_forward_hook(lambda part, args, output: output + 1)
     before = describe(module)
     copied = private_copy(module, None)

@@ -1,0 +1,182 @@
+import gc
+import multiprocessing
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from sharing import (
+    N_THREADS,
+    Net,
+    as_found,
+    count_mixed_rows_of_trained_weights,
+    count_wrong_rows_of_frozen_weights,
+    extractor_of,
+    videos_of,
+)
+
+from skdejavid import TSEExtractor
+from skdejavid.video import sessions
+
+
+@pytest.mark.slow
+@pytest.mark.fault(124)
+def test_threads_processes_and_a_training_loop_share_a_module_and_get_the_rows_alone():
+    n_wrong, n_rows = count_wrong_rows_of_frozen_weights(5)
+    assert n_rows == 5 * (sum(3 + i for i in range(N_THREADS)) + 3 + 4)
+    assert n_wrong == 0
+
+
+@pytest.mark.slow
+@pytest.mark.fault(124)
+def test_an_extraction_uses_one_set_of_weights_while_another_thread_trains():
+    n_mixed, n_rows, n_sets = count_mixed_rows_of_trained_weights(10)
+    assert n_rows == 10 * sum(3 + i for i in range(N_THREADS))
+    assert n_mixed == 0
+    assert n_sets > 2  # it did train meanwhile
+
+
+@pytest.mark.fault(124)
+def test_two_extractions_that_take_turns_do_not_meet():
+    """Batch by batch, with a head each, and a call of the module in training mode between."""
+    module, barrier, errors = Net().train(), threading.Barrier(2, timeout=60), []
+    before = as_found(module)
+    alone = {}
+
+    def meet(*_):
+        barrier.wait()
+
+    module.conv.register_forward_hook(meet)
+
+    def work(head, value):
+        try:
+            video = np.full((8, 12, 12, 3), value, np.uint8)
+            extractor = extractor_of(module, 0).set_params(head=head, batch_size=1)
+            alone[head] = extractor.transform([video])[0]
+        except BaseException as error:
+            barrier.abort()
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=item) for item in (("fc", 40), ("other", 100))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    module.conv._forward_hooks.clear()
+    assert as_found(module) == before
+    module.eval()
+    for head, value in (("fc", 40), ("other", 100)):
+        video = np.full((8, 12, 12, 3), value, np.uint8)
+        again = extractor_of(module, 0).set_params(head=head, batch_size=1).transform([video])[0]
+        np.testing.assert_array_equal(alone[head], again)
+
+
+@pytest.mark.fault(132)
+def test_a_module_that_caches_tensors_can_be_trained_after_an_extraction():
+    cache = []
+
+    def positions():
+        if not cache:
+            cache.append(torch.arange(3.0))
+        return cache[0]
+
+    class Cached(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = torch.nn.Linear(3, 3)
+
+        def forward(self, clips):
+            return self.fc(clips.mean(dim=(2, 3, 4))) * positions()
+
+    module = Cached()
+    extractor_of(module, 0).transform(videos_of(0))
+    assert len(cache) == 1
+    module(torch.rand(2, 3, 4, 6, 6)).sum().backward()
+    assert module.fc.weight.grad is not None
+
+
+@pytest.mark.slow
+@pytest.mark.fault(129)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_frozen_script_is_an_encoder():
+    module = Net().eval()
+    frozen = torch.jit.freeze(torch.jit.script(module))
+    assert not hasattr(frozen, "training")
+    rows = [extractor_of(encoder, 0).transform(videos_of(0))[0] for encoder in (frozen, module)]
+    np.testing.assert_allclose(*rows, rtol=1e-5, atol=1e-6)
+
+
+def extract_in_child(module, queue):
+    queue.put(extractor_of(module, 0).transform(videos_of(0))[0])
+
+
+def rows_of_child(module, timeout=60):
+    """Return what a process that is forked now extracts, or the word "hangs"."""
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=extract_in_child, args=(module, queue), daemon=True)
+    child.start()
+    end = time.monotonic() + timeout
+    while queue.empty() and child.is_alive() and time.monotonic() < end:
+        time.sleep(0.01)
+    rows = "hangs" if queue.empty() else queue.get()
+    child.kill()
+    child.join()
+    return rows
+
+
+class Wide(torch.nn.Module):
+    """A module whose operations are large enough for the threads of torch."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc = torch.nn.Conv3d(3, 32, 3, padding=1), torch.nn.Linear(32, 2**16)
+
+    def forward(self, clips):
+        return self.fc(self.conv(clips).relu().mean(dim=(2, 3, 4)))[:, :: 2**14]
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(133)
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_process_extracts_after_its_parent_did(two_threads):
+    module = Wide()
+    rows = extractor_of(module, 0).transform(videos_of(0))[0]
+    # One thread adds in another order than two.
+    np.testing.assert_allclose(rows_of_child(module), rows, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(extractor_of(module, 0).transform(videos_of(0))[0], rows)
+
+
+@pytest.mark.fault(124)
+def test_nothing_is_copied_if_nothing_is_encoded(tmp_path, monkeypatch):
+    module, copies, private_copy = Net(), [], sessions.private_copy
+
+    def remember(original, device):
+        copied = private_copy(original, device)
+        copies.append(weakref.ref(copied))
+        return copied
+
+    monkeypatch.setattr(sessions, "private_copy", remember)
+    extractor = TSEExtractor(
+        module, width=4, stride=2, clip_length=4, frame_size=None, store=tmp_path / "store"
+    )
+    first = extractor.transform(videos_of(0))
+    assert len(copies) == 1
+    gc.collect()
+    assert copies[0]() is None
+    second = extractor.transform(videos_of(0))
+    extractor.extract(videos_of(0))
+    assert len(copies) == 1
+    np.testing.assert_array_equal(first.frames, second.frames)
