@@ -118,16 +118,8 @@ def _copy(
     """Copy a module to which all objects `owned` belong; raise _ChangedError if it changes."""
     tensors = {id(item): item for item in owned.values() if isinstance(item, torch.Tensor)}
     tensors.update((id(tensor), tensor) for tensor in _tensors_of(module))
-    if _is_stepping():
-        raise _ChangedError
     versions = {key: _version(tensor) for key, tensor in tensors.items()}
-
-    def check_unchanged() -> None:
-        if _is_stepping() or any(
-            _version(tensor) != versions[key] for key, tensor in tensors.items()
-        ):
-            raise _ChangedError
-
+    _check_unchanged(tensors, versions)
     modules = _modules_in(owned)
     registered = {id(tensor) for part in modules for tensor in _tensors_of(part)}
     leaves = {
@@ -135,15 +127,18 @@ def _copy(
         for key, tensor in tensors.items()
         if type(tensor) in _COPIED_HERE and key in owned
     }
-    check_unchanged()
-    for key in leaves:
-        del tensors[key]
+    _check_unchanged(tensors, versions)
     shared = {key: item for key, item in owned.items() if isinstance(item, _SHARED)}
     memo = {**leaves, **shared, **_objects_of_hooks(modules, owned)}
     copied = _copy_structure(module, owned, memo)
-    if tensors:  # torch has copied them by itself
-        check_unchanged()
+    if tensors.keys() - leaves.keys():  # torch has copied them by itself
+        _check_unchanged(tensors, versions)
     return copied
+
+
+def _check_unchanged(tensors: dict[int, torch.Tensor], versions: dict[int, int]) -> None:
+    if _is_stepping() or any(_version(tensor) != versions[key] for key, tensor in tensors.items()):
+        raise _ChangedError
 
 
 def _is_stepping() -> bool:

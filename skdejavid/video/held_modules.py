@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from skdejavid.compat.optional import import_optional
@@ -21,9 +21,12 @@ else:
 __all__ = ["check_held_modules"]
 
 _MAX_OBJECTS = 20_000  # of those that an encoder refers to; the nearest come first
+_MAX_DEPTH = 3  # objects inside of objects whose attributes are followed
 
 # Their functions refer to no modules of the user, except for those that they wrap.
 _LIBRARIES = {"builtins", "numpy", "torch", "transformers"}
+
+_CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 
 _DROPOUTS = (
     torch.nn.Dropout,
@@ -49,6 +52,15 @@ _WITHOUT_FUNCTIONS = (
 _Found = tuple[str, Any]  # where it was found, and what
 
 
+class _Reference(NamedTuple):
+    """An object that an encoder may use."""
+
+    where: str
+    item: Any
+    package: str | None = None  # of the function that names it as a global; None if it is held
+    depth: int = 0
+
+
 def check_held_modules(encoder: Any) -> None:
     """Check that no function refers to a module whose training mode would change embeddings.
 
@@ -58,7 +70,7 @@ def check_held_modules(encoder: Any) -> None:
         A function, an object with a method ``__call__``, or a module in evaluation mode with
         functions as forward hooks or attributes. Variables of closures, defaults, arguments of
         partials, attributes, and globals that its code names are followed, also through other
-        functions.
+        functions. The globals of another package than the encoder's are not.
 
     Raises
     ------
@@ -66,15 +78,16 @@ def check_held_modules(encoder: Any) -> None:
         If there is such a module; the message says where.
     """
     seen: dict[int, Any] = {}
-    waiting: deque[_Found] = deque([("the encoder", encoder)])
+    waiting = deque([_Reference("the encoder", encoder)])
     while waiting and len(seen) < _MAX_OBJECTS:
-        where, item = waiting.popleft()
+        reference = waiting.popleft()
+        item = reference.item
         if id(item) in seen:
             continue
         seen[id(item)] = item
         if isinstance(item, torch.nn.Module):
-            _check_mode(where, item)
-        waiting.extend(_neighbors(item))
+            _check_mode(reference.where, item)
+        waiting.extend(_followed(reference))
 
 
 def _check_mode(where: str, module: torch.nn.Module) -> None:
@@ -116,31 +129,39 @@ def _names_in(code: CodeType | None) -> set[str]:
     return set(code.co_names).union(*inner)
 
 
-def _neighbors(item: Any) -> Iterable[_Found]:
-    """Return where an object refers to others, and to which."""
+def _followed(reference: _Reference) -> Iterator[_Reference]:
+    """Yield the objects that an object refers to."""
+    item, package, depth = reference.item, reference.package, reference.depth
     if isinstance(item, FunctionType):
-        return _of_function(item)
+        yield from (_Reference(*found, None, depth) for found in _held_by(item))
+        own = _root_of(item.__globals__.get("__name__", ""))
+        if own not in _LIBRARIES and package in (None, own):
+            names = _names_in(item.__code__)
+            for name, value in _named(names, item.__globals__):
+                yield _Reference(f"the global {name!r} of {item.__name__!r}", value, own, depth)
+    elif isinstance(item, (MethodType, partial, ref, *_CONTAINERS)):
+        yield from (_Reference(*found, package, depth) for found in _contents_of(item))
+    elif depth < _MAX_DEPTH and not isinstance(item, _WITHOUT_FUNCTIONS):
+        yield from (_Reference(*found, package, depth + 1) for found in _of_object(item))
+
+
+def _contents_of(item: Any) -> Iterable[_Found]:
     if isinstance(item, MethodType):
-        return [("the encoder", item.__func__), (_owner_of(item), item.__self__)]
+        owner = f"the owner of the method {item.__name__!r}"
+        return [("the encoder", item.__func__), (owner, item.__self__)]
     if isinstance(item, partial):
         values = [*item.args, *item.keywords.values()]
         names = [*map(str, range(len(item.args))), *item.keywords]
         inside = [(f"argument {n} of a partial", v) for n, v in zip(names, values, strict=True)]
         return [("the encoder", item.func), *inside]
-    if isinstance(item, dict):
-        return [(f"an item of a {type(item).__name__}", value) for value in list(item.values())]
-    if isinstance(item, (list, tuple, set, frozenset, deque)):
-        return [(f"an item of a {type(item).__name__}", value) for value in list(item)]
     if isinstance(item, ref):
         return [("a weak reference", item())]
-    return _of_object(item)
+    values = list(item.values() if isinstance(item, dict) else item)
+    return [(f"an item of a {type(item).__name__}", value) for value in values]
 
 
-def _owner_of(method: MethodType) -> str:
-    return f"the owner of the method {method.__name__!r}"
-
-
-def _of_function(function: FunctionType) -> Iterator[_Found]:
+def _held_by(function: FunctionType) -> Iterator[_Found]:
+    """Yield what a function refers to by itself, without globals."""
     name, names = function.__name__, _names_in(function.__code__)
     variables = _variables_of(function)
     for variable, value in _named(names | variables.keys(), variables):
@@ -151,9 +172,6 @@ def _of_function(function: FunctionType) -> Iterator[_Found]:
         yield f"the default {variable!r} of {name!r}", value
     for attribute, value in list(vars(function).items()):
         yield f"the attribute {attribute!r} of {name!r}", value
-    if not _is_of_library(function.__globals__.get("__name__", "")):
-        for variable, value in _named(names, function.__globals__):
-            yield f"the global {variable!r} of {name!r}", value
 
 
 def _variables_of(function: FunctionType) -> dict[str, Any]:
@@ -166,35 +184,37 @@ def _variables_of(function: FunctionType) -> dict[str, Any]:
 
 
 def _named(names: set[str], namespace: dict[str, Any], depth: int = 0) -> Iterator[_Found]:
-    """Yield the values that code may refer to by these names, also in modules and classes."""
+    """Yield the values that code may refer to by these names, attributes of values included."""
     for name in sorted(names & namespace.keys()):
         value = namespace[name]
-        if not isinstance(value, (ModuleType, type)):
+        is_namespace = isinstance(value, (ModuleType, type))
+        if not is_namespace and (callable(value) or isinstance(value, _CONTAINERS)):
             yield name, value
-        elif depth < 3 and not _is_of_library(_package_of(value)):
-            inside = _named(names, dict(vars(value)), depth + 1)
+        elif depth < _MAX_DEPTH and _root_of(_name_of_module(value)) not in _LIBRARIES:
+            inside = _named(names, dict(getattr(value, "__dict__", {})), depth + 1)
             yield from ((f"{name}.{inner}", found) for inner, found in inside)
 
 
-def _package_of(value: ModuleType | type) -> str:
-    return value.__name__ if isinstance(value, ModuleType) else value.__module__
+def _name_of_module(value: Any) -> str:
+    if isinstance(value, ModuleType):
+        return value.__name__
+    return value.__module__ if isinstance(value, type) else type(value).__module__
 
 
 def _of_object(item: Any) -> Iterator[_Found]:
-    if isinstance(item, _WITHOUT_FUNCTIONS):
-        return
+    kind = type(item)
     if isinstance(item, (staticmethod, classmethod)):
         yield "a method", item.__func__
         return
-    kind = type(item).__name__
     for name, value in list(attributes_of(item).items()):
         if "_hooks" not in name or name in ("_forward_hooks", "_forward_pre_hooks"):
-            yield f"the attribute {name!r} of a {kind}", value
-    for base in type(item).__mro__:
-        if not _is_of_library(base.__module__):
+            yield f"the attribute {name!r} of a {kind.__name__}", value
+    for base in kind.__mro__:
+        package = _root_of(base.__module__)
+        if package == _root_of(kind.__module__) and package not in _LIBRARIES:
             for name, value in list(vars(base).items()):
                 yield f"the attribute {name!r} of {base.__name__}", value
 
 
-def _is_of_library(module: str) -> bool:
-    return module.split(".")[0] in _LIBRARIES
+def _root_of(module: str) -> str:
+    return module.split(".")[0]

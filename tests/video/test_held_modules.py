@@ -190,6 +190,35 @@ def imports(clips):
     return forward()
 
 
+def test_what_other_packages_refer_to_is_not_the_encoders():
+    """As an assertion in a function does, which pytest rewrites to call its own functions."""
+    library = ModuleType("library")
+    library.session = {"items": [NET]}
+    exec("def check(x): return session['items'] and x", vars(library))
+
+    def encoder(clips):
+        assert clips is not None
+        return library.check(clips)
+
+    globals_ = {"__name__": "elsewhere", "check": library.check, "library": library}
+    exec("def encode(x): return check(x), library.check(x)", globals_)
+    check_held_modules(globals_["encode"])
+    vars(library)["check"] = closing_over(NET)  # which the user's own code has given to it
+    with pytest.raises(ValueError, match="the variable 'net' of 'encoder'"):
+        check_held_modules(encoder)
+
+
+def test_objects_are_followed_by_the_names_that_code_uses():
+    class Settings:
+        pass
+
+    settings = Settings()
+    settings.used, settings.unused = nn.Linear(2, 2), NET
+    check_held_modules(lambda clips: settings.used(clips))
+    with pytest.raises(ValueError, match=r"the variable 'settings.unused' of '<lambda>'"):
+        check_held_modules(lambda clips: settings.unused(clips))
+
+
 def test_variables_without_a_value_and_endless_references_are_no_error():
     def encoder(clips):
         return late(clips)
