@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dis import get_instructions
 from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +26,9 @@ _MAX_DEPTH = 3  # objects inside of objects whose attributes are followed
 
 # Their functions refer to no modules of the user, except for those that they wrap.
 _LIBRARIES = {"builtins", "numpy", "torch", "transformers"}
+
+# With one of these names code may use attributes that it does not name.
+_BY_ANY_NAME = {"getattr", "vars", "__dict__", "attrgetter"}
 
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 
@@ -69,7 +73,7 @@ def check_held_modules(encoder: Any) -> None:
     encoder : callable
         A function, an object with a method ``__call__``, or a module in evaluation mode with
         functions as forward hooks or attributes. Variables of closures, defaults, arguments of
-        partials, attributes, and globals that its code names are followed, also through other
+        partials, and attributes and globals that its code names are followed, also through other
         functions. The globals of another package than the encoder's are not.
 
     Raises
@@ -129,26 +133,42 @@ def _names_in(code: CodeType | None) -> set[str]:
     return set(code.co_names).union(*inner)
 
 
+def _globals_of(code: CodeType) -> set[str]:
+    """Return the names of globals that code uses, inner functions included."""
+    own = {i.argval for i in get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    inner = (_globals_of(item) for item in code.co_consts if isinstance(item, CodeType))
+    return own.union(*inner)
+
+
 def _followed(reference: _Reference) -> Iterator[_Reference]:
     """Yield the objects that an object refers to."""
     item, package, depth = reference.item, reference.package, reference.depth
     if isinstance(item, FunctionType):
         yield from (_Reference(*found, None, depth) for found in _held_by(item))
-        own = _root_of(item.__globals__.get("__name__", ""))
-        if own not in _LIBRARIES and package in (None, own):
-            names = _names_in(item.__code__)
-            for name, value in _named(names, item.__globals__):
-                yield _Reference(f"the global {name!r} of {item.__name__!r}", value, own, depth)
-    elif isinstance(item, (MethodType, partial, ref, *_CONTAINERS)):
+        yield from _globals_used_by(item, package, depth)
+    elif isinstance(item, MethodType):
+        yield _Reference("the encoder", item.__func__, package, depth)
+        owned = _of_object(item.__self__, item.__name__)
+        yield from (_Reference(*found, package, depth + 1) for found in owned)
+    elif isinstance(item, (partial, ref, staticmethod, classmethod, *_CONTAINERS)):
         yield from (_Reference(*found, package, depth) for found in _contents_of(item))
     elif depth < _MAX_DEPTH and not isinstance(item, _WITHOUT_FUNCTIONS):
-        yield from (_Reference(*found, package, depth + 1) for found in _of_object(item))
+        owned = _of_object(item, "forward", "__call__")
+        yield from (_Reference(*found, package, depth + 1) for found in owned)
+
+
+def _globals_used_by(
+    function: FunctionType, package: str | None, depth: int
+) -> Iterator[_Reference]:
+    own, code = _root_of(function.__globals__.get("__name__", "")), function.__code__
+    if own in _LIBRARIES or package not in (None, own):
+        return
+    for name, value in _named(_globals_of(code), function.__globals__, code):
+        where = f"the global {name!r} of {function.__name__!r}"
+        yield _Reference(where, value, own, depth)
 
 
 def _contents_of(item: Any) -> Iterable[_Found]:
-    if isinstance(item, MethodType):
-        owner = f"the owner of the method {item.__name__!r}"
-        return [("the encoder", item.__func__), (owner, item.__self__)]
     if isinstance(item, partial):
         values = [*item.args, *item.keywords.values()]
         names = [*map(str, range(len(item.args))), *item.keywords]
@@ -156,15 +176,16 @@ def _contents_of(item: Any) -> Iterable[_Found]:
         return [("the encoder", item.func), *inside]
     if isinstance(item, ref):
         return [("a weak reference", item())]
+    if isinstance(item, (staticmethod, classmethod)):
+        return [("the encoder", item.__func__)]
     values = list(item.values() if isinstance(item, dict) else item)
     return [(f"an item of a {type(item).__name__}", value) for value in values]
 
 
 def _held_by(function: FunctionType) -> Iterator[_Found]:
     """Yield what a function refers to by itself, without globals."""
-    name, names = function.__name__, _names_in(function.__code__)
-    variables = _variables_of(function)
-    for variable, value in _named(names | variables.keys(), variables):
+    name, variables = function.__name__, _variables_of(function)
+    for variable, value in _named(set(variables), variables, function.__code__):
         yield f"the variable {variable!r} of {name!r}", value
     for value in function.__defaults__ or ():
         yield f"a default of {name!r}", value
@@ -183,15 +204,21 @@ def _variables_of(function: FunctionType) -> dict[str, Any]:
     return variables
 
 
-def _named(names: set[str], namespace: dict[str, Any], depth: int = 0) -> Iterator[_Found]:
-    """Yield the values that code may refer to by these names, attributes of values included."""
+def _named(
+    names: set[str], namespace: dict[str, Any], code: CodeType, depth: int = 0
+) -> Iterator[_Found]:
+    """Yield values with these names, or what is in them and `code` names, if they are no callables.
+
+    `models.inner.net` is found in a global or variable `models`.
+    """
     for name in sorted(names & namespace.keys()):
         value = namespace[name]
         is_namespace = isinstance(value, (ModuleType, type))
         if not is_namespace and (callable(value) or isinstance(value, _CONTAINERS)):
             yield name, value
         elif depth < _MAX_DEPTH and _root_of(_name_of_module(value)) not in _LIBRARIES:
-            inside = _named(names, dict(getattr(value, "__dict__", {})), depth + 1)
+            attributes = dict(getattr(value, "__dict__", {}))
+            inside = _named(_names_in(code), attributes, code, depth + 1)
             yield from ((f"{name}.{inner}", found) for inner, found in inside)
 
 
@@ -201,19 +228,32 @@ def _name_of_module(value: Any) -> str:
     return value.__module__ if isinstance(value, type) else type(value).__module__
 
 
-def _of_object(item: Any) -> Iterator[_Found]:
+def _of_object(item: Any, *methods: str) -> Iterator[_Found]:
+    """Yield the attributes of an object that these methods use, and methods that they call use."""
     kind = type(item)
-    if isinstance(item, (staticmethod, classmethod)):
-        yield "a method", item.__func__
-        return
+    used = _attributes_used_by(kind, *methods)
+    if isinstance(item, torch.nn.Module):
+        used |= {"_modules", "_forward_hooks", "_forward_pre_hooks"}
     for name, value in list(attributes_of(item).items()):
-        if "_hooks" not in name or name in ("_forward_hooks", "_forward_pre_hooks"):
+        if name in used or used & _BY_ANY_NAME:
             yield f"the attribute {name!r} of a {kind.__name__}", value
     for base in kind.__mro__:
         package = _root_of(base.__module__)
         if package == _root_of(kind.__module__) and package not in _LIBRARIES:
-            for name, value in list(vars(base).items()):
-                yield f"the attribute {name!r} of {base.__name__}", value
+            for name in sorted(used & vars(base).keys()):
+                yield f"the attribute {name!r} of {base.__name__}", vars(base)[name]
+
+
+def _attributes_used_by(kind: type, *methods: str) -> set[str]:
+    used: set[str] = set()
+    waiting = set(methods)
+    while waiting:
+        name = waiting.pop()
+        used.add(name)
+        functions = [vars(base)[name] for base in kind.__mro__ if name in vars(base)]
+        named = {inner for function in functions for inner in _names_in(_code_of(function))}
+        waiting |= named - used
+    return used
 
 
 def _root_of(module: str) -> str:

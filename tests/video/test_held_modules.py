@@ -60,7 +60,7 @@ class OfModule(nn.Module):
 
 def with_function(net):
     module = nn.Identity()
-    module.function = closing_over(net)
+    module.forward = closing_over(net)
     return module
 
 
@@ -206,6 +206,48 @@ def test_what_other_packages_refer_to_is_not_the_encoders():
     vars(library)["check"] = closing_over(NET)  # which the user's own code has given to it
     with pytest.raises(ValueError, match="the variable 'net' of 'encoder'"):
         check_held_modules(encoder)
+
+
+def test_a_global_with_the_name_of_an_attribute_is_not_the_attribute():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls_global = nn.Identity()
+
+        def forward(self, clips):
+            return self.calls_global(clips)
+
+    check_held_modules(Named().eval())
+
+
+class Trainer:
+    """An object that trains one module and embeds with another."""
+
+    def __init__(self):
+        self.student, self.teacher, self.name = NET, nn.Linear(2, 2), "student"
+
+    def step(self, clips):
+        return calls_global(self.student(clips))
+
+    def embed(self, clips):
+        return self.inner(clips)
+
+    def inner(self, clips):
+        return self.teacher(clips)
+
+    def by_name(self, clips):
+        return getattr(self, self.name)(clips)
+
+
+def test_methods_are_followed_by_the_attributes_that_they_use():
+    trainer = Trainer()
+    check_held_modules(trainer.embed)
+    for method in (trainer.step, trainer.by_name):
+        with pytest.raises(ValueError, match="the attribute 'student' of a Trainer is a module"):
+            check_held_modules(method)
+    trainer.teacher.append = nn.Dropout()
+    with pytest.raises(ValueError, match="the attribute 'teacher' of a Trainer is a module"):
+        check_held_modules(trainer.embed)
 
 
 def test_objects_are_followed_by_the_names_that_code_uses():
