@@ -256,7 +256,7 @@ def _to_array(part: Any, n_expected: int) -> NDArray[np.floating]:
     if isinstance(part, torch.Tensor):
         if part.ndim > 2 and part.shape[2:].numel() == 1:
             part = part.flatten(1)  # pooled maps, (n, n_features, 1, 1)
-        part = part.to("cpu", torch.promote_types(part.dtype, torch.float32)).numpy()
+        part = part.detach().to("cpu", torch.promote_types(part.dtype, torch.float32)).numpy()
     array = np.asarray(part)
     if array.ndim != 2 or len(array) != n_expected:
         raise ValueError(

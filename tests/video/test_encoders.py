@@ -320,6 +320,21 @@ def test_a_method_of_a_module_is_run_like_the_module(clips):
     assert encoder.drop.training
 
 
+def test_an_encoder_may_compute_gradients(clips):
+    class Saliency(Classifier):
+        def forward(self, clips):
+            with torch.enable_grad():
+                pooled = clips.mean(dim=(2, 3, 4)).requires_grad_()
+                self.fc(pooled).sum().backward()
+            return pooled.grad * pooled
+
+    encoder = Saliency()
+    features = encode(encoder, clips)
+    weights = encoder.fc[1].weight.detach().sum(dim=0)
+    np.testing.assert_allclose(features, means_of(clips) * weights.numpy(), rtol=1e-4)
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+
+
 @pytest.mark.fault(72)
 @pytest.mark.parametrize(
     "output",
