@@ -42,7 +42,7 @@ class Ending:
         self._stream: Any = stream
         rate = stream.average_rate or stream.guessed_rate
         self._frame = Fraction(1, 1) / rate if rate else None  # seconds
-        self._end: Fraction | None = None
+        self._latest: tuple[Fraction, Fraction] | None = None  # start and end of the latest frame
         self._end_of_others = Fraction(0)
 
     @property
@@ -60,9 +60,11 @@ class Ending:
     def see_frame(self, frame: Any) -> None:
         """Take notice of a frame, the next one that was decoded."""
         if frame.pts is not None and frame.time_base:
-            duration = frame.duration * frame.time_base or self._frame or 0
-            end = frame.pts * frame.time_base + duration
-            self._end = end if self._end is None else max(self._end, end)
+            start = frame.pts * frame.time_base
+            # In MP4, durations of other frames are those of the order in which they are decoded.
+            if self._latest is None or start >= self._latest[0]:
+                duration = frame.duration * frame.time_base or self._frame or 0
+                self._latest = start, start + duration
 
     def missing(self, file: BinaryIO, n_bytes: int) -> str | None:
         """Return what is missing at the end, in words, or None if nothing is.
@@ -77,10 +79,10 @@ class Ending:
         if is_cut(file, n_bytes):
             return "the file ends inside of its frames"
         declared = self._declared()
-        if declared is None or self._end is None or self._frame is None:
+        if declared is None or self._latest is None or self._frame is None:
             return None
         start, until = declared
-        missing = until - max(self._end, self._end_of_others)
+        missing = until - max(self._latest[1], self._end_of_others)
         if missing <= _FRAMES_OF_TOLERANCE * self._frame:
             return None
         return f"{float(missing):.2f} s of {float(until - start):.2f} s are missing"

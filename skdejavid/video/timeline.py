@@ -48,7 +48,7 @@ class Timeline:
         self._shift = 0
         # Of the part since the last joint, in its own times.
         self._latest: int | None = None  # the latest start of a frame
-        self._end = 0  # of the last frame
+        self._end = 0  # of that frame
         self._decoding_time: int | None = None
 
     def shift(self, packet: Any) -> None:
@@ -79,10 +79,9 @@ class Timeline:
         return bool(packet.dts < self._decoding_time - self._least_run_back)
 
     def _see(self, packet: Any) -> None:
-        if self._latest is None:
-            self._latest, self._end = packet.pts, packet.pts
-        self._latest = max(self._latest, packet.pts)
-        self._end = max(self._end, packet.pts + (packet.duration or self._frame))
+        if self._latest is None or packet.pts >= self._latest:
+            self._latest = packet.pts
+            self._end = packet.pts + (packet.duration or self._frame)
         self._decoding_time = packet.dts
 
 

@@ -93,17 +93,17 @@ def _read_box(head: bytes) -> _Unit | None:
 def _read_element(head: bytes) -> _Unit | None:
     """Return an element of Matroska; a segment is but its header, and other elements follow."""
     n_name = _length(head[:1])
-    n_header = n_name + _length(head[n_name : n_name + 1])
+    n_number = _length(head[n_name : n_name + 1])
+    n_header = n_name + n_number
     number = head[n_name:n_header]
-    if not n_name or not number:
+    if not n_name or not n_number or len(number) < n_number:
         return None
-    highest = 1 << 7 * len(number)
+    highest = 1 << 7 * n_number
     size = int.from_bytes(number, "big") - highest
+    if size == highest - 1:
+        return None  # a live recording, which does not know it
     name = head[:n_name]
-    if name == _SEGMENT:
-        return _Unit(n_header, False)
-    is_known = size < highest - 1  # live recordings do not know it
-    return _Unit(n_header + size, name == _CLUSTER) if is_known else None
+    return _Unit(n_header + (0 if name == _SEGMENT else size), name == _CLUSTER)
 
 
 def _length(first: bytes) -> int:
