@@ -92,9 +92,10 @@ def read_clock(
         return read_clock(path, by_decoding=True, max_pixels=max_pixels)
     if len(starts) == 0:
         return FrameClock(starts, 0.0)
-    # Packets are stored in decoding order, which differs from display order with B-frames.
+    # Packets are stored in decoding order, which differs from display order with B-frames. Frames
+    # of AVI files are in display order, and each may have the time of another.
     last = int(starts.argmax())
-    starts = np.maximum.accumulate(starts) if by_decoding else np.sort(starts)
+    starts = np.sort(starts)
     starts -= starts[0]
     duration = float(durations[last])
     if duration <= 0 and len(starts) > 1:
@@ -118,14 +119,19 @@ class DecodedFrame:
     display: Display
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the shown frame."""
+        return self.display.shown(self.frame.height, self.frame.width)
+
+    @property
     def height(self) -> int:
         """Height of the shown frame."""
-        return self.display.shown(self.frame.height, self.frame.width)[0]
+        return self.size[0]
 
     @property
     def width(self) -> int:
         """Width of the shown frame."""
-        return self.display.shown(self.frame.height, self.frame.width)[1]
+        return self.size[1]
 
     @property
     def pts(self) -> int | None:
@@ -238,7 +244,7 @@ def decode(
             if frame.is_corrupt:
                 raise VideoDecodeError(f"{video.name}: frame {n_decoded} is corrupt", n_decoded)
             decoded = _with_display(video.name, frame, display)
-            check_frame_size(video.name, decoded.height, decoded.width, max_pixels)
+            check_frame_size(video.name, *decoded.size, max_pixels)
             yield decoded
             n_decoded += 1
             ending.see_frame(frame)

@@ -41,6 +41,8 @@ class Display(NamedTuple):
 
         One side grows and none shrinks, as in players, so that no detail is lost.
         """
+        if self.pixel_aspect is _SQUARE:
+            return height, width  # at once, as it is asked for each frame
         if self.pixel_aspect > 1:
             return height, round(width * self.pixel_aspect)
         return round(height / self.pixel_aspect), width
@@ -96,8 +98,8 @@ class DisplayReader:
 
 
 def _check_aspect(aspect: Fraction | None) -> Fraction:
-    if not aspect or aspect < 0:
-        return _SQUARE  # unknown
+    if not aspect or aspect < 0 or aspect == 1:
+        return _SQUARE  # or unknown
     if not 1 <= _MOST_STRETCHED * aspect <= _MOST_STRETCHED**2:
         raise ValueError(
             f"the file says that its pixels are {float(aspect):.4g} times as wide as high, and "

@@ -42,7 +42,9 @@ class Ending:
         self._stream: Any = stream
         rate = stream.average_rate or stream.guessed_rate
         self._frame = Fraction(1, 1) / rate if rate else None  # seconds
-        self._latest: tuple[Fraction, Fraction] | None = None  # start and end of the latest frame
+        self._latest: int | None = None  # when the latest frame begins, in the stream's time base
+        self._duration = 0  # of that frame
+        self._index = stream.index
         self._end_of_others = Fraction(0)
 
     @property
@@ -52,19 +54,17 @@ class Ending:
 
     def see(self, packet: Any) -> None:
         """Take notice of a packet, the next one of these streams."""
-        is_other = packet.size > 0 and packet.stream.index != self._stream.index
+        is_other = packet.stream.index != self._index and packet.size > 0
         if is_other and packet.pts is not None and packet.time_base:
             end = (packet.pts + (packet.duration or 0)) * packet.time_base
             self._end_of_others = max(self._end_of_others, end)
 
     def see_frame(self, frame: Any) -> None:
         """Take notice of a frame, the next one that was decoded."""
-        if frame.pts is not None and frame.time_base:
-            start = frame.pts * frame.time_base
-            # In MP4, durations of other frames are those of the order in which they are decoded.
-            if self._latest is None or start >= self._latest[0]:
-                duration = frame.duration * frame.time_base or self._frame or 0
-                self._latest = start, start + duration
+        start = frame.pts
+        # In MP4, durations of other frames are those of the order in which they are decoded.
+        if start is not None and (self._latest is None or start >= self._latest):
+            self._latest, self._duration = start, frame.duration
 
     def missing(self, file: BinaryIO, n_bytes: int) -> str | None:
         """Return what is missing at the end, in words, or None if nothing is.
@@ -82,7 +82,9 @@ class Ending:
         if declared is None or self._latest is None or self._frame is None:
             return None
         start, until = declared
-        missing = until - max(self._latest[1], self._end_of_others)
+        unit = self._stream.time_base
+        end = self._latest * unit + (self._duration * unit or self._frame)
+        missing = until - max(end, self._end_of_others)
         if missing <= _FRAMES_OF_TOLERANCE * self._frame:
             return None
         return f"{float(missing):.2f} s of {float(until - start):.2f} s are missing"

@@ -182,7 +182,7 @@ class OpenVideo:
             If the packets together are much larger than the file, so that they overlap.
         """
         limit = most_bytes(self.n_bytes, _ALLOWANCE_OF_PACKETS)
-        timeline = Timeline(self.container, self.stream)
+        timeline, index = Timeline(self.container, self.stream), self.stream.index
         for packet in self._demux([self.stream] if ending is None else ending.streams):
             check_is_wanted()
             limit -= max(packet.size, 1)
@@ -193,7 +193,7 @@ class OpenVideo:
                 )
             if ending is not None:
                 ending.see(packet)
-            if packet.stream.index == self.stream.index:
+            if packet.stream.index == index:
                 timeline.shift(packet)
                 yield packet
 

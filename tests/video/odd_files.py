@@ -239,6 +239,7 @@ FILES = {
         "webm", "libvpx", options={"auto-alt-ref": "1", "lag-in-frames": "9"}
     ),
     "avi": _plain("avi", "mpeg4", options={"bf": "2"}),
+    "avi h264": _plain("avi", "libx264", options={"bf": "2"}),
     "avi jpeg": _plain("avi", "mjpeg"),
     "mpg": _plain("mpg", "mpeg2video", options={"bf": "2"}),
     "mpg 1": _plain("mpg", "mpeg1video"),

@@ -52,7 +52,8 @@ def placed(pixels, matrix):
 def reference_frames(path):
     """Return all shown frames, the seconds at which they begin, and that at which the last ends."""
     shown, times, ends = zip(*iterate_reference(path), strict=True)
-    return np.stack(shown), np.array(times), ends[-1]
+    # Frames are in the order in which they are shown; in AVI files their times are not.
+    return np.stack(shown), np.sort(times), ends[int(np.argmax(times))]
 
 
 def matrix_at(frame):
@@ -82,14 +83,15 @@ def iterate_reference(path):
             known = frame.pts is not None
             time = float(frame.pts * frame.time_base) if known else number / 25
             first = time if number == 0 else first
-            if time + shift < last - 0.05:
+            if time + shift < last - 0.16:
                 shift = end - time  # another file begins
-            if number > 0 and time + shift > last:
-                step = time + shift - last  # where files do not say how long frames last
-            last = max(time + shift, last)
+            time += shift
+            if number > 0 and time > last:
+                step = time - last  # where files do not say how long frames last
+            last = max(time, last)
             duration = float((frame.duration or 0) * frame.time_base) if known else 1 / 25
             end = last + (duration or step)
-            yield rgb, last - first, end - first
+            yield rgb, time - first, end - first
 
 
 def compare_windows(path, lengths=LENGTHS, *, n_threads=1):
