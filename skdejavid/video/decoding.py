@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
+from skdejavid.video.display import Display, DisplayReader
+from skdejavid.video.endings import Ending
 from skdejavid.video.opening import (
     OpenVideo,
     RefusedVideoError,
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     import av
 
 __all__ = [
+    "DecodedFrame",
     "ToRGB",
     "check_frame_size",
     "crop_center",
@@ -87,9 +92,10 @@ def read_clock(
         return read_clock(path, by_decoding=True, max_pixels=max_pixels)
     if len(starts) == 0:
         return FrameClock(starts, 0.0)
-    # Packets are stored in decoding order, which differs from display order with B-frames.
+    # Packets are stored in decoding order, which differs from display order with B-frames. Frames
+    # of AVI files are in display order, and each may have the time of another.
     last = int(starts.argmax())
-    starts = np.maximum.accumulate(starts) if by_decoding else np.sort(starts)
+    starts = np.sort(starts)
     starts -= starts[0]
     duration = float(durations[last])
     if duration <= 0 and len(starts) > 1:
@@ -97,17 +103,60 @@ def read_clock(
     return FrameClock(starts, float(starts[-1]) + duration, is_exact=not by_decoding)
 
 
+@dataclass(frozen=True, slots=True)
+class DecodedFrame:
+    """A frame as it is stored, and how it is shown.
+
+    Attributes
+    ----------
+    frame : av.VideoFrame
+        The stored frame.
+    display : Display
+        How it is shown.
+    """
+
+    frame: av.VideoFrame
+    display: Display
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the shown frame."""
+        return self.display.shown(self.frame.height, self.frame.width)
+
+    @property
+    def height(self) -> int:
+        """Height of the shown frame."""
+        return self.size[0]
+
+    @property
+    def width(self) -> int:
+        """Width of the shown frame."""
+        return self.size[1]
+
+    @property
+    def pts(self) -> int | None:
+        """When it is shown, in units of `time_base`."""
+        return self.frame.pts
+
+    @property
+    def time_base(self) -> Fraction | None:
+        """Unit of time, in seconds."""
+        return self.frame.time_base
+
+
 class ToRGB:
     """Converter of the decoded frames of one file to RGB arrays (height, width, 3), uint8.
 
-    A rotation by quarter turns stored in the file, as by phones, is applied.
+    Frames are converted as players show them: mirrored and turned as the file asks for, by quarter
+    turns, and with square pixels. Where stored pixels are not square, one side grows and none
+    shrinks.
 
     Parameters
     ----------
     shorter_side : int, optional
-        Scale frames until their shorter side has this size, bilinearly with antialiasing. Scaling
-        and color conversion are one step: faster than scaling RGB frames, with a mean difference
-        of 0.3 of 255.
+        Scale frames until their shorter side has this size, bilinearly with antialiasing. Scaling,
+        the shape of pixels and color conversion are one step: faster than scaling RGB frames, with
+        a mean difference of 0.3 of 255.
     n_threads : int, default=0
         Number of threads that convert one frame; 0 means one per core.
 
@@ -126,16 +175,15 @@ class ToRGB:
         self._reformatter = av.video.reformatter.VideoReformatter()  # caches its tables
         self._options = {"interpolation": kinds.BILINEAR | full_color, "threads": n_threads}
 
-    def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        height, width = frame.height, frame.width
+    def __call__(self, decoded: DecodedFrame) -> NDArray[np.uint8]:
+        frame, display = decoded.frame, decoded.display
+        height, width = display.stretched(frame.height, frame.width)
         if self._shorter_side is not None:
             height, width = scaled_size((height, width), self._shorter_side)
         converted = self._reformatter.reformat(
             frame, width=width, height=height, format="rgb24", **self._options
         )
-        pixels = converted.to_ndarray().astype(np.uint8, copy=False)
-        quarter_turns = round(getattr(frame, "rotation", 0) / 90)  # counterclockwise
-        return np.rot90(pixels, quarter_turns) if quarter_turns else pixels
+        return display.orient(converted.to_ndarray().astype(np.uint8, copy=False))
 
 
 def scaled_size(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
@@ -153,7 +201,7 @@ def crop_center(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 def decode(
     path: str | PathLike[str], *, n_threads: int = 0, max_pixels: int | None = None
-) -> Iterator[av.VideoFrame]:
+) -> Iterator[DecodedFrame]:
     """Yield all frames of a file in display order.
 
     Parameters
@@ -167,7 +215,7 @@ def decode(
 
     Yields
     ------
-    av.VideoFrame
+    DecodedFrame
         `ToRGB` converts it.
 
     Raises
@@ -177,29 +225,41 @@ def decode(
     FileNotFoundError
         If the file does not exist.
     VideoDecodeError
-        As in `open_video`; also if the video has no frames, a frame is corrupt, or the last frame
-        ends earlier than the container declares. A truncated file whose container declares no
-        duration (Matroska, MPEG) is read as a shorter video.
+        As in `open_video`; also if the video has no frames, a frame is corrupt, or the file ends
+        earlier than it declares. A truncated file of a format that declares no end (MPEG program
+        and transport streams, NUT, most bare streams) is read as a shorter video.
     RefusedVideoError
-        As in `open_video`; also if frames have more than `max_pixels` pixels, or decoding them
-        would take much more memory than the file has bytes (not checked if `max_pixels` is None).
-        It is raised before a frame is decoded if the file declares its frame size.
+        As in `open_video`; also if frames have more than `max_pixels` pixels when they are shown,
+        or decoding them would take much more memory than the file has bytes (not checked if
+        `max_pixels` is None). It is raised before a frame is decoded if the file declares its frame
+        size. Also if frames are turned by another angle than quarter turns, or their pixels are
+        over 16 times as long as wide.
     """
     n_decoded = 0
-    end: int | None = None
     with open_video(path, max_pixels=max_pixels) as video:
         _prepare_decoder(video, n_threads, max_pixels)
-        for frame in _decode_packets(video):
-            check_frame_size(video.name, frame.height, frame.width, max_pixels)
+        ending = Ending(video.container, video.stream)
+        display = DisplayReader(video.stream)
+        for frame in _decode_packets(video, ending):
             if frame.is_corrupt:
                 raise VideoDecodeError(f"{video.name}: frame {n_decoded} is corrupt", n_decoded)
-            yield frame
+            decoded = _with_display(video.name, frame, display)
+            check_frame_size(video.name, *decoded.size, max_pixels)
+            yield decoded
             n_decoded += 1
-            if frame.pts is not None:
-                end = frame.pts + (frame.duration or 0)
+            ending.see_frame(frame)
         if n_decoded == 0:
             raise VideoDecodeError(f"{video.name}: the video stream has no frames", 0)
-        _check_complete(video.name, video.stream, end, n_decoded)
+        missing = ending.missing(video.file, video.n_bytes)
+        if missing is not None:
+            raise VideoDecodeError(f"{video.name}: truncated, {missing}", n_decoded)
+
+
+def _with_display(name: str, frame: av.VideoFrame, display: DisplayReader) -> DecodedFrame:
+    try:
+        return DecodedFrame(frame, display.read(frame))
+    except ValueError as error:
+        raise RefusedVideoError(f"{name}: {error}") from None
 
 
 def _prepare_decoder(video: OpenVideo, n_threads: int, max_pixels: int | None) -> None:
@@ -225,11 +285,11 @@ def _prepare_decoder(video: OpenVideo, n_threads: int, max_pixels: int | None) -
     codec.thread_count = min(n_wanted, most_threads(video.n_bytes, height * width * per_pixel))
 
 
-def _decode_packets(video: OpenVideo) -> Iterator[av.VideoFrame]:
+def _decode_packets(video: OpenVideo, ending: Ending) -> Iterator[av.VideoFrame]:
     av: Any = import_optional("av", "video", "Reading a video file")
     n_decoded = 0
     try:
-        for packet in video.packets():
+        for packet in video.packets(ending):
             for frame in packet.decode():
                 yield frame
                 n_decoded += 1
@@ -252,8 +312,8 @@ def _packet_times(name: str, max_pixels: int | None) -> Iterator[tuple[float, fl
 
 def _decoded_times(name: str, max_pixels: int | None) -> Iterator[tuple[float, float]]:
     """Yield start and duration, in seconds, of each frame of a file."""
-    for number, frame in enumerate(decode(name, max_pixels=max_pixels)):
-        start, duration = _start_and_duration(frame)
+    for number, decoded in enumerate(decode(name, max_pixels=max_pixels)):
+        start, duration = _start_and_duration(decoded.frame)
         yield (number / _DEFAULT_RATE, 1 / _DEFAULT_RATE) if start is None else (start, duration)
 
 
@@ -263,21 +323,3 @@ def _start_and_duration(item: Any) -> tuple[float | None, float]:
         return None, 0.0
     unit = float(item.time_base)
     return item.pts * unit, (item.duration or 0) * unit
-
-
-def _check_complete(name: str, stream: Any, end: int | None, n_decoded: int) -> None:
-    """Raise VideoDecodeError if the last frame ends over two frames before the declared end.
-
-    Declared numbers of frames are not a criterion: containers also count frames that are skipped
-    (variable frame rate) or hidden (a lossless trim).
-    """
-    rate = stream.average_rate or stream.guessed_rate
-    if end is None or stream.duration is None or not rate:
-        return
-    missing = ((stream.start_time or 0) + stream.duration - end) * stream.time_base
-    if missing > 2 / rate:
-        raise VideoDecodeError(
-            f"{name}: truncated, {float(missing):.2f} s of "
-            f"{float(stream.duration * stream.time_base):.2f} s are missing",
-            n_decoded,
-        )

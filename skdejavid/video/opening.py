@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Never
 from skdejavid.compat.claims import FACTOR, most_bytes
 from skdejavid.compat.optional import import_optional
 from skdejavid.files.regular import open_regular_file
+from skdejavid.video.endings import Ending
 from skdejavid.video.mp4_claims import bytes_of_samples
 from skdejavid.video.prefetch import check_is_wanted
+from skdejavid.video.streams import best_stream, has_unclear_streams, single_pictures
+from skdejavid.video.timeline import Timeline
 
 if TYPE_CHECKING:
     import av
@@ -139,15 +142,37 @@ def most_threads(n_bytes: int, bytes_per_frame: float) -> int:
 
 @dataclass(frozen=True)
 class OpenVideo:
-    """The first video stream of an open file."""
+    """The film of an open file: the stream that players show.
+
+    Attributes
+    ----------
+    name : str
+        Name of the file.
+    file : binary file
+        The file, which FFmpeg reads.
+    n_bytes : int
+        Its size.
+    container : av.container.InputContainer
+        The file, as FFmpeg sees it.
+    stream : av.VideoStream
+        The stream.
+    """
 
     name: str
+    file: BinaryIO
     n_bytes: int
     container: av.container.InputContainer
     stream: av.VideoStream
 
-    def packets(self) -> Iterator[av.Packet[av.VideoStream]]:
+    def packets(self, ending: Ending | None = None) -> Iterator[av.Packet[av.VideoStream]]:
         """Yield the packets of the stream, the last of which is empty.
+
+        Their times run on where the file jumps to other times, as `Timeline` says.
+
+        Parameters
+        ----------
+        ending : Ending, optional
+            It sees the packets that it asks for.
 
         Raises
         ------
@@ -157,7 +182,8 @@ class OpenVideo:
             If the packets together are much larger than the file, so that they overlap.
         """
         limit = most_bytes(self.n_bytes, _ALLOWANCE_OF_PACKETS)
-        for packet in self._demux():
+        timeline, index = Timeline(self.container, self.stream), self.stream.index
+        for packet in self._demux([self.stream] if ending is None else ending.streams):
             check_is_wanted()
             limit -= max(packet.size, 1)
             if limit < 0:
@@ -165,11 +191,15 @@ class OpenVideo:
                     f"{self.name}: its packets have over {FACTOR} times the bytes of the "
                     f"file, {self.n_bytes}"
                 )
-            yield packet
+            if ending is not None:
+                ending.see(packet)
+            if packet.stream.index == index:
+                timeline.shift(packet)
+                yield packet
 
-    def _demux(self) -> Iterator[av.Packet[av.VideoStream]]:
+    def _demux(self, streams: list[Any]) -> Iterator[Any]:
         try:
-            yield from self.container.demux(self.stream)
+            yield from self.container.demux(streams)
         except IndexError:
             # PyAV raises it after the last packet of this stream, if another stream, which the
             # header does not announce, has begun in the middle of the file.
@@ -193,7 +223,7 @@ def open_video(path: str | PathLike[str], *, max_pixels: int | None = None) -> I
     Yields
     ------
     OpenVideo
-        The file's first video stream.
+        The file's film, as `best_stream` chooses it.
 
     Raises
     ------
@@ -206,7 +236,7 @@ def open_video(path: str | PathLike[str], *, max_pixels: int | None = None) -> I
         more frames than it can contain.
     VideoDecodeError
         If the file cannot be read, its format is not among those that are read, it refers to other
-        files, or it contains no video stream.
+        files, or it contains no video stream, or only pictures, such as the cover of sound.
     """
     av: Any = import_optional("av", "video", "Reading a video file")
     name = fspath(path)
@@ -217,8 +247,19 @@ def open_video(path: str | PathLike[str], *, max_pixels: int | None = None) -> I
         if max_pixels is not None:
             most = most_pixels(source.n_bytes, _LEAST_BYTES_PER_PIXEL)
             options["max_pixels"] = str(min(most, max_pixels))
+        pictures: frozenset[int] = frozenset()
         with _open_container(av, name, source, options) as container:
-            yield OpenVideo(name, source.n_bytes, container, _video_stream(container, name))
+            is_unclear = has_unclear_streams(container)
+            pictures = single_pictures(container)
+            if not is_unclear:
+                stream = _video_stream(container, name, pictures)
+                yield OpenVideo(name, file, source.n_bytes, container, stream)
+                return
+        # Packets have been read, and seeking is not exact.
+        source.seek(0, os.SEEK_SET)
+        with _open_container(av, name, source, options) as container:
+            stream = _video_stream(container, name, pictures)
+            yield OpenVideo(name, file, source.n_bytes, container, stream)
 
 
 def _open_file(name: str) -> BinaryIO:
@@ -281,10 +322,14 @@ def _open_container(av: Any, name: str, source: _Nameless, options: dict[str, st
         ) from error
 
 
-def _video_stream(container: Any, name: str) -> Any:
+def _video_stream(container: Any, name: str, pictures: frozenset[int]) -> Any:
     if not container.streams.video:
         raise VideoDecodeError(f"{name}: no video stream")
-    stream = container.streams.video[0]
+    stream = best_stream(container, pictures)
+    if stream is None:
+        raise VideoDecodeError(
+            f"{name}: contains only a cover picture, or other pictures that are no video"
+        )
     if stream.codec_context is None:
         raise VideoDecodeError(f"{name}: FFmpeg cannot decode the codec of the video stream")
     return stream

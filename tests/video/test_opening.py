@@ -2,6 +2,7 @@ import os
 import socket
 import struct
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -306,15 +307,15 @@ def test_a_file_whose_frames_nobody_wants_is_not_read_to_its_end(video, monkeypa
 
 
 @pytest.mark.fault(79)
-def test_a_stream_that_begins_in_the_middle_of_a_file_does_no_harm():
+def test_a_stream_that_begins_in_the_middle_of_a_file_does_no_harm(video):
     class Container:
-        def demux(self, stream):
-            yield from [Packet(5), Packet(0)]
+        def __init__(self, container):
+            self.format, self._container = container.format, container
+
+        def demux(self, streams):
+            yield from self._container.demux(streams)
             raise IndexError("list index out of range")
 
-    class Packet:
-        def __init__(self, size):
-            self.size = size
-
-    opened = opening.OpenVideo("a.flv", 100, Container(), None)
-    assert [packet.size for packet in opened.packets()] == [5, 0]
+    with open_video(video) as opened:
+        strange = replace(opened, container=Container(opened.container))
+        assert [packet.size > 0 for packet in strange.packets()] == [True] * 5 + [False]
