@@ -17,7 +17,7 @@ from traced_memory import traced_memory
 
 from skdejavid import TSEArray, TSEStore
 from skdejavid.files import atomic
-from skdejavid.store import store as store_module
+from skdejavid.store import manifest
 from skdejavid.store import writer as writer_module
 from skdejavid.store.shards import Failure
 
@@ -303,13 +303,13 @@ def test_many_may_create_a_store_at_once(tmp_path):
 
 
 def test_a_store_that_another_made_meanwhile_is_opened_or_refused(tmp_path, monkeypatch):
-    real = store_module.write_once
+    real = manifest.write_once
 
     def late(path, content):
         real(path, json.dumps(json.loads(content) | {"dtype": "float16"}).encode())
         real(path, content)
 
-    monkeypatch.setattr(store_module, "write_once", late)
+    monkeypatch.setattr(manifest, "write_once", late)
     message = "dtype is 'float16' in the store, but 'float32' was requested"
     with pytest.raises(ValueError, match=message):
         TSEStore.create(tmp_path / "store")
