@@ -348,7 +348,7 @@ class TSEStore:
         sample: int | None = 10,
         tolerance: float = 1e-3,
         random_state: Any = 0,
-    ) -> Verification | None:
+    ) -> Verification:
         """Compare the files of the store with their checksums, and sequences with their videos.
 
         Without `extractor`, only the files of the store are read. With it, some videos are encoded
@@ -372,10 +372,10 @@ class TSEStore:
 
         Returns
         -------
-        Verification or None
-            Ids that were compared, the largest difference among them, and those that could not be
-            compared with the reason: the video is missing, was changed, or cannot be read. None
-            without `extractor`.
+        Verification
+            Ids of the sequences that were compared with their videos (none without `extractor`),
+            the largest difference among them, and by id the reason why others could not be: the
+            video is missing, was changed, or cannot be read.
 
         Raises
         ------
@@ -387,7 +387,7 @@ class TSEStore:
         for files in self._shards:
             files.verify()
         if extractor is None:
-            return None
+            return Verification([], 0.0, {})
         made_by = extractor.store_fingerprint()
         self._check_settings(json.loads(manifest_text(self.dtype, made_by, self._numbers)))
         return compare_sample(
