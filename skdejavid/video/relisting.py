@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from skdejavid.store import TSEStore
 from skdejavid.video.listing import Listing
@@ -38,27 +38,46 @@ def update_labels(store: TSEStore, videos: Listing, *, add: bool = False) -> lis
     gone = [] if add else [id for id in store.ids if id not in listed]
     by_content = _by_content(store, stored)
     labels = before if videos.labels is None else dict(zip(videos.ids, videos.labels, strict=True))
-    notes = [*_notes_on_gone(store, gone, by_content)]
-    changed = [id for id in stored if id in before and before[id] != labels.get(id)]
-    if changed:
-        notes.append(
-            "label changed: "
-            + _shown(f"{id!r} from {before[id]!r} to {labels[id]!r}" for id in changed)
-        )
-    copies = [ids for ids in by_content.values() if len(ids) > 1]
-    if copies:
-        what = (" = ".join(f"{id!r}{_in_words(labels.get(id))}" for id in ids) for ids in copies)
-        notes.append("the same content: " + _shown(what))
-    if add:
-        store.set_labels({id: labels[id] for id in stored if id in labels})
-    elif videos.labels is not None or gone:
-        store.set_labels({id: labels[id] for id in videos.ids if id in labels}, replace=True)
+    notes = [
+        *_notes_on_gone(store, gone, by_content),
+        *_notes_on_labels(before, labels, stored),
+        *_notes_on_copies(labels, by_content),
+    ]
+    used = {id: labels[id] for id in (stored if add else videos.ids) if id in labels}
+    if gone or videos.labels is not None:
+        store.set_labels(used, replace=not add)
     return notes
+
+
+def _notes_on_labels(
+    before: Mapping[str, object], labels: Mapping[str, object], stored: list[str]
+) -> Iterator[str]:
+    """Yield what is to be said of sequences that have another label than before."""
+    changed = [
+        f"{id!r} from {before[id]!r} to {labels[id]!r}"
+        for id in stored
+        if id in before and before[id] != labels[id]
+    ]
+    if changed:
+        yield "label changed: " + _shown(changed)
+
+
+def _notes_on_copies(
+    labels: Mapping[str, object], by_content: Mapping[str, list[str]]
+) -> Iterator[str]:
+    """Yield what is to be said of sequences of the same content."""
+    copies = [
+        " = ".join(f"{id!r} ({labels[id]})" if id in labels else repr(id) for id in ids)
+        for ids in by_content.values()
+        if len(ids) > 1
+    ]
+    if copies:
+        yield "the same content: " + _shown(copies)
 
 
 def _notes_on_gone(
     store: TSEStore, gone: list[str], by_content: dict[str, list[str]]
-) -> Iterable[str]:
+) -> Iterator[str]:
     """Yield what is to be said of sequences whose videos are not listed."""
     moved = {id: by_content.get(store.file(id).content_hash or "", []) for id in gone}
     if renamed := [f"{id!r}, now {ids[0]!r}" for id, ids in moved.items() if ids]:
@@ -75,10 +94,6 @@ def _by_content(store: TSEStore, ids: Iterable[str]) -> dict[str, list[str]]:
         if content is not None:
             groups.setdefault(content, []).append(id)
     return groups
-
-
-def _in_words(label: object) -> str:
-    return "" if label is None else f" ({label})"
 
 
 def _shown(items: Iterable[str]) -> str:

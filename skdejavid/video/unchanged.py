@@ -77,17 +77,18 @@ def is_of_the_file(error: BaseException) -> bool:
     if isinstance(error, _ChangedVideoError):
         return False
     if isinstance(error, VideoDecodeError):
-        cause = error.__cause__
-        return not isinstance(cause, OSError) or _is_of_ffmpeg(cause)
+        return error.__cause__ is None or _is_in_the_content(error.__cause__)
     return not isinstance(error, (OSError, RefusedVideoError))
 
 
-def _is_of_ffmpeg(error: OSError) -> bool:
-    """Return whether FFmpeg found an error in what it read, and not the system when reading it."""
+def _is_in_the_content(cause: BaseException) -> bool:
+    """Return whether FFmpeg found an error in what it had read."""
+    if isinstance(cause, VideoDecodeError):
+        return is_of_the_file(cause)
     av: Any = import_optional("av", "video", "Reading a video file")
-    if isinstance(error, VideoDecodeError):
-        return is_of_the_file(error)
-    return isinstance(error, av.FFmpegError) and error.errno not in _ERRORS_OF_THE_MACHINE
+    if isinstance(cause, av.FFmpegError):
+        return cause.errno not in _ERRORS_OF_THE_MACHINE
+    return not isinstance(cause, OSError)
 
 
 def _identity(path: str, status: FileIdentity) -> FileIdentity:
