@@ -166,12 +166,12 @@ def check_same_files(
         return
     first = changed[0]
     before, now = recorded(first.id).n_bytes, first.n_bytes
-    what = f"{now} bytes, but had {before}" if before != now else "another content than"
+    if before == now:
+        what = "has another content than when it was encoded: the file was changed."
+    else:
+        what = f"has {now} bytes, but had {before} when it was encoded: the file was changed."
     more = f" {len(changed) - 1} more were changed too." if len(changed) > 1 else ""
-    raise ValueError(
-        f"{first.name} has {what} when it was encoded: the file was changed.{more} Use another "
-        "store, or another id for this video."
-    )
+    raise ValueError(f"{first.name} {what}{more} Use another store, or another id for this video.")
 
 
 def check_has_clock(sources: Sequence[Source]) -> None:
