@@ -84,7 +84,7 @@ def test_tables_that_do_not_say_it_are_refused(table):
         read_labels(table)
 
 
-@pytest.mark.fault(81)
+@pytest.mark.fault(81, 135)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
