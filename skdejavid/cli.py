@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -22,23 +21,22 @@ from skdejavid.files.regular import path_of_file
 from skdejavid.sequences import TSEArray
 from skdejavid.store import TSEStore
 from skdejavid.video.extractor import TSEExtractor
-from skdejavid.video.listing import find_videos, read_folder, read_labels, read_table
+from skdejavid.video.listing import (
+    find_videos,
+    read_folder,
+    read_labels,
+    read_table,
+    similar_labels,
+)
+from skdejavid.video.relisting import update_labels
+from skdejavid.video.stored_settings import has_settings, set_settings
 
 __all__ = ["skdejavid"]
 
 _SOME_FAILED = 3
 
-# The extractor's parameters that a model's file may set: those that decide what an embedding is.
-_SETTINGS = (
-    *("width", "stride", "clip_length", "layout", "frame_size", "mean", "std", "features", "head"),
-    "autocast",
-)
-
 # Parameters of a model that do not change its predictions.
 _OF_A_MACHINE = ("device", "n_jobs", "verbose")
-
-# The largest number, and size of a clip, that a model's file may set.
-_LARGEST_SETTING, _MOST_BYTES_PER_CLIP = 2**24, 2**31
 
 
 class Length(click.ParamType[Any]):
@@ -171,13 +169,14 @@ _encoder_options = _with_options(
         type=int,
         help="Videos to read in parallel.  [default: number of cores]",
     ),
-    click.option(
-        "--on-error",
-        type=click.Choice(["warn", "skip", "raise"]),
-        default="warn",
-        show_default=True,
-        help="What to do when a video cannot be read.",
-    ),
+)
+
+_on_error_option = click.option(
+    "--on-error",
+    type=click.Choice(["warn", "skip", "raise"]),
+    default="warn",
+    show_default=True,
+    help="What to do when a video cannot be read.",
 )
 
 
@@ -211,7 +210,7 @@ def skdejavid() -> None:
       skdejavid predict model.safetensors other_store
 
     Exit codes: 0 success, 1 an error that the message explains, 2 wrong usage, 3 finished, but some
-    videos could not be read.
+    videos could not be read. Messages go to standard error.
     """  # noqa: D301  (click formats after the character, not after its escape)
 
 
@@ -241,7 +240,24 @@ def skdejavid() -> None:
 @click.option(
     "--shard", metavar="RANK/NUMBER", help="Encode only one part of the videos, such as 0/4."
 )
+@click.option(
+    "--add",
+    is_flag=True,
+    help="Go on using the videos of the store that are not in FOLDER or that file. Without it they "
+    "are named and lose their labels, and fit leaves them out.",
+)
+@click.option(
+    "--check-content",
+    is_flag=True,
+    help="Compare the content of all files that are in the store, not only size and time.",
+)
+@click.option(
+    "--retry-failures",
+    is_flag=True,
+    help="Try again to read videos that failed before and have not changed since.",
+)
 @_encoder_options
+@_on_error_option
 @_clip_options
 def extract(
     folder: Path,
@@ -250,6 +266,7 @@ def extract(
     where: tuple[tuple[str, str], ...],
     allow_outside: bool,
     shard: str | None,
+    add: bool,
     encoder: str | None,
     encoder_argument: tuple[str, ...],
     **parameters: Any,
@@ -257,21 +274,25 @@ def extract(
     """Encode the videos of FOLDER into a store.
 
     Videos that are already in the store are not encoded again: to resume after an interruption,
-    repeat the command.
+    repeat the command. Hidden files and folders, and those of operating systems such as __MACOSX,
+    are skipped; links are followed.
+
+    FOLDER, or the file of labels, is the list of videos in use. Repeat the command when it has
+    changed: new videos are encoded, labels are updated, and videos that are not listed any more
+    lose their labels. They stay in the store.
     """
     with _plain_errors():
         if labels:
             videos = read_table(folder, labels, where, may_leave_folder=allow_outside)
         else:
             videos = read_folder(folder)
+        _say(videos.notes)
         extractor = _extractor(encoder, encoder_argument, store=store, **parameters)
         filled = extractor.extract(
             videos.paths, ids=videos.ids, shard=None if shard is None else _as_shard(shard)
         )
-        if videos.labels is not None:
-            label_of = dict(zip(videos.ids, videos.labels, strict=True))
-            filled.set_labels({id: label_of[id] for id in filled.ids if id in label_of})
-    click.echo(f"{filled}")
+        _say(update_labels(filled, videos, add=add))
+    _echo(f"{filled}")
     _report_failures(extractor)
 
 
@@ -299,7 +320,7 @@ def fit(
     seed: int,
     verbose: bool,
 ) -> None:
-    """Fit a classifier to the sequences of STORE.
+    """Fit a classifier to the sequences of STORE that have labels.
 
     The file can also be read with DejaVidClassifier.load.
     """
@@ -310,7 +331,7 @@ def fit(
         classifier = DejaVidClassifier(random_state=seed, verbose=int(verbose))
         classifier.set_params(**{name: _as_parameter(value) for name, value in parameters})
         classifier.fit(X, y).save(model, metadata={"extraction": opened.fingerprint})
-    click.echo(f"fitted to {X} of {len(classifier.classes_)} classes: {model}")
+    _echo(f"fitted to {X} of {len(classifier.classes_)} classes: {model}")
 
 
 @skdejavid.command()
@@ -321,6 +342,7 @@ def fit(
     "--probabilities", is_flag=True, help="Add a column with the probability of each class."
 )
 @_encoder_options
+@_on_error_option
 def predict(
     model: str,
     inputs: tuple[str, ...],
@@ -346,7 +368,7 @@ def predict(
         else:
             paths = [path for item in inputs for path in find_videos(item)]
             extractor = _extractor(encoder, encoder_argument, **parameters)
-            extractor.set_params(**_settings_of(classifier, model, extractor))
+            set_settings(extractor, _settings_of(classifier, model), model)
             X = extractor.transform(paths)
             ids = [paths[i] for i in extractor.kept_]
         found = classifier.predict_proba(X)
@@ -356,7 +378,7 @@ def predict(
                 Path(output), lambda file: file.write(table.encode("utf-8", "surrogateescape"))
             )
             table = ""
-        click.echo(table, nl=False)
+        _echo(table, nl=False)
     if extractor is not None:
         _report_failures(extractor)
 
@@ -383,6 +405,57 @@ def evaluate(
         return
     for name, value in scores.items():
         click.echo(f"{name:<22}{value:.4f}" if isinstance(value, float) else f"{name:<22}{value}")
+
+
+@skdejavid.command()
+@click.argument("store", type=click.Path(exists=True, file_okay=False))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False), required=False)
+@click.option(
+    "--sample", type=int, default=10, show_default=True, help="Number of videos to encode again."
+)
+@click.option(
+    "--tolerance",
+    type=float,
+    default=1e-3,
+    show_default=True,
+    help="Largest difference, as a fraction of the largest value of the sequence.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of random numbers.")
+@_encoder_options
+def verify(
+    store: str,
+    folder: str | None,
+    sample: int,
+    tolerance: float,
+    seed: int,
+    encoder: str | None,
+    encoder_argument: tuple[str, ...],
+    **parameters: Any,
+) -> None:
+    """Compare the files of STORE with their checksums.
+
+    With FOLDER, the videos that "skdejavid extract" was given, some of them are encoded again and
+    compared with the store. Give the same --encoder.
+    """
+    with _plain_errors():
+        opened = TSEStore(store)
+        if folder is None:
+            opened.verify()
+            _echo(f"{opened}: all checksums are right")
+            return
+        extractor = _extractor(encoder, encoder_argument, **parameters)
+        if not has_settings(opened.fingerprint):
+            raise ValueError(f"{store} was not made by 'skdejavid extract' or TSEExtractor")
+        set_settings(extractor, opened.fingerprint, store)
+        found = opened.verify(
+            extractor, folder, sample=sample, tolerance=tolerance, random_state=seed
+        )
+    _echo(
+        f"{len(found.ids)} sequences agree, with differences up to {found.largest_difference:.2g}"
+    )
+    _say(f"not compared: {id}: {reason}" for id, reason in found.not_compared.items())
+    if found.not_compared:
+        raise click.exceptions.Exit(_SOME_FAILED)
 
 
 def _load(model: str) -> DejaVidClassifier:
@@ -417,42 +490,16 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
     return TSEExtractor(encoder, verbose=1, **given)
 
 
-def _settings_of(
-    classifier: DejaVidClassifier, path: str, extractor: TSEExtractor
-) -> dict[str, Any]:
-    """Return the settings of the extraction of a model's training data, without the encoder."""
-    stored = getattr(classifier, "metadata_", {}).get("extraction")
-    needed = ["encoder", *_SETTINGS]
-    if not isinstance(stored, dict) or not all(name in stored for name in needed):
+def _settings_of(classifier: DejaVidClassifier, path: str) -> dict[str, Any]:
+    """Return the settings of the extraction of a model's training data."""
+    stored: Any = getattr(classifier, "metadata_", {}).get("extraction")
+    if not has_settings(stored):
         raise ValueError(
             f"{path} does not contain the settings to encode videos with. Fit it with 'skdejavid "
             "fit' to a store made by 'skdejavid extract' or TSEExtractor, or extract the videos "
             "into a store and predict that."
         )
-    if extractor.encoder_fingerprint() != stored["encoder"]:
-        raise ValueError(f"--encoder is not the encoder of the training data of {path}")
-    settings = {name: stored[name] for name in _SETTINGS}
-    if settings["frame_size"] == [None, None]:
-        settings["frame_size"] = None
-    _check_sizes(settings, path)
-    return settings
-
-
-def _check_sizes(settings: dict[str, Any], path: str) -> None:
-    """Check that the settings in a file make clips that fit into memory."""
-    for name, value in settings.items():
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, (int, float)) and not abs(number) <= _LARGEST_SETTING:
-                raise ValueError(f"{path} sets {name} to a number beyond {_LARGEST_SETTING}")
-    size = settings["frame_size"]
-    sides = [side for side in (size if isinstance(size, list) else [size, size]) if side]
-    numbers = [settings["clip_length"], *sides]
-    n_bytes = 12 * math.prod(n for n in numbers if isinstance(n, int))  # of three float32
-    if n_bytes > _MOST_BYTES_PER_CLIP:
-        raise ValueError(
-            f"{path} sets clip_length and frame_size to {numbers}: a clip would have {n_bytes} "
-            f"bytes, and a file may set at most {_MOST_BYTES_PER_CLIP}"
-        )
+    return dict(stored)
 
 
 def _labeled(
@@ -462,10 +509,16 @@ def _labeled(
     if table is None:
         if where:
             raise ValueError("--where needs --labels, the file with the column")
-        if store.labels is None:
+        labels, X = store.labels_by_id, store.sequences()
+        if not labels:
             raise ValueError(f"{store.path} has no labels: pass a file of labels with --labels")
-        return store.sequences(), store.labels
+        if len(labels) < len(store):
+            n_missing = len(store) - len(labels)
+            _say([f"{n_missing} sequences of {store.path} have no label and are left out"])
+            X = X[[i for i, id in enumerate(store.ids) if id in labels]]
+        return X, np.array(list(labels.values()))
     label_of = read_labels(table, where)
+    _say(similar_labels(label_of.values()))
     ids = [id for id in label_of if id in store]
     if not ids:
         raise ValueError(f"{store.path} contains none of the {len(label_of)} videos of {table}")
@@ -533,6 +586,18 @@ def _as_parameter(text: str) -> Any:
         return text
     except RecursionError as error:
         raise ValueError(f"--set: {text[:20]}... is nested too deeply") from error
+
+
+def _say(notes: Iterable[str]) -> None:
+    """Print notes that are not the result of a command."""
+    for note in notes:
+        click.echo(note, err=True)
+
+
+def _echo(text: str, *, nl: bool = True) -> None:
+    """Print a result; names of files that are not in UTF-8 as they are."""
+    has_bytes = any("\udc80" <= character <= "\udcff" for character in text)
+    click.echo(text.encode("utf-8", "surrogateescape") if has_bytes else text, nl=nl)
 
 
 def _report_failures(extractor: TSEExtractor) -> None:

@@ -16,6 +16,7 @@ from skdejavid.compat.optional import import_optional
 from skdejavid.files.arrow_claims import decompressed_size
 from skdejavid.files.atomic import replace_file
 from skdejavid.files.foreign_arrays import SUFFIXES, read_array
+from skdejavid.files.identity import identify, is_same_file
 from skdejavid.files.regular import path_of_file, refuse_irregular
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.columnar import rows_of_arrow, rows_to_arrow
@@ -187,13 +188,14 @@ def import_sequences(
     store = TSEStore.create(store_path, dtype=dtype, fingerprint=settings)
     with store.write() as writer:
         for position, (id, path) in enumerate(paths.items()):
-            n_bytes = path.stat().st_size
             if id not in writer:
-                _append(writer, id, path, key, n_bytes=n_bytes, position=position)
-            elif writer.n_bytes(id) != n_bytes:
+                _append(writer, id, path, key, position=position)
+            elif not is_same_file(path, writer.file(id)):
+                now, before = path.stat().st_size, writer.n_bytes(id)
+                what = f"{now} bytes, but had {before}" if now != before else "another content than"
                 raise ValueError(
-                    f"{path} has {n_bytes} bytes, but had {writer.n_bytes(id)} when it was "
-                    "imported. Import changed files into another store."
+                    f"{path} has {what} when it was imported. Import changed files into another "
+                    "store."
                 )
     store = TSEStore(store_path)
     if label_of is not None:
@@ -312,10 +314,11 @@ def _labels_of(
     return {id: labels[id] for id in ids}
 
 
-def _append(writer: Any, id: str, path: Path, key: str | None, **details: int) -> None:
+def _append(writer: Any, id: str, path: Path, key: str | None, *, position: int) -> None:
+    file = identify(path)
     values = read_array(path, key)
     try:
-        writer.append(id, values, **details)
+        writer.append(id, values, position=position, **file._asdict())
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     writer.commit()

@@ -381,7 +381,9 @@ def test_a_model_file_executes_nothing(tmp_path, store):
     assert not (tmp_path / "harmed").exists()
 
 
-@pytest.mark.parametrize("command", [[], ["extract"], ["fit"], ["predict"], ["evaluate"]])
+@pytest.mark.parametrize(
+    "command", [[], ["extract"], ["fit"], ["predict"], ["evaluate"], ["verify"]]
+)
 def test_help_is_there_for_every_command(command):
     printed = succeed(*command, "--help").output
     assert "Usage: " in printed
@@ -555,3 +557,165 @@ def test_predictions_are_written_through_a_link_with_the_permissions_of_the_file
     assert (tmp_path / "x.csv").stat().st_mode & 0o777 == 0o640
     table = (tmp_path / "x.csv").read_bytes().decode()
     assert succeed("predict", model, store).output.splitlines() == table.splitlines()
+
+
+@pytest.fixture
+def classes(folder, tmp_path):
+    """A folder with two classes of three videos each."""
+    videos = sorted((folder / "videos").rglob("*.mp4"))
+    for i, path in enumerate(videos[::6]):
+        target = tmp_path / "videos" / f"class {i % 2}" / f"{i}.mp4"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+        os.utime(target, (10**9, 10**9))
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def extract(folder, classes, tmp_path):
+    """The command that extracts these videos, repeated with other options."""
+
+    def again(*options, exit_code=0):
+        target = ["extract", classes, "-o", tmp_path / "store"]
+        result = run(*target, *encoding(folder), *WINDOWS, *options)
+        assert result.exit_code == exit_code, result.output
+        return result.stderr
+
+    return again
+
+
+def learned_from(tmp_path):
+    result = succeed("fit", tmp_path / "store", "-o", tmp_path / "model", "--set", "n_epochs=1")
+    return int(re.search(r"n_sequences=(\d+)", result.stdout)[1]), result.stderr
+
+
+@pytest.mark.fault(136)
+def test_a_video_that_moved_to_another_class_is_learned_once_with_its_new_label(
+    extract, classes, tmp_path
+):
+    extract()
+    assert learned_from(tmp_path) == (6, "")
+    (classes / "class 0" / "0.mp4").rename(classes / "class 1" / "0.mp4")
+    told_at_extraction = extract()
+    n_learned, told = learned_from(tmp_path)
+    assert n_learned == 6
+    assert "'class 0/0.mp4', now 'class 1/0.mp4'" in told_at_extraction
+    assert "1 sequences of" in told
+    assert "have no label and are left out" in told
+    labels = TSEStore(tmp_path / "store").labels_by_id
+    assert labels["class 1/0.mp4"] == "class 1"
+    assert "class 0/0.mp4" not in labels
+    assert run("evaluate", tmp_path / "model", tmp_path / "store").exit_code == 0
+
+
+@pytest.mark.fault(136)
+def test_a_video_that_was_deleted_is_named_and_not_learned(extract, classes, tmp_path):
+    extract()
+    (classes / "class 1" / "1.mp4").unlink()
+    told = extract()
+    assert learned_from(tmp_path)[0] == 5
+    assert "no longer listed, and fit leaves them out: 1 video(s): 'class 1/1.mp4'" in told
+    assert len(TSEStore(tmp_path / "store")) == 6
+
+
+@pytest.mark.fault(136)
+def test_a_label_that_changed_in_the_table_is_updated_and_named(extract, tmp_path):
+    table, ids = tmp_path / "table.csv", [f"class {i % 2}/{i}.mp4" for i in range(6)]
+    table.write_text("\n".join(["path,label", *(f"{id},a" for id in ids)]))
+    extract("--labels", table)
+    table.write_text("\n".join(["path,label", f"{ids[2]},b", *(f"{id},a" for id in ids[3:])]))
+    told = extract("--labels", table)
+    assert learned_from(tmp_path)[0] == 4
+    assert f"label changed: 1 video(s): '{ids[2]}' from 'a' to 'b'" in told
+    assert f"fit leaves them out: 2 video(s): '{ids[0]}', '{ids[1]}'" in told
+    labels = TSEStore(tmp_path / "store").labels_by_id
+    assert sorted(labels.items()) == sorted({ids[2]: "b", **dict.fromkeys(ids[3:], "a")}.items())
+
+
+@pytest.mark.fault(136)
+def test_lists_can_be_added_to_each_other(extract, tmp_path):
+    table, ids = tmp_path / "table.csv", [f"class {i % 2}/{i}.mp4" for i in range(6)]
+    for part in (ids[:3], ids[3:]):
+        table.write_text("\n".join(["path,label", *(f"{id},{id[:7]}" for id in part)]))
+        assert "no longer listed" not in extract("--labels", table, "--add")
+    assert learned_from(tmp_path) == (6, "")
+
+
+@pytest.mark.fault(136)
+def test_machines_that_share_the_work_agree_on_the_list(extract, classes, tmp_path):
+    extract("--shard", "1/2")
+    extract("--shard", "0/2")
+    assert len(TSEStore(tmp_path / "store").labels) == 6
+    (classes / "class 1" / "1.mp4").unlink()
+    for shard in ("0/2", "1/2"):
+        extract("--shard", shard)
+    assert len(TSEStore(tmp_path / "store").labels_by_id) == 5
+
+
+@pytest.mark.fault(130)
+def test_what_is_no_video_of_the_user_becomes_no_class(extract, classes, tmp_path):
+    video = classes / "class 0" / "0.mp4"
+    for name in (".ipynb_checkpoints/0-checkpoint.mp4", "__MACOSX/class 0/a.mp4"):
+        (classes / name).parent.mkdir(parents=True)
+        (classes / name).write_bytes(video.read_bytes())
+    (classes / "class 0" / "._0.mp4").write_bytes(b"resource fork")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "7.mp4").write_bytes(video.read_bytes())
+    (classes / "linked").symlink_to(tmp_path / "elsewhere")
+    told = extract()
+    assert "skipped: 3 hidden file(s) and folder(s)" in told
+    assert "'class 0/0.mp4' (class 0) = 'linked/7.mp4' (linked)" in told
+    store = TSEStore(tmp_path / "store")
+    assert set(store.labels.tolist()) == {"class 0", "class 1", "linked"}
+    assert len(store) == 7
+
+
+@pytest.mark.fault(130)
+def test_a_video_beside_class_folders_is_named_before_and_after(extract, classes, tmp_path):
+    (classes / "loose.mp4").write_bytes((classes / "class 0" / "0.mp4").read_bytes())
+    told = extract()
+    assert "no labels, because 1 video(s) are in no subfolder" in told
+    assert run("fit", tmp_path / "store", "-o", tmp_path / "model").exit_code == 1
+
+
+@pytest.mark.fault(131)
+def test_failures_can_be_tried_again_and_contents_compared(extract, classes):
+    (classes / "class 0" / "broken.mp4").write_bytes(b"nothing")
+    for options in ([], [], ["--retry-failures"]):
+        told = extract("--on-error", "skip", *options, exit_code=3)
+        assert "left out: class 0/broken.mp4" in told
+    (classes / "class 0" / "broken.mp4").unlink()
+    extract()
+    video = classes / "class 0" / "0.mp4"
+    content = bytearray(video.read_bytes())
+    content[-1] ^= 1
+    video.write_bytes(content)
+    os.utime(video, (10**9, 10**9))
+    extract()
+    assert "another content than when it was" in extract("--check-content", exit_code=1)
+
+
+def test_a_store_is_compared_with_its_videos(extract, folder, classes, tmp_path):
+    extract()
+    store, options = tmp_path / "store", encoding(folder)
+    assert "all checksums are right" in succeed("verify", store).stdout
+    result = succeed("verify", store, classes, *options)
+    assert "6 sequences agree, with differences up to" in result.stdout
+    assert "2 sequences agree" in succeed("verify", store, classes, *options, "--sample", 2).stdout
+    result = run("verify", store, classes, *encoding(folder, factor="3"))
+    assert (result.exit_code, "not the encoder" in result.stderr) == (1, True)
+    assert run("verify", store, classes).exit_code == 1
+    (classes / "class 0" / "0.mp4").unlink()
+    result = run("verify", store, classes, *options)
+    assert result.exit_code == 3
+    assert "not compared: class 0/0.mp4: there is no file" in result.stderr
+    TSEStore.create(tmp_path / "plain")
+    result = run("verify", tmp_path / "plain", classes, *options)
+    assert "was not made by 'skdejavid extract'" in result.stderr
+
+
+def test_names_that_are_not_in_utf_8_are_printed_as_they_are(folder, model, tmp_path):
+    path = tmp_path / "caf\udce9.mp4"
+    path.write_bytes(next((folder / "videos").rglob("*.mp4")).read_bytes())
+    result = succeed("predict", model, tmp_path, *encoding(folder))
+    assert os.fsencode(path) in result.stdout_bytes

@@ -406,6 +406,18 @@ def test_a_file_that_was_changed_is_refused(folder, tmp_path):
         import_sequences(folder, tmp_path / "store")
 
 
+@pytest.mark.fault(131)
+def test_another_array_of_the_same_shape_is_refused(folder, tmp_path):
+    store = import_sequences(folder, tmp_path / "store")
+    path = folder / "run" / "b.npy"
+    values = np.load(path)
+    np.save(path, values)  # the same once more
+    assert import_sequences(folder, tmp_path / "store").ids == store.ids
+    np.save(path, values + 1)
+    with pytest.raises(ValueError, match=r"b\.npy has another content than when it was imported"):
+        import_sequences(folder, tmp_path / "store")
+
+
 def test_an_array_among_several_is_chosen_by_key(tmp_path):
     (tmp_path / "features").mkdir()
     several = {"x": arrays(2), "y": arrays(3)}

@@ -15,7 +15,8 @@ and checksums of all rows, so after a crash the last valid commit can be found; 
 is discarded.
 
 The key "held" of a line and the file names "held-..." belong to the format of the store and must
-not change, although the code calls these rows partial.
+not change, although the code calls these rows partial. The key "files" is there only if
+modification times or content hashes of files are known; earlier versions neither wrote nor read it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.files.atomic import read_json, remove_temporaries
+from skdejavid.files.identity import FileIdentity
 from skdejavid.files.regular import open_own_file
 from skdejavid.sequences.layout import offsets_of
 from skdejavid.store.rows_file import RowsFile, checksum_of_file
@@ -42,6 +44,7 @@ __all__ = [
     "Partial",
     "ShardFiles",
     "ShardState",
+    "files_as_json",
     "journal_line",
     "numbers_in",
 ]
@@ -91,18 +94,29 @@ class ShardState:
     spans_checksum: int = 0
     entries: dict[str, Entry] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
+    files: dict[str, FileIdentity] = field(default_factory=dict)  # only those with more than a size
 
     @property
     def offsets(self) -> NDArray[np.int64]:
         return offsets_of([entry.n_rows for entry in self.entries.values()])
 
     def summary(self) -> dict[str, Any]:
-        """Return all fields but the sequences and failures."""
+        """Return all fields but the sequences, the failures and their files."""
         return {name: getattr(self, name) for name in _SUMMARY}
 
     def as_json(self) -> dict[str, Any]:
         entries = [[id, *entry] for id, entry in self.entries.items()]
-        return self.summary() | {"sequences": entries, "failures": list(self.failures.values())}
+        parts = {"sequences": entries, "failures": list(self.failures.values())}
+        ids = self.entries.keys() | self.failures.keys()
+        files = {id: file for id, file in self.files.items() if id in ids}
+        return self.summary() | parts | files_as_json(files)
+
+    def file(self, id: str) -> FileIdentity:
+        """Return what is known of the file of a sequence, a failure or a partial sequence."""
+        if id in self.files:
+            return self.files[id]
+        item = self.entries.get(id) or self.failures.get(id)
+        return FileIdentity(None if item is None else item.n_bytes)
 
     def apply(self, content: dict[str, Any]) -> None:
         """Check all fields of a commit, or of a description, and add it to the state.
@@ -125,8 +139,12 @@ class ShardState:
                 _as_count(position, "position", or_none=True),
             )
             self.failures.pop(id, None)
+            self.files.pop(id, None)
         for id, frame, cause, n_bytes in content["failures"]:
             self.failures[_as_id(id)] = Failure(id, frame, cause, n_bytes)
+            self.files.pop(id, None)
+        for id, *identity in content.get("files", []):
+            self.files[_as_id(id)] = _as_identity(*identity)
         if self.n_rows and not self.n_features:
             raise ValueError("the shard has rows, but no features")
 
@@ -370,6 +388,19 @@ def _as_id(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not an id")
     return value
+
+
+def files_as_json(files: dict[str, FileIdentity]) -> dict[str, Any]:
+    """Return what a commit or a description records of files, nothing if there are none."""
+    return {"files": [[id, *file] for id, file in files.items()]} if files else {}
+
+
+def _as_identity(n_bytes: Any, modified_ns: Any, content_hash: Any) -> FileIdentity:
+    if type(modified_ns) not in (int, type(None)):  # negative before 1970
+        raise ValueError(f"modified_ns is {modified_ns!r}, expected an integer")
+    if not isinstance(content_hash, (str, type(None))):
+        raise ValueError(f"content_hash is {content_hash!r}, expected text")
+    return FileIdentity(_as_count(n_bytes, "n_bytes", or_none=True), modified_ns, content_hash)
 
 
 def _as_count(value: Any, name: str, *, or_none: bool = False) -> Any:

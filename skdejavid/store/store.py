@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,24 +15,24 @@ from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
 from skdejavid.compat.parameters import as_python
-from skdejavid.files.atomic import read_json, remove_temporaries, replace_own_file, write_once
+from skdejavid.files.atomic import read_json, remove_temporaries, replace_own_file
+from skdejavid.files.identity import FileIdentity
 from skdejavid.files.regular import check_own_file
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.layout import offsets_of
+from skdejavid.store.manifest import (
+    MOST_NUMBER,
+    MOST_SHARDS,
+    check_same_settings,
+    create_manifest,
+    manifest_text,
+    read_manifest,
+)
+from skdejavid.store.sample import Verification, compare_sample
 from skdejavid.store.shards import Failure, ShardFiles, ShardState, numbers_in
 from skdejavid.store.writer import StoreWriter
 
 __all__ = ["Failure", "StoreWriter", "TSEStore"]
-
-_FORMAT = "skdejavid sequences"
-_VERSION = 1
-_DTYPES = ("float32", "float64", "float16")
-
-# What a manifest may claim: it is small, and each shard takes memory before any of its files is
-# opened. The numbers of shards have five digits in the names of their files.
-_MOST_BYTES_OF_MANIFEST = 2**20
-_MOST_SHARDS = 10_000
-_MOST_NUMBER = 99_999
 
 
 class TSEStore:
@@ -72,6 +71,14 @@ class TSEStore:
     incomplete. Sequences that it contained before can still be read by their ids. `ids`,
     `failures` and `len` describe the state in which each shard was last complete.
 
+    A store keeps what was written to it, also sequences of videos that have been deleted, renamed
+    or moved to another class since. :meth:`TSEExtractor.transform` returns only the videos that it
+    is given; with `sequences`, name the ids that are wanted.
+
+    For each sequence and each failure the store records size, modification time and a hash of the
+    content of the file; see `check_content` and `retry_failures` of :class:`TSEExtractor` for what
+    they decide.
+
     Examples
     --------
     >>> import tempfile
@@ -87,7 +94,7 @@ class TSEStore:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = fspath(path)
-        content = _read_manifest(self._folder)
+        content = read_manifest(self._folder)
         self.dtype: str = content["dtype"]
         self.fingerprint: dict[str, Any] = content["fingerprint"]
         self._numbers: list[int] = content["shards"]
@@ -127,50 +134,22 @@ class TSEStore:
         FileExistsError
             If the folder is neither empty nor a store.
         """
-        if dtype not in _DTYPES:
-            raise ValueError(f"dtype must be one of {_DTYPES}, got {dtype!r}")
-        n_shards = as_python(n_shards)
-        if type(n_shards) is not int or not 1 <= n_shards <= _MOST_SHARDS:
+        shards = as_python(n_shards)
+        if type(shards) is not int or not 1 <= shards <= MOST_SHARDS:
             raise ValueError(
-                f"n_shards must be at least 1 and at most {_MOST_SHARDS}, got {n_shards!r}"
+                f"n_shards must be at least 1 and at most {MOST_SHARDS}, got {n_shards!r}"
             )
-        if not (fingerprint is None or isinstance(fingerprint, Mapping)):
-            raise ValueError(f"fingerprint must be a mapping, got a {type(fingerprint).__name__}")
-        content = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "dtype": dtype,
-            "fingerprint": dict(fingerprint or {}),
-            "shards": list(range(n_shards)),
-        }
-        text = _as_text(content)
-        if len(text) > _MOST_BYTES_OF_MANIFEST:
-            raise ValueError(
-                f"fingerprint is too large: the manifest of the store would have {len(text)} "
-                f"bytes, and at most {_MOST_BYTES_OF_MANIFEST} are allowed"
-            )
+        text = manifest_text(dtype, fingerprint, range(shards))
         folder = Path(path)
-        _create_manifest(folder, text)
+        create_manifest(folder, text)
         store = cls(folder)
         store._check_settings(json.loads(text))
         return store
 
-    def _check_settings(self, requested: dict[str, Any]) -> None:
+    def _check_settings(self, manifest: dict[str, Any]) -> None:
         """Check that the store was created with the settings of a manifest."""
-        stored = _settings(
-            {"dtype": self.dtype, "shards": self._numbers, "fingerprint": self.fingerprint}
-        )
-        wanted = _settings(requested)
-        differences = [
-            f"{name} is {stored.get(name)!r} in the store, but {wanted.get(name)!r} was requested"
-            for name in sorted(stored.keys() | wanted.keys())
-            if name not in stored or name not in wanted or stored[name] != wanted[name]
-        ]
-        if differences:
-            raise ValueError(
-                f"the store {self.path} was created with different settings: "
-                f"{'; '.join(differences)}"
-            )
+        own = {"dtype": self.dtype, "shards": self._numbers, "fingerprint": self.fingerprint}
+        check_same_settings(self.path, own, manifest)
 
     @property
     def n_shards(self) -> int:
@@ -208,17 +187,44 @@ class TSEStore:
         ValueError
             If only some of the sequences have labels.
         """
-        labels = self._read_labels()
+        labels = self.labels_by_id
         if not labels:
             return None
         for id in self._locations:
             if id not in labels:
-                raise ValueError(f"{self.path} has labels, but none for {id!r}: set_labels adds it")
-        return np.array([labels[id] for id in self._locations])
+                raise ValueError(
+                    f"{self.path} has labels, but none for {id!r}: set_labels adds it; "
+                    "labels_by_id contains those that have one"
+                )
+        return np.array(list(labels.values()))
+
+    @property
+    def labels_by_id(self) -> dict[str, str | int]:
+        """Labels of the sequences that have one, by id, in the order of the sequences."""
+        labels = self._read_labels()
+        return {id: labels[id] for id in self._locations if id in labels}
 
     def n_bytes(self, id: str) -> int | None:
         """Return the size in bytes of the input of a sequence, or None if it was not recorded."""
         return self._states[self._locations[id].shard].entries[id].n_bytes
+
+    def file(self, id: str) -> FileIdentity:
+        """Return what was recorded of the file that a sequence, or a failure, comes from.
+
+        Parameters
+        ----------
+        id : str
+            Id of the sequence or the failure.
+
+        Returns
+        -------
+        FileIdentity
+            Size, modification time and content hash, each None if it was not recorded.
+        """
+        states = [state for state in self._states if id in state.failures]
+        if id in self._locations:
+            states = [self._states[self._locations[id].shard]]
+        return states[0].file(id) if states else FileIdentity()
 
     def sequences(
         self, ids: Sequence[str] | None = None, *, allow_incomplete: bool = False
@@ -279,13 +285,16 @@ class TSEStore:
             raise ValueError(f"the store {self.path} has no sequences")
         return [locations[id] for id in requested]
 
-    def set_labels(self, labels: Mapping[str, Any] | ArrayLike) -> None:
+    def set_labels(self, labels: Mapping[str, Any] | ArrayLike, *, replace: bool = False) -> None:
         """Set or change labels of sequences.
 
         Parameters
         ----------
         labels : mapping of ids to labels, or array of shape (n_sequences,)
             Strings or integers. Sequences that are not in a mapping keep their labels.
+        replace : bool, default=False
+            Whether these labels replace all others: sequences that are not in the mapping have none
+            afterwards. The mapping may name sequences that are not in the store yet.
 
         Raises
         ------
@@ -303,12 +312,13 @@ class TSEStore:
                 )
             labels = dict(zip(self._locations, items, strict=True))
         unknown = [id for id in labels if id not in self._locations]
-        if unknown:
+        if unknown and not replace:
             raise ValueError(f"labels: the store has no sequence {unknown[0]!r}")
         lock = self._folder / "labels.lock"
         check_own_file(lock)
         with FileLock(lock):
-            content = json.dumps(_as_labels(self._read_labels() | dict(labels))).encode()
+            before = {} if replace else self._read_labels()
+            content = json.dumps(_as_labels(before | dict(labels))).encode()
             replace_own_file(self._folder / "labels.json", lambda file: file.write(content))
 
     def write(self, shard: int = 0) -> StoreWriter:
@@ -330,16 +340,66 @@ class TSEStore:
             raise ValueError(f"shard must be from 0 to {self.n_shards - 1}, got {shard!r}")
         return StoreWriter(self._shards[shard], lambda: self._states_beside(shard))
 
-    def verify(self) -> None:
-        """Read all files and compare them with their checksums.
+    def verify(
+        self,
+        extractor: Any = None,
+        videos: str | PathLike[str] | Mapping[str, Any] | None = None,
+        *,
+        sample: int | None = 10,
+        tolerance: float = 1e-3,
+        random_state: Any = 0,
+    ) -> Verification:
+        """Compare the files of the store with their checksums, and sequences with their videos.
+
+        Without `extractor`, only the files of the store are read. With it, some videos are encoded
+        again, and must give the sequences that the store has.
+
+        Parameters
+        ----------
+        extractor : TSEExtractor, optional
+            Extractor with the encoder and the settings of the store; its `store` is not used.
+        videos : path or mapping, optional
+            Folder that ids are relative to, as for a store of ``skdejavid extract``; or paths or
+            arrays by id. None takes ids as paths.
+        sample : int or None, default=10
+            Number of sequences to compare, drawn at random; None compares all.
+        tolerance : float, default=1e-3
+            Largest difference that is allowed, as a fraction of the largest absolute value of the
+            sequence. Other batches and other devices give other roundings. In half precision
+            (`autocast`, or `store_dtype` "float16") allow 0.02.
+        random_state : int, RandomState or None, default=0
+            Draws the sample.
+
+        Returns
+        -------
+        Verification
+            Ids of the sequences that were compared with their videos (none without `extractor`),
+            the largest difference among them, and by id the reason why others could not be: the
+            video is missing, was changed, or cannot be read.
 
         Raises
         ------
         ValueError
-            If a file is damaged; the message names it.
+            If a file of the store is damaged; if the store was created with a different encoder or
+            different settings; if a sequence differs from what its video gives, or no video of the
+            sample can be encoded. The message names the file, the settings or the sequences.
         """
         for files in self._shards:
             files.verify()
+        if extractor is None:
+            return Verification([], 0.0, {})
+        made_by = extractor.store_fingerprint()
+        self._check_settings(json.loads(manifest_text(self.dtype, made_by, self._numbers)))
+        return compare_sample(
+            self.ids,
+            self.file,
+            self.sequences,
+            extractor,
+            videos,
+            sample,
+            tolerance=tolerance,
+            random_state=random_state,
+        )
 
     def consolidate(self) -> None:
         """Join all shards to one, which can be read as a memory map.
@@ -374,19 +434,21 @@ class TSEStore:
         if not self.is_complete:
             raise ValueError(f"the store {self.path} is incomplete, its shards cannot be joined")
         number = max(self._numbers) + 1
-        if number > _MOST_NUMBER:
-            number = min(set(range(_MOST_SHARDS + 1)).difference(self._numbers))
+        if number > MOST_NUMBER:
+            number = min(set(range(MOST_SHARDS + 1)).difference(self._numbers))
         joined = ShardFiles(self._folder, number, np.dtype(self.dtype))
         joined.remove()  # files of a consolidation that a crash interrupted
         shards = self._map(self._states)
         with StoreWriter(joined, lambda: []) as writer:
             for failure in self.failures:
-                writer.fail(failure.id, failure.cause, failure.frame, failure.n_bytes)
+                writer.fail(failure.id, failure.cause, failure.frame, *self.file(failure.id))
             for id, (number_of_shard, index) in self._locations.items():
                 entry = self._states[number_of_shard].entries[id]
                 values, spans = shards[number_of_shard].sequence(index)
-                writer.append(id, values, spans, entry.n_bytes, entry.position)
-        content = _read_manifest(self._folder) | {"shards": [number]}
+                _, modified_ns, content_hash = self.file(id)
+                more = entry.n_bytes, entry.position, modified_ns, content_hash
+                writer.append(id, values, spans, *more)
+        content = read_manifest(self._folder) | {"shards": [number]}
         text = json.dumps(content, indent=1).encode()
         replace_own_file(self._folder / "manifest.json", lambda file: file.write(text))
 
@@ -417,7 +479,7 @@ class TSEStore:
 
     def _states_beside(self, shard: int) -> list[ShardState]:
         """Return the current states of the other shards, for a writer that has locked `shard`."""
-        if _read_manifest(self._folder)["shards"] != self._numbers:
+        if read_manifest(self._folder)["shards"] != self._numbers:
             raise ValueError(
                 f"the shards of {self.path} were joined meanwhile: open the store again"
             )
@@ -470,69 +532,6 @@ class _Mapped(NamedTuple):
     def sequence(self, index: int) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
         rows = slice(self.offsets[index], self.offsets[index + 1])
         return self.values[rows], None if self.spans is None else self.spans[rows]
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{folder} is not a store: {path} is missing")
-    content = read_json(path, _MOST_BYTES_OF_MANIFEST)
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise ValueError(f"{path} is not the manifest of a store")
-    if content.get("version") != _VERSION:
-        raise ValueError(
-            f"{path}: version is {content.get('version')!r}, but this package reads {_VERSION}"
-        )
-    if content.get("dtype") not in _DTYPES:
-        raise ValueError(f"{path}: dtype is {content.get('dtype')!r}, expected one of {_DTYPES}")
-    if not isinstance(content.get("fingerprint"), dict):
-        raise ValueError(
-            f"{path}: fingerprint is {content.get('fingerprint')!r}, expected an object"
-        )
-    shards = content.get("shards")
-    if not _are_shard_numbers(shards):
-        shown = shorten(repr(shards), 200)
-        raise ValueError(
-            f"{path}: shards is {shown}, expected a list of at most {_MOST_SHARDS} distinct "
-            f"numbers from 0 to {_MOST_NUMBER}"
-        )
-    return content
-
-
-def _as_text(manifest: Mapping[str, Any]) -> str:
-    """Return the text of a manifest that can be read again."""
-    try:
-        text = json.dumps(manifest, indent=1, allow_nan=False)
-        json.loads(text)
-    except (RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"fingerprint must contain only what JSON can store: {error}") from error
-    return text
-
-
-def _are_shard_numbers(shards: Any) -> bool:
-    return (
-        isinstance(shards, list)
-        and 0 < len(shards) <= _MOST_SHARDS
-        and all(type(number) is int and 0 <= number <= _MOST_NUMBER for number in shards)
-        and len(set(shards)) == len(shards)
-    )
-
-
-def _create_manifest(folder: Path, text: str) -> None:
-    """Create the folder and the manifest, unless the folder already has one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = {item.name for item in folder.iterdir() if not item.name.startswith(".")}
-    if "manifest.json" in names:
-        return
-    if names:
-        raise FileExistsError(f"{folder} is not a store, and not empty: choose another folder")
-    write_once(folder / "manifest.json", text.encode())  # keeps one that another process creates
-
-
-def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings in a manifest by the names that messages give them."""
-    named = {f"fingerprint[{key!r}]": value for key, value in manifest["fingerprint"].items()}
-    return {"dtype": manifest["dtype"], "n_shards": len(manifest["shards"]), **named}
 
 
 def _locations_of(states: list[ShardState]) -> dict[str, _Location]:

@@ -17,9 +17,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from skdejavid.files.array_file import as_written
 from skdejavid.files.atomic import append_bytes, remove_temporaries, replace_own_file, sync
+from skdejavid.files.identity import FileIdentity
 from skdejavid.files.regular import check_own_file, open_own_file
 from skdejavid.store.rows_file import RowsFile
-from skdejavid.store.shards import Entry, Failure, Partial, ShardFiles, ShardState, journal_line
+from skdejavid.store.shards import (
+    Entry,
+    Failure,
+    Partial,
+    ShardFiles,
+    ShardState,
+    files_as_json,
+    journal_line,
+)
 
 __all__ = ["StoreWriter"]
 
@@ -44,7 +53,14 @@ class StoreWriter:
         Files of the shard.
     siblings : callable
         Returns the states of the other shards; called after the shard is locked.
+
+    Attributes
+    ----------
+    passing_failures : list of Failure
+        What `fail` was told of with `may_pass`. It is lost when the writer is closed.
     """
+
+    records_content = True  # the writer asks those who extract for content hashes
 
     def __init__(self, files: ShardFiles, siblings: Callable[[], Sequence[ShardState]]) -> None:
         self._files = files
@@ -52,6 +68,7 @@ class StoreWriter:
         check_own_file(files.lock)
         self._lock = FileLock(files.lock)
         self._open_files: dict[str, BinaryIO] = {}
+        self.passing_failures: list[Failure] = []
         self._partial_checksum = 0
         self._is_usable = False
 
@@ -99,6 +116,22 @@ class StoreWriter:
         states = (state for state in (self._state, *self._siblings) if id in state.entries)
         return next(states).entries[id].n_bytes
 
+    def file(self, id: str) -> FileIdentity:
+        """Return what is known of the input of a sequence, of a failure or of the partial sequence.
+
+        Parameters
+        ----------
+        id : str
+            Id of the input.
+
+        Returns
+        -------
+        FileIdentity
+            Size, modification time and content hash, each None if it was not recorded.
+        """
+        beside = [state for state in self._siblings if id in state.entries]
+        return next(iter(beside), self._state).file(id)
+
     def append(
         self,
         id: str,
@@ -106,6 +139,8 @@ class StoreWriter:
         spans: ArrayLike | None = None,
         n_bytes: int | None = None,
         position: int | None = None,
+        modified_ns: int | None = None,
+        content_hash: str | None = None,
     ) -> None:
         """Append a sequence.
 
@@ -122,6 +157,10 @@ class StoreWriter:
             Size of the input that the sequence was produced from.
         position : int, optional
             Position of the sequence among those of all shards.
+        modified_ns : int, optional
+            Modification time of the input, in nanoseconds since 1970.
+        content_hash : str, optional
+            Hash of the content of the input.
 
         Raises
         ------
@@ -153,9 +192,17 @@ class StoreWriter:
             self._new_failures.pop(id, None)
             self._new_sequences.append([id, *entry])
             self._forget_partial(id)
+            self._set_file(id, FileIdentity(entry.n_bytes, _as_int(modified_ns), content_hash))
 
     def fail(
-        self, id: str, cause: str, frame: int | None = None, n_bytes: int | None = None
+        self,
+        id: str,
+        cause: str,
+        frame: int | None = None,
+        n_bytes: int | None = None,
+        modified_ns: int | None = None,
+        content_hash: str | None = None,
+        may_pass: bool = False,
     ) -> None:
         """Record that no sequence could be produced for an id.
 
@@ -169,6 +216,13 @@ class StoreWriter:
             Number of frames that could be read.
         n_bytes : int, optional
             Size of the input.
+        modified_ns : int, optional
+            Modification time of the input, in nanoseconds since 1970.
+        content_hash : str, optional
+            Hash of the content of the input.
+        may_pass : bool, default=False
+            Whether the cause may be gone next time, such as a missing permission. The failure is
+            then not part of the store, but only of `passing_failures` of this writer.
 
         Raises
         ------
@@ -177,12 +231,20 @@ class StoreWriter:
         """
         self._check_new(id)
         failure = Failure(id, _as_int(frame), cause, _as_int(n_bytes))
+        if may_pass:
+            self.passing_failures.append(failure)
+            if self._partial_id == id:
+                self.discard_partial()
+            return
         with self._writing():
             self._start_journal()
             self._state.failures[id] = self._new_failures[id] = failure
             self._forget_partial(id)
+            self._set_file(id, FileIdentity(failure.n_bytes, _as_int(modified_ns), content_hash))
 
-    def write_partial(self, id: str, values: NDArray[np.floating]) -> None:
+    def write_partial(
+        self, id: str, values: NDArray[np.floating], content_hash: str | None = None
+    ) -> None:
         """Store the next rows of an unfinished sequence, keeping their dtype.
 
         After an interruption they are returned by `partial` of the next writer. `append` or `fail`
@@ -194,6 +256,8 @@ class StoreWriter:
             Id of the sequence.
         values : array of shape (n_rows, n_features), floating
             Rows that follow the partial rows stored before.
+        content_hash : str, optional
+            Hash of the content of the input.
 
         Raises
         ------
@@ -228,6 +292,7 @@ class StoreWriter:
             self._partial_checksum = _append_array(file, rows, self._partial_checksum)
             self._partial_rows.append(rows)
             self._is_changed = True
+            self._set_file(id, FileIdentity(content_hash=content_hash))
 
     def discard_partial(self) -> None:
         """Discard the rows of the unfinished sequence, if there is one."""
@@ -270,6 +335,7 @@ class StoreWriter:
         self._state = commits.state
         self._new_sequences: list[Any] = []
         self._new_failures: dict[str, Failure] = {}
+        self._new_files: dict[str, FileIdentity] = {}
         self._is_changed = False
         self._partial_id: str | None = None
         self._partial_rows: list[NDArray[np.floating]] = []
@@ -328,6 +394,13 @@ class StoreWriter:
             self._partial_id, self._partial_rows = None, []
             self._is_changed = True
 
+    def _set_file(self, id: str, file: FileIdentity) -> None:
+        """Record what is known of an input, if it is more than its size."""
+        for files in (self._state.files, self._new_files):
+            files.pop(id, None)
+            if (file.modified_ns, file.content_hash) != (None, None):
+                files[id] = file
+
     def _append_rows(self, file: RowsFile, rows: NDArray[Any], checksum: int) -> int:
         name = file.path.name
         if name not in self._open_files:
@@ -344,9 +417,11 @@ class StoreWriter:
             "held": self._describe_partial(),
             "synced": is_synced,
         }
+        line |= files_as_json(self._new_files)
         journal = self._open_files["journal"]
         append_bytes(journal, journal_line(line))
         self._new_sequences, self._new_failures, self._is_changed = [], {}, False
+        self._new_files = {}
         if is_synced:
             os.fsync(journal.fileno())
             self._last_sync = time.monotonic()

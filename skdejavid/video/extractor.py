@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from numbers import Integral, Real
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -23,16 +20,16 @@ from skdejavid.compat.threads import count_threads
 from skdejavid.preprocessing import SequenceTransformer
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.layout import offsets_of
-from skdejavid.store import StoreWriter, TSEStore
+from skdejavid.store import Failure, StoreWriter, TSEStore
 from skdejavid.video.pipeline import Extraction, InMemory, Sink
 from skdejavid.video.sources import (
     Source,
     as_sources,
     check_has_clock,
-    check_same_file,
     with_content_ids,
     with_ids,
 )
+from skdejavid.video.stored import failures_of, missing_from, open_store
 from skdejavid.video.windows import Length
 
 if TYPE_CHECKING:
@@ -130,6 +127,20 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         and the settings. Without it, a store that was created with a different encoder or different
         settings raises ValueError.
 
+        A file is the same as before if its size and modification time are. If only the size is, as
+        after copying, its content decides; the store has a hash of it. A file with another size or
+        content raises ValueError. A file that cannot be read is not tried again until it changes,
+        if that is due to its content: what may pass, such as a missing file or permission, a
+        network or an unfinished download, and what `short` and `max_pixels` refuse, is.
+
+    check_content : bool, default=False
+        Whether to compare the content of files that are in the store even if their size and
+        modification time are the same. This reads them completely, without decoding.
+
+    retry_failures : bool, default=False
+        Whether to try again to encode all videos that failed before, for example after an upgrade
+        of PyAV. With ``on_error="raise"`` they are tried again anyway.
+
     store_dtype : {"float32", "float64", "float16"}, default="float32"
         Data type of a new store; float16 halves its size.
 
@@ -209,6 +220,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         "short": [StrOptions({"pad", "raise"})],
         "max_pixels": [None, Interval(Integral, 1, None, closed="left")],
         "store": [None, str, PathLike],
+        "check_content": ["boolean"],
+        "retry_failures": ["boolean"],
         "store_dtype": [StrOptions({"float32", "float64", "float16"})],
         "encoder_id": [None, str],
         "verbose": ["verbose"],
@@ -235,6 +248,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         short: str = "pad",
         max_pixels: int | None = 2**26,
         store: str | PathLike[str] | None = None,
+        check_content: bool = False,
+        retry_failures: bool = False,
         store_dtype: str = "float32",
         encoder_id: str | None = None,
         verbose: int = 0,
@@ -257,6 +272,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         self.short = short
         self.max_pixels = max_pixels
         self.store = store
+        self.check_content = check_content
+        self.retry_failures = retry_failures
         self.store_dtype = store_dtype
         self.encoder_id = encoder_id
         self.verbose = verbose
@@ -310,7 +327,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         ValueError
             If an array is not a video, or the encoder returns NaN or a wrong shape; the message
             names the video. Also if the store was created with a different encoder or settings,
-            contains a file of the same name and a different size, or needs `encoder_id`; if the
+            contains a file of the same name and another content, or needs `encoder_id`; if the
             encoder cannot be copied or uses another module in training mode; and if no video
             remains.
         RuntimeError
@@ -357,7 +374,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         Returns
         -------
         TSEStore
-            The store, with the sequences of all ranks in the order of `X`.
+            The store, with the sequences of all ranks in the order of `X`, and what it had before.
 
         Raises
         ------
@@ -401,6 +418,22 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         from skdejavid.video.pretrained import load_encoder
 
         return fingerprint(load_encoder(self.encoder), self.encoder_id)
+
+    def store_fingerprint(self) -> dict[str, Any]:
+        """Return the encoder's identifier and the settings that a store records.
+
+        Returns
+        -------
+        dict
+            What `TSEStore.fingerprint` of a store of this extractor contains.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is invalid, or the encoder is not a module and `encoder_id` is None.
+        """
+        self._validate_params()
+        return self._describe(self._resolve())
 
     def __sklearn_clone__(self) -> Self:
         """Return a clone that shares the encoder, which may take gigabytes."""
@@ -491,8 +524,10 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         A new store has `n_ranks` shards, and an existing one must have as many. With None a new
         store has one shard, and an existing one any number.
         """
-        store = self._open_store(settings, n_ranks)
+        path = fspath(self.store or "")
+        store = open_store(path, self.store_dtype, self._describe(settings), n_ranks)
         unique = list({source.id: source for source in sources}.values())
+        failures: list[Failure] = []
         if not store.is_complete or self._missing(unique, store):
             with store.write(rank) as writer:  # waits for other writers of this shard
                 missing = self._missing(unique, writer)
@@ -501,38 +536,24 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
                     writer.discard_partial()
                 if missing:
                     self._extract(missing, settings, writer)
+                failures = writer.passing_failures
             store = TSEStore(store.path)
-        failures = {failure.id: failure for failure in store.failures}
-        self.failures_ = [failures[source.id] for source in unique if source.id in failures]
+        self.failures_ = failures_of(store, unique, failures)
         return store
 
-    def _open_store(self, settings: Settings, n_shards: int | None) -> TSEStore:
-        from skdejavid.video.settings import describe
+    def _describe(self, settings: Settings) -> dict[str, Any]:
+        from skdejavid.video.settings import describe  # needs torch
 
-        made_by = describe(self, settings)
-        digest = blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=8).hexdigest()
-        path = fspath(self.store or "").replace("{fingerprint}", digest)
-        if n_shards is None:
-            exists = os.path.exists(os.path.join(path, "manifest.json"))
-            n_shards = TSEStore(path).n_shards if exists else 1
-        return TSEStore.create(path, dtype=self.store_dtype, fingerprint=made_by, n_shards=n_shards)
+        return describe(self, settings)
 
     def _missing(self, sources: Sequence[Source], store: TSEStore | StoreWriter) -> list[Source]:
-        """Return the sources that are not in the store and must be encoded.
-
-        A recorded failure is final only if `on_error` leaves videos out and the size of the file
-        has not changed since.
-        """
-        failures = {failure.id: failure for failure in store.failures}
-        missing = []
-        for source in sources:
-            if source.id in store:
-                check_same_file(source, store.n_bytes(source.id))
-                continue
-            failure = failures.get(source.id) if self.on_error != "raise" else None
-            if failure is None or failure.n_bytes != source.n_bytes:
-                missing.append(source)
-        return missing
+        """Return the sources that are not in the store and must be encoded."""
+        return missing_from(
+            store,
+            sources,
+            check_content=self.check_content,
+            retry_failures=self.retry_failures or self.on_error == "raise",
+        )
 
     def _set_kept(self, kept: Sequence[int]) -> None:
         """Set `kept_`; raise ValueError if no video has a sequence."""

@@ -17,11 +17,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.store import Failure
+from skdejavid.store import Failure, FileIdentity
 from skdejavid.video.clips import ClipSpec, check_cost, read_clips
 from skdejavid.video.opening import RefusedVideoError
 from skdejavid.video.prefetch import End, iterate_ahead
 from skdejavid.video.sources import Source
+from skdejavid.video.unchanged import is_of_the_file, read_unchanged
 from skdejavid.video.windows import WindowPlan
 
 __all__ = ["Extraction", "InMemory", "Sink"]
@@ -37,7 +38,12 @@ class Sink(Protocol):
     """Destination of sequences; `skdejavid.store.StoreWriter` documents the methods."""
 
     @property
+    def records_content(self) -> bool: ...
+
+    @property
     def partial(self) -> tuple[str, _Embeddings] | None: ...
+
+    def file(self, id: str, /) -> FileIdentity: ...
 
     def append(
         self,
@@ -46,12 +52,24 @@ class Sink(Protocol):
         spans: _Spans,
         n_bytes: int | None,
         position: int,
+        modified_ns: int | None,
+        content_hash: str | None,
         /,
     ) -> None: ...
 
-    def fail(self, id: str, cause: str, frame: int | None, n_bytes: int | None, /) -> None: ...
+    def fail(
+        self,
+        id: str,
+        cause: str,
+        frame: int | None,
+        n_bytes: int | None,
+        modified_ns: int | None,
+        content_hash: str | None,
+        may_pass: bool,
+        /,
+    ) -> None: ...
 
-    def write_partial(self, id: str, values: _Embeddings, /) -> None: ...
+    def write_partial(self, id: str, values: _Embeddings, content_hash: str | None, /) -> None: ...
 
     def discard_partial(self) -> None: ...
 
@@ -61,6 +79,7 @@ class Sink(Protocol):
 class InMemory:
     """Sink that keeps sequences in memory."""
 
+    records_content = False
     partial: tuple[str, _Embeddings] | None = None
 
     def __init__(self) -> None:
@@ -71,9 +90,13 @@ class InMemory:
         """Keep a sequence and its spans."""
         self.sequences[id] = values, spans
 
-    def fail(self, id: str, cause: str, frame: int | None, n_bytes: int | None) -> None:
+    def fail(self, id: str, cause: str, frame: int | None, n_bytes: int | None, *_: object) -> None:
         """Keep the failure of a video."""
         self.failures[id] = Failure(id, frame, cause, n_bytes)
+
+    def file(self, id: str) -> FileIdentity:
+        """Return what is known of the file of a partial sequence, of which there is none."""
+        return FileIdentity()
 
     def _do_nothing(self, *_: object) -> None:
         """Ignore the call: an interrupted extraction into memory is lost and never resumed."""
@@ -154,6 +177,7 @@ class Extraction:
         self._batch: list[tuple[int, NDArray[np.uint8]]] = []  # index of the video, clip
         self._open_videos: dict[int, _OpenVideo] = {}
         self._skipped: set[int] = set()
+        self._files: dict[int, FileIdentity] = {}
         self._n_features: int | None = None
 
     def run(self, n_threads: int) -> None:
@@ -168,7 +192,11 @@ class Extraction:
             changes.
         """
         per_video = max(1, n_threads // max(1, len(self._sources)))
-        read = partial(read_clips, spec=self._spec, n_threads=per_video)
+        read = partial(
+            read_unchanged,
+            read=partial(read_clips, spec=self._spec, n_threads=per_video),
+            has_content=self._sink.records_content,
+        )
         videos = [source.video for source in self._sources]
         ahead = iterate_ahead(
             videos, read, n_threads=n_threads, capacity=_BYTES_AHEAD, size=_size_of
@@ -178,7 +206,9 @@ class Extraction:
             for i, item in ahead:
                 if i in self._skipped:
                     continue
-                if isinstance(item, WindowPlan):
+                if isinstance(item, FileIdentity):
+                    self._files[i] = item
+                elif isinstance(item, WindowPlan):
                     self._start_video(i, item)
                 elif isinstance(item, End):
                     self._end_video(i, item.error)
@@ -194,7 +224,9 @@ class Extraction:
         if stored is None or stored[0] != self._sources[i].id:
             return
         is_resumed = self._n_features is None  # nothing was encoded yet in this pass
-        if is_resumed and len(stored[1]) <= len(plan.clip_frames):
+        content, now = self._sink.file(stored[0]).content_hash, self._file_of(i).content_hash
+        is_same = content in (None, now)
+        if is_resumed and is_same and len(stored[1]) <= len(plan.clip_frames):
             video.embeddings.append(stored[1])
             video.n_to_skip, self._n_features = stored[1].shape
         else:
@@ -250,7 +282,8 @@ class Extraction:
         if video.is_complete:
             self._write_sequence(i)
         else:
-            self._sink.write_partial(self._sources[i].id, embeddings)
+            content_hash = self._file_of(i).content_hash
+            self._sink.write_partial(self._sources[i].id, embeddings, content_hash)
 
     def _check_size(self, i: int, embeddings: _Embeddings) -> None:
         """Check that a sequence, whose windows may repeat clips, is not too large for its file."""
@@ -265,8 +298,13 @@ class Extraction:
     def _write_sequence(self, i: int) -> None:
         source, video = self._sources[i], self._open_videos.pop(i)
         values = video.plan.join(np.concatenate(video.embeddings))
-        self._sink.append(source.id, values, video.plan.spans, source.n_bytes, source.position)
+        file = self._file_of(i)
+        more = file.n_bytes, source.position, file.modified_ns, file.content_hash
+        self._sink.append(source.id, values, video.plan.spans, *more)
         self._progress()
+
+    def _file_of(self, i: int) -> FileIdentity:
+        return self._files.get(i, FileIdentity(self._sources[i].n_bytes))
 
     def _raise_or_skip(self, i: int, error: BaseException) -> None:
         """Raise `error`, or skip the video and record its failure if `on_error` allows it."""
@@ -277,8 +315,8 @@ class Extraction:
         source = self._sources[i]
         if self._on_error == "warn":
             warnings.warn(f"{source.name} is left out: {error}", UserWarning, stacklevel=2)
-        frame = getattr(error, "frame", None)
-        self._sink.fail(source.id, str(error), frame, source.n_bytes)
+        frame, may_pass = getattr(error, "frame", None), not is_of_the_file(error)
+        self._sink.fail(source.id, str(error), frame, *self._file_of(i), may_pass)
         self._sink.commit()
         self._progress()
 
@@ -299,5 +337,5 @@ class Extraction:
             )
 
 
-def _size_of(item: WindowPlan | NDArray[np.uint8]) -> int:
-    return 0 if isinstance(item, WindowPlan) else item.nbytes
+def _size_of(item: FileIdentity | WindowPlan | NDArray[np.uint8]) -> int:
+    return item.nbytes if isinstance(item, np.ndarray) else 0

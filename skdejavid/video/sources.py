@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from os import PathLike, fspath
 from typing import Any, NamedTuple
@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.files.identity import FileIdentity, is_same_file, status_of
+
 __all__ = [
     "Source",
     "as_sources",
     "as_video",
     "check_has_clock",
-    "check_same_file",
+    "check_same_files",
     "with_content_ids",
     "with_ids",
 ]
@@ -29,7 +31,7 @@ class Source(NamedTuple):
     id: str
     name: str  # in messages
     position: int  # index in X
-    n_bytes: int | None  # size of the file, to notice that it was changed
+    n_bytes: int | None  # size of the file
 
 
 def as_sources(X: Iterable[Any]) -> list[Source]:
@@ -106,7 +108,7 @@ def with_ids(sources: list[Source], ids: Sequence[str] | None) -> list[Source]:
 def _as_source(video: Any, index: int) -> Source:
     if isinstance(video, (str, PathLike)):
         path = fspath(video)
-        return Source(path, path, f"X[{index}] ({path})", index, _file_size(path))
+        return Source(path, path, f"X[{index}] ({path})", index, status_of(path).n_bytes)
     if not hasattr(video, "__array__"):
         raise TypeError(
             f"X[{index}] is of type {type(video).__name__}, expected the path of a video or an "
@@ -114,13 +116,6 @@ def _as_source(video: Any, index: int) -> Source:
         )
     frames = as_video(video, f"X[{index}]")
     return Source(frames, f"X[{index}]", f"X[{index}] (an array)", index, None)
-
-
-def _file_size(path: str) -> int | None:
-    try:
-        return os.stat(path).st_size
-    except (OSError, ValueError):  # ValueError of a NUL in the path
-        return None  # the error is raised when the file is read
 
 
 def _is_folder(path: str | bytes | PathLike[str]) -> bool:
@@ -137,19 +132,46 @@ def _content_id(frames: NDArray[np.uint8]) -> str:
     return f"array-{digest.hexdigest()}"
 
 
-def check_same_file(source: Source, n_bytes: int | None) -> None:
-    """Check that a file has the size recorded in the store; a deleted file is accepted.
+def check_same_files(
+    sources: Iterable[Source],
+    recorded: Callable[[str], FileIdentity],
+    *,
+    check_content: bool = False,
+) -> None:
+    """Check that files are those that the store records; a deleted file is accepted.
+
+    Parameters
+    ----------
+    sources : iterable of Source
+        Videos whose sequences are in the store.
+    recorded : callable
+        Returns what the store records of the file of an id.
+    check_content : bool, default=False
+        As in `is_same_file`.
 
     Raises
     ------
     ValueError
-        If the sizes differ.
+        If a file was changed; the message names the first, and how many there are.
+    OSError
+        If a file has to be read and cannot be.
     """
-    if None not in (n_bytes, source.n_bytes) and n_bytes != source.n_bytes:
-        raise ValueError(
-            f"{source.name} has {source.n_bytes} bytes, but had {n_bytes} when it was encoded: the "
-            "file was changed. Use another store, or another id for this video."
-        )
+    changed = [
+        source
+        for source in sources
+        if isinstance(source.video, str)
+        and not is_same_file(source.video, recorded(source.id), check_content=check_content)
+    ]
+    if not changed:
+        return
+    first = changed[0]
+    before, now = recorded(first.id).n_bytes, first.n_bytes
+    if before == now:
+        what = "has another content than when it was encoded: the file was changed."
+    else:
+        what = f"has {now} bytes, but had {before} when it was encoded: the file was changed."
+    more = f" {len(changed) - 1} more were changed too." if len(changed) > 1 else ""
+    raise ValueError(f"{first.name} {what}{more} Use another store, or another id for this video.")
 
 
 def check_has_clock(sources: Sequence[Source]) -> None:

@@ -99,6 +99,8 @@ class Data:
         extractor.set_output()
         extractor.fit().extract([video], ids=["a"])
         extractor.encoder_fingerprint()
+        extractor.store_fingerprint()
+        TSEStore(self.folder / "store").verify(extractor, {"a": video})
         extractor.set_params(store=None).transform([video])
 
     def store(self):
@@ -111,6 +113,7 @@ class Data:
                 writer.discard_partial()
                 writer.fail("c", "broken")
                 writer.n_bytes("a")
+                writer.file("a")
             with store.write(1):
                 pass
             store = TSEStore(self.folder / dtype)
@@ -118,6 +121,7 @@ class Data:
             store.consolidate()
             store.verify()
             store.n_bytes("a")
+            store.file("a")
             store.sequences(["a"]).astype(np.float64)
 
     def convert(self):
@@ -191,11 +195,12 @@ JOURNEYS = {
         data.transform_by(Interpolate(), data.with_missing)
     ),
     "TSEExtractor TSEExtractor.fit TSEExtractor.transform TSEExtractor.extract "
-    "TSEExtractor.set_output TSEExtractor.encoder_fingerprint": Data.extract,
+    "TSEExtractor.set_output TSEExtractor.encoder_fingerprint "
+    "TSEExtractor.store_fingerprint": Data.extract,
     "StoreWriter StoreWriter.append StoreWriter.commit StoreWriter.discard_partial "
     "StoreWriter.fail StoreWriter.n_bytes StoreWriter.write_partial TSEStore TSEStore.consolidate "
     "TSEStore.create TSEStore.n_bytes TSEStore.sequences TSEStore.set_labels TSEStore.verify "
-    "TSEStore.write": Data.store,
+    "StoreWriter.file TSEStore.file TSEStore.write": Data.store,
     "TSEArray TSEArray.astype TSEArray.chunks TSEArray.from_packed TSEArray.from_padded "
     "TSEArray.from_aeon TSEArray.from_arrow TSEArray.from_awkward TSEArray.from_sktime "
     "TSEArray.from_tslearn TSEArray.from_long TSEArray.packed TSEArray.view TSEArray.to_aeon "

@@ -186,7 +186,8 @@ def stored(tmp_path, n_shards=2, shard=1, **parameters):
 def failed(tmp_path, **parameters):
     with TSEStore.create(tmp_path).write() as writer:
         writer.fail("a", "broken", **parameters)
-    return [repr(failure) for failure in TSEStore(tmp_path).failures]
+    store = TSEStore(tmp_path)
+    return [repr(store.file("a")), *map(repr, store.failures)]
 
 
 def extracted_to_shard(tmp_path, shard):
@@ -195,6 +196,15 @@ def extracted_to_shard(tmp_path, shard):
     )
     store = extractor.extract([video(), video()[:7]], ids=["a", "b"], shard=shard)
     return [store.ids, store.n_shards]
+
+
+def verified(tmp_path, **parameters):
+    videos = {id: video()[:n] for id, n in (("a", 12), ("b", 9), ("c", 7))}
+    extractor = TSEExtractor(
+        lambda clips: clips.mean(dim=(2, 3, 4)), store=tmp_path, encoder_id="mean", frame_size=8
+    )
+    store = extractor.extract(list(videos.values()), ids=list(videos))
+    return list(store.verify(extractor, videos, **{"sample": 2} | parameters))
 
 
 def importance(**parameters):
@@ -289,6 +299,13 @@ CALLS |= {
     ("TSEStore.write", "shard"): (lambda v, tmp_path: stored(tmp_path, shard=v), [0, 1]),
     ("write_video", "fps"): (lambda v, tmp_path: written_video(tmp_path, v), [25, 30]),
 }
+CALLS |= {
+    ("TSEStore.verify", name): (
+        lambda value, tmp_path, name=name: verified(tmp_path, **{name: value}),
+        values,
+    )
+    for name, values in {"sample": [1, 3], "tolerance": [0.5, 1], "random_state": [0, 7]}.items()
+}
 CALLS["TSEExtractor.extract", "shard"] = (
     lambda value, tmp_path: extracted_to_shard(tmp_path, value),
     [(0, 1), (0, 2)],
@@ -302,14 +319,14 @@ CALLS |= {
         lambda value, tmp_path, name=name: stored(tmp_path, **{name: value}),
         [0, 120],
     )
-    for name in ("n_bytes", "position")
+    for name in ("n_bytes", "position", "modified_ns")
 }
 CALLS |= {
     ("StoreWriter.fail", name): (
         lambda value, tmp_path, name=name: failed(tmp_path, **{name: value}),
         [0, 120],
     )
-    for name in ("n_bytes", "frame")
+    for name in ("n_bytes", "frame", "modified_ns")
 }
 CALLS |= {
     ("TimeWeightedDTW", name): (lambda value, name=name: matched(**{name: value}), values)

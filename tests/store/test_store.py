@@ -17,7 +17,8 @@ from traced_memory import traced_memory
 
 from skdejavid import TSEArray, TSEStore
 from skdejavid.files import atomic
-from skdejavid.store import store as store_module
+from skdejavid.files.identity import FileIdentity
+from skdejavid.store import manifest
 from skdejavid.store import writer as writer_module
 from skdejavid.store.shards import Failure
 
@@ -303,13 +304,13 @@ def test_many_may_create_a_store_at_once(tmp_path):
 
 
 def test_a_store_that_another_made_meanwhile_is_opened_or_refused(tmp_path, monkeypatch):
-    real = store_module.write_once
+    real = manifest.write_once
 
     def late(path, content):
         real(path, json.dumps(json.loads(content) | {"dtype": "float16"}).encode())
         real(path, content)
 
-    monkeypatch.setattr(store_module, "write_once", late)
+    monkeypatch.setattr(manifest, "write_once", late)
     message = "dtype is 'float16' in the store, but 'float32' was requested"
     with pytest.raises(ValueError, match=message):
         TSEStore.create(tmp_path / "store")
@@ -805,3 +806,65 @@ def test_labels_on_a_full_disk_stay_as_they_were(store, monkeypatch):
             store.set_labels(list("vwxyz"))
     assert TSEStore(store.path).labels.tolist() == list("abcde")
     assert not [name for name in os.listdir(store.path) if name.endswith(".tmp")]
+
+
+@pytest.mark.fault(131)
+def test_what_identifies_files_survives_crashes_completion_and_joining(tmp_path):
+    expected = {
+        "a": FileIdentity(3, 10**18, "aa"),
+        "b": FileIdentity(4, None, "bb"),
+        "c": FileIdentity(5, -1, None),  # written before 1970
+        "d": FileIdentity(6),
+        "e": FileIdentity(),
+    }
+    partial = FileIdentity(content_hash="pp")
+    store = TSEStore.create(tmp_path / "store", n_shards=2)
+    writer = store.write(0)
+    writer.__enter__()
+    for id in "abd":
+        n_bytes, modified_ns, content_hash = expected[id]
+        writer.append(id, np.ones((2, 2)), None, n_bytes, None, modified_ns, content_hash)
+    writer.fail("c", "broken", None, 5, -1)
+    writer.fail("p", "an old failure", None, 5, 5, "old")
+    writer.fail("x", "may pass", None, 5, 5, "x", may_pass=True)
+    writer.write_partial("p", np.ones((1, 2)), "pp")
+    writer.commit()
+    assert [failure.id for failure in writer.passing_failures] == ["x"]
+    writer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)  # as after a crash
+    with store.write(0) as writer:
+        assert {id: writer.file(id) for id in "abcd"} == {id: expected[id] for id in "abcd"}
+        assert writer.file("p") == partial
+        writer.append("p", np.ones((2, 2)), content_hash="new")
+        assert [failure.id for failure in writer.failures] == ["c"]
+    with store.write(1) as writer:
+        writer.append("e", np.ones((2, 2)))
+        assert writer.file("a") == expected["a"]  # of the other shard
+    expected["p"] = FileIdentity(content_hash="new")
+    store = TSEStore(store.path)
+    assert {id: store.file(id) for id in expected} == expected
+    store.consolidate()
+    assert {id: store.file(id) for id in expected} == expected
+    assert store.file("unknown") == FileIdentity()
+
+
+@pytest.mark.fault(131)
+@pytest.mark.parametrize(
+    "files",
+    [
+        3,
+        None,
+        [["a"]],
+        [["a", 1, 2, 3]],
+        [["a", -1, 2, "x"]],
+        [[7, 1, 2, "x"]],
+        [["a", 1, "2", "x"]],
+    ],
+)
+def test_damaged_identities_are_found(files, tmp_path):
+    store = TSEStore.create(tmp_path / "store")
+    with store.write() as writer:
+        writer.append("a", np.ones((2, 2)))
+    path = tmp_path / "store" / "shard-00000.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": files}))
+    with pytest.raises(ValueError, match=r"shard-00000\.json is damaged"):
+        _ = TSEStore(store.path).ids

@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 import shutil
@@ -8,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import av
 import joblib
 import numpy as np
 import pandas as pd
@@ -30,7 +32,7 @@ from skdejavid import (
     find_videos,
 )
 from skdejavid.datasets import make_order_videos, write_video
-from skdejavid.video import settings
+from skdejavid.video import opening, pipeline, settings
 from skdejavid.video.clips import ClipSpec
 from skdejavid.video.windows import FrameClock
 
@@ -529,6 +531,194 @@ def test_failures_are_remembered_until_the_file_changes(counting, files, tmp_pat
     write_video(files[2], numbered(12))
     assert len(extractor.transform(files)) == 5
     assert [Path(failure.id).name for failure in extractor.failures_] == ["4.mp4"]
+
+
+def write_raw(path, value, modified=10**9, n_frames=5):
+    """Write a video whose size does not depend on its content."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "bgr24"
+        for _ in range(n_frames):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), value, np.uint8), "bgr24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    os.utime(path, (modified, modified))
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Two videos of the same size, and an extractor with a store."""
+    paths = [tmp_path / "a.avi", tmp_path / "b.avi"]
+    for path, value in zip(paths, (50, 200), strict=True):
+        write_raw(path, value)
+    assert paths[0].stat().st_size == paths[1].stat().st_size
+    options = {"width": 1, "stride": 1, "clip_length": 1, "frame_size": 8, "on_error": "skip"}
+    extractor = TSEExtractor(mean_color, encoder_id="x", store=tmp_path / "store", **options)
+    return *paths, extractor
+
+
+def brightness(X):
+    return [round(float(x[0].mean()) * 255) for x in X]
+
+
+@pytest.mark.fault(131)
+def test_another_video_of_the_same_size_is_noticed(raw):
+    first, _, extractor = raw
+    assert brightness(extractor.transform([first])) == [50]
+    write_raw(first, 50, modified=10**9 + 5)  # copied
+    assert brightness(extractor.transform([first])) == [50]
+    write_raw(first, 200, modified=10**9 + 5)
+    with pytest.raises(ValueError, match=r"a\.avi\) has another content than when it was encoded"):
+        extractor.transform([first])
+    write_raw(first, 200)  # same time
+    assert brightness(extractor.transform([first])) == [50]
+    with pytest.raises(ValueError, match="another content"):
+        extractor.set_params(check_content=True).transform([first])
+
+
+@pytest.mark.fault(131)
+def test_a_video_that_was_just_written_and_replaced_is_noticed(raw):
+    first, second, extractor = raw
+    os.utime(first)
+    extractor.transform([first])
+    os.replace(second, first)
+    os.utime(first)
+    with pytest.raises(ValueError, match="another content"):
+        extractor.transform([first])
+
+
+@pytest.mark.fault(131)
+def test_a_download_whose_space_was_allocated_beforehand_is_tried_again(raw):
+    path, whole, extractor = raw
+    path.write_bytes(bytes(whole.stat().st_size))
+    assert brightness(extractor.transform([path, whole])) == [200]
+    assert [failure.id for failure in extractor.failures_] == [str(path)]
+    path.write_bytes(whole.read_bytes())
+    assert brightness(extractor.transform([path, whole])) == [200, 200]
+    assert extractor.failures_ == []
+
+
+@pytest.mark.fault(131)
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EMFILE, errno.EIO, errno.ESTALE])
+def test_errors_that_pass_are_reported_and_not_remembered(code, raw, monkeypatch):
+    path, other, extractor = raw
+    real = opening.open_regular_file
+
+    def fail(name):
+        if os.fspath(name) == str(path):
+            raise OSError(code, os.strerror(code), str(path))
+        return real(name)
+
+    monkeypatch.setattr(opening, "open_regular_file", fail)
+    assert brightness(extractor.transform([path, other])) == [200]
+    assert [failure.id for failure in extractor.failures_] == [str(path)]
+    assert os.strerror(code) in extractor.failures_[0].cause
+    monkeypatch.undo()
+    assert brightness(extractor.transform([path, other])) == [50, 200]
+
+
+@pytest.mark.fault(131)
+def test_what_parameters_refuse_others_may_allow(raw):
+    path, other, extractor = raw
+    write_raw(other, 99, n_frames=3)
+    extractor.set_params(width=4, stride=4, clip_length=4, short="raise")
+    assert len(extractor.transform([path, other])) == 1
+    assert len(extractor.set_params(short="pad").transform([path, other])) == 2
+
+
+@pytest.mark.fault(131)
+def test_a_video_that_changes_while_it_is_read_is_no_sequence(raw, monkeypatch):
+    path, other, extractor = raw
+    real = pipeline.read_clips
+
+    def read(video, spec, n_threads):
+        yield from real(video, spec, n_threads=n_threads)
+        if video == str(path):
+            write_raw(path, 77, modified=10**9 + 1)
+
+    monkeypatch.setattr(pipeline, "read_clips", read)
+    for store in (extractor.store, None):
+        extractor.set_params(store=store)
+        write_raw(path, 50)
+        assert brightness(extractor.transform([path, other])) == [200]
+        assert "changed while it was read" in extractor.failures_[0].cause
+    monkeypatch.undo()
+    extractor.set_params(store=store)
+    assert brightness(extractor.transform([path, other])) == [77, 200]
+
+
+@pytest.mark.fault(131)
+def test_an_interrupted_video_that_was_replaced_begins_anew(raw):
+    """Its partial sequence belongs to the content that it had."""
+    path, _, extractor = raw
+
+    def encode(clips):
+        n_calls.append(1)
+        if len(n_calls) == 3:
+            raise KeyboardInterrupt
+        return mean_color(clips)
+
+    n_calls = []
+    extractor.set_params(encoder=encode, batch_size=1, n_jobs=1)
+    with pytest.raises(KeyboardInterrupt):
+        extractor.transform([path])
+    write_raw(path, 200, modified=10**9 + 1)
+    X = extractor.transform([path])
+    assert [round(float(row.mean()) * 255) for row in X[0]] == [200] * 5
+
+
+@pytest.mark.fault(131)
+def test_failures_are_tried_again_if_asked_for(counting, files, tmp_path):
+    options = {"frame_size": 8, "store": tmp_path / "store", "on_error": "skip"}
+    extractor = TSEExtractor(Nothing(), **options)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        extractor.transform(files[:2])
+    n_seen = Nothing.seen
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        extractor.transform(files[:2])
+    assert Nothing.seen == n_seen
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        extractor.set_params(retry_failures=True).transform(files[:2])
+    assert Nothing.seen == 2 * n_seen
+
+
+class Nothing(torch.nn.Module):
+    """Encoder of NaN that counts clips."""
+
+    seen = 0
+
+    def forward(self, clips):
+        type(self).seen += len(clips)
+        return clips.mean(dim=(2, 3, 4)) * np.nan
+
+
+def test_a_store_is_compared_with_its_videos(counting, files, tmp_path):
+    extractor = TSEExtractor(counting, frame_size=8, store=tmp_path / "store")
+    paths = [files[i] for i in (0, 1, 3, 5)]
+    X = extractor.transform(paths)
+    store = TSEStore(tmp_path / "store")
+    assert store.fingerprint == extractor.store_fingerprint()
+    found = store.verify(extractor, sample=3)
+    assert len(found.ids) == 3
+    assert found.largest_difference < 1e-6
+    np.testing.assert_array_equal(extractor.transform(paths).frames, X.frames)
+    with pytest.raises(ValueError, match="created with different settings"):
+        store.verify(clone(extractor).set_params(width=3))
+    files[0].unlink()
+    files[1].write_bytes(files[3].read_bytes())
+    found = store.verify(extractor, sample=None)
+    assert found.ids == [str(files[3]), str(files[5])]
+    assert list(found.not_compared) == [str(files[0]), str(files[1])]
+
+
+@pytest.mark.fault(136)
+def test_only_the_videos_that_are_asked_for_are_returned(counting, files, tmp_path):
+    extractor = TSEExtractor(counting, frame_size=8, store=tmp_path / "store")
+    whole = extractor.transform([files[0], files[1], files[3]])
+    X = extractor.transform([files[3], files[0]])
+    assert len(X) == 2
+    np.testing.assert_array_equal(X[0], whole[2])
+    assert len(extractor.extract([files[3]])) == 3  # the store has what it had
 
 
 @pytest.mark.fault(65)

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import skdejavid
-from skdejavid.video.listing import find_videos, read_folder, read_labels, read_table
+from skdejavid.video.listing import (
+    find_videos,
+    read_folder,
+    read_labels,
+    read_table,
+    similar_labels,
+)
 
 
 @pytest.fixture
@@ -78,7 +84,7 @@ def test_tables_that_do_not_say_it_are_refused(table):
         read_labels(table)
 
 
-@pytest.mark.fault(81)
+@pytest.mark.fault(81, 135)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -182,12 +188,202 @@ def test_folders_named_as_videos_are_folders_and_broken_links_are_named(folder):
     (folder / "a" / "d.mp4" / "inside.mp4").touch()
     (folder / "b" / "broken.mp4").symlink_to("nowhere.mp4")
     (folder / "b" / "link.mp4").symlink_to("2.MP4")
-    (folder / "b" / "folder.mp4").symlink_to(folder / "a")
+    (folder / "b" / "folder.mp4").symlink_to(folder / "a")  # is listed by its own name
     os.mkfifo(folder / "b" / "pipe.mp4")
     assert read_folder(folder).ids == [
         *("a/1.avi", "a/d.mp4/inside.mp4", "a/deep/0.mkv", "b/2.MP4", "b/broken.mp4"),
         *("b/link.mp4", "b/pipe.mp4"),
     ]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder as users have them, with things that are no videos of theirs."""
+
+    def make(*names):
+        for name in names:
+            path = tmp_path / "videos" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path / "videos"
+
+    return make
+
+
+@pytest.mark.fault(130)
+def test_what_systems_and_programs_put_beside_videos_is_left_out(tree):
+    hidden = [".ipynb_checkpoints/1.mp4", ".git/2.mp4", "drink/._1.mp4", "drink/.Trash/1.mp4"]
+    hidden += ["__MACOSX/drink/1.mp4", "drink/@eaDir/1.mp4/a.mp4", "$RECYCLE.BIN/3.mp4"]
+    folder = tree("drink/1.mp4", "eat/2.MOV", "eat/Thumbs.db", "eat/list.txt", *hidden)
+    listing = read_folder(folder)
+    assert listing.ids == ["drink/1.mp4", "eat/2.MOV"]
+    assert listing.labels == ["drink", "eat"]
+    assert find_videos(folder) == listing.paths
+    assert listing.notes == ["skipped: 7 hidden file(s) and folder(s), 2 other file(s)"]
+
+
+@pytest.mark.fault(130)
+def test_a_folder_that_the_user_names_may_be_hidden(tree):
+    folder = tree(".data/a/1.mp4") / ".data"
+    assert read_folder(folder).ids == ["a/1.mp4"]
+    assert find_videos(folder / "a") == [str(folder / "a" / "1.mp4")]
+
+
+@pytest.mark.fault(130)
+def test_linked_folders_are_classes(tree, tmp_path):
+    folder = tree("eat/1.mp4", "../elsewhere/run/2.mp4", "../elsewhere/run/deep/3.mp4")
+    (folder / "run").symlink_to(tmp_path / "elsewhere" / "run")
+    listing = read_folder(folder)
+    assert listing.ids == ["eat/1.mp4", "run/2.mp4", "run/deep/3.mp4"]
+    assert listing.labels == ["eat", "run", "run"]
+    assert listing.notes == []
+    (folder.parent / "link").symlink_to(folder)
+    assert read_folder(folder.parent / "link").ids == listing.ids
+
+
+@pytest.mark.fault(130)
+def test_a_folder_to_which_several_ways_lead_is_listed_once(tree, tmp_path):
+    folder = tree("run/1.mp4", "../elsewhere/b/2.mp4")
+    (folder / "again").symlink_to("run")  # comes first in the alphabet, and is a link
+    (folder / "run" / "circle").symlink_to(folder)
+    (folder / "up").symlink_to("..")
+    (folder / "self").symlink_to("self")
+    for name in ("x", "y"):
+        (folder / name).symlink_to(tmp_path / "elsewhere")
+    listing = read_folder(folder)
+    assert listing.ids == ["run/1.mp4", "x/b/2.mp4"]
+    lost, repeated = listing.notes
+    assert lost == "skipped: 1 link(s) that lead to nothing: 'self'"
+    assert repeated.startswith("skipped: 4 link(s) to folders that are listed by another name")
+
+
+@pytest.mark.fault(130)
+def test_links_that_lead_to_nothing_are_named(tree):
+    folder = tree("eat/1.mp4")
+    (folder / "run").symlink_to("/nowhere/run")  # a class on a disk that is not there
+    assert "'run'" in read_folder(folder).notes[0]
+    with pytest.warns(UserWarning, match=r"1 link\(s\) that lead to nothing: 'run'"):
+        assert find_videos(folder) == [str(folder / "eat" / "1.mp4")]
+    (folder / "eat" / "1.mp4").unlink()
+    with pytest.raises(ValueError, match=r"no video in .* lead to nothing: 'run'"):
+        find_videos(folder)
+
+
+@pytest.mark.fault(130)
+def test_a_folder_that_cannot_be_read_is_an_error(tree, monkeypatch):
+    folder, scandir = tree("eat/1.mp4", "run/2.mp4"), os.scandir
+
+    def refuse(path):
+        if Path(os.fspath(path)).name == "run":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="run"):
+        find_videos(folder)
+
+
+@pytest.mark.fault(130)
+def test_that_only_other_things_were_found_is_said(tree):
+    folder = tree(".hidden/1.mp4", "notes.txt")
+    with pytest.raises(ValueError, match=r"no video in .* 1 hidden file.* 1 other file"):
+        find_videos(folder)
+
+
+@pytest.mark.fault(130)
+def test_a_video_beside_class_folders_is_named(tree):
+    listing = read_folder(tree("eat/1.mp4", "run/2.mp4", "loose.mp4"))
+    assert listing.labels is None
+    assert "no labels, because 1 video(s) are in no subfolder" in listing.notes[0]
+    assert "'loose.mp4'" in listing.notes[0]
+    assert read_folder(tree("flat/1.mp4") / "flat").notes == []
+
+
+@pytest.mark.fault(130)
+def test_any_name_that_a_file_may_have_is_listed_in_one_order(tree):
+    names = ["-o.mp4", "a b/1.mp4", "a/\n.mp4", "a/1.mp4", "a/caf\udce9.mp4", "Z/1.mp4"]
+    folder = tree(*reversed(names))
+    expected = sorted(names, key=lambda name: name.split("/"))
+    assert read_folder(folder).ids == expected
+    assert find_videos(folder) == [f"{folder}/{name}" for name in expected]
+    assert all(os.path.exists(path) for path in find_videos(folder))
+
+
+@pytest.mark.fault(130)
+@given(st.lists(st.text("ab.", min_size=1, max_size=3), max_size=6))
+def test_exactly_what_is_not_hidden_is_listed(names):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        expected = {"x.mp4"}
+        Path(folder, "x.mp4").touch()
+        for i, name in enumerate(names):
+            if set(name) != {"."}:
+                Path(folder, name).mkdir(exist_ok=True)
+                Path(folder, name, f"{i}.mp4").touch()
+                if not name.startswith("."):
+                    expected.add(f"{name}/{i}.mp4")
+        assert set(read_folder(Path(folder)).ids) == expected
+
+
+@pytest.mark.fault(135)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"path,label\na.mp4,x\nb.mp4,\n", r"line 3: no label\. Remove the row, or choose other"),
+        (b"path,label\na.mp4,  \n", r"line 2: no label"),
+        (b"path,label\na.mp4,run\nb.mp4,run \n", r"line 3: the label 'run ' has white space"),
+        (b"path,label\na.mp4, run\n", r"line 2: the label ' run' has white space"),
+        (b"path,label\na.mp4,\xc2\xa0run\n", r"line 2: the label '.xa0run' has white space"),
+        (b"path;label\na.mp4;x\n", r"Cells are separated by ';': save the table with commas"),
+        (b"path\tlabel\na.mp4\tx\n", r"Cells are separated by '.t': save the table with commas"),
+        (b"a.mp4,x\nb.mp4,y\n", r"The first line must contain the names of the columns"),
+        (b"Path,Label\na.mp4,x\n", r"written in lower case, without spaces around them"),
+        (b"path, label\na.mp4,x\n", r"written in lower case, without spaces around them"),
+    ],
+)
+def test_tables_that_would_be_read_as_something_else_are_refused(content, message, tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_bytes(content)
+    for read in (read_labels, lambda table: read_table(tmp_path, table)):
+        with pytest.raises(ValueError, match=message) as caught:
+            read(table)
+        assert str(table) in str(caught.value)
+
+
+@pytest.mark.fault(135)
+def test_rows_that_are_not_wanted_need_no_label(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label,split\na.mp4,x,train\nb.mp4,,test\n")
+    assert read_labels(table, [("split", "train")]) == {"a.mp4": "x"}
+    with pytest.raises(ValueError, match=r"no column 'part', only .*'split'") as caught:
+        read_labels(table, [("part", "1")])
+    assert "first line" not in str(caught.value)
+
+
+@pytest.mark.fault(135)
+@pytest.mark.parametrize(
+    ("labels", "is_told"),
+    [
+        (["run", "Run"], True),
+        (["caf\u00e9", "cafe\u0301"], True),
+        (["high jump", "high  jump"], True),
+        (["1", "01", "1.0"], True),
+        (["stra\u00dfe", "STRASSE"], True),
+        (["run", "run", "walk", "1", "2", "nan", "inf"], False),
+    ],
+)
+def test_labels_that_look_alike_stay_what_they_are_and_are_told(labels, is_told, tree, tmp_path):
+    table = tmp_path / "labels.csv"
+    rows = [f"{i}.mp4,{label}" for i, label in enumerate(labels)]
+    table.write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    listing = read_table(tmp_path, table)
+    assert listing.labels == labels
+    assert len(listing.notes) == is_told
+    assert all(f"are {len(labels)} classes" in note for note in listing.notes)
+    folders = read_folder(tree(*(f"{label}/1.mp4" for label in labels)))
+    assert sorted(folders.notes) == sorted(similar_labels(folders.labels))
+    assert len(folders.notes) == is_told
 
 
 @pytest.mark.fault(107)

@@ -32,7 +32,7 @@ class Remembering(InMemory):
         self._drop_partial(id)
         super().fail(id, *arguments)
 
-    def write_partial(self, id, values):
+    def write_partial(self, id, values, *_):
         assert self.partial is None or self.partial[0] == id
         before = [] if self.partial is None else [self.partial[1]]
         self.partial = id, np.concatenate([*before, values])

@@ -3,11 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skdejavid.files.identity import FileIdentity, identify
 from skdejavid.video.sources import (
     as_sources,
     as_video,
     check_has_clock,
-    check_same_file,
+    check_same_files,
     with_content_ids,
     with_ids,
 )
@@ -63,11 +64,24 @@ def test_frames_of_a_video_are_taken_as_they_are(rng):
             as_video(wrong, "frames")
 
 
-def test_only_a_file_of_another_size_is_another(sources):
-    for source, n_bytes in ((sources[0], 5), (sources[0], None), (sources[2], 7)):
-        check_same_file(source, n_bytes)
+def test_a_file_of_another_size_is_another(sources):
+    for n_bytes in ([5, 5, 7], [None, 7, None]):
+        recorded = dict(zip([source.id for source in sources], n_bytes, strict=True))
+        check_same_files(sources, lambda id, known=recorded: FileIdentity(known[id]))
     with pytest.raises(ValueError, match=r"X\[0\] \(.*a\.mp4\) has 5 bytes, but had 6"):
-        check_same_file(sources[0], 6)
+        check_same_files(sources, lambda id: FileIdentity(6))
+
+
+@pytest.mark.fault(131)
+def test_a_file_of_another_content_is_another(sources):
+    recorded = {source.id: identify(source.video) for source in sources[:1]}
+    check_same_files(sources[:1], recorded.get)
+    with open(sources[0].video, "wb") as file:
+        file.write(b"54321")
+    with pytest.raises(ValueError, match=r"a\.mp4\) has another content than when it was encoded"):
+        check_same_files([sources[0], sources[0]], recorded.get)
+    with pytest.raises(ValueError, match=r"was changed\. 1 more were changed too\. Use another"):
+        check_same_files([sources[0], sources[0]], recorded.get)
 
 
 def test_arrays_have_no_clock(sources):
