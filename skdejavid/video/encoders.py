@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skdejavid.compat.optional import import_optional
 from skdejavid.video.pretrained import is_pretrained
 from skdejavid.video.sessions import first_parameter, first_tensor, inference, on_device
-from skdejavid.video.transfers import Download, Transfers, stage, transfers_to
+from skdejavid.video.transfers import Download, Transfers, transfers_to
 
 if TYPE_CHECKING:
     import torch
@@ -130,12 +130,13 @@ class ClipEncoder:
                 stack.enter_context(torch.autocast(self._device().type, dtype=dtype))
             yield
 
-    def stage(self, frame: NDArray[np.uint8]) -> torch.Tensor:
-        """Return a frame (3, height, width) in memory from which `upload` copies it.
+    @property
+    def stage(self) -> Callable[[NDArray[np.uint8]], torch.Tensor]:
+        """Function that puts a frame (3, height, width) into memory from which `upload` copies it.
 
-        Several threads may call it at the same time, and while another one encodes.
+        Several threads may call the function at the same time, and while another one encodes.
         """
-        return stage(frame, self._device())
+        return self._transfers_to_device().stage
 
     def upload(self, frame: torch.Tensor) -> torch.Tensor:
         """Return a frame that was staged on the encoder's device, possibly before it arrives."""
@@ -247,8 +248,8 @@ class ClipEncoder:
         return self._transfers_to_device().download(part, dtype)
 
     def _transfers_to_device(self) -> Transfers:
-        device = self._device()
-        if self._transfers is None or self._transfers.device != device:
+        if self._transfers is None:
+            device = self._device()
             self._transfers = transfers_to(device)
             # Once: a copy from memory that is not pinned waits for all that the card has to do.
             self._mean, self._std = (

@@ -54,7 +54,8 @@ class Started(Protocol):
 class Encoder(Protocol):
     """Encoder of clips; `skdejavid.video.encoders.ClipEncoder` documents the methods."""
 
-    def stage(self, frame: NDArray[np.uint8], /) -> _Frame: ...
+    @property
+    def stage(self) -> Callable[[NDArray[np.uint8]], _Frame]: ...
 
     def upload(self, frame: _Frame, /) -> _Frame: ...
 
@@ -243,6 +244,7 @@ class Extraction:
         self, n_threads: int
     ) -> Callable[[str | NDArray[np.uint8]], Generator[WindowPlan | NumberedFrame]]:
         """Return the function that reads a video in a thread, with `n_threads` for its decoder."""
+        stage = self._encoder.stage
 
         def read(video: str | NDArray[np.uint8]) -> Generator[WindowPlan | NumberedFrame]:
             with closing(read_frames(video, self._spec, n_threads=n_threads)) as items:
@@ -250,7 +252,7 @@ class Extraction:
                     if isinstance(item, WindowPlan):
                         yield item
                     else:
-                        yield item._replace(pixels=self._encoder.stage(item.pixels))
+                        yield NumberedFrame(item.number, stage(item.pixels))
 
         return read
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
-__all__ = ["Download", "Transfers", "stage", "transfers_to"]
+__all__ = ["Download", "Transfers", "transfers_to"]
 
 
 class Download(NamedTuple):
@@ -34,7 +34,9 @@ class Download(NamedTuple):
 
 
 class Transfers:
-    """Copies that are complete when a method returns. One thread calls the methods.
+    """Copies that are complete when a method returns.
+
+    Threads that read ahead call `stage`, and one thread the other methods.
 
     Parameters
     ----------
@@ -45,9 +47,14 @@ class Transfers:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
+    def stage(self, frame: NDArray[np.uint8]) -> torch.Tensor:
+        """Return a frame as a tensor in memory that the device can copy from by itself."""
+        # The faster function keeps the interpreter's lock, for which threads would have to wait.
+        return torch.from_numpy(frame) if frame.flags.writeable else as_tensor(frame)
+
     def upload(self, frame: torch.Tensor) -> torch.Tensor:
         """Return a frame on the device; on the CPU the frame itself."""
-        return frame.to(self.device)
+        return frame if frame.device == self.device else frame.to(self.device)
 
     def await_uploads(self) -> None:
         """Let what the device computes from now on wait for all frames uploaded before."""
@@ -63,6 +70,9 @@ class _CudaTransfers(Transfers):
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
         self._stream = torch.cuda.Stream(device)
+
+    def stage(self, frame: NDArray[np.uint8]) -> torch.Tensor:
+        return super().stage(frame).pin_memory()
 
     def upload(self, frame: torch.Tensor) -> torch.Tensor:
         # Torch reuses neither the staged memory before the copy is made, nor, since the other
@@ -82,15 +92,6 @@ class _CudaTransfers(Transfers):
         event = torch.cuda.Event(blocking=True)  # spinning would take a core from the decoders
         event.record(torch.cuda.current_stream(tensor.device))
         return Download(copied, event.synchronize)
-
-
-def stage(frame: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """Return a frame as a tensor in memory that `device` can copy from by itself.
-
-    Threads that read ahead call it: for a card it copies the frame to pinned memory.
-    """
-    tensor = as_tensor(frame)
-    return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 def transfers_to(device: torch.device) -> Transfers:

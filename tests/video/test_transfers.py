@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skdejavid.video import transfers
-from skdejavid.video.transfers import stage, transfers_to
+from skdejavid.video.transfers import transfers_to
 
 CPU = torch.device("cpu")
 
@@ -17,9 +17,11 @@ def frame(rng):
 
 def test_on_the_cpu_a_frame_is_copied_nowhere(frame):
     frame.flags.writeable = False  # without a warning
-    uploaded = transfers_to(CPU).upload(stage(frame, CPU))
-    assert uploaded.data_ptr() == frame.ctypes.data
-    np.testing.assert_array_equal(uploaded, frame)
+    to_cpu = transfers_to(CPU)
+    for given in (frame, frame.copy()):
+        uploaded = to_cpu.upload(to_cpu.stage(given))
+        assert uploaded.data_ptr() == given.ctypes.data
+        np.testing.assert_array_equal(uploaded, frame)
 
 
 def test_what_was_downloaded_does_not_change_with_the_output_of_the_encoder():
@@ -143,7 +145,7 @@ def test_copies_to_a_card_and_back_keep_every_bit(rng, cuda_card):
     frames = rng.integers(0, 256, size=(300, 3, 224, 224), dtype=np.uint8)
     downloads = []
     for k in range(0, 300, 10):
-        uploaded = [card.upload(stage(frame, device)) for frame in frames[k : k + 10]]
+        uploaded = [card.upload(card.stage(frame)) for frame in frames[k : k + 10]]
         card.await_uploads()
         downloads.append(card.download(torch.stack(uploaded), torch.float32))
         del uploaded
