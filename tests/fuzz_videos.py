@@ -114,8 +114,8 @@ def current_bytes():
 
 
 def read_all(path):
-    """Read clock and clips of a video, with windows in seconds; return whether it was accepted."""
-    from skdejavid.video.clips import ClipSpec, read_clips
+    """Read clock and frames of a video, with windows in seconds; return whether it was accepted."""
+    from skdejavid.video.clips import ClipSpec, read_frames
     from skdejavid.video.opening import RefusedVideoError, VideoDecodeError
 
     spec = ClipSpec(
@@ -128,7 +128,7 @@ def read_all(path):
         max_pixels=2**26,
     )
     try:
-        for _ in read_clips(str(path), spec):
+        for _ in read_frames(str(path), spec):
             pass
     except (VideoDecodeError, RefusedVideoError) as error:
         if str(path) in str(error):

@@ -101,6 +101,14 @@ def test_extraction_is_compared_with_plain_decoding(tmp_path):
     assert all(int(peak) > 50 for peak in peaks)
 
 
+@pytest.mark.slow
+def test_extraction_is_compared_with_the_encoder_alone():
+    options = ["--device", "cpu", "--size", "tiny", "--videos", 2, "--frames", 20, "--rounds", 1]
+    printed = run("bench_pipeline", *options)
+    assert float(re.search(r"alone: (\S+) windows/s", printed)[1]) > 0
+    assert float(re.search(r"ratio: (\S+) ", printed)[1]) > 0
+
+
 @pytest.fixture
 def benchmarks(monkeypatch):
     """Import a module of the benchmarks."""

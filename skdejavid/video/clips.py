@@ -1,11 +1,11 @@
-"""Reading the clips of one video, a file or an array, in one pass."""
+"""Reading the frames that the clips of one video, a file or an array, contain, in one pass."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,11 @@ from skdejavid.video.windows import (
     WindowPlan,
     bytes_of_plan,
     check_windows,
-    cut_clips,
     most_frames_at_once,
     plan_windows,
 )
 
-__all__ = ["ClipSpec", "check_cost", "read_clips"]
+__all__ = ["ClipSpec", "NumberedFrame", "check_cost", "read_frames"]
 
 _TIME_TOLERANCE = 1e-6  # seconds
 _COPIES_OF_FRAME = 3  # while it is converted and scaled
@@ -124,13 +123,21 @@ class _WrongClockError(Exception):
     """Error raised if decoded frames differ from the clock that windows were planned with."""
 
 
-def read_clips(
+class NumberedFrame(NamedTuple):
+    """A frame of a video that a clip contains, scaled and cropped."""
+
+    number: int
+    pixels: NDArray[np.uint8]  # (3, height, width), contiguous
+
+
+def read_frames(
     video: str | NDArray[np.uint8], spec: ClipSpec, *, n_threads: int = 1
-) -> Iterator[WindowPlan | NDArray[np.uint8]]:
-    """Yield the plan of a video, then its clips (clip_length, 3, height, width) in order.
+) -> Generator[WindowPlan | NumberedFrame]:
+    """Yield the plan of a video, then each frame that its clips contain, once and in order.
 
     Windows of a file are planned from its packets, without decoding. If the decoded frames differ
-    from the packets, a second plan is yielded, followed by all clips again.
+    from the packets, a second plan is yielded, followed by its frames from the first one on. The
+    video is read to its end, so that an error after the last clip is raised as well.
 
     Parameters
     ----------
@@ -143,8 +150,8 @@ def read_clips(
 
     Yields
     ------
-    WindowPlan or ndarray of uint8
-        A plan, or a clip of the latest plan.
+    WindowPlan or NumberedFrame
+        A plan, or a frame of the latest plan.
 
     Raises
     ------
@@ -169,24 +176,20 @@ def read_clips(
         raise VideoDecodeError(f"{video}: decoding it again gives different frames") from error
 
 
-def _read_array(
-    video: NDArray[np.uint8], spec: ClipSpec
-) -> Iterator[WindowPlan | NDArray[np.uint8]]:
+def _read_array(video: NDArray[np.uint8], spec: ClipSpec) -> Iterator[WindowPlan | NumberedFrame]:
     check_frame_size("the video", video.shape[1], video.shape[2], spec.max_pixels)
     _check_scaled_size("the video", spec, video.shape[1:3], video.nbytes)
     plan = spec.plan(FrameClock.without_time(len(video)), n_bytes=video.nbytes)
     yield plan
-    yield from cut_clips(
-        video,
-        plan.clip_frames,
-        spec.geometry
-        or (lambda frame: _crop_channels_first(_scale(frame, spec.shorter_side), spec.crop)),
+    prepare = spec.geometry or (
+        lambda frame: _crop_channels_first(_scale(frame, spec.shorter_side), spec.crop)
     )
+    yield from _prepare_used(video, plan.clip_frames, prepare)
 
 
 def _read_file(
     path: str, spec: ClipSpec, clock: FrameClock, n_threads: int
-) -> Iterator[WindowPlan | NDArray[np.uint8]]:
+) -> Iterator[WindowPlan | NumberedFrame]:
     if len(clock.starts) == 0:
         raise _WrongClockError
     n_bytes = os.stat(path).st_size
@@ -203,7 +206,20 @@ def _read_file(
         rgb = to_rgb(frame)
         return spec.geometry(rgb) if spec.geometry else _crop_channels_first(rgb, spec.crop)
 
-    yield from cut_clips(frames, plan.clip_frames, _check_sizes(prepare, path))
+    yield from _prepare_used(frames, plan.clip_frames, _check_sizes(prepare, path))
+
+
+def _prepare_used(
+    frames: Iterable[Any],
+    clip_frames: NDArray[np.int64],
+    prepare: Callable[[Any], NDArray[np.uint8]],
+) -> Iterator[NumberedFrame]:
+    """Apply `prepare` to each frame that belongs to a clip; read `frames` to their end."""
+    is_used = np.zeros(int(clip_frames.max()) + 1, dtype=bool)
+    is_used[clip_frames] = True
+    for number, frame in enumerate(frames):
+        if number < len(is_used) and is_used[number]:
+            yield NumberedFrame(number, np.ascontiguousarray(prepare(frame)))
 
 
 def _check_scaled_size(

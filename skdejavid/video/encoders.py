@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +12,49 @@ from numpy.typing import NDArray
 from skdejavid.compat.optional import import_optional
 from skdejavid.video.pretrained import is_pretrained
 from skdejavid.video.sessions import evaluation, first_parameter, first_tensor, precision
+from skdejavid.video.transfers import Download, Transfers, transfers_to
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
-__all__ = ["ClipEncoder"]
+__all__ = ["ClipEncoder", "StartedClips"]
 
 # Keys of the embedding in mappings that encoders return, by falling priority.
 _EMBEDDING_KEYS = ("embedding", "pooler_output", "image_embeds", "video_embeds")
 
 # Key of the output of an encoder that returns a single tensor.
 _SINGLE = "single output"
+
+
+class StartedClips:
+    """Clips that an encoder has started to encode.
+
+    Parameters
+    ----------
+    parts : list of Download or ndarray
+        Parts of the features, each (n_images, n_features).
+    n_averaged : int
+        Number of images whose features are averaged for each clip.
+    """
+
+    def __init__(self, parts: list[Download | NDArray[Any]], n_averaged: int) -> None:
+        self._parts = parts
+        self._n_averaged = n_averaged
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `get` has nothing to wait for."""
+        return all(part.wait is None for part in self._parts if isinstance(part, Download))
+
+    def get(self) -> NDArray[np.floating]:
+        """Return the features (n_clips, n_features), once they have arrived."""
+        arrays = [part.get() if isinstance(part, Download) else part for part in self._parts]
+        features = np.concatenate(arrays, axis=1)
+        if self._n_averaged == 1:
+            return features
+        return features.reshape(-1, self._n_averaged, features.shape[1]).mean(axis=1)
 
 
 class ClipEncoder:
@@ -79,6 +109,7 @@ class ClipEncoder:
         self._torch_device = None if device is None else torch.device(device)
         self._autocast = autocast
         self._head_values: dict[str, torch.Tensor] = {}
+        self._transfers: Transfers | None = None
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -102,8 +133,20 @@ class ClipEncoder:
             stack.enter_context(precision(self._device(), self._autocast))
             yield
 
-    def encode(self, clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.floating]:
-        """Return features (n_clips, n_features) of clips (clip_length, 3, height, width).
+    @property
+    def stage(self) -> Callable[[NDArray[np.uint8]], torch.Tensor]:
+        """Function that puts a frame (3, height, width) into memory from which `upload` copies it.
+
+        Several threads may call the function at the same time, and while another one encodes.
+        """
+        return self._transfers_to_device().stage
+
+    def upload(self, frame: torch.Tensor) -> torch.Tensor:
+        """Return a frame that was staged on the encoder's device, possibly before it arrives."""
+        return self._transfers_to_device().upload(frame)
+
+    def start(self, clips: Sequence[Sequence[torch.Tensor]]) -> StartedClips:
+        """Start to encode clips, each a sequence of uploaded frames; a card may still compute.
 
         All clips must have the same shape. With layout "BCHW" each frame is an image of its own;
         its features are averaged inside each clip.
@@ -113,12 +156,21 @@ class ClipEncoder:
         ValueError
             If the encoder does not return one vector per clip or lacks the requested `features`.
         """
-        n_clips, clip_length = len(clips), len(clips[0])
-        batch = self._to_input(np.stack(clips))
-        features = self._select(self._outputs_by_name(self._run(batch)), len(batch))
-        if self._layout == "BCHW" and clip_length > 1:
-            features = features.reshape(n_clips, clip_length, -1).mean(axis=1)
-        return features
+        batch = self._to_input(clips)
+        parts = self._select(self._outputs_by_name(self._run(batch)), len(batch))
+        n_images = len(clips[0]) if self._layout == "BCHW" else 1
+        return StartedClips([self._download(part) for part in parts], n_images)
+
+    def encode(self, clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.floating]:
+        """Return features (n_clips, n_features) of clips (clip_length, 3, height, width).
+
+        See `start`.
+        """
+        return self.start(self._upload_clips(clips)).get()
+
+    def inputs(self, clips: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """Return the batch that the encoder gets for clips (clip_length, 3, height, width)."""
+        return self._to_input(self._upload_clips(clips))
 
     def _run(self, batch: torch.Tensor) -> Any:
         self._head_values.clear()
@@ -141,8 +193,10 @@ class ClipEncoder:
             return _outputs_of_tuple(output)
         return {_SINGLE: output}
 
-    def _select(self, outputs: dict[str, Any], n_expected: int) -> NDArray[np.floating]:
-        """Join the outputs that `features` names into an array (n_expected, n_features)."""
+    def _select(
+        self, outputs: dict[str, Any], n_expected: int
+    ) -> list[torch.Tensor | NDArray[Any]]:
+        """Return the outputs that `features` names, each (n_expected, n_features)."""
         if self._features != "both":
             name = self._features
             if name == "embedding" and _SINGLE in outputs:
@@ -153,7 +207,7 @@ class ClipEncoder:
                     "set head, or use features='both', which uses all outputs"
                 )
             outputs = {name: outputs[name]}
-        return np.concatenate([_to_array(part, n_expected) for part in outputs.values()], axis=1)
+        return [_as_matrix(part, n_expected) for part in outputs.values()]
 
     def _keep_input(
         self, module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
@@ -169,22 +223,42 @@ class ClipEncoder:
     def _keep_output(self, module: torch.nn.Module, arguments: Any, output: torch.Tensor) -> None:
         self._head_values["logits"] = output.clone() if isinstance(output, torch.Tensor) else output
 
-    def _to_input(self, clips: NDArray[np.uint8]) -> torch.Tensor:
+    def _upload_clips(self, clips: Sequence[NDArray[np.uint8]]) -> list[list[torch.Tensor]]:
+        return [[self.upload(self.stage(frame)) for frame in clip] for clip in clips]
+
+    def _to_input(self, clips: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
         """Return clips in the encoder's layout and precision: ``(x / 255 - mean) / std``."""
-        device = self._device()
-        ordered = torch.from_numpy(clips).to(device)
+        self._transfers_to_device().await_uploads()
+        ordered = torch.stack([frame for clip in clips for frame in clip])
+        if self._layout != "BCHW":
+            ordered = ordered.unflatten(0, (len(clips), -1))
         if self._layout == "BCTHW":
-            ordered = ordered.transpose(1, 2).contiguous()  # cheaper for bytes than for floats
-        elif self._layout == "BCHW":
-            ordered = ordered.flatten(0, 1)
-        batch = ordered.to(torch.float32).div_(255)
+            ordered = ordered.transpose(1, 2)
+        batch = ordered.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
         shape = (-1, 1, 1, 1) if self._layout == "BCTHW" else (-1, 1, 1)
         if self._mean is not None:
-            batch.sub_(self._mean.to(device).reshape(shape))
+            batch.sub_(self._mean.reshape(shape))
         if self._std is not None:
-            batch.div_(self._std.to(device).reshape(shape))
+            batch.div_(self._std.reshape(shape))
         parameter = first_parameter(self._encoder)
         return batch if parameter is None else batch.to(parameter.dtype)
+
+    def _download(self, part: torch.Tensor | NDArray[Any]) -> Download | NDArray[Any]:
+        """Copy a part of the output to the host, in single precision at least."""
+        if isinstance(part, np.ndarray):
+            return part
+        dtype = torch.promote_types(part.dtype, torch.float32)
+        return self._transfers_to_device().download(part.detach(), dtype)
+
+    def _transfers_to_device(self) -> Transfers:
+        if self._transfers is None:
+            device = self._device()
+            self._transfers = transfers_to(device)
+            # Once: a copy from memory that is not pinned waits for all that the card has to do.
+            self._mean, self._std = (
+                None if values is None else values.to(device) for values in (self._mean, self._std)
+            )
+        return self._transfers
 
     def _device(self) -> torch.device:
         tensor = first_tensor(self._encoder)
@@ -251,16 +325,15 @@ def _per_channel(name: str, values: Sequence[float] | float) -> torch.Tensor:
     return torch.from_numpy(array.copy())
 
 
-def _to_array(part: Any, n_expected: int) -> NDArray[np.floating]:
-    """Return an output as an array (n_expected, n_features) of at least single precision."""
-    if isinstance(part, torch.Tensor):
-        if part.ndim > 2 and part.shape[2:].numel() == 1:
-            part = part.flatten(1)  # pooled maps, (n, n_features, 1, 1)
-        part = part.detach().to("cpu", torch.promote_types(part.dtype, torch.float32)).numpy()
-    array = np.asarray(part)
-    if array.ndim != 2 or len(array) != n_expected:
+def _as_matrix(part: Any, n_expected: int) -> torch.Tensor | NDArray[Any]:
+    """Return an output as a matrix (n_expected, n_features), where it is."""
+    if not isinstance(part, torch.Tensor):
+        part = np.array(part)  # a copy: the encoder may reuse its output before it is read
+    elif part.ndim > 2 and part.shape[2:].numel() == 1:
+        part = part.flatten(1)  # pooled maps, (n, n_features, 1, 1)
+    if part.ndim != 2 or len(part) != n_expected:
         raise ValueError(
             "encoder must return a tensor (n_clips, n_features), or a tuple of them such as "
-            f"(embedding, logits); for {n_expected} inputs it returned shape {array.shape}"
+            f"(embedding, logits); for {n_expected} inputs it returned shape {tuple(part.shape)}"
         )
-    return array
+    return part

@@ -11,7 +11,6 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
 from skdejavid.compat.forks import survive_fork
 from skdejavid.compat.parameters import as_python
@@ -22,6 +21,7 @@ from skdejavid.sequences import TSEArray
 from skdejavid.sequences.layout import offsets_of
 from skdejavid.store import Failure, StoreWriter, TSEStore
 from skdejavid.video.pipeline import Extraction, InMemory, Sink
+from skdejavid.video.progress import Progress
 from skdejavid.video.sources import (
     Source,
     as_sources,
@@ -150,7 +150,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         Face model; use a different string for each encoder.
 
     verbose : int, default=0
-        Whether to show a progress bar.
+        Whether to show a progress bar with the number of videos, windows per second, and the shares
+        of the time that the extraction waits for decoding and for the encoder.
 
     Attributes
     ----------
@@ -183,8 +184,10 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
     Files are decoded sequentially and only once, so frame i is exactly the i-th frame in any
     container format. Frames are scaled during color conversion. Memory does not grow with the
-    length of a video: only the frames of overlapping windows and a bounded number of clips ahead of
-    the encoder are in memory.
+    length of a video: only the frames of overlapping windows, on the device of the encoder, and 128
+    MB of frames ahead of it are in memory. Each frame is decoded, scaled and copied to the device
+    once, whatever the number of windows that contain it, and the device computes while the next
+    batch is prepared.
 
     Examples
     --------
@@ -499,16 +502,16 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         )
         with (
             encoder.session(),
-            tqdm(total=len(sources), desc="videos", unit="video", disable=not self.verbose) as bar,
+            Progress(len(sources), is_shown=bool(self.verbose)) as progress,
         ):
             extraction = Extraction(
                 sources,
                 settings.spec,
-                encoder.encode,
+                encoder,
                 sink,
                 batch_size=as_python(self.batch_size),
                 on_error=self.on_error,
-                progress=bar.update,
+                progress=progress,
             )
             extraction.run(count_threads(self.n_jobs))
 

@@ -1,37 +1,68 @@
-"""Encoding videos batch by batch, while threads read clips ahead of the encoder.
+"""Encoding videos batch by batch, while threads read frames ahead of the encoder.
 
 Batches contain clips in the order of the videos, possibly of several videos. The clips of a batch
 depend only on the clips before it. A pass that resumes after the last committed batch therefore
 forms the same batches, and gives the same numbers to the bit, as a pass without interruption.
+
+The embeddings of a batch are taken after the next batch was started, so that a card has something
+to compute while the host takes them. An encoder that returns when it has computed them, as on the
+CPU, leaves nothing to take later.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.store import Failure, FileIdentity
-from skdejavid.video.clips import ClipSpec, check_cost, read_clips
+from skdejavid.video.clips import ClipSpec, NumberedFrame, check_cost, read_frames
 from skdejavid.video.opening import RefusedVideoError
 from skdejavid.video.prefetch import End, iterate_ahead
+from skdejavid.video.progress import Progress
 from skdejavid.video.sources import Source
 from skdejavid.video.unchanged import is_of_the_file, read_unchanged
-from skdejavid.video.windows import WindowPlan
+from skdejavid.video.windows import ClipCutter, WindowPlan
 
-__all__ = ["Extraction", "InMemory", "Sink"]
+__all__ = ["Encoder", "Extraction", "InMemory", "Sink", "Started"]
 
 
-_BYTES_AHEAD = 2**27  # maximum size of clips that wait for the encoder
+_BYTES_AHEAD = 2**27  # maximum size of frames that wait for the encoder
 
 _Embeddings = NDArray[np.floating]
 _Spans = NDArray[np.float64]
+
+_Frame = Any  # a frame as the encoder keeps it, with the attributes shape and nbytes of an array
+_Clip = list[_Frame]
+_ReadItem = FileIdentity | WindowPlan | NumberedFrame
+
+
+class Started(Protocol):
+    """A batch that an encoder has started to encode."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `get` has nothing to wait for."""
+
+    def get(self) -> _Embeddings:
+        """Wait for the embeddings (n_clips, n_features)."""
+
+
+class Encoder(Protocol):
+    """Encoder of clips; `skdejavid.video.encoders.ClipEncoder` documents the methods."""
+
+    @property
+    def stage(self) -> Callable[[NDArray[np.uint8]], _Frame]: ...
+
+    def upload(self, frame: _Frame, /) -> _Frame: ...
+
+    def start(self, clips: Sequence[_Clip], /) -> Started: ...
 
 
 class Sink(Protocol):
@@ -117,8 +148,8 @@ class _OpenVideo:
     """A video some of whose clips are not encoded yet."""
 
     plan: WindowPlan
-    n_to_skip: int = 0  # clips encoded before the interruption
-    is_read: bool = False  # whether all clips were read
+    cutter: ClipCutter[_Frame]
+    is_read: bool = False  # whether all frames were read
     embeddings: list[_Embeddings] = field(default_factory=list)
 
     @property
@@ -134,6 +165,24 @@ class _OpenVideo:
         return int(np.argwhere(self.plan.window_clips == clip)[0, 0])
 
 
+class _WaitingClip(NamedTuple):
+    """A clip whose embedding is not known yet."""
+
+    video: int  # index of the video
+    frames: _Clip
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.frames), *self.frames[0].shape
+
+
+class _StartedBatch(NamedTuple):
+    """A batch whose embeddings were not taken yet."""
+
+    clips: list[_WaitingClip]
+    embeddings: Started
+
+
 class Extraction:
     """One pass over videos.
 
@@ -143,38 +192,39 @@ class Extraction:
         The videos, in order.
     spec : ClipSpec
         Windows and frame size.
-    encode : callable
-        Returns the embeddings (n_clips, n_features) of a sequence of clips of one shape.
+    encoder : Encoder
+        Computes the embeddings (n_clips, n_features) of clips of one shape.
     sink : Sink
         Destination of the sequences. Its partial sequence, if any, contains the embeddings of the
         first clips of ``sources[0]``; these clips are not encoded again.
     batch_size : int
-        Number of clips per call of `encode`.
+        Maximum number of clips that are encoded together.
     on_error : {"raise", "skip", "warn"}
         Handling of videos that cannot be read or have embeddings that are not finite.
-    progress : callable
-        Called without arguments after each video.
+    progress : Progress
+        Is told about videos, windows and waiting.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
         spec: ClipSpec,
-        encode: Callable[[Sequence[NDArray[np.uint8]]], _Embeddings],
+        encoder: Encoder,
         sink: Sink,
         *,
         batch_size: int,
         on_error: str,
-        progress: Callable[[], object],
+        progress: Progress,
     ) -> None:
         self._sources = sources
         self._spec = spec
-        self._encode = encode
+        self._encoder = encoder
         self._sink = sink
         self._batch_size = batch_size
         self._on_error = on_error
         self._progress = progress
-        self._batch: list[tuple[int, NDArray[np.uint8]]] = []  # index of the video, clip
+        self._batch: list[_WaitingClip] = []  # fewer than `batch_size`
+        self._started: _StartedBatch | None = None
         self._open_videos: dict[int, _OpenVideo] = {}
         self._skipped: set[int] = set()
         self._files: dict[int, FileIdentity] = {}
@@ -191,19 +241,17 @@ class Extraction:
             If an embedding is not finite and `on_error` is "raise", or the number of features
             changes.
         """
-        per_video = max(1, n_threads // max(1, len(self._sources)))
-        read = partial(
-            read_unchanged,
-            read=partial(read_clips, spec=self._spec, n_threads=per_video),
-            has_content=self._sink.records_content,
-        )
         videos = [source.video for source in self._sources]
         ahead = iterate_ahead(
-            videos, read, n_threads=n_threads, capacity=_BYTES_AHEAD, size=_size_of
+            videos,
+            self._make_reader(max(1, n_threads // max(1, len(videos)))),
+            n_threads=n_threads,
+            capacity=_BYTES_AHEAD,
+            size=_size_of,
         )
         # Must be closed after errors too: threads waiting for room would keep the process alive.
         with closing(ahead):
-            for i, item in ahead:
+            for i, item in self._progress.waiting_for_each(ahead, "decoding"):
                 if i in self._skipped:
                     continue
                 if isinstance(item, FileIdentity):
@@ -213,40 +261,83 @@ class Extraction:
                 elif isinstance(item, End):
                     self._end_video(i, item.error)
                 else:
-                    self._add_clip(i, item)
-        self._encode_batch()
+                    self._add_frame(i, item)
+        while self._batch or self._started is not None:
+            if self._batch:
+                self._encode_batch()
+            else:
+                self._take_started()
+
+    def _make_reader(
+        self, n_threads: int
+    ) -> Callable[[str | NDArray[np.uint8]], Generator[_ReadItem]]:
+        """Return the function that reads a video in a thread, with `n_threads` for its decoder."""
+        stage = self._encoder.stage
+        read = partial(
+            read_unchanged,
+            read=partial(read_frames, spec=self._spec, n_threads=n_threads),
+            has_content=self._sink.records_content,
+        )
+
+        def read_and_stage(video: str | NDArray[np.uint8]) -> Generator[_ReadItem]:
+            with closing(read(video)) as items:
+                for item in items:
+                    if isinstance(item, NumberedFrame):
+                        yield NumberedFrame(item.number, stage(item.pixels))
+                    else:
+                        yield item
+
+        return read_and_stage
 
     def _start_video(self, i: int, plan: WindowPlan) -> None:
         """Start a video, or restart it with another plan if its first plan was wrong."""
-        self._drop_clips(i)
-        video = self._open_videos[i] = _OpenVideo(plan)
+        if i in self._open_videos:
+            self._take_started()
+            if i in self._skipped:
+                return
+            self._drop_clips(i)
+        embeddings = self._resume(i, plan)
+        cutter: ClipCutter[_Frame] = ClipCutter(plan.clip_frames[sum(map(len, embeddings)) :])
+        self._open_videos[i] = _OpenVideo(plan, cutter, embeddings=embeddings)
+
+    def _resume(self, i: int, plan: WindowPlan) -> list[_Embeddings]:
+        """Return the embeddings of the first clips, if they were stored before an interruption."""
         stored = self._sink.partial
         if stored is None or stored[0] != self._sources[i].id:
-            return
+            return []
         is_resumed = self._n_features is None  # nothing was encoded yet in this pass
         content, now = self._sink.file(stored[0]).content_hash, self._file_of(i).content_hash
         is_same = content in (None, now)
         if is_resumed and is_same and len(stored[1]) <= len(plan.clip_frames):
-            video.embeddings.append(stored[1])
-            video.n_to_skip, self._n_features = stored[1].shape
-        else:
-            self._sink.discard_partial()
+            self._n_features = stored[1].shape[1]
+            return [stored[1]]
+        self._sink.discard_partial()
+        return []
 
-    def _add_clip(self, i: int, clip: NDArray[np.uint8]) -> None:
-        video = self._open_videos[i]
-        if video.n_to_skip:
-            video.n_to_skip -= 1
+    def _add_frame(self, i: int, frame: NumberedFrame) -> None:
+        cutter = self._open_videos[i].cutter
+        if not cutter.needs(frame.number):
             return
-        if self._batch and self._batch[0][1].shape != clip.shape:
+        for clip in cutter.add(frame.number, self._encoder.upload(frame.pixels)):
+            if i not in self._skipped:  # encoding the clip before may have skipped this video
+                self._add_clip(_WaitingClip(i, clip))
+
+    def _add_clip(self, clip: _WaitingClip) -> None:
+        while self._batch and self._batch[0].shape != clip.shape:
             self._encode_batch()
-        if i not in self._skipped:  # encoding may have skipped this video
-            self._batch.append((i, clip))
+        if clip.video in self._skipped:
+            return
+        self._batch.append(clip)
         if len(self._batch) == self._batch_size:
             self._encode_batch()
 
     def _end_video(self, i: int, error: BaseException | None) -> None:
         if error is not None:
-            self._raise_or_skip(i, error)
+            # What was started before is committed before, as a pass that resumes expects.
+            self._take_started()
+            if i not in self._skipped:
+                self._raise_or_skip(i, error)
+                self._sink.commit()
             return
         self._open_videos[i].is_read = True
         if self._open_videos[i].is_complete:
@@ -254,11 +345,26 @@ class Extraction:
             self._sink.commit()
 
     def _encode_batch(self) -> None:
-        if not self._batch:
-            return
-        indices, clips = zip(*self._batch, strict=True)
-        self._batch = []
-        embeddings = self._encode(clips)
+        """Start the batch, then take the embeddings of the one before."""
+        clips, self._batch = self._batch, []
+        with self._progress.waiting_for("encoder"):
+            started = self._encoder.start([clip.frames for clip in clips])
+        before, self._started = self._started, _StartedBatch(clips, started)
+        if before is not None:
+            self._take(before)
+        if self._started is not None and self._started.embeddings.is_ready:
+            self._take_started()
+
+    def _take_started(self) -> None:
+        """Take the embeddings of the batch that was started last, if it still counts."""
+        started, self._started = self._started, None
+        if started is not None:
+            self._take(started)
+
+    def _take(self, started: _StartedBatch) -> None:
+        with self._progress.waiting_for("encoder"):
+            embeddings = started.embeddings.get()
+        indices = [clip.video for clip in started.clips]
         self._check_n_features(embeddings, indices[0])
         for i in dict.fromkeys(indices):
             self._add_embeddings(i, embeddings[np.equal(indices, i)])
@@ -279,6 +385,8 @@ class Extraction:
             self._raise_or_skip(i, error)
             return
         video.embeddings.append(embeddings)
+        n_clips, n_windows = len(video.plan.clip_frames), len(video.plan.window_clips)
+        self._progress.count_windows(len(embeddings) * n_windows / n_clips)
         if video.is_complete:
             self._write_sequence(i)
         else:
@@ -301,7 +409,7 @@ class Extraction:
         file = self._file_of(i)
         more = file.n_bytes, source.position, file.modified_ns, file.content_hash
         self._sink.append(source.id, values, video.plan.spans, *more)
-        self._progress()
+        self._progress.count_video()
 
     def _file_of(self, i: int) -> FileIdentity:
         return self._files.get(i, FileIdentity(self._sources[i].n_bytes))
@@ -317,13 +425,19 @@ class Extraction:
             warnings.warn(f"{source.name} is left out: {error}", UserWarning, stacklevel=2)
         frame, may_pass = getattr(error, "frame", None), not is_of_the_file(error)
         self._sink.fail(source.id, str(error), frame, *self._file_of(i), may_pass)
-        self._sink.commit()
-        self._progress()
+        self._progress.count_video()
 
     def _drop_clips(self, i: int) -> None:
-        """Drop the waiting clips and the embeddings of a video."""
+        """Drop the waiting clips and the embeddings of a video.
+
+        A batch with clips of it that was started does not count: a pass that resumes does not know
+        the video, and would put other clips into that batch. The remaining clips wait again.
+        """
         self._open_videos.pop(i, None)
-        self._batch = [(index, clip) for index, clip in self._batch if index != i]
+        if self._started is not None and any(clip.video == i for clip in self._started.clips):
+            self._batch = self._started.clips + self._batch
+            self._started = None
+        self._batch = [clip for clip in self._batch if clip.video != i]
 
     def _check_n_features(self, embeddings: _Embeddings, i: int) -> None:
         """Check that embeddings have as many features as all before them."""
@@ -337,5 +451,5 @@ class Extraction:
             )
 
 
-def _size_of(item: FileIdentity | WindowPlan | NDArray[np.uint8]) -> int:
-    return item.nbytes if isinstance(item, np.ndarray) else 0
+def _size_of(item: FileIdentity | WindowPlan | NumberedFrame) -> int:
+    return item.pixels.nbytes if isinstance(item, NumberedFrame) else 0

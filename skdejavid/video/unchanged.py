@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,7 +31,7 @@ def read_unchanged(
     read: Callable[[Any], Iterator[T]],
     *,
     has_content: bool,
-) -> Iterator[FileIdentity | T]:
+) -> Generator[FileIdentity | T]:
     """Yield what identifies the file of a video, then the items of ``read(video)``.
 
     Parameters

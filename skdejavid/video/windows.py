@@ -6,25 +6,27 @@ This module works with frame numbers and times only; it does not read files.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "ClipCutter",
     "FrameClock",
     "Length",
     "WindowPlan",
     "bytes_of_plan",
     "check_windows",
-    "cut_clips",
     "most_frames_at_once",
     "plan_windows",
 ]
 
 # Number of frames if int, fraction of the video if float, seconds if a string such as "1.5s".
 Length = int | float | str
+
+Frame = TypeVar("Frame")
 
 # Fractions such as 1/40 are not exact: without this tolerance the last window could be lost.
 _ROUNDING = 1e-9
@@ -179,7 +181,7 @@ def bytes_of_plan(
 
 
 def most_frames_at_once(clip_frames: NDArray[np.int64]) -> int:
-    """Return how many frames `cut_clips` keeps at most, with the clip that it yields."""
+    """Return how many frames a `ClipCutter` keeps at most, with those of the clip being cut."""
     numbers = clip_frames.ravel()
     users = np.repeat(np.arange(len(clip_frames)), clip_frames.shape[1])
     kept, last_use = np.unique(numbers[::-1], return_index=True)
@@ -189,43 +191,46 @@ def most_frames_at_once(clip_frames: NDArray[np.int64]) -> int:
     return int(change.cumsum().max()) + clip_frames.shape[1]
 
 
-def cut_clips(
-    frames: Iterable[NDArray[np.uint8]],
-    clip_frames: NDArray[np.int64],
-    prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda frame: frame,
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield clips (clip_length, ...), one per row of `clip_frames`, in one pass over `frames`.
-
-    `prepare` is called once for each frame that belongs to a clip. `frames` is read to its end, so
-    that an error after the last clip is raised as well.
+class ClipCutter(Generic[Frame]):
+    """Clips of a video, cut out of its frames in one pass.
 
     Parameters
     ----------
-    frames : iterable of ndarray
-        Frames of the video, in order.
     clip_frames : ndarray of shape (n_clips, clip_length), int64
         Frame numbers of each clip; clips are ordered by their last frame, as in `WindowPlan`.
-    prepare : callable
-        Applied to each frame that belongs to a clip.
     """
-    users = np.repeat(np.arange(len(clip_frames)), clip_frames.shape[1]).tolist()
-    # Keys repeat in the order of clips, so the last clip that uses a frame is the one that stays.
-    last_user = dict(zip(clip_frames.ravel().tolist(), users, strict=True))
-    last_frames = clip_frames[:, -1].tolist()
-    buffer: dict[int, NDArray[np.uint8]] = {}
-    clip = 0
-    for number, frame in enumerate(frames):
-        if number in last_user:
-            buffer[number] = prepare(frame)
-        n_before = clip
-        while clip < len(last_frames) and last_frames[clip] == number:
-            yield np.stack([buffer[i] for i in clip_frames[clip].tolist()])
-            clip += 1
-        # Clips are cut in order, so a frame whose last user was cut is never needed again. Dropping
-        # it bounds memory by what overlapping windows share, whatever the length of the video. Only
-        # a cut can make a frame unused; other frames need no scan of the buffer.
-        if clip > n_before:
-            buffer = {i: kept for i, kept in buffer.items() if last_user[i] >= clip}
+
+    def __init__(self, clip_frames: NDArray[np.int64]) -> None:
+        users = np.repeat(np.arange(len(clip_frames)), clip_frames.shape[1]).tolist()
+        # Keys repeat in the order of clips, so the last clip that uses a frame is the one that
+        # stays.
+        self._last_user = dict(zip(clip_frames.ravel().tolist(), users, strict=True))
+        self._clip_frames = clip_frames
+        self._frames: dict[int, Frame] = {}
+        self._n_cut = 0
+
+    def needs(self, number: int) -> bool:
+        """Return whether a clip contains this frame."""
+        return number in self._last_user
+
+    def add(self, number: int, frame: Frame) -> list[list[Frame]]:
+        """Add a frame that a clip contains, and return the clips of which it is the last frame.
+
+        Frames must be added in order, each once. The clips contain the frames themselves.
+        """
+        self._frames[number] = frame
+        clips = []
+        while self._n_cut < len(self._clip_frames) and self._clip_frames[self._n_cut, -1] == number:
+            numbers = self._clip_frames[self._n_cut].tolist()
+            clips.append([self._frames[i] for i in numbers])
+            # Clips are cut in order, so a frame whose last user was cut is never needed again.
+            # Dropping it bounds memory by what overlapping windows share, whatever the length of
+            # the video.
+            for i in numbers:
+                if self._last_user[i] == self._n_cut:
+                    self._frames.pop(i, None)
+            self._n_cut += 1
+        return clips
 
 
 def _is_length(width: Length | Sequence[Length]) -> bool:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ from videos import CODECS, iterate_frames, numbered, numbers_of, write_at, write
 from skdejavid import VideoDecodeError
 from skdejavid.datasets import write_video
 from skdejavid.video import clips
-from skdejavid.video.clips import ClipSpec, read_clips
+from skdejavid.video.clips import ClipSpec, read_frames
 from skdejavid.video.decoding import read_clock
 from skdejavid.video.opening import RefusedVideoError
-from skdejavid.video.windows import FrameClock, WindowPlan
+from skdejavid.video.windows import ClipCutter, FrameClock, WindowPlan
 
 PLAIN = ClipSpec(
     width=4, stride=2, clip_length=None, one_by_one=False, shorter_side=None, crop=None
@@ -35,9 +36,12 @@ SPECS = st.builds(
 
 def plan_and_clips(video, spec):
     """Return the last plan, and the clips that follow it."""
-    items = list(read_clips(video, spec))
-    last = max(i for i, item in enumerate(items) if isinstance(item, WindowPlan))
-    return items[last], [np.moveaxis(clip, 1, -1) for clip in items[last + 1 :]]
+    for item in read_frames(video, spec):
+        if isinstance(item, WindowPlan):
+            plan, cutter, found = item, ClipCutter(item.clip_frames), []
+        else:
+            found += cutter.add(item.number, np.moveaxis(item.pixels, 0, -1))
+    return plan, [np.stack(clip) for clip in found]
 
 
 @pytest.fixture(scope="module", params=[*CODECS, "irregular times"])
@@ -49,6 +53,54 @@ def numbered_video(request, tmp_path_factory):
         write_at(path.with_suffix(".mp4"), "libx264", times.tolist())
         return str(path.with_suffix(".mp4")), 60
     return str(write_numbered(path, 75, request.param)), 75
+
+
+@pytest.mark.parametrize("kind", ["file", "array"])
+@pytest.mark.parametrize("has_geometry", [False, True])
+def test_each_frame_of_a_clip_is_converted_once_and_no_other(
+    kind, has_geometry, tmp_path, monkeypatch
+):
+    path = str(write_numbered(tmp_path / "numbered", 60, "h264 with B-frames"))
+    video = path if kind == "file" else np.stack(list(iterate_frames(path)))
+    converted, scaled = [], []
+    convert, scale = clips.ToRGB.__call__, clips._scale
+    monkeypatch.setattr(
+        clips.ToRGB, "__call__", lambda self, frame: converted.append(1) or convert(self, frame)
+    )
+    monkeypatch.setattr(clips, "_scale", lambda *given: scaled.append(1) or scale(*given))
+
+    def geometry(frame):
+        scaled.append(1)
+        return frame[::2, ::2].transpose(2, 0, 1)
+
+    spec = replace(PLAIN, width=(9, 20), stride=5, clip_length=3, shorter_side=32, crop=32)
+    plan, *frames = read_frames(video, replace(spec, geometry=geometry if has_geometry else None))
+    used = np.unique(plan.clip_frames)
+    assert [frame.number for frame in frames] == used.tolist()
+    assert len(used) < min(60, plan.clip_frames.size)
+    assert len(converted) == (len(used) if kind == "file" else 0)
+    assert len(scaled) == (len(used) if kind == "array" or has_geometry else 0)
+    for frame in frames:
+        assert frame.pixels.shape == (3, 32, 32)
+        assert frame.pixels.dtype == np.uint8
+        assert frame.pixels.flags.c_contiguous
+
+
+def test_frames_after_the_last_clip_are_read_as_well(tmp_path, monkeypatch):
+    """Otherwise an error in the rest of a file would go unnoticed."""
+    path = write_numbered(tmp_path / "numbered", 30, "mpeg4")
+
+    def decode_part(path, **options):
+        yield from islice(clips_decode(path, **options), 20)
+        raise VideoDecodeError(f"{path}: broken", 20)
+
+    clips_decode = clips.decode
+    monkeypatch.setattr(clips, "decode", decode_part)
+    read = read_frames(str(path), replace(PLAIN, width=2, stride=100))
+    next(read)
+    assert [next(read).number, next(read).number] == [0, 1]
+    with pytest.raises(VideoDecodeError, match=r"numbered\.avi: broken"):
+        next(read)
 
 
 @pytest.mark.slow
@@ -115,7 +167,7 @@ def test_a_file_that_never_decodes_the_same_is_broken(tmp_path, monkeypatch):
         lambda path, by_decoding=False, max_pixels=None: FrameClock.without_time(9),
     )
     with pytest.raises(VideoDecodeError, match="decoding it again gives different frames"):
-        list(read_clips(path, PLAIN))
+        list(read_frames(path, PLAIN))
 
 
 def test_frames_with_wrong_times_matter_only_to_windows_in_seconds(tmp_path, monkeypatch):
@@ -183,9 +235,9 @@ def test_frames_of_differing_sizes_are_refused_with_the_file(tmp_path, monkeypat
         clips.ToRGB, "__call__", lambda self, frame: np.zeros(next(sizes), np.uint8)
     )
     with pytest.raises(VideoDecodeError, match=r"a\.mp4: frames have different sizes .*frame_size"):
-        list(read_clips(str(tmp_path / "a.mp4"), PLAIN))
+        list(read_frames(str(tmp_path / "a.mp4"), PLAIN))
     cropped = replace(PLAIN, shorter_side=8, crop=8)
-    assert len(list(read_clips(str(tmp_path / "a.mp4"), cropped))) == 2
+    assert len(list(read_frames(str(tmp_path / "a.mp4"), cropped))) == 1 + 2
 
 
 @pytest.mark.parametrize(("shorter_side", "crop"), [(None, 8), (8, 9)])
@@ -210,18 +262,18 @@ def test_only_seconds_need_a_clock(width, stride, needs_clock):
 def test_videos_shorter_than_a_window_are_padded_or_refused(width, is_short, tmp_path):
     path = write_numbered(tmp_path / "a", 5, "h264 with B-frames")
     spec = replace(PLAIN, width=width, stride=1, clip_length=3)
-    plan = next(read_clips(path, spec))
+    plan = next(read_frames(path, spec))
     assert plan.is_short == is_short
     assert plan.clip_frames.max() == 4
     strict = replace(spec, short="raise")
     if not is_short:
-        assert next(read_clips(path, strict)).clip_frames.tolist() == plan.clip_frames.tolist()
+        assert next(read_frames(path, strict)).clip_frames.tolist() == plan.clip_frames.tolist()
         return
     with pytest.raises(RefusedVideoError, match=r"a\.mp4: 5 frame\(s\), 0\.20 s, which is shorter"):
-        next(read_clips(path, strict))
+        next(read_frames(path, strict))
     if not isinstance(width, str):  # arrays have no clock
         with pytest.raises(RefusedVideoError, match=r"5 frame\(s\).* shorter than a window"):
-            next(read_clips(np.zeros((5, 8, 8, 3), np.uint8), strict))
+            next(read_frames(np.zeros((5, 8, 8, 3), np.uint8), strict))
 
 
 @pytest.mark.fault(71)
@@ -229,14 +281,14 @@ def test_frames_of_too_many_pixels_are_refused_before_any_is_decoded(tmp_path, m
     path = write_numbered(tmp_path / "a", 9, "h264 with B-frames")
     height, width = next(iterate_frames(path)).shape[:2]
     enough = replace(PLAIN, max_pixels=height * width)
-    assert len(list(read_clips(path, enough))) > 1
+    assert len(list(read_frames(path, enough))) > 1
     strict = replace(PLAIN, max_pixels=height * width - 1)
     message = f"a.mp4: frames have {width} x {height} pixels, more than max_pixels="
     monkeypatch.setattr(clips, "ToRGB", lambda *arguments, **options: pytest.fail)
     with pytest.raises(RefusedVideoError, match=message):
-        list(read_clips(path, strict))
+        list(read_frames(path, strict))
     with pytest.raises(RefusedVideoError, match="the video: frames have 9 x 8 pixels"):
-        next(read_clips(np.zeros((5, 8, 9, 3), np.uint8), replace(PLAIN, max_pixels=71)))
+        next(read_frames(np.zeros((5, 8, 9, 3), np.uint8), replace(PLAIN, max_pixels=71)))
 
 
 @pytest.mark.fault(79)
@@ -247,8 +299,8 @@ def test_a_gap_of_years_between_two_frames_is_refused_before_windows_are_made(sp
     strict = replace(spec, width="1s", stride="0.5s", clip_length=2)
     message = r"gap\.mkv: the windows of 1\.728e\+06 s would take .* MB, .*: use a larger stride"
     with pytest.raises(RefusedVideoError, match=message):
-        next(read_clips(str(path), strict))
-    assert len(next(read_clips(str(path), replace(strict, width=0.5, stride=0.25))).spans) <= 4
+        next(read_frames(str(path), strict))
+    assert len(next(read_frames(str(path), replace(strict, width=0.5, stride=0.25))).spans) <= 4
 
 
 @pytest.mark.fault(79)
@@ -260,7 +312,7 @@ def test_a_small_file_of_huge_frames_is_refused_before_any_is_decoded(tmp_path, 
     spec = replace(PLAIN, shorter_side=32, crop=32, max_pixels=2**26)
     message = r"huge\.mp4: frames of 5000 x 5000 pixels are too large for a file of"
     with pytest.raises(RefusedVideoError, match=message):
-        list(read_clips(str(path), spec))
+        list(read_frames(str(path), spec))
 
 
 @pytest.mark.fault(79)
@@ -268,7 +320,8 @@ def test_a_small_file_of_huge_frames_is_read_by_those_who_trust_it(tmp_path):
     path = tmp_path / "huge.mp4"
     write_video(path, np.zeros((1, 5000, 5000, 3), np.uint8), options={"preset": "ultrafast"})
     spec = replace(PLAIN, shorter_side=32, crop=32, max_pixels=None)
-    assert [clip.shape for clip in list(read_clips(str(path), spec))[1:]] == [(4, 3, 32, 32)]
+    _, frame = read_frames(str(path), spec)
+    assert frame.pixels.shape == (3, 32, 32)
 
 
 @pytest.mark.fault(79)
@@ -278,22 +331,22 @@ def test_a_narrow_frame_is_not_scaled_to_gigabytes(tmp_path):
     spec = replace(PLAIN, shorter_side=256, crop=256, max_pixels=2**26)
     message = r"narrow\.mp4: a frame of 256 x 131072 pixels would take 302 MB"
     with pytest.raises(RefusedVideoError, match=message):
-        list(read_clips(str(path), spec))
+        list(read_frames(str(path), spec))
     narrow = np.zeros((2, 16384, 16, 3), np.uint8)
     with pytest.raises(RefusedVideoError, match=r"the video: a frame of 256 x 262144 pixels"):
-        next(read_clips(narrow, spec))
+        next(read_frames(narrow, spec))
 
 
 @pytest.mark.fault(79)
 def test_frames_that_are_kept_for_windows_cost_no_more_than_allowed(tmp_path, monkeypatch):
     path = str(write_numbered(tmp_path / "numbered", 40, "h264 with B-frames"))
     spec = replace(PLAIN, width=30, stride=1, max_pixels=2**26)
-    assert len(list(read_clips(path, spec))) == 12
+    assert len(list(read_frames(path, spec))) == 1 + 40
     monkeypatch.setattr(clips, "bytes_for", lambda n_bytes: 10**5)
     monkeypatch.setattr(ClipSpec, "plan", lambda self, clock, name, n_bytes: PLAN)
     message = r"60 frames of 64 x 64 pixels, for overlapping windows, would take .*: set frame_size"
     with pytest.raises(RefusedVideoError, match=message):
-        list(read_clips(path, spec))
+        list(read_frames(path, spec))
 
 
 PLAN = WindowPlan(np.arange(30)[None], np.zeros((1, 1, 1), np.int64), np.zeros((1, 2)), False)

@@ -7,8 +7,10 @@ import pytest
 import torch
 from pretrained_models import small_model
 
+from skdejavid.video import encoders
 from skdejavid.video.encoders import ClipEncoder
 from skdejavid.video.processors import InputSpec, input_spec
+from skdejavid.video.transfers import Download, Transfers
 
 
 @pytest.fixture
@@ -67,6 +69,95 @@ def test_mean_and_std_are_applied_per_channel(layout, clips):
 @pytest.mark.parametrize("layout", ["BCTHW", "BTCHW", "BCHW"])
 def test_the_encoder_gets_contiguous_memory(layout, clips):
     encode(lambda batch: batch.view(len(batch), -1)[:, :2], clips, layout=layout)
+
+
+def plain_input(clips, layout, mean, std):
+    """Return the batch for clips, computed from an array of all of them."""
+    values = torch.from_numpy(np.stack(clips)).float() / 255
+    values = (values - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    if layout == "BCTHW":
+        return values.transpose(1, 2)
+    return values.flatten(0, 1) if layout == "BCHW" else values
+
+
+@pytest.mark.parametrize("clip_length", [1, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("layout", ["BCTHW", "BTCHW", "BCHW"])
+def test_the_input_has_the_bits_of_a_plain_stack_of_clips(layout, dtype, clip_length, clips):
+    """Clips that overlap share their frames."""
+    frames = [frame for clip in clips for frame in clip]
+    windows = [np.stack(frames[k : k + clip_length]) for k in (0, 1, 2, 5)]
+    mean, std = [0.1, 0.2, 0.3], [0.5, 0.25, 2.0]
+    received = []
+    module = torch.nn.Linear(1, 1).to(dtype)
+
+    def forward(batch):
+        received.append(batch)
+        return batch.flatten(1)[:, :2]
+
+    module.forward = forward
+    runner = ClipEncoder(module, layout=layout, mean=mean, std=std)
+    with runner.session():
+        uploaded = {id(frame): runner.upload(runner.stage(frame)) for frame in frames}
+        shared = [
+            [uploaded[id(frame)] for frame in frames[k : k + clip_length]] for k in (0, 1, 2, 5)
+        ]
+        runner.start(shared)
+        received.append(runner.inputs(windows))
+    expected = plain_input(windows, layout, mean, std).to(dtype)
+    for batch in received:
+        assert batch.dtype == dtype
+        assert batch.is_contiguous()
+        assert torch.equal(batch, expected)
+
+
+class LateTransfers(Transfers):
+    """A device to which, and from which, copies are made when somebody waits for them."""
+
+    def __init__(self, device):
+        super().__init__(device)
+        self.waiting = []
+
+    def upload(self, frame):
+        uploaded = torch.zeros_like(frame)
+        self.waiting.append((uploaded, frame))
+        return uploaded
+
+    def await_uploads(self):
+        for uploaded, frame in self.waiting:
+            uploaded.copy_(frame)
+        self.waiting.clear()
+
+    def download(self, tensor, dtype):
+        arriving, copied = torch.zeros_like(tensor, dtype=dtype), tensor.clone()
+        return Download(arriving, lambda: arriving.copy_(copied))
+
+
+@pytest.mark.parametrize("layout", ["BCTHW", "BCHW"])
+def test_a_device_that_copies_late_changes_nothing(layout, clips, monkeypatch):
+    axes = {"BCTHW": (2, 3, 4), "BCHW": (2, 3)}[layout]
+    output = torch.zeros(12, 3)
+
+    def encoder(batch):  # which reuses the memory of its output
+        embedding = output[: len(batch)]
+        return embedding.copy_(batch.mean(dim=axes)), embedding.numpy()
+
+    options = {"layout": layout, "mean": [0.1, 0.2, 0.3], "std": 0.5}
+    expected = [encode(encoder, part, **options) for part in (clips[:1], clips[1:])]
+    monkeypatch.setattr(encoders, "transfers_to", LateTransfers)
+    runner = ClipEncoder(encoder, **options)
+    with runner.session():
+        uploaded = [[runner.upload(runner.stage(frame)) for frame in clip] for clip in clips]
+        started = [runner.start(part) for part in (uploaded[:1], uploaded[1:])]
+        for batch, features in zip(started, expected, strict=True):
+            assert not batch.is_ready
+            np.testing.assert_array_equal(batch.get(), features)
+
+
+def test_on_the_cpu_embeddings_are_ready_when_the_encoder_returns(clips):
+    runner = ClipEncoder(lambda batch: EMBEDDING, layout="BCTHW")
+    frames = [[runner.upload(runner.stage(frame)) for frame in clip] for clip in clips]
+    assert runner.start(frames).is_ready
 
 
 def test_numbers_for_normalization_may_be_of_any_type(clips):

@@ -1,6 +1,7 @@
 import errno
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,8 @@ from skdejavid import (
 from skdejavid.datasets import make_order_videos, write_video
 from skdejavid.video import opening, pipeline, settings
 from skdejavid.video.clips import ClipSpec
+from skdejavid.video.decoding import ToRGB
+from skdejavid.video.transfers import Transfers
 from skdejavid.video.windows import FrameClock
 
 
@@ -267,7 +270,9 @@ def test_progress_is_shown_only_when_asked_for(videos, capsys):
     TSEExtractor(mean_color, frame_size=8).transform(videos)
     assert capsys.readouterr() == ("", "")
     TSEExtractor(mean_color, frame_size=8, verbose=1).transform(videos)
-    assert "videos" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "videos" in shown
+    assert re.search(r"\d windows/s, waits for decoding \d+%, encoder \d+%", shown)
 
 
 def test_embeddings_of_another_width_are_refused_with_the_video(rng):
@@ -629,14 +634,14 @@ def test_what_parameters_refuse_others_may_allow(raw):
 @pytest.mark.fault(131)
 def test_a_video_that_changes_while_it_is_read_is_no_sequence(raw, monkeypatch):
     path, other, extractor = raw
-    real = pipeline.read_clips
+    real = pipeline.read_frames
 
     def read(video, spec, n_threads):
         yield from real(video, spec, n_threads=n_threads)
         if video == str(path):
             write_raw(path, 77, modified=10**9 + 1)
 
-    monkeypatch.setattr(pipeline, "read_clips", read)
+    monkeypatch.setattr(pipeline, "read_frames", read)
     for store in (extractor.store, None):
         extractor.set_params(store=store)
         write_raw(path, 50)
@@ -944,3 +949,50 @@ def test_an_interrupt_leaves_no_thread_and_a_store_that_goes_on(n_calls, tmp_pat
     np.testing.assert_array_equal(resumed.frames, expected.frames)
     np.testing.assert_array_equal(resumed.spans, expected.spans)
     assert sum(calls) < 2 * 33 * 6
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
+    code = """
+import os, sys
+from pathlib import Path
+from skdejavid import TSEExtractor
+from skdejavid.video.progress import Progress
+
+counted = []
+
+def count(self, count_video=Progress.count_video):
+    count_video(self)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    counted.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+Progress.count_video = count
+encoder = lambda clips: clips.mean(dim=(2, 3, 4))
+TSEExtractor(encoder, frame_size=96, n_jobs=2).transform(sys.argv[1:] * 100)
+print(len(counted), max(counted[50:100]), max(counted[450:]))
+"""
+    paths = [tmp_path / f"{i}.mp4" for i in range(5)]
+    for i, path in enumerate(paths):
+        write_video(path, numbered(20 + i, size=96))
+    printed = subprocess.check_output(
+        [sys.executable, "-P", "-c", code, *paths], cwd=tmp_path, text=True
+    )
+    n_files, after_100, after_500 = map(float, printed.split())
+    assert n_files == 500
+    # The frames of the files in between have 400 x 22 x 27 kB = 243 MB.
+    assert after_500 < after_100 + 30, printed
+
+
+def test_the_encoder_gets_each_frame_from_one_conversion(files, monkeypatch):
+    """Windows of 16 frames share them."""
+    converted, uploaded = [], []
+    convert, upload = ToRGB.__call__, Transfers.upload
+    monkeypatch.setattr(
+        ToRGB, "__call__", lambda self, frame: converted.append(1) or convert(self, frame)
+    )
+    monkeypatch.setattr(
+        Transfers, "upload", lambda self, frame: uploaded.append(1) or upload(self, frame)
+    )
+    X = TSEExtractor(mean_color, frame_size=8, width=8, stride=1).transform(files[:2])
+    assert X.lengths.tolist() == [3, 4]
+    assert len(converted) == len(uploaded) == 10 + 11
