@@ -14,6 +14,7 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.metrics import log_loss
 
 from skdejavid.classifier import DejaVidClassifier
@@ -154,6 +155,11 @@ _encoder_options = _with_options(
         "--encoder-argument",
         multiple=True,
         help="An argument for that function; repeat the option for several.",
+    ),
+    click.option(
+        "--processor",
+        help="A Hugging Face processor (name or folder) that prepares frames.  [default: that of "
+        "the encoder]",
     ),
     click.option(
         "--encoder-id",
@@ -435,7 +441,22 @@ def _settings_of(
     if settings["frame_size"] == [None, None]:
         settings["frame_size"] = None
     _check_sizes(settings, path)
+    _check_processor(extractor, settings, stored.get("processor"), path)
     return settings
+
+
+def _check_processor(
+    extractor: TSEExtractor, settings: dict[str, Any], expected: Any, path: str
+) -> None:
+    """Check that frames are prepared as those of the training data."""
+    from skdejavid.video.settings import resolve_settings  # needs torch
+
+    found = resolve_settings(clone(extractor).set_params(**settings)).processor
+    if found != expected:
+        raise ValueError(
+            f"frames of the training data of {path} were prepared by the processor {expected}, but "
+            f"that of --encoder is {found}: pass the other one with --processor"
+        )
 
 
 def _check_sizes(settings: dict[str, Any], path: str) -> None:

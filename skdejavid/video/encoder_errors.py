@@ -61,7 +61,9 @@ def _remedy(error: Exception, layout: str) -> str:
         return "Set a smaller batch_size."
     if layout == "BCHW":
         return "If the encoder takes clips, set layout='BCTHW' or 'BTCHW'; check also frame_size."
-    return "If the encoder takes single frames, set layout='BCHW'; check also clip_length, frame_size."
+    return (
+        "If the encoder takes single frames, set layout='BCHW'; check also clip_length, frame_size."
+    )
 
 
 def as_device(device: Any) -> torch.device | None:
@@ -91,6 +93,7 @@ def as_device(device: Any) -> torch.device | None:
         n_devices = torch.cuda.device_count()
         if (found.index or 0) >= n_devices:
             raise RuntimeError(
-                f"{refused} there are only {n_devices} device(s), 'cuda:0' to 'cuda:{n_devices - 1}'"
+                f"{refused} there are only {n_devices} device(s), 'cuda:0' to "
+                f"'cuda:{n_devices - 1}'"
             )
     return found

@@ -146,8 +146,6 @@ class ClipEncoder:
             return _outputs_of_mapping(output)
         if isinstance(output, (tuple, list)):
             return _outputs_of_tuple(output)
-        if output is None:
-            raise ValueError(f"the encoder returned None, expected {_EXPECTED}")
         return {_SINGLE: output}
 
     def _select(self, outputs: dict[str, Any], n_expected: int) -> NDArray[np.floating]:
@@ -162,6 +160,12 @@ class ClipEncoder:
                     "set head, or use features='both', which uses all outputs"
                 )
             outputs = {name: outputs[name]}
+        for part in outputs.values():
+            if not isinstance(part, (torch.Tensor, np.ndarray)):
+                raise ValueError(
+                    f"the encoder returned a {type(part).__name__} as one of its outputs "
+                    f"({', '.join(outputs)}), expected {_EXPECTED}"
+                )
         return np.concatenate([_to_array(part, n_expected) for part in outputs.values()], axis=1)
 
     def _keep_input(
@@ -209,7 +213,7 @@ def _logits_of(output: Any) -> dict[str, Any]:
 
 
 def _without_token_axis(values: Any) -> Any:
-    """Return values (n, 1, n_features) of the only token, as VideoPrism has it, without that axis."""
+    """Return values (n, 1, n_features) of one token, as VideoPrism has it, without that axis."""
     is_of_one_token = isinstance(values, torch.Tensor) and values.ndim == 3 and values.shape[1] == 1
     return values[:, 0] if is_of_one_token else values
 
@@ -242,7 +246,9 @@ def _average_tokens(tokens: torch.Tensor) -> torch.Tensor:
 
 def _outputs_of_tuple(output: Sequence[Any]) -> dict[str, Any]:
     if not output:
-        raise ValueError(f"the encoder returned an empty {type(output).__name__}, expected {_EXPECTED}")
+        raise ValueError(
+            f"the encoder returned an empty {type(output).__name__}, expected {_EXPECTED}"
+        )
     between = {f"part {i}": part for i, part in enumerate(output[1:-1], start=1)}
     last = {"logits": output[-1]} if len(output) > 1 else {}
     return {"embedding": output[0], **between, **last}
@@ -253,8 +259,8 @@ def _find_head(encoder: Any, name: str | None) -> torch.nn.Module | None:
         is_classifier = is_pretrained(encoder) and "Classification" in type(encoder).__name__
         found = [getattr(encoder, head, None) for head in _HEADS] if is_classifier else []
         # A list of modules is not called itself.
-        modules = [module for module in found if isinstance(module, torch.nn.Module)]
-        return next((m for m in modules if not isinstance(m, torch.nn.ModuleList)), None)
+        heads = [module for module in found if isinstance(module, torch.nn.Module)]
+        return next((m for m in heads if not isinstance(m, torch.nn.ModuleList)), None)
     if not isinstance(encoder, torch.nn.Module):
         raise ValueError(f"head={name!r} names a submodule, but the encoder is not a module")
     modules = dict(encoder.named_modules())

@@ -57,9 +57,9 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         Prepares frames for the encoder: a processor of pictures or videos, or its name or folder.
         "auto" uses the one that is stored with a Hugging Face model, and none for other encoders.
         What it does is measured with small pictures. Processors that do more than scaling, cropping
-        and normalizing each frame to one size are refused. None uses none: frames are then scaled to
-        the size that a Hugging Face model names, and values are between 0 and 1. It is not needed
-        if `frame_size`, `mean` and `std` are set.
+        and normalizing each frame to one size are refused. None uses none: frames are then scaled
+        to the size that a Hugging Face model names, and values are between 0 and 1. It is not
+        needed if `frame_size`, `mean` and `std` are set.
 
     width : int, float, str, or sequence of them, default=0.2
         Width of the window: number of frames if int, fraction of the video if float, seconds if a
@@ -89,8 +89,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
     mean, std : float, sequence of 3 floats, None or "auto", default="auto"
         Normalization of the input: `mean` is subtracted from values between 0 and 1, which are then
-        divided by `std`. None omits that step. "auto" uses the values of the processor, and None for
-        encoders without one.
+        divided by `std`. None omits that step. "auto" uses the values of the processor, and None
+        for encoders without one.
 
     features : {"both", "embedding", "logits"}, default="both"
         Outputs of the encoder to use. "both" concatenates embedding and logits, as the paper does;

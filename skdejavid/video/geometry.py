@@ -71,7 +71,8 @@ class Geometry:
         std = [_rounded(value) for value in 1 / step]
         self.order = self._measure_order(middle)
         is_plain = mean == [0.0] * 3 and std == [1.0] * 3
-        self.mean, self.std = (None, None) if is_plain else (mean, std)
+        self.mean: list[float] | None = None if is_plain else mean
+        self.std: list[float] | None = None if is_plain else std
         digest = sha256()
         for picture in _pictures(self.size):
             found = self._check(picture, np.asarray(mean), np.asarray(std))

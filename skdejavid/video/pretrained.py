@@ -20,6 +20,7 @@ __all__ = [
     "load_encoder",
     "origin_of",
     "run_pretrained",
+    "was_loaded_by_name",
 ]
 
 
@@ -95,6 +96,11 @@ def origin_of(model: Any) -> Origin:
         return _origins[model]
     name = getattr(model.config, "_name_or_path", "") or ""
     return Origin(name, getattr(model.config, "_commit_hash", None))
+
+
+def was_loaded_by_name(model: Any) -> bool:
+    """Return whether `load_encoder` has loaded a model, whose origin is known therefore."""
+    return model in _origins
 
 
 def check_takes_pictures(model: Any) -> None:
@@ -234,8 +240,8 @@ def _check_complete(model: Any, info: dict[str, Any], name: str) -> None:
             listed = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
             raise ValueError(
                 f"{name}: the checkpoint {what} {len(keys)} parameter(s) of {type(model).__name__}"
-                f": {listed}. Its embeddings would be wrong: update transformers, or load the model "
-                "yourself and pass it as an object"
+                f": {listed}. Its embeddings would be wrong: update transformers, or load the "
+                "model yourself and pass it as an object"
             )
 
 

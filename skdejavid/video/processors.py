@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from skdejavid.compat.optional import import_optional
 from skdejavid.video.geometry import Geometry
-from skdejavid.video.pretrained import Origin, check_takes_pictures, origin_of
+from skdejavid.video.pretrained import (
+    Origin,
+    check_takes_pictures,
+    origin_of,
+    was_loaded_by_name,
+)
 from skdejavid.video.torch_processors import make_video_processor
 
 __all__ = ["InputSpec", "find_processor", "input_spec", "with_processor"]
@@ -21,6 +25,7 @@ _VOLATILE = frozenset(
         *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"),
         *("id2label", "label2id", "num_labels", "problem_type", "use_cache", "return_dict"),
         *("output_attentions", "output_hidden_states", "classifier_dropout"),
+        "down_ops",  # LeViT appends to it
     }
 )
 
@@ -62,7 +67,9 @@ def input_spec(model: Any) -> InputSpec:
     clip_length = find("num_frames", "frames_per_clip")
     size = find("image_size", "crop_size")
     size = size if size is None or isinstance(size, int) else min(size)
-    return InputSpec("BCHW" if clip_length is None else "BTCHW", clip_length, size, size, None, None)
+    return InputSpec(
+        "BCHW" if clip_length is None else "BTCHW", clip_length, size, size, None, None
+    )
 
 
 def with_processor(spec: InputSpec | None, geometry: Geometry) -> InputSpec:
@@ -102,7 +109,8 @@ def find_processor(model: Any, processor: Any = "auto") -> Any:
         origin = Origin(fspath(processor), None)
         return _load(origin, None if model is None else model.config, is_video)
     origin = origin_of(model)
-    _check_origin(model, origin)
+    if not was_loaded_by_name(model):
+        _check_origin(model, origin)
     return _load(origin, model.config, is_video)
 
 
@@ -111,21 +119,14 @@ def _check_origin(model: Any, origin: Origin) -> None:
     name = type(model).__name__
     if not origin.name:
         raise ValueError(f"encoder: this {name} was not loaded from a folder or by name: {_REMEDY}")
-    is_folder = os.path.isdir(origin.name)
-    if origin.revision is not None:
-        if is_folder:
-            raise ValueError(
-                f"encoder: this {name} was loaded from the repository {origin.name!r}, and there is "
-                f"a folder of that name: {_REMEDY}"
-            )
-        return
-    if not is_folder:
+    try:
+        stored = _read_json(origin, "config.json")
+    except OSError as error:
         raise ValueError(
-            f"encoder: the folder {origin.name!r}, from which this {name} was loaded, is not there: "
+            f"encoder: this {name} was loaded from {origin.name!r}, which is not found now: "
             f"{_REMEDY}"
-        )
-    stored = _read_json(origin, "config.json") or {}
-    differing = _differing_settings(model.config, stored)
+        ) from error
+    differing = _differing_settings(model.config, stored or {})
     if differing:
         raise ValueError(
             f"encoder: this {name} was loaded from {origin.name!r}, where a model with other "
@@ -136,19 +137,50 @@ def _check_origin(model: Any, origin: Origin) -> None:
 def _differing_settings(config: Any, stored: dict[str, Any]) -> list[str]:
     """Return the settings by which a model and a file of settings differ."""
     try:
-        there = type(config).from_dict(dict(stored)).to_dict()
+        there = _comparable(type(config).from_dict(dict(stored)).to_dict())
     except Exception:  # another kind of model
         return ["model_type"]
-    here = config.to_dict()
-    here["model_type"], there["model_type"] = config.model_type, stored.get("model_type")
-    names = {name for name in {*here, *there} - _VOLATILE if not name.startswith("_")}
-    return sorted(name for name in names if here.get(name) != there.get(name))
+    if config.model_type != stored.get("model_type"):
+        return ["model_type"]
+    here = _comparable(config.to_dict())
+    return sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
+
+
+def _comparable(value: Any) -> Any:
+    """Return settings as a file has them, without those that say nothing about the input."""
+    if isinstance(value, dict):
+        items = ((str(name), content) for name, content in value.items())
+        return {
+            name: _comparable(content)
+            for name, content in items
+            if name not in _VOLATILE and not name.startswith("_")
+        }
+    return [_comparable(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _load(origin: Origin, config: Any, is_video: bool) -> Any:
-    """Load the processor that is stored under a name: of videos for a video model, if there is one."""
+    """Load the processor stored under a name: that of videos for a video model, if there is one."""
     transformers: Any = import_optional("transformers", "transformers", "processor")
-    _check_pillow()
+    import_optional("PIL", "transformers", "A Hugging Face processor")
+    of_video, of_image = _read_settings(origin)
+    is_of_video = of_video is not None and (is_video or of_image is None)
+    settings = (of_video if is_of_video else of_image) or {}
+    try:
+        if is_of_video and not transformers.utils.is_torchvision_available():
+            return make_video_processor(settings, getattr(config, "model_type", ""))
+        auto = transformers.AutoVideoProcessor if is_of_video else transformers.AutoImageProcessor
+        where = {"revision": origin.revision or "main", "trust_remote_code": False}
+        processor = auto.from_pretrained(origin.name, config=config, **where)
+        _check_class(processor, settings)
+    except (ImportError, ValueError) as error:
+        raise ValueError(
+            f"the processor of {origin.name!r} cannot be loaded ({_first_line(error)}): {_REMEDY}"
+        ) from error
+    return processor
+
+
+def _read_settings(origin: Origin) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the settings of the processors of videos and of pictures; None if there are none."""
     nested = _read_json(origin, "processor_config.json") or {}
     of_video = nested.get("video_processor") or _read_json(origin, "video_preprocessor_config.json")
     of_image = nested.get("image_processor") or _read_json(origin, "preprocessor_config.json")
@@ -156,37 +188,23 @@ def _load(origin: Origin, config: Any, is_video: bool) -> Any:
         of_video, of_image = of_video or of_image, None
     if of_video is None and of_image is None and not _is_in_config(origin):
         raise ValueError(f"no processor is stored with {origin.name!r}: {_REMEDY}")
-    if of_video is not None and (is_video or of_image is None):
-        return _load_of_video(transformers, origin, of_video, config)
-    where = {"revision": origin.revision or "main", "trust_remote_code": False}
-    try:
-        return transformers.AutoImageProcessor.from_pretrained(origin.name, config=config, **where)
-    except (ImportError, ValueError) as error:
-        raise ValueError(
-            f"the processor of {origin.name!r} cannot be loaded ({_first_line(error)}): {_REMEDY}"
-        ) from error
+    return of_video, of_image
 
 
-def _load_of_video(transformers: Any, origin: Origin, settings: dict[str, Any], config: Any) -> Any:
-    from transformers.utils import is_torchvision_available
-
-    try:
-        if is_torchvision_available():
-            return transformers.AutoVideoProcessor.from_pretrained(
-                origin.name,
-                config=config,
-                revision=origin.revision or "main",
-                trust_remote_code=False,
-            )
-        return make_video_processor(settings, getattr(config, "model_type", ""))
-    except (ImportError, ValueError) as error:
-        raise ValueError(
-            f"the processor of {origin.name!r} cannot be loaded ({_first_line(error)}): {_REMEDY}"
-        ) from error
+def _check_class(processor: Any, settings: dict[str, Any]) -> None:
+    """Check that a processor is of the class that its file names; transformers may take another."""
+    keys = ("video_processor_type", "image_processor_type", "feature_extractor_type")
+    named = next((str(settings[key]) for key in keys if settings.get(key)), None)
+    if named is not None and _base_name(named) != _base_name(type(processor).__name__):
+        raise ValueError(f"its file names the class {named}, which this transformers does not have")
 
 
-def _check_pillow() -> None:
-    import_optional("PIL", "transformers", "A Hugging Face processor")
+def _base_name(name: str) -> str:
+    """Return the name of a processor's class without what names the backend; old names as new."""
+    base = name.removesuffix("Fast").removesuffix("Pil")
+    for ending in ("FeatureExtractor", "ImageProcessor", "VideoProcessor"):
+        base = base.removesuffix(ending)
+    return base
 
 
 def _is_in_config(origin: Origin) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from skdejavid.compat.parameters import as_python
 from skdejavid.video.clips import ClipSpec
+from skdejavid.video.encoder_errors import as_device
 from skdejavid.video.fingerprints import fingerprint
 from skdejavid.video.geometry import Geometry, geometry_of
 from skdejavid.video.pretrained import is_pretrained, load_encoder
@@ -36,9 +37,12 @@ def resolve_settings(parameters: Any) -> Settings:
     ------
     ImportError, OSError
         If the encoder is a name and cannot be loaded.
+    RuntimeError
+        If the device cannot be used.
     ValueError
         If a parameter is invalid, or the processor of the encoder is not found or not supported.
     """
+    as_device(parameters.device)  # before anything is loaded
     encoder = load_encoder(parameters.encoder)
     expected = _expected_input(parameters, encoder)
 
@@ -87,8 +91,8 @@ def _check_order(geometry: Geometry, wanted: list[str]) -> None:
     if geometry.order != (0, 1, 2):
         raise ValueError(
             f"frame_size: the processor {geometry.description['class']} also reorders colors "
-            f"(as {geometry.order}), which is lost if frame_size is set: set {' and '.join(wanted)} "
-            "too, or leave frame_size='auto'"
+            f"(as {geometry.order}), which is lost if frame_size is set: set "
+            f"{' and '.join(wanted)} too, or leave frame_size='auto'"
         )
 
 

@@ -67,13 +67,18 @@ class _WithTorch:
     def center_crop(self, image: Any, size: Any, **options: Any) -> Any:
         """Cut the center out of frames; smaller ones get a black border."""
         torch: Any = import_optional("torch", "video", "TSEExtractor")
-        missing = [max(want - has, 0) for want, has in zip(_sides(size), image.shape[-2:], strict=True)]
+        missing = [
+            max(want - has, 0) for want, has in zip(_sides(size), image.shape[-2:], strict=True)
+        ]
         if any(missing):
             (high, wide) = missing
             border = (wide // 2, (wide + 1) // 2, high // 2, (high + 1) // 2)
             image = torch.nn.functional.pad(image, border)
         height, width = _sides(size)
-        top, left = (int((has - want) / 2) for has, want in zip(image.shape[-2:], (height, width), strict=True))
+        top, left = (
+            int((has - want) / 2)
+            for has, want in zip(image.shape[-2:], (height, width), strict=True)
+        )
         return image[..., top : top + height, left : left + width]
 
     def normalize(self, image: Any, mean: Any, std: Any, **options: Any) -> Any:

@@ -1,7 +1,18 @@
-"""Small models of all families of transformers that take pictures or videos."""
+"""Small models of all families of transformers that take pictures or videos.
 
+``python tests/video/families.py`` writes the tables of docs/encoders.md.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
 import torch
 import transformers
+from PIL import Image
 from transformers.models.auto.auto_mappings import VIDEO_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.image_processing_auto import (
     IMAGE_PROCESSOR_MAPPING_NAMES,
@@ -13,7 +24,18 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING_NAMES,
 )
 
+from skdejavid import TSEExtractor
+from skdejavid.video import encoders
+from skdejavid.video.encoders import ClipEncoder
+from skdejavid.video.geometry import geometry_of
+from skdejavid.video.pretrained import check_takes_pictures
+from skdejavid.video.processors import input_spec
 from skdejavid.video.torch_processors import make_video_processor
+
+# Settings of processors whose pictures are too large for a test.
+PROCESSORS = {"donut-swin": {"size": {"height": 64, "width": 48}}}
+
+FRAMES = [(96, 64), (64, 96), (33, 47), (360, 640)]  # height and width
 
 SIZE = 32  # of the input of most small models
 
@@ -40,9 +62,9 @@ _SWIN = {
     **_NO_STAGES,
 }
 _EFFICIENT_NET = {
-    **{"in_channels": [8], "out_channels": [16], "kernel_sizes": [3], "strides": [2]},
-    **{"num_block_repeats": [1], "expand_ratios": [1], "hidden_dim": 16},
-    **{"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": SIZE},
+    **{"in_channels": [32], "out_channels": [16], "kernel_sizes": [3], "strides": [2]},
+    **{"num_block_repeats": [1], "expand_ratios": [1], "hidden_dim": 320},
+    **{"width_coefficient": 0.25, "depth_coefficient": 1.0, "image_size": SIZE},
 }
 _LEVIT = {
     **{"hidden_sizes": [16] * 3, "num_attention_heads": [2] * 3, "depths": [1] * 3},
@@ -133,7 +155,8 @@ def _shrink(settings, small):
 
 def image_processor(model_type, **settings):
     """Return the image processor of a family, or None if it has none without torchvision."""
-    names = IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type, {})
+    family = {"dinov2_with_registers": "dinov2"}.get(model_type, model_type)  # as its files say
+    names = IMAGE_PROCESSOR_MAPPING_NAMES.get(family, {})
     name = names.get("pil") or names.get("torchvision")
     if name is None:
         return None
@@ -145,10 +168,201 @@ def image_processor(model_type, **settings):
 
 def video_processor(model_type, **settings):
     """Return the video processor of a family, or None if it has none without torchvision."""
-    name = VIDEO_PROCESSOR_MAPPING_NAMES.get(model_type, {}).get("torchvision")
-    if name is None:
+    if model_type not in VIDEO_PROCESSOR_MAPPING_NAMES:
         return None
     try:
-        return make_video_processor({"video_processor_type": name, **settings}, model_type)
+        return make_video_processor(settings, model_type)
     except ValueError:
         return None
+
+
+class Row(NamedTuple):
+    """What became of a family."""
+
+    family: str
+    model: str
+    processor: str = "none"
+    embedding: str = ""
+    difference: float = np.nan  # largest one to the processor, in standard deviations
+    refused: str = ""  # why
+
+
+def examine(model_type, head, folder):
+    """Compare what a small model of a family sees with its processor, and find its embedding."""
+    kind = model_class(model_type, head)
+    name = kind.__name__
+    try:
+        check_takes_pictures(kind)
+    except ValueError as error:
+        return Row(model_type, name, refused=reason(error))
+    except ImportError:
+        return Row(model_type, name, refused="needs a package that is not installed")
+    settings = PROCESSORS.get(model_type, {})
+    of_video, of_image = video_processor(model_type), image_processor(model_type, **settings)
+    if of_video is None and of_image is None:
+        return Row(model_type, name, refused="its processor needs torchvision")
+    try:
+        model = tiny_model(model_type, head)
+        embedding = describe_embedding(model)
+    except ImportError:
+        return Row(model_type, name, refused="needs a package that is not installed")
+    except Exception as error:
+        model, embedding = None, reason(error)
+    is_video = model is not None and input_spec(model).layout == "BTCHW"
+    processor = of_video if of_image is None or (is_video and of_video is not None) else of_image
+    row = Row(model_type, name, type(processor).__name__, embedding)
+    if model is None:
+        return row._replace(refused=why_processor_is_refused(processor) or embedding)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    try:
+        TSEExtractor(folder).fit()
+    except ValueError as error:
+        return row._replace(refused=reason(error))
+    again = kind.from_pretrained(folder).eval()
+    differences = [
+        difference(encoder, processor, size, is_video)
+        for encoder, sizes in ((str(folder), FRAMES), (again, FRAMES[:1]))
+        for size in sizes
+    ]
+    return row._replace(difference=max(differences))
+
+
+def why_processor_is_refused(processor):
+    try:
+        geometry_of(processor)
+    except ValueError as error:
+        return reason(error)
+    return ""
+
+
+def difference(encoder, processor, size, is_video):
+    """Return by how much the input of an encoder differs from what its processor makes."""
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    seen = []
+
+    def record(model, batch):
+        seen.append(batch)
+        return {"embedding": torch.zeros(len(batch), 2)}
+
+    extractor = TSEExtractor(encoder, width=2, stride=2, clip_length=2, features="embedding")
+    with (
+        mock.patch.object(encoders, "run_pretrained", record),
+        mock.patch.object(encoders, "_find_head", return_value=None),
+    ):
+        extractor.transform([frames])
+    seen = torch.cat(seen).numpy().reshape(2, *seen[0].shape[-3:])
+    made = processor([Image.fromarray(frame) for frame in frames], return_tensors="np")
+    (expected,) = (value for key, value in made.items() if key.startswith("pixel_values"))
+    expected = np.asarray(expected).reshape(2, *np.asarray(expected).shape[-3:])
+    assert seen.shape == expected.shape
+    return float(abs(seen - expected).max())
+
+
+def describe_embedding(model):
+    """Return which output of a model is its embedding, and check that it is the one."""
+    spec = input_spec(model)
+    size = spec.shorter_side or SIZE
+    shape = (2, spec.clip_length or 1, 3, size, size)
+    clips = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    runner = ClipEncoder(model, layout=spec.layout)
+    with runner.session():
+        embedding, again = (runner.encode(clips) for _ in range(2))
+    np.testing.assert_array_equal(embedding, again)
+    batch = torch.from_numpy(clips).float() / 255
+    batch = batch if spec.layout == "BTCHW" else batch[:, 0]
+    for text, value in candidates(model, batch):
+        if value.shape == embedding.shape and np.allclose(value, embedding, atol=1e-5):
+            return text
+    raise AssertionError(f"the embedding of {type(model).__name__} is none of its outputs")
+
+
+def candidates(model, batch):
+    """Yield the outputs of a model that may be its embedding, and what they are called."""
+    for function in ("get_video_features", "get_image_features"):
+        if hasattr(model, function) and hasattr(model, "get_text_features"):
+            with torch.no_grad():
+                output = getattr(model, function)(batch)
+            value = output["pooler_output"] if isinstance(output, Mapping) else output
+            of_first = value.ndim == 3 and value.shape[1] > 1
+            yield (
+                f"`{function}`" + (", first token" if of_first else ""),
+                value[:, 0] if value.ndim == 3 else value,
+            )
+            return
+    head = next((h for h in ("classifier", "fc", "head") if callable(getattr(model, h, None))), "")
+    seen = []
+    if "Classification" in type(model).__name__:
+        heads = [getattr(model, h, None) for h in ("classifier", "fc", "head")]
+        module = next(h for h in heads if h is not None and not isinstance(h, torch.nn.ModuleList))
+        head = next(h for h in ("classifier", "fc", "head") if getattr(model, h, None) is module)
+        module.register_forward_hook(lambda m, x, y: seen.append((x[0].clone(), y.clone())))
+    with torch.no_grad():
+        output = model(**{model.main_input_name: batch})
+    if seen:
+        parts = [part.flatten(1) for part in seen[-1]]
+        yield f"input of `{head}`, and logits", torch.cat(parts, dim=1)
+    if output.get("pooler_output") is not None:
+        yield "`pooler_output`", output["pooler_output"].flatten(1)
+    hidden = output.get("last_hidden_state")
+    if hidden is not None:
+        what = "tokens" if hidden.ndim == 3 else "positions"
+        yield (
+            f"mean of `last_hidden_state` over {what}",
+            hidden.mean(dim=1) if hidden.ndim == 3 else hidden.flatten(2).mean(dim=2),
+        )
+
+
+def reason(error):
+    """Return why a model or processor is refused."""
+    text = " ".join(str(error).split())
+    for begin, end in (("because ", ". Pass"), ("encoder: ", ". Pass"), ("loaded (", "): ")):
+        if begin in text:
+            return text.partition(begin)[2].partition(end)[0]
+    return text
+
+
+def heads(model_type):
+    return [head for head in ("", "image", "video") if model_class(model_type, head) is not None]
+
+
+def examine_all():
+    for model_type in families():
+        for head in heads(model_type):
+            with tempfile.TemporaryDirectory() as folder:
+                yield examine(model_type, head, Path(folder))
+
+
+def as_tables(rows):
+    """Return the table of the families that work, and that of the others by reason."""
+    works = ["| family | processor | embedding | largest difference |", "|---|---|---|---|"]
+    by_reason = {}
+    for row in rows:
+        if row.refused:
+            why = row.refused.replace(row.model, "").strip()
+            by_reason.setdefault(why, []).append(row.family)
+        else:
+            works.append(
+                f"| {row.family}: `{row.model}` | `{row.processor}` | {row.embedding} | "
+                f"{row.difference:.1g} |"
+            )
+    refused = ["| the model ... | families |", "|---|---|"]
+    for why, names in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        refused.append(f"| {why} | {', '.join(dict.fromkeys(names))} |")
+    return "\n".join(works), "\n".join(refused)
+
+
+def write_tables(page):
+    """Replace the tables of a page, each of which follows a comment."""
+    text = page.read_text()
+    for number, table in enumerate(as_tables(examine_all()), start=1):
+        begin, mark, rest = text.partition(f"% table {number}\n")
+        text = f"{begin}{mark}\n{table}\n\n{rest[rest.index('% end') :]}"
+    page.write_text(text)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    write_tables(Path(__file__).parents[2] / "docs" / "encoders.md")
