@@ -154,6 +154,11 @@ _encoder_options = _with_options(
         help="An argument for that function; repeat the option for several.",
     ),
     click.option(
+        "--processor",
+        help="A Hugging Face processor (name or folder) that prepares frames.  [default: that of "
+        "the encoder]",
+    ),
+    click.option(
         "--encoder-id",
         help="Name that identifies the encoder, needed if it is not a torch module.",
     ),

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
-from skdejavid.video.pretrained import is_pretrained
+from skdejavid.video.encoder_errors import as_device, explain_errors
+from skdejavid.video.pretrained import is_pretrained, run_pretrained
 from skdejavid.video.sessions import evaluation, first_parameter, first_tensor, precision
 from skdejavid.video.transfers import Download, Transfers, transfers_to
 
@@ -23,6 +24,11 @@ __all__ = ["ClipEncoder", "StartedClips"]
 
 # Keys of the embedding in mappings that encoders return, by falling priority.
 _EMBEDDING_KEYS = ("embedding", "pooler_output", "image_embeds", "video_embeds")
+
+# Names of the head in classifiers of transformers, by falling priority.
+_HEADS = ("classifier", "cls_classifier", "fc", "head")
+
+_EXPECTED = "a tensor (n_clips, n_features), or a tuple (embedding, logits)"
 
 # Key of the output of an encoder that returns a single tensor.
 _SINGLE = "single output"
@@ -106,7 +112,7 @@ class ClipEncoder:
         _find_head(encoder, head)  # raises an error before anything is encoded
         self._mean = None if mean is None else _per_channel("mean", mean)
         self._std = None if std is None else _per_channel("std", std)
-        self._torch_device = None if device is None else torch.device(device)
+        self._torch_device = as_device(device)
         self._autocast = autocast
         self._head_values: dict[str, torch.Tensor] = {}
         self._transfers: Transfers | None = None
@@ -174,14 +180,18 @@ class ClipEncoder:
 
     def _run(self, batch: torch.Tensor) -> Any:
         self._head_values.clear()
-        if is_pretrained(self._encoder):
-            return self._encoder(**{self._encoder.main_input_name: batch})
-        return self._encoder(batch)
+        with explain_errors(batch, self._layout):
+            if is_pretrained(self._encoder):
+                return run_pretrained(self._encoder, batch)
+            return self._encoder(batch)
 
     def _outputs_by_name(self, output: Any) -> dict[str, Any]:
         """Return the parts of an output by name, "embedding" first and "logits" last."""
         if self._head_values:
-            return dict(self._head_values)
+            if self._head_name is not None:
+                return dict(self._head_values)
+            found = {**self._head_values, **_logits_of(output)}
+            return {name: _without_token_axis(value) for name, value in found.items()}
         if self._head_name is not None:
             raise ValueError(
                 f"the encoder does not call its submodule {self._head_name!r}, the head: choose a "
@@ -207,6 +217,12 @@ class ClipEncoder:
                     "set head, or use features='both', which uses all outputs"
                 )
             outputs = {name: outputs[name]}
+        for part in outputs.values():
+            if not isinstance(part, (torch.Tensor, np.ndarray)):
+                raise ValueError(
+                    f"the encoder returned a {type(part).__name__} as one of its outputs "
+                    f"({', '.join(outputs)}), expected {_EXPECTED}"
+                )
         return [_as_matrix(part, n_expected) for part in outputs.values()]
 
     def _keep_input(
@@ -267,9 +283,21 @@ class ClipEncoder:
         return self._torch_device or torch.device("cpu")
 
 
+def _logits_of(output: Any) -> dict[str, Any]:
+    """Return the logits of a classifier, which may be the average of those of several heads."""
+    logits = output.get("logits") if isinstance(output, Mapping) else None
+    return {} if logits is None else {"logits": logits}
+
+
+def _without_token_axis(values: Any) -> Any:
+    """Return values (n, 1, n_features) of one token, as VideoPrism has it, without that axis."""
+    is_of_one_token = isinstance(values, torch.Tensor) and values.ndim == 3 and values.shape[1] == 1
+    return values[:, 0] if is_of_one_token else values
+
+
 def _outputs_of_mapping(output: Mapping[Any, Any]) -> dict[str, Any]:
     outputs: dict[str, Any] = {}
-    key = next((key for key in _EMBEDDING_KEYS if key in output), None)
+    key = next((key for key in _EMBEDDING_KEYS if output.get(key) is not None), None)
     if key is not None:
         outputs["embedding"] = output[key]
     elif "last_hidden_state" in output:
@@ -295,7 +323,9 @@ def _average_tokens(tokens: torch.Tensor) -> torch.Tensor:
 
 def _outputs_of_tuple(output: Sequence[Any]) -> dict[str, Any]:
     if not output:
-        return {}
+        raise ValueError(
+            f"the encoder returned an empty {type(output).__name__}, expected {_EXPECTED}"
+        )
     between = {f"part {i}": part for i, part in enumerate(output[1:-1], start=1)}
     last = {"logits": output[-1]} if len(output) > 1 else {}
     return {"embedding": output[0], **between, **last}
@@ -304,8 +334,10 @@ def _outputs_of_tuple(output: Sequence[Any]) -> dict[str, Any]:
 def _find_head(encoder: Any, name: str | None) -> torch.nn.Module | None:
     if name is None:
         is_classifier = is_pretrained(encoder) and "Classification" in type(encoder).__name__
-        found = getattr(encoder, "classifier", None) if is_classifier else None
-        return found if isinstance(found, torch.nn.Module) else None
+        found = [getattr(encoder, head, None) for head in _HEADS] if is_classifier else []
+        # A list of modules is not called itself.
+        heads = [module for module in found if isinstance(module, torch.nn.Module)]
+        return next((m for m in heads if not isinstance(m, torch.nn.ModuleList)), None)
     if not isinstance(encoder, torch.nn.Module):
         raise ValueError(f"head={name!r} names a submodule, but the encoder is not a module")
     modules = dict(encoder.named_modules())

@@ -51,6 +51,16 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         evaluation mode: it uses the weights of the moment when it begins, and never changes the
         module, which other threads may use or train. Functions run as they are; a module in
         training mode that they refer to is an error. Clones of the extractor share the encoder.
+        Of models that compare pictures or videos with text, such as CLIP, the features of the
+        pictures are used.
+
+    processor : Hugging Face processor, str, path or None, default="auto"
+        Prepares frames for the encoder: a processor of pictures or videos, or its name or folder.
+        "auto" uses the one that is stored with a Hugging Face model, and none for other encoders.
+        What it does is measured with small pictures. Processors that do more than scaling, cropping
+        and normalizing each frame to one size are refused. None uses none: frames are then scaled
+        to the size that a Hugging Face model names, and values are between 0 and 1. It is not
+        needed if `frame_size`, `mean` and `std` are set.
 
     width : int, float, str, or sequence of them, default=0.2
         Width of the window: number of frames if int, fraction of the video if float, seconds if a
@@ -75,12 +85,13 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
     frame_size : int, pair of ints, None or "auto", default="auto"
         Frames are scaled until their shorter side has this size, then cropped to the centered
         square. A pair sets the sizes of the two steps separately. None keeps frames as they are.
-        "auto" uses the sizes of a Hugging Face processor, and 224 for other encoders.
+        "auto" does what the processor does, with Pillow or torch as the processor itself, and uses
+        224 for encoders without a processor.
 
     mean, std : float, sequence of 3 floats, None or "auto", default="auto"
         Normalization of the input: `mean` is subtracted from values between 0 and 1, which are then
-        divided by `std`. None omits that step. "auto" uses the values of a Hugging Face processor,
-        and None for other encoders.
+        divided by `std`. None omits that step. "auto" uses the values of the processor, and None
+        for encoders without one.
 
     features : {"both", "embedding", "logits"}, default="both"
         Outputs of the encoder to use. "both" concatenates embedding and logits, as the paper does;
@@ -201,6 +212,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "encoder": [callable, str, PathLike],
+        "processor": [callable, str, PathLike, None],
         "width": [Real, str, "array-like"],
         "stride": [Real, str],
         "clip_length": [None, Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -234,6 +246,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         self,
         encoder: Any,
         *,
+        processor: Any = "auto",
         width: Length | Sequence[Length] = 1 / 5,
         stride: Length = 1 / 40,
         clip_length: int | str | None = "auto",
@@ -258,6 +271,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         verbose: int = 0,
     ) -> None:
         self.encoder = encoder
+        self.processor = processor
         self.width = width
         self.stride = stride
         self.clip_length = clip_length

@@ -1,103 +1,233 @@
-"""What a Hugging Face model expects of its input, as its config and processor describe it."""
+"""What an encoder expects of its input, as a Hugging Face model and its processor say."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
-
-import numpy as np
-from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
+from skdejavid.video.geometry import Geometry
+from skdejavid.video.pretrained import (
+    Origin,
+    check_takes_pictures,
+    origin_of,
+    was_loaded_by_name,
+)
+from skdejavid.video.torch_processors import make_video_processor
 
-__all__ = ["InputSpec", "input_spec", "remember_processor"]
+__all__ = ["InputSpec", "find_processor", "input_spec", "with_processor"]
 
-# Processor settings of models that were loaded by name.
-_processors: WeakKeyDictionary[Any, dict[str, Any] | None] = WeakKeyDictionary()
+# Settings of a model that say nothing about its input, and that loading it may change.
+_VOLATILE = frozenset(
+    {
+        *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"),
+        *("id2label", "label2id", "num_labels", "problem_type", "use_cache", "return_dict"),
+        *("output_attentions", "output_hidden_states", "classifier_dropout"),
+        "down_ops",  # LeViT appends to it
+    }
+)
+
+_REMEDY = (
+    "pass processor=, a Hugging Face processor or the name or folder of one, or all of frame_size, "
+    "mean and std"
+)
 
 
 class InputSpec(NamedTuple):
     """Input that an encoder expects; None if unknown."""
 
-    layout: str  # BTCHW or BCHW
+    layout: str | None  # BTCHW or BCHW
     clip_length: int | None
     shorter_side: int | None  # frames are scaled until their shorter side has this size
     crop: int | None  # side of the centered square that scaled frames are cropped to
     mean: list[float] | None  # for values between 0 and 1
     std: list[float] | None
-    # Scales and crops a frame of bytes, (height, width, 3) to (3, height, width).
-    geometry: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
-
-
-def remember_processor(model: Any, name: str) -> None:
-    """Read the processor of a model that was loaded by name or folder, for `input_spec`."""
-    _processors[model] = _read_processor(name)
+    # Scales and crops a frame of bytes, (height, width, 3) to (3, height, width). The two sizes
+    # above are then at least those of its results.
+    geometry: Geometry | None = None
 
 
 def input_spec(model: Any) -> InputSpec:
-    """Return the input that a Hugging Face model expects."""
-    config = model.config
-    clip_length = getattr(config, "num_frames", None) or getattr(config, "frames_per_clip", None)
-    layout = "BCHW" if clip_length is None else "BTCHW"
-    size = getattr(config, "image_size", None) or getattr(config, "crop_size", None)
+    """Return the input that a Hugging Face model expects, as its config says, without processor.
+
+    Raises
+    ------
+    ValueError
+        If the model takes neither pictures nor videos.
+    """
+    check_takes_pictures(model)
+    configs = [model.config, getattr(model.config, "vision_config", None)]
+
+    def find(*names: str) -> Any:
+        values = (getattr(config, name, None) for config in configs for name in names)
+        return next((value for value in values if value), None)
+
+    clip_length = find("num_frames", "frames_per_clip")
+    size = find("image_size", "crop_size")
     size = size if size is None or isinstance(size, int) else min(size)
-    processor = _processors.get(model)
-    if processor is None:
-        return InputSpec(layout, clip_length, size, size, None, None)
     return InputSpec(
-        layout, clip_length, *_frame_sizes(processor, size), *_normalization(processor)
+        "BCHW" if clip_length is None else "BTCHW", clip_length, size, size, None, None
     )
 
 
-def _frame_sizes(processor: dict[str, Any], size: int | None) -> tuple[int | None, int | None]:
-    """Return the shorter side that frames are scaled to, and the side that they are cropped to.
+def with_processor(spec: InputSpec | None, geometry: Geometry) -> InputSpec:
+    """Return the input that an encoder expects, prepared as by a processor."""
+    spec = spec or InputSpec(None, None, None, None, None, None)
+    side = max(geometry.size)
+    return InputSpec(
+        spec.layout, spec.clip_length, side, side, geometry.mean, geometry.std, geometry
+    )
+
+
+def find_processor(model: Any, processor: Any = "auto") -> Any:
+    """Return the processor of the pictures or videos of a Hugging Face model.
 
     Parameters
     ----------
-    processor : dict
-        Settings of the model's image processor.
-    size : int or None
-        The model's own input size, for processors that name none.
+    model : PreTrainedModel or None
+        The model; None for other encoders.
+    processor : str, path or processor, default="auto"
+        A processor, or the name or folder of one. A processor of several kinds of input consists of
+        others, of which that of videos or pictures is used. "auto" takes the one that is stored
+        with the model.
+
+    Raises
+    ------
+    OSError
+        If there is no such processor.
+    ValueError
+        If none is found, or it needs a package that is not installed.
     """
-    crops = processor.get("do_center_crop", "crop_size" in processor)
-    crop = _shorter_side(processor.get("crop_size")) if crops else None
-    scaled = _shorter_side(processor.get("size")) if processor.get("do_resize", True) else None
-    crop = crop or scaled or size
-    return scaled or crop, crop
+    is_video = model is not None and input_spec(model).layout == "BTCHW"
+    if not isinstance(processor, (str, PathLike)):
+        kinds = ("video_processor", "image_processor")
+        parts = [getattr(processor, kind, None) for kind in (kinds if is_video else kinds[::-1])]
+        return next((part for part in parts if part is not None), processor)
+    if not (isinstance(processor, str) and processor == "auto"):
+        origin = Origin(fspath(processor), None)
+        return _load(origin, None if model is None else model.config, is_video)
+    origin = origin_of(model)
+    if not was_loaded_by_name(model):
+        _check_origin(model, origin)
+    return _load(origin, model.config, is_video)
 
 
-def _shorter_side(size: Any) -> int | None:
-    """Return the shorter side of a processor's size, an int or a mapping such as height, width."""
-    sizes = [size] if isinstance(size, int) else list(dict(size or {}).values())
-    return min((side for side in sizes if side is not None), default=None)
+def _check_origin(model: Any, origin: Origin) -> None:
+    """Check that what is found under the name of a model still is this model."""
+    name = type(model).__name__
+    if not origin.name:
+        raise ValueError(f"encoder: this {name} was not loaded from a folder or by name: {_REMEDY}")
+    try:
+        stored = _read_json(origin, "config.json")
+    except OSError as error:
+        raise ValueError(
+            f"encoder: this {name} was loaded from {origin.name!r}, which is not found now: "
+            f"{_REMEDY}"
+        ) from error
+    differing = _differing_settings(model.config, stored or {})
+    if differing:
+        raise ValueError(
+            f"encoder: this {name} was loaded from {origin.name!r}, where a model with other "
+            f"settings is now ({', '.join(differing[:3])}): {_REMEDY}"
+        )
 
 
-def _normalization(processor: dict[str, Any]) -> tuple[list[float] | None, list[float] | None]:
-    """Return mean and std, for values x between 0 and 1, that are equivalent to a processor.
-
-    The processor computes ``(255 * factor * x - offset - mean) / std``.
-    """
-    scale, offset = 255.0, 0.0
-    if processor.get("do_rescale", True):
-        scale *= processor.get("rescale_factor", 1 / 255)
-        offset = float(processor.get("offset", False))
-    mean, std = np.zeros(3), np.ones(3)
-    if processor.get("do_normalize", "image_mean" in processor):
-        mean, std = (np.asarray(processor[f"image_{name}"], float) for name in ("mean", "std"))
-    mean, std = (offset + mean) / scale, std / scale
-    if np.allclose(mean, 0) and np.allclose(std, 1):
-        return None, None
-    return mean.tolist(), std.tolist()
+def _differing_settings(config: Any, stored: dict[str, Any]) -> list[str]:
+    """Return the settings by which a model and a file of settings differ."""
+    try:
+        there = _comparable(type(config).from_dict(dict(stored)).to_dict())
+    except Exception:  # another kind of model
+        return ["model_type"]
+    if config.model_type != stored.get("model_type"):
+        return ["model_type"]
+    here = _comparable(config.to_dict())
+    return sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
 
 
-def _read_processor(name: str) -> dict[str, Any] | None:
-    """Read the settings of a model's processor, whose class itself may need torchvision."""
-    hub: Any = import_optional("transformers.utils.hub", "transformers", "An encoder given by name")
-    for file in ("video_preprocessor_config.json", "preprocessor_config.json"):
-        path = hub.cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-        if path is not None:
-            return dict(json.loads(Path(path).read_text()))
-    return None
+def _comparable(value: Any) -> Any:
+    """Return settings as a file has them, without those that say nothing about the input."""
+    if isinstance(value, dict):
+        items = ((str(name), content) for name, content in value.items())
+        return {
+            name: _comparable(content)
+            for name, content in items
+            if name not in _VOLATILE and not name.startswith("_")
+        }
+    return [_comparable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _load(origin: Origin, config: Any, is_video: bool) -> Any:
+    """Load the processor stored under a name: that of videos for a video model, if there is one."""
+    transformers: Any = import_optional("transformers", "transformers", "processor")
+    import_optional("PIL", "transformers", "A Hugging Face processor")
+    of_video, of_image = _read_settings(origin)
+    is_of_video = of_video is not None and (is_video or of_image is None)
+    settings = (of_video if is_of_video else of_image) or {}
+    try:
+        if is_of_video and not transformers.utils.is_torchvision_available():
+            return make_video_processor(settings, getattr(config, "model_type", ""))
+        auto = transformers.AutoVideoProcessor if is_of_video else transformers.AutoImageProcessor
+        where = {"revision": origin.revision or "main", "trust_remote_code": False}
+        processor = auto.from_pretrained(origin.name, config=config, **where)
+        _check_class(processor, settings)
+    except (ImportError, ValueError) as error:
+        raise ValueError(
+            f"the processor of {origin.name!r} cannot be loaded ({_first_line(error)}): {_REMEDY}"
+        ) from error
+    return processor
+
+
+def _read_settings(origin: Origin) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the settings of the processors of videos and of pictures; None if there are none."""
+    nested = _read_json(origin, "processor_config.json") or {}
+    of_video = nested.get("video_processor") or _read_json(origin, "video_preprocessor_config.json")
+    of_image = nested.get("image_processor") or _read_json(origin, "preprocessor_config.json")
+    if of_image is not None and "video_processor_type" in of_image:
+        of_video, of_image = of_video or of_image, None
+    if of_video is None and of_image is None and not _is_in_config(origin):
+        raise ValueError(f"no processor is stored with {origin.name!r}: {_REMEDY}")
+    return of_video, of_image
+
+
+def _check_class(processor: Any, settings: dict[str, Any]) -> None:
+    """Check that a processor is of the class that its file names; transformers may take another."""
+    keys = ("video_processor_type", "image_processor_type", "feature_extractor_type")
+    named = next((str(settings[key]) for key in keys if settings.get(key)), None)
+    if named is not None and _base_name(named) != _base_name(type(processor).__name__):
+        raise ValueError(f"its file names the class {named}, which this transformers does not have")
+
+
+def _base_name(name: str) -> str:
+    """Return the name of a processor's class without what names the backend; old names as new."""
+    base = name.removesuffix("Fast").removesuffix("Pil")
+    for ending in ("FeatureExtractor", "ImageProcessor", "VideoProcessor"):
+        base = base.removesuffix(ending)
+    return base
+
+
+def _is_in_config(origin: Origin) -> bool:
+    """Return whether a model has no file of its processor, and needs none: those of timm."""
+    return "pretrained_cfg" in (_read_json(origin, "config.json") or {})
+
+
+def _read_json(origin: Origin, file: str) -> dict[str, Any] | None:
+    """Read a file of a folder or repository; None if it has no such file."""
+    hub: Any = import_optional("transformers.utils.hub", "transformers", "processor")
+    path = hub.cached_file(
+        origin.name,
+        file,
+        revision=origin.revision or "main",
+        _raise_exceptions_for_missing_entries=False,
+    )
+    if path is None:
+        return None
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} does not contain an object of JSON")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -8,13 +8,15 @@ import numpy as np
 
 from skdejavid.compat.parameters import as_python
 from skdejavid.video.clips import ClipSpec
+from skdejavid.video.encoder_errors import as_device
 from skdejavid.video.fingerprints import fingerprint
+from skdejavid.video.geometry import Geometry, geometry_of
 from skdejavid.video.pretrained import is_pretrained, load_encoder
-from skdejavid.video.processors import InputSpec, input_spec
+from skdejavid.video.processors import InputSpec, find_processor, input_spec, with_processor
 
 __all__ = ["Settings", "describe", "resolve_settings"]
 
-_PROCEDURE = 1  # increment it if the same parameters give different sequences than before
+_PROCEDURE = 2  # increment it if the same parameters give different sequences than before
 
 
 class Settings(NamedTuple):
@@ -25,6 +27,7 @@ class Settings(NamedTuple):
     layout: str
     mean: Any
     std: Any
+    processor: dict[str, Any] | None = None  # describes the geometry of frames
 
 
 def resolve_settings(parameters: Any) -> Settings:
@@ -34,11 +37,14 @@ def resolve_settings(parameters: Any) -> Settings:
     ------
     ImportError, OSError
         If the encoder is a name and cannot be loaded.
+    RuntimeError
+        If the device cannot be used.
     ValueError
-        If a parameter is invalid.
+        If a parameter is invalid, or the processor of the encoder is not found or not supported.
     """
+    as_device(parameters.device)  # before anything is loaded
     encoder = load_encoder(parameters.encoder)
-    expected = input_spec(encoder) if is_pretrained(encoder) else None
+    expected = _expected_input(parameters, encoder)
 
     def resolve(name: str, default: Any) -> Any:
         value = as_python(getattr(parameters, name))
@@ -49,6 +55,7 @@ def resolve_settings(parameters: Any) -> Settings:
 
     layout = resolve("layout", "BCTHW")
     shorter_side, crop = _frame_size(parameters.frame_size, expected)
+    geometry = expected.geometry if expected and _is_auto(parameters.frame_size) else None
     spec = ClipSpec(
         width=_as_length_or_tuple(parameters.width),
         stride=_as_length_or_tuple(parameters.stride),
@@ -56,12 +63,41 @@ def resolve_settings(parameters: Any) -> Settings:
         one_by_one=layout == "BCHW",
         shorter_side=shorter_side,
         crop=crop,
-        geometry=_geometry(parameters.frame_size, expected),
+        geometry=geometry,
         short=parameters.short,
         max_pixels=as_python(parameters.max_pixels),
     )
     spec.check()
-    return Settings(encoder, spec, layout, resolve("mean", None), resolve("std", None))
+    described = None if geometry is None else geometry.description
+    return Settings(encoder, spec, layout, resolve("mean", None), resolve("std", None), described)
+
+
+def _expected_input(parameters: Any, encoder: Any) -> InputSpec | None:
+    """Return the input that the encoder expects, prepared by the processor if it is needed."""
+    model = encoder if is_pretrained(encoder) else None
+    expected = None if model is None else input_spec(model)
+    names = ("frame_size", "mean", "std")
+    wanted = [name for name in names if _is_auto(getattr(parameters, name))]
+    processor = parameters.processor
+    if processor is None or not wanted or (model is None and _is_auto(processor)):
+        return expected
+    geometry = geometry_of(find_processor(model, processor))
+    if "frame_size" not in wanted:
+        _check_order(geometry, wanted)
+    return with_processor(expected, geometry)
+
+
+def _check_order(geometry: Geometry, wanted: list[str]) -> None:
+    if geometry.order != (0, 1, 2):
+        raise ValueError(
+            f"frame_size: the processor {geometry.description['class']} also reorders colors "
+            f"(as {geometry.order}), which is lost if frame_size is set: set "
+            f"{' and '.join(wanted)} too, or leave frame_size='auto'"
+        )
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == "auto"
 
 
 def _frame_size(value: Any, expected: InputSpec | None) -> tuple[int | None, int | None]:
@@ -80,10 +116,6 @@ def _frame_size(value: Any, expected: InputSpec | None) -> tuple[int | None, int
     return sizes
 
 
-def _geometry(value: Any, expected: InputSpec | None) -> Any:
-    return expected.geometry if expected is not None and isinstance(value, str) else None
-
-
 def describe(parameters: Any, settings: Settings) -> dict[str, Any]:
     """Return all settings that sequences depend on, as a store records them."""
     spec = settings.spec
@@ -94,7 +126,8 @@ def describe(parameters: Any, settings: Settings) -> dict[str, Any]:
         "stride": spec.stride,
         "clip_length": spec.clip_length,
         "layout": settings.layout,
-        "frame_size": [spec.shorter_side, spec.crop],
+        "frame_size": "auto" if settings.processor else [spec.shorter_side, spec.crop],
+        "processor": settings.processor,
         "mean": settings.mean,
         "std": settings.std,
         "features": parameters.features,
