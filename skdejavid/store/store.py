@@ -169,7 +169,7 @@ class TSEStore:
         if differences:
             raise ValueError(
                 f"the store {self.path} was created with different settings: "
-                f"{'; '.join(differences)}"
+                f"{'; '.join(differences)}. Choose another folder, or the settings of the store"
             )
 
     @property
