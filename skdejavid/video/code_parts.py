@@ -30,7 +30,7 @@ from skdejavid.video.libraries import (
     library_of_function,
     library_of_module,
 )
-from skdejavid.video.object_graphs import IfRead, Node, Reads, UnknowableError
+from skdejavid.video.object_graphs import READ_ANY, IfRead, Node, Reads, UnknowableError
 
 __all__ = [
     "class_node",
@@ -67,7 +67,7 @@ _INERT = {
 _READ_ONLY_OWN = {"abc", "builtins", "typing", "torch.nn.modules.module"}
 
 # Attributes of classes that only describe, or that Python keeps for itself.
-_DESCRIPTIONS = {"__annotate__", "__annotate_func__", "_abc_impl"}
+_DESCRIPTIONS = {"__annotate__", "__annotate_func__", "_abc_impl", "_backward_cls"}
 
 
 def function_node(function: FunctionType) -> Node:
@@ -122,15 +122,16 @@ def _globals_of(function: FunctionType) -> _Parts:
 def _imports_of(function: FunctionType) -> _Parts:
     """Yield the modules that a function imports when it runs."""
     package = function.__globals__.get("__package__") or ""
-    for level, name, names in sorted(code_facts(function.__code__).imports, key=repr):
+    facts = code_facts(function.__code__)
+    for level, name, imported in sorted(facts.imports, key=repr):
         suffix = f".import({name!r})"
         module = _module_of_import("." * level + name, package)
         if module is None:
             yield suffix, "no module of the user"
-        elif names is None and library_of_module(module) is None:
+        elif facts.reads & READ_ANY and library_of_module(module) is None:
             yield suffix, module
         else:
-            yield suffix, Reads(module, frozenset(names or ()), frozenset(names or ()))
+            yield suffix, Reads(module, facts.attributes.union(imported or ()), frozenset())
 
 
 def _module_of_import(name: str, package: str) -> ModuleType | None:
@@ -216,11 +217,10 @@ def if_read(kind: type, name: str, value: Any) -> Any:
 
 def _is_inert(value: Any) -> bool:
     """Return whether writing to a value runs no code of the user."""
-    return type(value) in _INERT or _is_plain_tensor(type(value))
-
-
-def _is_plain_tensor(kind: type) -> bool:
-    return (kind.__module__, kind.__qualname__) == ("torch", "Tensor")
+    kind = type(value)
+    return kind in _INERT or (
+        kind.__module__ == "torch" and kind.__qualname__ in ("Tensor", "Size")
+    )
 
 
 def _annotations(kind: type) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from os import cpu_count
 from types import ModuleType
 from typing import Any, NamedTuple
 
-__all__ = ["IfRead", "Node", "Reads", "UnknowableError", "digest_of"]
+__all__ = ["READ_ANY", "IfRead", "Node", "Reads", "UnknowableError", "digest_of"]
 
 # Fewer bytes are hashed before threads have started.
 _WORTH_THREADS = 2**22
@@ -48,7 +48,7 @@ class IfRead(NamedTuple):
 
 
 # Names by which code reads attributes whose names it computes.
-_READ_ANY = {"getattr", "getattr_static", "__getattribute__", "vars", "__dict__", "attrgetter"}
+READ_ANY = {"getattr", "getattr_static", "__getattribute__", "vars", "__dict__", "attrgetter"}
 
 _Child = int | bytes | None  # number of a node, bytes without parts, or what does not count
 
@@ -79,7 +79,7 @@ class _Graph:
             self._expand_all()
 
     def _counts(self, name: str) -> bool:
-        return name in self._read or name not in self._written or bool(self._read & _READ_ANY)
+        return name in self._read or name not in self._written or bool(self._read & READ_ANY)
 
     def _expand_all(self) -> None:
         # Without recursion, since objects may be nested more deeply than Python's stack is.
