@@ -79,16 +79,9 @@ def code_facts(code: CodeType) -> CodeFacts:
     decide.
     """
     instructions = [i for i in dis.get_instructions(code) if i.opname not in _WITHOUT_EFFECT]
-    offsets = [instruction.offset for instruction in instructions]
-    total = sha256(atom(_signature(code)))
-    for instruction in instructions:
-        total.update(atom((instruction.opname, _argument(instruction, offsets))))
-    for entry in dis.Bytecode(code).exception_entries:  # type: ignore[attr-defined]
-        places = [bisect_left(offsets, at) for at in (entry.start, entry.end, entry.target)]
-        total.update(atom((*places, entry.depth, entry.lasti)))
     inner = [code_facts(value) for value in code.co_consts if isinstance(value, CodeType)]
     return CodeFacts(
-        total.digest(),
+        _digest(code, instructions),
         _names(instructions, _GLOBALS).union(*(facts.globals for facts in inner)),
         _names(instructions, _ATTRIBUTES).union(*(facts.attributes for facts in inner)),
         _bare_names(instructions).union(*(facts.bare for facts in inner)),
@@ -96,6 +89,17 @@ def code_facts(code: CodeType) -> CodeFacts:
         _names_written(code, instructions).union(*(facts.writes for facts in inner)),
         frozenset(_imports(instructions)).union(*(facts.imports for facts in inner)),
     )
+
+
+def _digest(code: CodeType, instructions: list[dis.Instruction]) -> bytes:
+    offsets = [instruction.offset for instruction in instructions]
+    total = sha256(atom(_signature(code)))
+    for instruction in instructions:
+        total.update(atom((instruction.opname, _argument(instruction, offsets))))
+    for entry in dis.Bytecode(code).exception_entries:  # type: ignore[attr-defined]
+        places = [bisect_left(offsets, at) for at in (entry.start, entry.end, entry.target)]
+        total.update(atom((*places, entry.depth, entry.lasti)))
+    return total.digest()
 
 
 def _signature(code: CodeType) -> tuple[Any, ...]:
@@ -136,8 +140,7 @@ def _names_read(instructions: list[dis.Instruction]) -> frozenset[str]:
         for before, instruction in pairwise(instructions)
         if instruction.opname in ("STORE_GLOBAL", "STORE_DEREF") and _is_in_place(before)
     ]
-    constants = (i.argval for i in instructions if i.opname == "LOAD_CONST")
-    names = {value for value in constants if isinstance(value, str)}
+    names = set()
     for i, instruction in enumerate(instructions):
         name = instruction.argval
         if instruction.opname in _VARIABLES and name in counted:

@@ -63,6 +63,8 @@ _INERT = {
     *(Counter, OrderedDict, defaultdict, deque, SimpleNamespace, np.ndarray),
 }
 
+_INERT_OF_TORCH = {("torch", "Tensor"), ("torch", "Size")}
+
 # Modules of base classes that read no attributes but those that they declare.
 _READ_ONLY_OWN = {"abc", "builtins", "typing", "torch.nn.modules.module"}
 

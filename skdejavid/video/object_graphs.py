@@ -48,7 +48,10 @@ class IfRead(NamedTuple):
 
 
 # Names by which code reads attributes whose names it computes.
-READ_ANY = {"getattr", "getattr_static", "__getattribute__", "vars", "__dict__", "attrgetter"}
+READ_ANY = {
+    *("getattr", "getattr_static", "__getattribute__", "vars", "__dict__", "attrgetter"),
+    *("getmembers", "asdict", "astuple"),
+}
 
 _Child = int | bytes | None  # number of a node, bytes without parts, or what does not count
 

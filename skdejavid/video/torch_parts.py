@@ -33,7 +33,8 @@ _LEFT_OUT = {
         *_REGISTERED,
         *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
         *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
-        *("training", "_non_persistent_buffers_set", "_is_hf_initialized", "_compiled_call_impl"),
+        *("training", "_non_persistent_buffers_set", "_is_hf_initialized"),
+        *("_compiled_call_impl", "_is_torch_compile"),
         *("_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook"),
         *("_state_dict_hooks", "_state_dict_pre_hooks"),
         *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
@@ -48,7 +49,6 @@ _LEFT_OUT = {
     # Where a model comes from, and how it is trained.
     ("transformers.modeling_utils", "PreTrainedModel"): {
         *("name_or_path", "warnings_issued", "_weight_conversions", "_use_kernels"),
-        "_is_torch_compile",
     },
     ("transformers.configuration_utils", "PreTrainedConfig"): {
         *("_name_or_path", "_commit_hash", "transformers_version", "architectures", "model_type"),
