@@ -47,8 +47,9 @@ _Parts = Iterator[tuple[str, Any]]
 # Bytecode differs between versions of Python.
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-# Functions that run code, or read variables, which the calling code does not name.
+# Functions that run code which the calling code does not contain.
 _HIDE_CODE = {"eval", "exec", "__import__", "import_module"}
+_HIDE_CODE_AS_METHODS = {"import_module"}  # modules of torch have a method `eval`
 
 # What contains a function.
 _CALLED = (
@@ -91,7 +92,7 @@ def function_node(function: FunctionType) -> Node:
         around = [(f".__closure__[{name!r}]", cell) for name, cell in cells]
         return Node(f"function {where} of {library}", around)
     facts = code_facts(function.__code__)
-    for name in sorted(_HIDE_CODE & (facts.globals | facts.attributes)):
+    for name in sorted(facts.globals & _HIDE_CODE | facts.attributes & _HIDE_CODE_AS_METHODS):
         raise UnknowableError(f"calls {name}, which runs code that it does not contain")
     attributes = vars(function)
     parts = [

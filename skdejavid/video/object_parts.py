@@ -169,6 +169,22 @@ def _module(value: torch.nn.Module) -> Node | bytes:
     return Node("module of torch", [*module_parts(value), *_class_and_attributes(value)])
 
 
+def _config(value: Any) -> Node:
+    """Return what decides of the settings of a Hugging Face model, in files or in memory."""
+    return Node(
+        "config", [(name, _with_lists(part)) for name, part in _class_and_attributes(value)]
+    )
+
+
+def _with_lists(value: Any) -> Any:
+    """Return a value with lists in place of tuples, which become lists in files."""
+    if type(value) in (list, tuple):
+        return [_with_lists(item) for item in value]
+    if type(value) is dict:
+        return {key: _with_lists(item) for key, item in value.items()}
+    return value
+
+
 def _subclass_of_text(kind: type) -> Callable[[Any], Node]:
     return _of_builtin(kind, lambda value: [("", kind.__new__(kind, value))])
 
@@ -249,6 +265,7 @@ _HANDLERS_BY_NAME: dict[tuple[str, str], Callable[[Any], Node | bytes]] = {
         "graph",
         [("", value.python_code("self").src), (".globals", value.python_code("self").globals)],
     ),
+    ("transformers.configuration_utils", "PreTrainedConfig"): _config,
     ("torch._ops", "OpOverload"): operator_node,
     ("torch._ops", "OpOverloadPacket"): operator_node,
 }

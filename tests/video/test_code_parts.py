@@ -92,7 +92,11 @@ def test_a_module_that_is_imported_late_counts(helpers, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", ["eval", "exec", "__import__"])
+def test_modules_may_be_put_into_evaluation_mode():
+    assert digest(function("return x.eval()")) != digest(function("return x.train()"))
+
+
+@pytest.mark.parametrize("name", ["eval", "exec", "__import__", "import_module"])
 def test_code_that_runs_other_code_is_refused(name):
     with pytest.raises(UnknowableError, match=f"^f calls {name}, which runs code that it does not"):
         digest(function(f"return {name}(x)"))

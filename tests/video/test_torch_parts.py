@@ -183,6 +183,20 @@ def test_a_hugging_face_model_is_the_same_from_memory_and_from_a_folder(family, 
     assert fingerprint(model) != found
 
 
+@pytest.mark.slow
+def test_lists_in_the_settings_of_a_model_are_the_same_from_memory_and_from_a_folder(tmp_path):
+    import transformers
+
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=(8, 8), depths=(1, 1))
+    model = transformers.ResNetModel(config)
+    model.save_pretrained(tmp_path)
+    loaded = transformers.ResNetModel.from_pretrained(tmp_path)
+    assert type(model.config.depths) is not type(loaded.config.depths)
+    assert fingerprint(loaded) == fingerprint(model)
+    loaded.config.depths = [1, 2]
+    assert fingerprint(loaded) != fingerprint(model)
+
+
 def test_the_attention_that_a_user_has_registered_counts(monkeypatch):
     registry = sys.modules[small_model("VideoMAE").__class__.__mro__[2].__module__]
     model, found = small_model("VideoMAE"), set()
