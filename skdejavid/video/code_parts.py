@@ -88,9 +88,8 @@ def function_node(function: FunctionType) -> Node:
     cells = list(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     library = library_of_function(function)
     if library is not None:
-        where = f"{function.__globals__.get('__name__')}.{function.__code__.co_qualname}"
         around = [(f".__closure__[{name!r}]", cell) for name, cell in cells]
-        return Node(f"function {where} of {library}", around)
+        return Node(f"function {_name_of(function)} of {library}", around)
     facts = code_facts(function.__code__)
     for name in sorted(facts.globals & _HIDE_CODE | facts.attributes & _HIDE_CODE_AS_METHODS):
         raise UnknowableError(f"calls {name}, which runs code that it does not contain")
@@ -109,6 +108,13 @@ def function_node(function: FunctionType) -> Node:
     return Node(kind, parts, reads=facts.reads, writes=facts.writes)
 
 
+def _name_of(function: FunctionType) -> str:
+    code = function.__code__
+    name = f"{function.__globals__.get('__name__')}.{code.co_qualname}"
+    # There may be several without a name.
+    return f"{name} {_PYTHON} {code_facts(code).digest.hex()}" if "<lambda>" in name else name
+
+
 def _globals_of(function: FunctionType) -> _Parts:
     """Yield the values of the global and built-in variables that a function reads."""
     facts, variables = code_facts(function.__code__), function.__globals__
@@ -123,34 +129,40 @@ def _globals_of(function: FunctionType) -> _Parts:
 
 
 def _imports_of(function: FunctionType) -> _Parts:
-    """Yield the modules that a function imports when it runs."""
+    """Yield what a function imports when it runs: a library, or a module of the user."""
     package = function.__globals__.get("__package__") or ""
     facts = code_facts(function.__code__)
     for level, name, imported in sorted(facts.imports, key=repr):
+        names = facts.attributes.union(imported or ())
         suffix = f".import({name!r})"
-        module = _module_of_import("." * level + name, package)
-        if module is None:
-            yield suffix, "no module of the user"
-        elif facts.reads & READ_ANY and library_of_module(module) is None:
+        library, module = _module_of_import("." * level + name, package)
+        if module is None or library is not None:
+            yield suffix, library or "missing"
+            # Whether a library has been imported already does not matter.
+            for attribute, value in [] if module is None else _replaced_by_name(module, names):
+                yield f"{suffix}{attribute}", value
+        elif facts.reads & READ_ANY:
             yield suffix, module
         else:
-            yield suffix, Reads(module, facts.attributes.union(imported or ()), frozenset())
+            yield suffix, Reads(module, names, frozenset())
 
 
-def _module_of_import(name: str, package: str) -> ModuleType | None:
-    """Return an imported module; import it if it may be the user's."""
+def _module_of_import(name: str, package: str) -> tuple[str | None, ModuleType | None]:
+    """Return the library of a module, and the module; import it if it may be the user's."""
     try:
         absolute = importlib.util.resolve_name(name, package)
-        if absolute in sys.modules:
-            return sys.modules[absolute]
+        module = sys.modules.get(absolute)
+        if module is not None:
+            return library_of_module(module), module
         spec = importlib.util.find_spec(absolute.partition(".")[0])
-        found = ModuleType(absolute)
-        found.__file__ = None if spec is None else spec.origin
-        if spec is None or library_of_module(found) is not None:
-            return None
-        return importlib.import_module(absolute)
+        if spec is None:
+            return None, None
+        root = ModuleType(absolute.partition(".")[0])
+        root.__file__ = spec.origin
+        library = library_of_module(root)
+        return library, None if library is not None else importlib.import_module(absolute)
     except Exception:  # the code would fail as well, or expects it to
-        return None
+        return None, None
 
 
 def _as_read(value: Any, name: str, names: frozenset[str], bare: frozenset[str]) -> Any:
@@ -167,8 +179,10 @@ def reads_node(reads: Reads) -> Node:
     Of a library's module only what the user has replaced in it.
     """
     module, names, bare = reads
-    if library_of_module(module) is not None:
-        return Node("module of a library", list(_replaced_by_name(module, names)))
+    library = library_of_module(module)
+    if library is not None:
+        replaced = list(_replaced_by_name(module, names))
+        return Node(f"module {module.__name__} of {library}", replaced)
     variables = vars(module)
     found = sorted((names | {"__getattr__"}) & variables.keys())
     return Node("module", [(f".{n}", _as_read(variables[n], n, names, bare)) for n in found])
@@ -207,8 +221,14 @@ def class_node(kind: type) -> Node:
 
 
 def if_read(kind: type, name: str, value: Any) -> Any:
-    """Return a value of an attribute, marked if it may be a counter or a collection of results."""
-    if not _is_inert(value) or name.startswith("__"):
+    """Return a value of an attribute, marked if it may decide nothing.
+
+    That are counters and collections of results, and what Python and others note in classes, such
+    as docstrings and type hints.
+    """
+    if _is_special(name) and not (callable(value) or hasattr(type(value), "__get__")):
+        return IfRead(name, value, by_name=True)
+    if not _is_inert(value):
         return value
     libraries = [base for base in kind.__mro__ if library_of_class(base) is not None]
     may_be_read = kind in libraries or any(
@@ -221,9 +241,7 @@ def if_read(kind: type, name: str, value: Any) -> Any:
 def _is_inert(value: Any) -> bool:
     """Return whether writing to a value runs no code of the user."""
     kind = type(value)
-    return kind in _INERT or (
-        kind.__module__ == "torch" and kind.__qualname__ in ("Tensor", "Size")
-    )
+    return kind in _INERT or (kind.__module__, kind.__qualname__) in _INERT_OF_TORCH
 
 
 def _annotations(kind: type) -> dict[str, Any]:
@@ -231,13 +249,13 @@ def _annotations(kind: type) -> dict[str, Any]:
 
 
 def _decides(kind: type, name: str, value: Any) -> bool:
-    """Return whether an attribute of a class decides, and is not described with the class."""
+    """Return whether an attribute of a class may decide, and is not described with the class."""
     if isinstance(value, _SLOTS) or name in _DESCRIPTIONS:
         return False
-    if issubclass(kind, enum.Enum) and isinstance(value, (kind, enum.property)):
-        return False
-    is_internal = name.startswith("_") and name.endswith("_")
-    return not is_internal or callable(value) or hasattr(type(value), "__get__")
+    if not issubclass(kind, enum.Enum):
+        return True
+    is_internal = name.startswith("_") and name.endswith("_") and not callable(value)
+    return not is_internal and not isinstance(value, (kind, enum.property))
 
 
 def native_function_node(function: Any) -> Node:
@@ -255,7 +273,7 @@ def native_function_node(function: Any) -> Node:
     module = owner or sys.modules.get(function.__module__ or "")
     if module is None or library_of_module(module) is None:
         raise UnknowableError("is compiled code, which cannot be compared")
-    return Node(f"{kind} of {module.__name__}")
+    return Node(f"{kind} of {module.__name__} of {library_of_module(module)}")
 
 
 def _replaced_in_class(kind: type) -> _Parts:

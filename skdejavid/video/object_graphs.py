@@ -41,10 +41,11 @@ class Reads(NamedTuple):
 
 
 class IfRead(NamedTuple):
-    """An attribute that does not count if code writes it and none reads it, like a counter."""
+    """An attribute that counts only if code may read it, or if no code writes it."""
 
     name: str
     value: Any
+    by_name: bool = False  # whether it counts only if code reads it by name
 
 
 # Names by which code reads attributes whose names it computes.
@@ -74,15 +75,17 @@ class _Graph:
     def expand(self, root: Any) -> None:
         self._number(root, -1, "")
         self._expand_all()
-        while due := [item for item in self._open if self._counts(item[2].name)]:
-            self._open = [item for item in self._open if not self._counts(item[2].name)]
+        while due := [item for item in self._open if self._counts(item[2])]:
+            self._open = [item for item in self._open if not self._counts(item[2])]
             for i, place, attribute in due:
                 suffix = self.nodes[i].parts[place][0]
                 self.children[i][place] = self._number(attribute.value, i, suffix)
             self._expand_all()
 
-    def _counts(self, name: str) -> bool:
-        return name in self._read or name not in self._written or bool(self._read & READ_ANY)
+    def _counts(self, attribute: IfRead) -> bool:
+        if attribute.name in self._read or attribute.by_name:
+            return attribute.name in self._read
+        return attribute.name not in self._written or bool(self._read & READ_ANY)
 
     def _expand_all(self) -> None:
         # Without recursion, since objects may be nested more deeply than Python's stack is.

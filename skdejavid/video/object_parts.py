@@ -48,7 +48,7 @@ _Parts = list[tuple[str, Any]]
 _BY_TEXT = {
     *(type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented)),
     *(range, decimal.Decimal, fractions.Fraction, uuid.UUID),
-    *(datetime.date, datetime.time, datetime.datetime, datetime.timedelta, datetime.timezone),
+    *(datetime.date, datetime.timedelta),
     *(torch.dtype, torch.layout, torch.memory_format, torch.Size, torch.finfo, torch.iinfo),
     *(types.GenericAlias, types.UnionType),
 }
@@ -223,6 +223,9 @@ _HANDLERS: dict[type, Callable[[Any], Node | bytes]] = {
     operator.itemgetter: _of_builtin(operator.itemgetter, _reduced),
     operator.attrgetter: _of_builtin(operator.attrgetter, _reduced),
     operator.methodcaller: lambda value: Node("caller", _items(value.__reduce__())),
+    datetime.time: lambda value: Node("time", [("", value.isoformat()), (".fold", value.fold)]),
+    datetime.datetime: lambda value: Node("time", [("", value.isoformat()), (".fold", value.fold)]),
+    datetime.timezone: lambda value: Node("zone", [("", repr(value))]),
     enum.Enum: _member,
     int: _subclass_of_text(int),
     float: _subclass_of_text(float),

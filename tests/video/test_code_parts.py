@@ -1,6 +1,8 @@
+import cmath
 import enum
 import functools
 import importlib
+import math
 import sys
 import types
 
@@ -90,6 +92,42 @@ def test_a_module_that_is_imported_late_counts(helpers, monkeypatch):
     assert digest(function("import no_such_module; return x")) == digest(
         function("import no_such_module; return x")
     )
+
+
+def test_which_library_code_reads_counts():
+    body = "return lib.sqrt(x)"
+    modules = [torch, math, cmath]
+    assert len({digest(function(body, lib=module)) for module in modules}) == 3
+
+
+def test_lambdas_of_a_library_count_by_their_code():
+    variables = vars(math_functions := types.ModuleType("math_functions"))
+    code = compile("f, g = lambda x: x, lambda x: -x", torch.__file__, "exec")
+    exec(code, variables)
+    assert digest(math_functions.f) != digest(math_functions.g)
+
+
+def test_whether_a_library_has_been_imported_does_not_count(monkeypatch):
+    f = function("import colorsys; return colorsys.rgb_to_hsv(x)")
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    before = digest(f)
+    assert "colorsys" not in sys.modules
+    import colorsys
+
+    assert digest(f) == before
+    monkeypatch.setattr(colorsys, "rgb_to_hsv", lambda x: x)
+    assert digest(f) != before
+
+
+def test_attributes_with_underscores_count():
+    def net(name, value):
+        body = f"class Net:\n    {name} = {value}\n    def f(self): return self.{name}"
+        variables = {}
+        exec(body, variables)
+        return digest(variables["Net"]())
+
+    for name in ("_k_", "__k__", "__k", "_k"):
+        assert net(name, 1) == net(name, 1) != net(name, 2), name
 
 
 def test_modules_may_be_put_into_evaluation_mode():
