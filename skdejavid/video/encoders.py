@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
 from skdejavid.video.encoder_errors import as_device, explain_errors
+from skdejavid.video.fingerprints import fingerprint
 from skdejavid.video.pretrained import is_pretrained, run_pretrained
 from skdejavid.video.sessions import evaluation, first_parameter, first_tensor, precision
 from skdejavid.video.transfers import Download, Transfers, transfers_to
@@ -138,6 +139,20 @@ class ClipEncoder:
                     stack.callback(hook.remove)
             stack.enter_context(precision(self._device(), self._autocast))
             yield
+
+    def check_fingerprint(self, recorded: str) -> None:
+        """Check, inside of `session`, that the encoder has the fingerprint that a store records.
+
+        Raises
+        ------
+        ValueError
+            If it has another one, because it was changed after the fingerprint was taken.
+        """
+        if fingerprint(self._encoder) != recorded:
+            raise ValueError(
+                "the encoder was changed while the extraction began, for example by training in "
+                "another thread: pass a copy of it, copy.deepcopy(encoder)"
+            )
 
     @property
     def stage(self) -> Callable[[NDArray[np.uint8]], torch.Tensor]:

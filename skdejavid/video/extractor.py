@@ -498,8 +498,17 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         self._set_kept([source.position for source in sources if source.id in store])
         return store.sequences([sources[position].id for position in self.kept_])
 
-    def _extract(self, sources: Sequence[Source], settings: Settings, sink: Sink) -> None:
-        """Encode all `sources`, in their order, into `sink`."""
+    def _extract(
+        self,
+        sources: Sequence[Source],
+        settings: Settings,
+        sink: Sink,
+        recorded: str | None = None,
+    ) -> None:
+        """Encode all `sources`, in their order, into `sink`.
+
+        `recorded` is the fingerprint that the encoder must have, if a store records one.
+        """
         from skdejavid.video.encoders import ClipEncoder
 
         if settings.spec.needs_clock:
@@ -518,6 +527,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             encoder.session(),
             Progress(len(sources), is_shown=bool(self.verbose)) as progress,
         ):
+            if recorded is not None:
+                encoder.check_fingerprint(recorded)
             extraction = Extraction(
                 sources,
                 settings.spec,
@@ -552,7 +563,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
                 if stored is not None and not (missing and missing[0].id == stored[0]):
                     writer.discard_partial()
                 if missing:
-                    self._extract(missing, settings, writer)
+                    recorded = store.fingerprint["encoder"] if self.encoder_id is None else None
+                    self._extract(missing, settings, writer, recorded)
                 failures = writer.passing_failures
             store = TSEStore(store.path)
         self.failures_ = failures_of(store, unique, failures)

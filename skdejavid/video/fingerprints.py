@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from types import MethodType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from skdejavid.compat.optional import import_optional
+from skdejavid.video.code_parts import replaced_in_module
+from skdejavid.video.object_graphs import Node, UnknowableError, digest_of
+from skdejavid.video.object_parts import describe
+from skdejavid.video.torch_parts import original_module
 
 if TYPE_CHECKING:
     import torch
@@ -16,25 +18,40 @@ else:
 
 __all__ = ["fingerprint", "needs_id"]
 
-# Modules to (state when it was computed, fingerprint).
-_cache: WeakKeyDictionary[torch.nn.Module, tuple[Any, str]] = WeakKeyDictionary()
+
+class _Encoder(NamedTuple):
+    """An encoder, and what holds for all modules of the process."""
+
+    encoder: Any
 
 
 def fingerprint(encoder: Any, encoder_id: str | None = None) -> str:
     """Return a string that identifies an encoder in any process.
 
+    The fingerprint of a module depends on all that can be found from it: parameters, buffers, other
+    attributes of any kind, submodules wherever they are stored, hooks, and the code of the user's
+    classes and functions with the values of global variables that it reads. It does not depend on
+    comments and layout of that code, the device, gradients, the mode (extraction always evaluates),
+    how numbers lie in memory, where a Hugging Face model was loaded from, or ``torch.compile``.
+
+    Code of installed packages counts by name and version. The versions of torch, NumPy and Python
+    do not count, except that code of the user depends on Python's minor version.
+
+    What code reads while it runs is not seen: files, the environment, random numbers, and functions
+    of libraries that were edited on disk.
+
     Parameters
     ----------
-    encoder : torch.nn.Module or callable
-        The fingerprint of a module depends on its class name, structure, parameters and buffers.
+    encoder : torch.nn.Module, method of one, or callable
     encoder_id : str, optional
-        Returned instead of a computed fingerprint. Required if `encoder` is not a module: what a
-        function computes depends on the Python version and on values outside of its code.
+        Returned instead of a computed fingerprint. Required if `encoder` is neither a module nor a
+        method of one, is TorchScript, or contains objects whose state cannot be read.
 
     Raises
     ------
     ValueError
-        If `encoder` is not a module and `encoder_id` is None.
+        If `encoder_id` is required and None. The message names the object that requires it, as
+        ``encoder.blocks[3].cache``.
     """
     if encoder_id is not None:
         return encoder_id
@@ -49,48 +66,40 @@ def fingerprint(encoder: Any, encoder_id: str | None = None) -> str:
 
 
 def needs_id(encoder: Any) -> bool:
-    """Return whether an encoder has no fingerprint of its own, since it is not a module."""
-    return not isinstance(encoder, torch.nn.Module)
+    """Return whether an encoder never has a fingerprint of its own.
 
-
-def _fingerprint_of_module(module: torch.nn.Module) -> str:
-    state = module.state_dict(keep_vars=True)
-    tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
-    structure = re.sub(r" at 0x[0-9a-f]+", "", repr(module))
-    # Hashing gigabytes of parameters takes seconds, and each call of `transform` needs the
-    # fingerprint. The cached one is valid while structure, version counters and samples of all
-    # tensors are unchanged. Inference tensors have no version counter, so they are hashed again.
-    signature = None
-    if not any(tensor.is_inference() for tensor in tensors):
-        signature = structure, [_signature(tensor) for tensor in tensors]
-    cached = _cache.get(module)
-    if cached is not None and signature is not None and cached[0] == signature:
-        return cached[1]
-    name = type(module).__qualname__
-    digest = sha256(name.encode())
-    digest.update(structure.encode())
-    for key, value in state.items():
-        digest.update(key.encode())
-        if isinstance(value, torch.Tensor):
-            digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-            digest.update(_bytes_of(value))
-        else:
-            digest.update(repr(value).encode())
-    computed = f"{name}-{digest.hexdigest()[:16]}"
-    _cache[module] = signature, computed
-    return computed
-
-
-def _signature(tensor: torch.Tensor) -> tuple[int, int, bytes]:
-    """Return address, version and some values of a tensor.
-
-    Values are needed because writing to ``tensor.data`` does not change the version.
+    Only modules and their methods have one, since other functions are often made of values that
+    nothing connects with them, and TorchScript has none.
     """
-    flat = tensor.detach().reshape(-1)
-    sample = flat[:: max(1, len(flat) // 16)]
-    return tensor.data_ptr(), tensor._version, bytes(_bytes_of(sample))
+    owner = encoder.__self__ if isinstance(encoder, MethodType) else encoder
+    return not isinstance(owner, torch.nn.Module) or isinstance(owner, torch.jit.ScriptModule)
 
 
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    flat: Any = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-    return flat.data
+def _fingerprint_of_module(encoder: Any) -> str:
+    try:
+        digest = digest_of(_Encoder(encoder), _describe, "encoder")
+    except UnknowableError as error:
+        raise ValueError(
+            f"cannot fingerprint the encoder: {error}: pass encoder_id, a string unique to each "
+            "encoder"
+        ) from error
+    is_method = isinstance(encoder, MethodType)
+    module = encoder.__self__ if is_method else encoder
+    is_graph = isinstance(module, torch.fx.GraphModule)  # whose copies have other names
+    names = ["GraphModule" if is_graph else type(original_module(module) or module).__name__]
+    names += [encoder.__func__.__name__] if is_method else []
+    return f"{'.'.join(names)}-{digest.hex()[:16]}"
+
+
+def _describe(value: Any) -> Node | bytes:
+    return _root(value.encoder) if type(value) is _Encoder else describe(value)
+
+
+def _root(encoder: Any) -> Node:
+    every = torch.nn.modules.module
+    hooks = [*every._global_forward_pre_hooks.values(), *every._global_forward_hooks.values()]
+    parts = [("", encoder), (" calls torch.Tensor", torch.Tensor), (" calls hooks", hooks)]
+    for module in (torch, torch.nn.functional):
+        for suffix, value in replaced_in_module(module):
+            parts.append((f" calls {module.__name__}{suffix}", value))
+    return Node("encoder", parts)
