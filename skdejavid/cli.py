@@ -160,7 +160,7 @@ _encoder_options = _with_options(
     ),
     click.option(
         "--encoder-id",
-        help="Name that identifies the encoder, needed if it is not a torch module.",
+        help="Name that identifies the encoder, needed if it has no fingerprint of its own.",
     ),
     click.option(
         "--batch-size",
@@ -486,7 +486,7 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
         loaded = call_named(encoder, *arguments)
         if callable(loaded) and needs_id(loaded) and "encoder_id" not in given:
             raise ValueError(
-                f"{encoder} returns a {type(loaded).__name__}, not a torch module: give "
+                f"{encoder} returns a {type(loaded).__name__}, which has no fingerprint of its own: give "
                 "--encoder-id, a name unique to each encoder"
             )
         return TSEExtractor(loaded, verbose=1, **given)

@@ -320,7 +320,7 @@ def test_an_encoder_that_needs_a_name_is_refused_with_the_option_for_it(
     inputs = [videos, "-o", tmp_path / "new"] if command == "extract" else [model, videos]
     result = run(command, *inputs, "--encoder", f"{folder / 'encoder.py'}:load_function")
     assert result.exit_code == 1
-    assert "load_function returns a function, not a torch module: give --encoder-id" in (
+    assert "load_function returns a function, which has no fingerprint: give --encoder-id" in (
         result.stderr
     )
     assert not (tmp_path / "new").exists()

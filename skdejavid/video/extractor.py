@@ -156,9 +156,10 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         Data type of a new store; float16 halves its size.
 
     encoder_id : str, default=None
-        Identifier of the encoder recorded in the store. If None, it is derived from the module's
-        structure and parameters. Required with `store` if the encoder is not a module or a Hugging
-        Face model; use a different string for each encoder.
+        Identifier of the encoder recorded in the store. If None, it is derived from all that
+        decides of the module: numbers, attributes, hooks and code. Required with `store` if the
+        encoder is neither a module nor a method of one, is TorchScript, or contains objects that
+        cannot be compared; use a different string for each encoder.
 
     verbose : int, default=0
         Whether to show a progress bar with the number of videos, windows per second, and the shares
@@ -424,12 +425,12 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         Returns
         -------
         str
-            `encoder_id` if it is set, else derived from the module's structure and parameters.
+            `encoder_id` if it is set, else derived from all that decides of the module.
 
         Raises
         ------
         ValueError
-            If the encoder is not a module and `encoder_id` is None.
+            If `encoder_id` is None and the encoder needs it.
         """
         from skdejavid.video.fingerprints import fingerprint
         from skdejavid.video.pretrained import load_encoder
