@@ -555,3 +555,28 @@ def test_predictions_are_written_through_a_link_with_the_permissions_of_the_file
     assert (tmp_path / "x.csv").stat().st_mode & 0o777 == 0o640
     table = (tmp_path / "x.csv").read_bytes().decode()
     assert succeed("predict", model, store).output.splitlines() == table.splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.fault(126, 134)
+def test_a_model_of_pictures_and_text_prepares_frames_as_in_training(folder, tmp_path):
+    from families import tiny_model
+    from transformers import CLIPImageProcessorPil
+
+    name = tmp_path / "clip"
+    tiny_model("clip").save_pretrained(name)
+    square = {"crop_size": 32, "size": {"shortest_edge": 32}}
+    CLIPImageProcessorPil(**square).save_pretrained(name)
+    CLIPImageProcessorPil(**square, resample=0).save_pretrained(tmp_path / "other")
+    videos, store, model = folder / "videos", tmp_path / "store", tmp_path / "model"
+    succeed("extract", videos, "-o", store, "--encoder", name, "--clip-length", 2)
+    assert TSEStore(store).fingerprint["processor"]["class"] == "CLIPImageProcessorPil"
+    assert TSEStore(store).n_features == 16
+    succeed("fit", store, "-o", model, "--set", "n_epochs=1")
+    inputs = ["predict", model, videos / "order 0", "--encoder", name]
+    succeed(*inputs)
+    refused = run(*inputs, "--processor", tmp_path / "other")
+    assert refused.exit_code == 1
+    assert "were prepared by the processor {'class': 'CLIPImageProcessorPil'" in refused.output
+    nothing = run("extract", videos, "-o", tmp_path / "b", "--encoder", tmp_path / "nowhere")
+    assert nothing.exit_code == 1

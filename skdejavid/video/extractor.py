@@ -287,8 +287,11 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         ------
         ImportError
             If torch is not installed.
-        ValueError
-            If a parameter is invalid.
+        OSError, ValueError
+            If a parameter is invalid, the encoder or its processor cannot be loaded, or the encoder
+            or processor is not supported.
+        RuntimeError
+            If the device cannot be used.
         """
         self._validate_params()
         self._resolve()
@@ -315,8 +318,11 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             If torch, or PyAV for files, is not installed.
         TypeError
             If `X` is a single path, or an item is neither a path nor an array.
+        OSError, RuntimeError
+            As in `fit`. Errors of the encoder keep their class, if it is one of Python's or torch's
+            usual ones, and tell the shape of its input.
         ValueError
-            If an array is not a video, or the encoder returns NaN or a wrong shape; the message
+            As in `fit`. If an array is not a video, or the encoder returns NaN or a wrong shape; the message
             names the video. Also if the store was created with a different encoder or settings,
             contains a file of the same name and a different size, or needs `encoder_id`; and if
             no video remains.
