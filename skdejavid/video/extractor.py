@@ -322,8 +322,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             As in `fit`. Errors of the encoder keep their class, if it is one of Python's or torch's
             usual ones, and tell the shape of its input.
         ValueError
-            As in `fit`. If an array is not a video, or the encoder returns NaN or a wrong shape; the message
-            names the video. Also if the store was created with a different encoder or settings,
+            As in `fit`. Also if an array is not a video, or the encoder returns NaN or a wrong
+            shape; the message names the video. Also if the store was created with a different encoder or settings,
             contains a file of the same name and a different size, or needs `encoder_id`; and if
             no video remains.
         FileNotFoundError, VideoDecodeError, ValueError
