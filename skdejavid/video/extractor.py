@@ -323,9 +323,9 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             usual ones, and tell the shape of its input.
         ValueError
             As in `fit`. Also if an array is not a video, or the encoder returns NaN or a wrong
-            shape; the message names the video. Also if the store was created with a different encoder or settings,
-            contains a file of the same name and a different size, or needs `encoder_id`; and if
-            no video remains.
+            shape; the message names the video. Also if the store was created with a different
+            encoder or settings, contains a file of the same name and a different size, or needs
+            `encoder_id`; and if no video remains.
         FileNotFoundError, VideoDecodeError, ValueError
             If a file is missing, broken, no regular file, refers to other files or claims more than
             it can contain, or `short` or `max_pixels` exclude it, unless `on_error` leaves such
