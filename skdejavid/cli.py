@@ -78,7 +78,7 @@ def _plain_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:  # the reader of the output has closed it, as "| head" does
         raise
-    except (OSError, ValueError, TypeError, ImportError, MemoryError) as error:
+    except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -486,8 +486,8 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
         loaded = call_named(encoder, *arguments)
         if callable(loaded) and needs_id(loaded) and "encoder_id" not in given:
             raise ValueError(
-                f"{encoder} returns a {type(loaded).__name__}, which has no fingerprint of its own: give "
-                "--encoder-id, a name unique to each encoder"
+                f"{encoder} returns a {type(loaded).__name__}, which has no fingerprint of its "
+                "own: give --encoder-id, a name unique to each encoder"
             )
         return TSEExtractor(loaded, verbose=1, **given)
     if arguments:

@@ -320,8 +320,9 @@ def test_an_encoder_that_needs_a_name_is_refused_with_the_option_for_it(
     inputs = [videos, "-o", tmp_path / "new"] if command == "extract" else [model, videos]
     result = run(command, *inputs, "--encoder", f"{folder / 'encoder.py'}:load_function")
     assert result.exit_code == 1
-    assert "load_function returns a function, which has no fingerprint: give --encoder-id" in (
-        result.stderr
+    assert (
+        "load_function returns a function, which has no fingerprint of its own: give --encoder-id"
+        in (result.stderr)
     )
     assert not (tmp_path / "new").exists()
 
@@ -719,3 +720,28 @@ def test_names_that_are_not_in_utf_8_are_printed_as_they_are(folder, model, tmp_
     path.write_bytes(next((folder / "videos").rglob("*.mp4")).read_bytes())
     result = succeed("predict", model, tmp_path, *encoding(folder))
     assert os.fsencode(path) in result.stdout_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.fault(126, 134)
+def test_a_model_of_pictures_and_text_prepares_frames_as_in_training(folder, tmp_path):
+    from families import tiny_model
+    from transformers import CLIPImageProcessorPil
+
+    name = tmp_path / "clip"
+    tiny_model("clip").save_pretrained(name)
+    square = {"crop_size": 32, "size": {"shortest_edge": 32}}
+    CLIPImageProcessorPil(**square).save_pretrained(name)
+    CLIPImageProcessorPil(**square, resample=0).save_pretrained(tmp_path / "other")
+    videos, store, model = folder / "videos", tmp_path / "store", tmp_path / "model"
+    succeed("extract", videos, "-o", store, "--encoder", name, "--clip-length", 2)
+    assert TSEStore(store).fingerprint["processor"]["class"] == "CLIPImageProcessorPil"
+    assert TSEStore(store).n_features == 16
+    succeed("fit", store, "-o", model, "--set", "n_epochs=1")
+    inputs = ["predict", model, videos / "order 0", "--encoder", name]
+    succeed(*inputs)
+    refused = run(*inputs, "--processor", tmp_path / "other")
+    assert refused.exit_code == 1
+    assert "were prepared by the processor {'class': 'CLIPImageProcessorPil'" in refused.output
+    nothing = run("extract", videos, "-o", tmp_path / "b", "--encoder", tmp_path / "nowhere")
+    assert nothing.exit_code == 1

@@ -313,8 +313,11 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         ------
         ImportError
             If torch is not installed.
-        ValueError
-            If a parameter is invalid.
+        OSError, ValueError
+            If a parameter is invalid, the encoder or its processor cannot be loaded, or the encoder
+            or processor is not supported.
+        RuntimeError
+            If the device cannot be used.
         """
         self._validate_params()
         self._resolve()
@@ -342,15 +345,16 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             If torch, or PyAV for files, is not installed.
         TypeError
             If `X` is a single path, or an item is neither a path nor an array.
+        OSError, RuntimeError
+            As in `fit`. Errors of the encoder keep their class, if it is one of Python's or torch's
+            usual ones, and tell the shape of its input. RuntimeError also if another thread changes
+            the encoder all the time, or the process was forked from one that had used CUDA.
         ValueError
-            If an array is not a video, or the encoder returns NaN or a wrong shape; the message
-            names the video. Also if the store was created with a different encoder or settings,
-            contains a file of the same name and another content, or needs `encoder_id`; if the
-            encoder cannot be copied or uses another module in training mode; and if no video
-            remains.
-        RuntimeError
-            If another thread changes the encoder all the time, or the process was forked from one
-            that had used CUDA.
+            As in `fit`. Also if an array is not a video, or the encoder returns NaN or a wrong
+            shape; the message names the video. Also if the store was created with a different
+            encoder or settings, contains a file of the same name and another content, or needs
+            `encoder_id`; if the encoder cannot be copied or uses another module in training mode;
+            and if no video remains.
         FileNotFoundError, VideoDecodeError, ValueError
             If a file is missing, broken, no regular file, refers to other files or claims more than
             it can contain, or `short` or `max_pixels` exclude it, unless `on_error` leaves such

@@ -54,6 +54,12 @@ def set_settings(extractor: TSEExtractor, stored: dict[str, Any], path: str) -> 
     extractor.set_params(**settings)
     own = extractor.store_fingerprint()
     differing = [name for name in own if own[name] != stored.get(name)]
+    if differing == ["processor"]:
+        raise ValueError(
+            f"frames of the training data of {path} were prepared by the processor "
+            f"{stored.get('processor')}, but that of --encoder is {own['processor']}: pass the "
+            "other one with --processor"
+        )
     if differing:
         raise ValueError(
             f"{path} was made with settings that this version cannot repeat, those of "

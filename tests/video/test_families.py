@@ -4,6 +4,7 @@ from pathlib import Path
 
 import families
 import pytest
+import torch
 from families import Row, examine, heads
 
 DOCS = Path(__file__).parents[2] / "docs" / "encoders.md"
@@ -21,8 +22,12 @@ TOLERANCE = 1e-3  # standard deviations
 
 
 @pytest.fixture(autouse=True)
-def _without_network(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def _one_thread():
+    """Hundreds of small models are faster without threads that wait for each other."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
 
 
 def check(row):

@@ -63,8 +63,8 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
 @pytest.mark.fault(128)
 def test_a_folder_that_was_saved_again_is_loaded_again(tmp_path):
     for number in range(2):
-        torch.manual_seed(number)
         model = save(tmp_path)
+        torch.manual_seed(number)
         for parameter in model.parameters():
             parameter.data.normal_()
         model.save_pretrained(tmp_path)
