@@ -129,6 +129,7 @@ class ClipEncoder:
         with ExitStack() as stack:
             stack.callback(setattr, self, "_encoder", given)
             self._encoder = stack.enter_context(evaluation(given, self._torch_device))
+            self._transfers = None  # those to the device of the copy are made when they are needed
             head = _find_head(self._encoder, self._head_name)
             if head is not None:
                 hooks = [

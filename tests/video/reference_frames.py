@@ -10,8 +10,9 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.reformatter import Interpolation
+from clips_of import read_clips
 
-from skdejavid.video.clips import ClipSpec, read_clips
+from skdejavid.video.clips import ClipSpec
 from skdejavid.video.windows import FrameClock, WindowPlan
 
 FLAGS = (

@@ -4,12 +4,13 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from clips_of import read_clips
 from hypothesis import given
 from hypothesis import strategies as st
 from odd_files import FAST, MATRICES, ONE, ONE_GROUP, Writer, matrix_of, picture_frames, write
 from videos import count_frames, iterate_frames
 
-from skdejavid.video.clips import ClipSpec, read_clips
+from skdejavid.video.clips import ClipSpec
 from skdejavid.video.decoding import ToRGB, decode
 from skdejavid.video.display import Display
 from skdejavid.video.opening import RefusedVideoError

@@ -2,6 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from clips_of import read_clips
 from hypothesis import given
 from hypothesis import strategies as st
 from odd_files import picture_frames, write
@@ -9,7 +10,7 @@ from videos import numbered, numbers_of
 
 from skdejavid import TSEExtractor
 from skdejavid.datasets import write_video
-from skdejavid.video.clips import ClipSpec, read_clips
+from skdejavid.video.clips import ClipSpec
 from skdejavid.video.decoding import read_clock
 from skdejavid.video.timeline import Timeline
 from skdejavid.video.windows import WindowPlan
