@@ -87,7 +87,7 @@ def measure(paths, arguments):
     autocast = "bfloat16" if device.startswith("cuda") else None
     options = {"device": device, "autocast": autocast, "batch_size": arguments.batch_size}
     extractor = TSEExtractor(
-        encoder, mean=0.45, std=0.225, n_jobs=arguments.jobs, verbose=1, **options
+        encoder, processor=None, mean=0.45, std=0.225, n_jobs=arguments.jobs, verbose=1, **options
     )
     extractor.transform(paths[:2])  # pins memory and chooses kernels
     n_batches = max(1, N_WINDOWS * len(paths) // arguments.batch_size)

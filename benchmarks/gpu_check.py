@@ -28,7 +28,10 @@ RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 NEEDED = ("pybind11", "scikit_build_core", "torch", "numpy", "scipy", "sklearn", "safetensors",
           "filelock", "tqdm", "hypothesis", "pytest")  # fmt: skip
 TOOLS = ("memcheck", "racecheck", "initcheck")
-ON_CARD = ("test_cuda_kernels", "test_cuda_frames", "test_cuda_engine", "test_devices")
+ON_CARD = (
+    *("test_cuda_kernels", "test_cuda_frames", "test_cuda_engine", "test_devices"),
+    "test_transfers",
+)
 
 # Errors in torch's own kernels, and failed driver calls that torch handles, are not reported.
 OWN_KERNELS = ("--kernel-name", "kns=skdejavid", "--report-api-errors", "no")

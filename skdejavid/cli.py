@@ -22,6 +22,7 @@ from skdejavid.sequences import TSEArray
 from skdejavid.store import TSEStore
 from skdejavid.video.extractor import TSEExtractor
 from skdejavid.video.listing import (
+    Listing,
     find_videos,
     read_folder,
     read_labels,
@@ -220,8 +221,14 @@ def skdejavid() -> None:
 
 
 @skdejavid.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("-o", "--output", "store", required=True, help="Folder of the store.")
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--output", "store", help="Folder of the store, needed without --check.")
+@click.option(
+    "--check",
+    metavar="FILE",
+    help="Encode nothing, but write a contact sheet (PNG) to FILE: frames of the first video, or "
+    "of the video FOLDER, and the pixels that the encoder gets of them.",
+)
 @click.option(
     "--labels",
     type=click.Path(exists=True, dir_okay=False),
@@ -266,7 +273,8 @@ def skdejavid() -> None:
 @_clip_options
 def extract(
     folder: Path,
-    store: str,
+    store: str | None,
+    check: str | None,
     labels: str | None,
     where: tuple[tuple[str, str], ...],
     allow_outside: bool,
@@ -286,11 +294,19 @@ def extract(
     changed: new videos are encoded, labels are updated, and videos that are not listed any more
     lose their labels. They stay in the store.
     """
+    if check is None and store is None:
+        raise click.UsageError("Missing option '-o' / '--output', the folder of the store.")
+    if check is None and folder.is_file():
+        raise click.UsageError(f"FOLDER is the file {folder}, expected a folder of videos.")
     with _plain_errors():
-        if labels:
-            videos = read_table(folder, labels, where, may_leave_folder=allow_outside)
-        else:
-            videos = read_folder(folder)
+        if check is not None:
+            from skdejavid.video.contact_sheet import write_contact_sheet  # needs torch
+
+            extractor = _extractor(encoder, encoder_argument, **parameters)
+            video = _first_video(folder, labels, where, allow_outside)
+            write_contact_sheet(check, extractor, video)
+            return
+        videos = _list_videos(folder, labels, where, allow_outside)
         _say(videos.notes)
         extractor = _extractor(encoder, encoder_argument, store=store, **parameters)
         filled = extractor.extract(
@@ -461,6 +477,18 @@ def verify(
     _say(f"not compared: {id}: {reason}" for id, reason in found.not_compared.items())
     if found.not_compared:
         raise click.exceptions.Exit(_SOME_FAILED)
+
+
+def _list_videos(
+    folder: Path, labels: str | None, where: tuple[tuple[str, str], ...], allow_outside: bool
+) -> Listing:
+    if labels:
+        return read_table(folder, labels, where, may_leave_folder=allow_outside)
+    return read_folder(folder)
+
+
+def _first_video(folder: Path, *listed: Any) -> str:
+    return str(folder) if folder.is_file() else _list_videos(folder, *listed).paths[0]
 
 
 def _load(model: str) -> DejaVidClassifier:

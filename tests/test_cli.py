@@ -745,3 +745,21 @@ def test_a_model_of_pictures_and_text_prepares_frames_as_in_training(folder, tmp
     assert "were prepared by the processor {'class': 'CLIPImageProcessorPil'" in refused.output
     nothing = run("extract", videos, "-o", tmp_path / "b", "--encoder", tmp_path / "nowhere")
     assert nothing.exit_code == 1
+
+
+def test_a_contact_sheet_is_written_and_nothing_encoded(folder, tmp_path):
+    from PIL import Image
+
+    video = next((folder / "videos").rglob("*.mp4"))
+    options = [*encoding(folder), *WINDOWS]
+    for source, sheet in ((video, tmp_path / "a.png"), (folder / "videos", tmp_path / "b.PNG")):
+        succeed("extract", source, "--check", sheet, *options)
+        with Image.open(sheet) as image:
+            assert image.format == "PNG"
+            assert image.height > 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.PNG"]
+    refused = run("extract", video, "--check", tmp_path / "a.mp4", *options)
+    assert (refused.exit_code, "ends with .png" in refused.output) == (1, True)
+    for wrong in ([folder / "videos"], [video, "-o", tmp_path / "store"]):
+        assert run("extract", *wrong, *options).exit_code == 2
+    assert not (tmp_path / "store").exists()

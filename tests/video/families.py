@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
-from transformers.models.auto.auto_mappings import VIDEO_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.image_processing_auto import (
     IMAGE_PROCESSOR_MAPPING_NAMES,
     get_image_processor_class_from_name,
@@ -23,6 +22,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES,
     MODEL_MAPPING_NAMES,
 )
+
+# The mapping of auto_mappings is not complete before this module is imported.
+from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
 
 from skdejavid import TSEExtractor
 from skdejavid.video import encoders

@@ -1,0 +1,234 @@
+"""Draw what an encoder gets of a video: the frames of each window, and its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skdejavid.compat.optional import import_optional
+from skdejavid.files.atomic import check_target, replace_file
+from skdejavid.files.regular import path_of_file
+from skdejavid.video.clips import ClipSpec, read_frames
+from skdejavid.video.encoders import ClipEncoder
+from skdejavid.video.settings import Settings, resolve_settings
+from skdejavid.video.sources import as_sources
+from skdejavid.video.windows import WindowPlan
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["SheetRow", "contact_sheet", "draw_sheet", "write_contact_sheet"]
+
+_HEIGHT = 96  # of a picture, in pixels
+_GAP = 4
+_LINE = 16  # height of a line of text
+_BACKGROUND, _TEXT = (255, 255, 255), (0, 0, 0)
+
+
+class SheetRow(NamedTuple):
+    """One window: pictures (height, width, 3) of bytes, and what is written above them."""
+
+    caption: str
+    frames: Sequence[NDArray[np.uint8]]  # as a player shows them
+    pixels: Sequence[NDArray[np.uint8]]  # as the encoder gets them
+
+
+def contact_sheet(extractor: Any, video: Any, *, n_windows: int = 8) -> Image:
+    """Draw what the encoder of an extractor gets of a video, so that people can look at it.
+
+    Parameters
+    ----------
+    extractor : TSEExtractor
+        Its encoder is not run.
+    video : str, path or ndarray
+        A video as in `TSEExtractor.transform`.
+    n_windows : int, default=8
+        Largest number of windows, which are spread evenly over the video.
+
+    Returns
+    -------
+    PIL.Image.Image
+        For each window, and each of several widths, a line of its frames as a player shows them,
+        and below each of them the pixels that the encoder gets, with the normalization undone.
+
+    Raises
+    ------
+    ImportError, TypeError, ValueError, FileNotFoundError, VideoDecodeError
+        As in `TSEExtractor.transform`.
+    """
+    settings = resolve_settings(extractor)
+    source = as_sources([video])[0]
+    spec = settings.spec
+    plan, prepared = _read(source.video, spec, n_windows)
+    _, shown = _read(
+        source.video, replace(spec, shorter_side=_HEIGHT, crop=None, geometry=None), n_windows
+    )
+    encoder = ClipEncoder(
+        settings.encoder,
+        layout=settings.layout,
+        mean=settings.mean,
+        std=settings.std,
+        device=extractor.device,
+    )
+    rows = []
+    with encoder.session():
+        for window in _spread(plan, n_windows):
+            for width in range(plan.window_clips.shape[1]):
+                numbers = _frames_of(plan, window, width)
+                batch = encoder.inputs([np.stack([prepared[number] for number in numbers])])
+                pixels = _as_pixels(batch.float().cpu().numpy(), settings)
+                rows.append(
+                    SheetRow(
+                        _caption(plan, window, width, numbers),
+                        [shown[number].transpose(1, 2, 0) for number in numbers],
+                        list(pixels),
+                    )
+                )
+    return draw_sheet(_title(source.name, plan, settings), rows)
+
+
+def write_contact_sheet(path: str, extractor: Any, video: Any) -> None:
+    """Write the contact sheet of a video to a PNG file; see `contact_sheet`.
+
+    Raises
+    ------
+    ValueError
+        If the path does not end with ``.png``, or leads to no regular file; and as `contact_sheet`.
+    """
+    if not path.lower().endswith(".png"):
+        raise ValueError(
+            f"a contact sheet is a PNG file, expected a name that ends with .png: {path}"
+        )
+    target = path_of_file(path)
+    check_target(target)  # before the video is read
+    sheet = contact_sheet(extractor, video)
+    replace_file(target, lambda file: sheet.save(file, "png"))
+
+
+def _spread(plan: WindowPlan, n_windows: int) -> list[int]:
+    """Return at most `n_windows` window numbers, spread evenly."""
+    last = len(plan.window_clips) - 1
+    return np.unique(np.linspace(0, last, n_windows).round().astype(int)).tolist()
+
+
+def _frames_of(plan: WindowPlan, window: int, width: int) -> list[int]:
+    frames: list[int] = plan.clip_frames[plan.window_clips[window, width]].ravel().tolist()
+    return frames
+
+
+def _read(
+    video: Any, spec: ClipSpec, n_windows: int
+) -> tuple[WindowPlan, dict[int, NDArray[np.uint8]]]:
+    """Return the last plan of a video, and by number the frames that are drawn."""
+    for item in read_frames(video, spec):
+        if isinstance(item, WindowPlan):
+            plan, found = item, dict[int, NDArray[np.uint8]]()
+            wanted = {
+                number
+                for window in _spread(plan, n_windows)
+                for width in range(plan.window_clips.shape[1])
+                for number in _frames_of(plan, window, width)
+            }
+        elif item.number in wanted:
+            found[item.number] = item.pixels
+    return plan, found
+
+
+def _as_pixels(batch: NDArray[np.float32], settings: Settings) -> NDArray[np.uint8]:
+    """Undo the normalization of a batch with one clip; return (n_frames, height, width, 3)."""
+    if settings.layout == "BCHW":
+        frames = batch.transpose(0, 2, 3, 1)
+    else:
+        frames = batch[0].transpose((1, 2, 3, 0) if settings.layout == "BCTHW" else (0, 2, 3, 1))
+    if settings.std is not None:
+        frames = frames * np.asarray(settings.std, np.float32)
+    if settings.mean is not None:
+        frames = frames + np.asarray(settings.mean, np.float32)
+    return (frames * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def _caption(plan: WindowPlan, window: int, width: int, numbers: list[int]) -> str:
+    begin, end = plan.spans[window]
+    several = f", width {width}" if plan.window_clips.shape[1] > 1 else ""
+    return (
+        f"window {window} ({begin:.2f} to {end:.2f}){several}: frames {' '.join(map(str, numbers))}"
+    )
+
+
+def _title(name: str, plan: WindowPlan, settings: Settings) -> str:
+    processor = "none" if settings.processor is None else settings.processor["class"]
+    return (
+        f"{name}: {len(plan.window_clips)} windows; "
+        f"encoder {type(settings.encoder).__name__}, processor {processor}\n"
+        "above: frames as players show them; below: pixels as the encoder gets them"
+    )
+
+
+def draw_sheet(title: str, rows: Sequence[SheetRow]) -> Image:
+    """Draw a title, and for each row its caption, its frames, and below them its pixels.
+
+    Parameters
+    ----------
+    title : str
+        Lines of text.
+    rows : sequence of SheetRow
+        The windows.
+
+    Returns
+    -------
+    PIL.Image.Image
+        The sheet, in RGB. Every picture has the same height.
+
+    Raises
+    ------
+    ImportError
+        If Pillow is not installed.
+    """
+    pillow: Any = import_optional("PIL.Image", "video", "A contact sheet")
+    parts = [_draw_text(title)]
+    for row in rows:
+        parts += [_draw_text(row.caption), _draw_row(row)]
+    width = max(part.width for part in parts) + 2 * _GAP
+    height = sum(part.height + _GAP for part in parts) + _GAP
+    sheet = pillow.new("RGB", (width, height), _BACKGROUND)
+    top = _GAP
+    for part in parts:
+        sheet.paste(part, (_GAP, top))
+        top += part.height + _GAP
+    return sheet
+
+
+def _draw_row(row: SheetRow) -> Image:
+    """Draw two lines of pictures, whose columns have one width."""
+    pillow: Any = import_optional("PIL.Image", "video", "A contact sheet")
+    lines = [[_scale(picture) for picture in line] for line in (row.frames, row.pixels)]
+    column = _GAP + max((image.width for line in lines for image in line), default=0)
+    size = (column * max(map(len, lines)), len(lines) * (_HEIGHT + _GAP))
+    drawn = pillow.new("RGB", size, _BACKGROUND)
+    for y, line in enumerate(lines):
+        for x, image in enumerate(line):
+            drawn.paste(image, (x * column, y * (_HEIGHT + _GAP)))
+    return drawn
+
+
+def _scale(picture: NDArray[np.uint8]) -> Image:
+    pillow: Any = import_optional("PIL.Image", "video", "A contact sheet")
+    image = pillow.fromarray(np.ascontiguousarray(picture))
+    return image.resize((max(1, round(image.width * _HEIGHT / image.height)), _HEIGHT))
+
+
+def _draw_text(text: str) -> Image:
+    pillow: Any = import_optional("PIL.Image", "video", "A contact sheet")
+    draw: Any = import_optional("PIL.ImageDraw", "video", "A contact sheet")
+    lines = text.split("\n")
+    probe = draw.Draw(pillow.new("RGB", (1, 1)))
+    width = max(int(probe.textlength(line)) for line in lines) + 1
+    image = pillow.new("RGB", (width, _LINE * len(lines)), _BACKGROUND)
+    canvas = draw.Draw(image)
+    for number, line in enumerate(lines):
+        canvas.text((0, _LINE * number), line, fill=_TEXT)
+    return image
