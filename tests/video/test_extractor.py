@@ -957,8 +957,10 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
 import os, sys
 from pathlib import Path
 from skdejavid import TSEExtractor
+from skdejavid.video import pipeline
 from skdejavid.video.progress import Progress
 
+pipeline._BYTES_AHEAD = 2**22  # how much is read ahead depends on what else the machine does
 counted = []
 
 def count(self, count_video=Progress.count_video):
