@@ -13,13 +13,15 @@ from skdejavid.compat.optional import import_optional
 from skdejavid.files.atomic import check_target, replace_file
 from skdejavid.files.regular import path_of_file
 from skdejavid.video.clips import ClipSpec, read_frames
-from skdejavid.video.encoders import ClipEncoder
-from skdejavid.video.settings import Settings, resolve_settings
+from skdejavid.video.settings import Settings, make_encoder, resolve_settings
 from skdejavid.video.sources import as_sources
 from skdejavid.video.windows import WindowPlan
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL import Image, ImageDraw
+else:
+    Image = import_optional("PIL.Image", "video", "A contact sheet")
+    ImageDraw = import_optional("PIL.ImageDraw", "video", "A contact sheet")
 
 __all__ = ["SheetRow", "contact_sheet", "draw_sheet", "write_contact_sheet"]
 
@@ -37,7 +39,7 @@ class SheetRow(NamedTuple):
     pixels: Sequence[NDArray[np.uint8]]  # as the encoder gets them
 
 
-def contact_sheet(extractor: Any, video: Any, *, n_windows: int = 8) -> Image:
+def contact_sheet(extractor: Any, video: Any, *, n_windows: int = 8) -> Image.Image:
     """Draw what the encoder of an extractor gets of a video, so that people can look at it.
 
     Parameters
@@ -67,13 +69,7 @@ def contact_sheet(extractor: Any, video: Any, *, n_windows: int = 8) -> Image:
     _, shown = _read(
         source.video, replace(spec, shorter_side=_HEIGHT, crop=None, geometry=None), n_windows
     )
-    encoder = ClipEncoder(
-        settings.encoder,
-        layout=settings.layout,
-        mean=settings.mean,
-        std=settings.std,
-        device=extractor.device,
-    )
+    encoder = make_encoder(extractor, settings)
     rows = []
     with encoder.session():
         for window in _spread(plan, n_windows):
@@ -168,7 +164,7 @@ def _title(name: str, plan: WindowPlan, settings: Settings) -> str:
     )
 
 
-def draw_sheet(title: str, rows: Sequence[SheetRow]) -> Image:
+def draw_sheet(title: str, rows: Sequence[SheetRow]) -> Image.Image:
     """Draw a title, and for each row its caption, its frames, and below them its pixels.
 
     Parameters
@@ -182,19 +178,13 @@ def draw_sheet(title: str, rows: Sequence[SheetRow]) -> Image:
     -------
     PIL.Image.Image
         The sheet, in RGB. Every picture has the same height.
-
-    Raises
-    ------
-    ImportError
-        If Pillow is not installed.
     """
-    pillow: Any = import_optional("PIL.Image", "video", "A contact sheet")
     parts = [_draw_text(title)]
     for row in rows:
         parts += [_draw_text(row.caption), _draw_row(row)]
     width = max(part.width for part in parts) + 2 * _GAP
     height = sum(part.height + _GAP for part in parts) + _GAP
-    sheet = pillow.new("RGB", (width, height), _BACKGROUND)
+    sheet = Image.new("RGB", (width, height), _BACKGROUND)
     top = _GAP
     for part in parts:
         sheet.paste(part, (_GAP, top))
@@ -202,33 +192,29 @@ def draw_sheet(title: str, rows: Sequence[SheetRow]) -> Image:
     return sheet
 
 
-def _draw_row(row: SheetRow) -> Image:
+def _draw_row(row: SheetRow) -> Image.Image:
     """Draw two lines of pictures, whose columns have one width."""
-    pillow: Any = import_optional("PIL.Image", "video", "A contact sheet")
     lines = [[_scale(picture) for picture in line] for line in (row.frames, row.pixels)]
     column = _GAP + max((image.width for line in lines for image in line), default=0)
     size = (column * max(map(len, lines)), len(lines) * (_HEIGHT + _GAP))
-    drawn = pillow.new("RGB", size, _BACKGROUND)
+    drawn = Image.new("RGB", size, _BACKGROUND)
     for y, line in enumerate(lines):
         for x, image in enumerate(line):
             drawn.paste(image, (x * column, y * (_HEIGHT + _GAP)))
     return drawn
 
 
-def _scale(picture: NDArray[np.uint8]) -> Image:
-    pillow: Any = import_optional("PIL.Image", "video", "A contact sheet")
-    image = pillow.fromarray(np.ascontiguousarray(picture))
+def _scale(picture: NDArray[np.uint8]) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(picture))
     return image.resize((max(1, round(image.width * _HEIGHT / image.height)), _HEIGHT))
 
 
-def _draw_text(text: str) -> Image:
-    pillow: Any = import_optional("PIL.Image", "video", "A contact sheet")
-    draw: Any = import_optional("PIL.ImageDraw", "video", "A contact sheet")
+def _draw_text(text: str) -> Image.Image:
     lines = text.split("\n")
-    probe = draw.Draw(pillow.new("RGB", (1, 1)))
+    probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     width = max(int(probe.textlength(line)) for line in lines) + 1
-    image = pillow.new("RGB", (width, _LINE * len(lines)), _BACKGROUND)
-    canvas = draw.Draw(image)
+    image = Image.new("RGB", (width, _LINE * len(lines)), _BACKGROUND)
+    canvas = ImageDraw.Draw(image)
     for number, line in enumerate(lines):
         canvas.text((0, _LINE * number), line, fill=_TEXT)
     return image

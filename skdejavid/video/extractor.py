@@ -514,20 +514,11 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
         `recorded` is the fingerprint that the encoder must have, if a store records one.
         """
-        from skdejavid.video.encoders import ClipEncoder
+        from skdejavid.video.settings import make_encoder  # needs torch
 
         if settings.spec.needs_clock:
             check_has_clock(sources)
-        encoder = ClipEncoder(
-            settings.encoder,
-            layout=settings.layout,
-            features=self.features,
-            head=self.head,
-            mean=settings.mean,
-            std=settings.std,
-            device=self.device,
-            autocast=self.autocast,
-        )
+        encoder = make_encoder(self, settings)
         with (
             encoder.session(),
             Progress(len(sources), is_shown=bool(self.verbose)) as progress,

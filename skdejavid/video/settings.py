@@ -9,12 +9,13 @@ import numpy as np
 from skdejavid.compat.parameters import as_python
 from skdejavid.video.clips import ClipSpec
 from skdejavid.video.encoder_errors import as_device
+from skdejavid.video.encoders import ClipEncoder
 from skdejavid.video.fingerprints import fingerprint
 from skdejavid.video.geometry import Geometry, geometry_of
 from skdejavid.video.pretrained import is_pretrained, load_encoder
 from skdejavid.video.processors import InputSpec, find_processor, input_spec, with_processor
 
-__all__ = ["Settings", "describe", "resolve_settings"]
+__all__ = ["Settings", "describe", "make_encoder", "resolve_settings"]
 
 _PROCEDURE = 2  # increment it if the same parameters give different sequences than before
 
@@ -70,6 +71,20 @@ def resolve_settings(parameters: Any) -> Settings:
     spec.check()
     described = None if geometry is None else geometry.description
     return Settings(encoder, spec, layout, resolve("mean", None), resolve("std", None), described)
+
+
+def make_encoder(parameters: Any, settings: Settings) -> ClipEncoder:
+    """Return the encoder of a TSEExtractor with its settings."""
+    return ClipEncoder(
+        settings.encoder,
+        layout=settings.layout,
+        features=parameters.features,
+        head=parameters.head,
+        mean=settings.mean,
+        std=settings.std,
+        device=parameters.device,
+        autocast=parameters.autocast,
+    )
 
 
 def _expected_input(parameters: Any, encoder: Any) -> InputSpec | None:

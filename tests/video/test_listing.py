@@ -16,6 +16,16 @@ from skdejavid.video.listing import (
 )
 
 
+def assert_refused(content, message, folder):
+    """Both readers refuse a table with this content, and name it."""
+    table = folder / "labels.csv"
+    table.write_bytes(content)
+    for read in (read_labels, lambda table: read_table(folder, table)):
+        with pytest.raises(ValueError, match=message) as caught:
+            read(table)
+        assert str(table) in str(caught.value)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Two folders with videos at different depths, and another file."""
@@ -109,12 +119,7 @@ def test_tables_that_do_not_say_it_are_refused(table):
     ],
 )
 def test_errors_of_a_table_name_table_and_line(content, message, tmp_path):
-    table = tmp_path / "labels.csv"
-    table.write_bytes(content)
-    for read in (read_labels, lambda table: read_table(tmp_path, table)):
-        with pytest.raises(ValueError, match=message) as caught:
-            read(table)
-        assert str(table) in str(caught.value)
+    assert_refused(content, message, tmp_path)
 
 
 @pytest.mark.fault(81)
@@ -343,12 +348,7 @@ def test_exactly_what_is_not_hidden_is_listed(names):
     ],
 )
 def test_tables_that_would_be_read_as_something_else_are_refused(content, message, tmp_path):
-    table = tmp_path / "labels.csv"
-    table.write_bytes(content)
-    for read in (read_labels, lambda table: read_table(tmp_path, table)):
-        with pytest.raises(ValueError, match=message) as caught:
-            read(table)
-        assert str(table) in str(caught.value)
+    assert_refused(content, message, tmp_path)
 
 
 @pytest.mark.fault(135)
