@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
+from skdejavid.video.cropping import Cropper, read_cropping
 from skdejavid.video.display import Display, DisplayReader
 from skdejavid.video.endings import Ending
 from skdejavid.video.opening import (
@@ -89,7 +90,9 @@ def read_clock(
     frames = np.fromiter(read(fspath(path), max_pixels), dtype=np.dtype((np.float64, 2)))
     starts, durations = frames.T
     if np.isnan(starts).any():
-        return read_clock(path, by_decoding=True, max_pixels=max_pixels)
+        if not by_decoding:
+            return read_clock(path, by_decoding=True, max_pixels=max_pixels)
+        starts, durations = _with_all_starts(starts, durations)
     if len(starts) == 0:
         return FrameClock(starts, 0.0)
     # Packets are stored in decoding order, which differs from display order with B-frames. Frames
@@ -239,11 +242,11 @@ def decode(
     with open_video(path, max_pixels=max_pixels) as video:
         _prepare_decoder(video, n_threads, max_pixels)
         ending = Ending(video.container, video.stream)
-        display = DisplayReader(video.stream)
+        shown = _Shown(video)
         for frame in _decode_packets(video, ending):
             if frame.is_corrupt:
                 raise VideoDecodeError(f"{video.name}: frame {n_decoded} is corrupt", n_decoded)
-            decoded = _with_display(video.name, frame, display)
+            decoded = shown(frame)
             check_frame_size(video.name, *decoded.size, max_pixels)
             yield decoded
             n_decoded += 1
@@ -255,16 +258,30 @@ def decode(
             raise VideoDecodeError(f"{video.name}: truncated, {missing}", n_decoded)
 
 
-def _with_display(name: str, frame: av.VideoFrame, display: DisplayReader) -> DecodedFrame:
-    try:
-        return DecodedFrame(frame, display.read(frame))
-    except ValueError as error:
-        raise RefusedVideoError(f"{name}: {error}") from None
+class _Shown:
+    """What is shown of the frames of a video, the next of which it is given."""
+
+    def __init__(self, video: OpenVideo) -> None:
+        self._name = video.name
+        self._display = DisplayReader(video.stream)
+        position = video.container.streams.video.index(video.stream)
+        cropping = read_cropping(video.file, video.n_bytes, video.stream, position)
+        self._crop = None if cropping is None else Cropper(cropping)
+
+    def __call__(self, frame: av.VideoFrame) -> DecodedFrame:
+        try:
+            display = self._display.read(frame)
+            return DecodedFrame(frame if self._crop is None else self._crop(frame), display)
+        except ValueError as error:
+            raise RefusedVideoError(f"{self._name}: {error}") from None
 
 
 def _prepare_decoder(video: OpenVideo, n_threads: int, max_pixels: int | None) -> None:
     """Set threads and limits of the decoder; check the declared frame size before it allocates."""
+    av: Any = import_optional("av", "video", "Reading a video file")
     codec = video.stream.codec_context
+    # Else decoders keep some of the columns on the left that the stream says are not shown.
+    codec.flags |= av.codec.context.Flags.unaligned
     codec.thread_type = "AUTO"
     codec.thread_count = n_threads
     if max_pixels is None:
@@ -306,20 +323,47 @@ def _packet_times(name: str, max_pixels: int | None) -> Iterator[tuple[float, fl
     with open_video(name, max_pixels=max_pixels) as video:
         for packet in video.packets():
             if packet.size and not packet.is_discard:
-                start, duration = _start_and_duration(packet)
-                yield math.nan if start is None else start, duration
+                yield _start_and_duration(packet)
 
 
 def _decoded_times(name: str, max_pixels: int | None) -> Iterator[tuple[float, float]]:
-    """Yield start and duration, in seconds, of each frame of a file."""
-    for number, decoded in enumerate(decode(name, max_pixels=max_pixels)):
-        start, duration = _start_and_duration(decoded.frame)
-        yield (number / _DEFAULT_RATE, 1 / _DEFAULT_RATE) if start is None else (start, duration)
+    """Yield start and duration, in seconds, of each frame of a file, as `_packet_times` does."""
+    for decoded in decode(name, max_pixels=max_pixels):
+        yield _start_and_duration(decoded.frame)
 
 
-def _start_and_duration(item: Any) -> tuple[float | None, float]:
-    """Return start and duration, in seconds, of a packet or frame; start is None if unknown."""
-    if item.pts is None or item.time_base is None:
-        return None, 0.0
-    unit = float(item.time_base)
-    return item.pts * unit, (item.duration or 0) * unit
+def _start_and_duration(item: Any) -> tuple[float, float]:
+    """Return start and duration, in seconds, of a packet or frame; NaN and 0 if unknown."""
+    unit = float(item.time_base or 0)
+    is_known = item.pts is not None and unit > 0
+    return item.pts * unit if is_known else math.nan, (item.duration or 0) * unit
+
+
+def _with_all_starts(
+    starts: NDArray[np.float64], durations: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return starts and durations of frames, with those that the file does not tell.
+
+    A frame begins where the one before ends, and no later than the next one whose start is known
+    allows. In front of the first known start, frames end where the next begins.
+    """
+    told = durations[durations > 0]
+    usual = float(np.median(told)) if len(told) else 1 / _DEFAULT_RATE
+    durations = np.where(durations > 0, durations, usual)
+    ends = np.cumsum(durations)
+    elapsed = ends - durations
+    known = np.flatnonzero(~np.isnan(starts))
+    if len(known) == 0:
+        return elapsed, durations
+    # FFmpeg guesses some of them, sometimes as late as one that the file tells.
+    later = np.minimum.accumulate(starts[known[::-1]])[::-1]
+    known = known[np.append(starts[known[:-1]] < later[1:], True)]
+    numbers = np.arange(len(starts))
+    following = np.searchsorted(known, numbers, side="right")
+    before = known[np.maximum(following - 1, 0)]
+    after = known[np.minimum(following, len(known) - 1)]
+    # Unchanged in front of the first known start and behind the last, where both are the same.
+    between = np.maximum(elapsed[after] - elapsed[before], np.finfo(float).tiny)
+    available = np.where(after > before, (starts[after] - starts[before]) / between, 1.0)
+    pace = np.clip(available, 0.0, 1.0)
+    return starts[before] + pace * (elapsed - elapsed[before]), durations

@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from skdejavid.video.boxes import iterate_boxes, read_range
+
 __all__ = ["bytes_of_samples"]
 
 _BYTES_PER_SAMPLE = 64  # of FFmpeg's tables, and their copies for edit lists
@@ -62,13 +64,13 @@ def bytes_of_samples(file: BinaryIO, n_bytes: int) -> int:
 
 def _claims(file: BinaryIO, start: int, stop: int, n_bytes: int, depth: int = 0) -> Iterator[int]:
     """Yield the number of samples of each table between two positions."""
-    for kind, begin, end in _boxes(file, start, stop):
+    for kind, begin, end in iterate_boxes(file, start, stop):
         if kind in _PLACES:
-            yield _samples(_read(file, begin, min(begin + 12, end)), kind, n_bytes)
+            yield _samples(read_range(file, begin, min(begin + 12, end)), kind, n_bytes)
         elif kind == b"stsd":
             yield from _claims_of_codec(file, begin, end, n_bytes)
         elif depth < _DEEPEST and kind == b"cmov":
-            content = _decompressed(_read(file, begin, end))
+            content = _decompressed(read_range(file, begin, end))
             if len(content) > _MOST_DECOMPRESSED:
                 yield _TOO_MANY_SAMPLES
             yield from _claims(io.BytesIO(content), 0, len(content), n_bytes, depth + 1)
@@ -76,29 +78,15 @@ def _claims(file: BinaryIO, start: int, stop: int, n_bytes: int, depth: int = 0)
             yield from _claims(file, first, end, n_bytes, depth + 1)
 
 
-def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, begin and end of the content of each box between two positions."""
-    while start + 8 <= stop:
-        header = _read(file, start, min(start + 16, stop))
-        size, kind, n_header = int.from_bytes(header[:4], "big"), header[4:8], 8
-        if size == 1 and len(header) == 16:
-            size, n_header = int.from_bytes(header[8:], "big"), 16
-        end = min(start + size, stop) if size else stop
-        if len(header) < 8 or end < start + n_header:
-            return
-        yield kind, start + n_header, end
-        start = end
-
-
 def _first_child(file: BinaryIO, kind: bytes, begin: int, end: int) -> int | None:
     """Return where the first box in a box begins, or None if there is none."""
     if kind in _MOVED:
-        is_header = _read(file, begin + 4, min(begin + 8, end)) in (b"mvhd", b"cmov")
+        is_header = read_range(file, begin + 4, min(begin + 8, end)) in (b"mvhd", b"cmov")
         return begin if is_header else None
     if kind == b"meta":
         # Its fields differ, so that FFmpeg looks for a box that is always there.
         for at in range(begin, end, _BYTES_PER_READ):
-            content = _read(file, at, min(at + _BYTES_PER_READ, end))
+            content = read_range(file, at, min(at + _BYTES_PER_READ, end))
             words = range(0, len(content), 4)
             found = next((word for word in words if content[word : word + 4] == b"hdlr"), None)
             if found is not None:
@@ -114,7 +102,7 @@ def _claims_of_codec(file: BinaryIO, begin: int, end: int, n_bytes: int) -> Iter
     """
     starts = list(_starts_of_codecs(file, begin))
     # FFmpeg relies on the size of each description, even if it is beyond the box.
-    content = bytearray(_read(file, begin, max(starts[-1], end)))
+    content = bytearray(read_range(file, begin, max(starts[-1], end)))
     for start in starts:
         _erase_name(content, start - begin + _NAME_OF_CODEC)
     for kind in _PLACES:
@@ -128,8 +116,8 @@ def _starts_of_codecs(file: BinaryIO, begin: int) -> Iterator[int]:
     """Yield where the description of each codec begins, and where the last one ends."""
     start = begin + 8
     yield start
-    for _ in range(int.from_bytes(_read(file, begin + 4, begin + 8), "big")):
-        size = int.from_bytes(_read(file, start, start + 4), "big")
+    for _ in range(int.from_bytes(read_range(file, begin + 4, begin + 8), "big")):
+        size = int.from_bytes(read_range(file, start, start + 4), "big")
         if size < 8:
             return
         start += size
@@ -163,8 +151,3 @@ def _decompressed(content: bytes) -> bytes:
     except zlib.error:
         return b""
     return header if decompressor.eof or len(header) > _MOST_DECOMPRESSED else b""
-
-
-def _read(file: BinaryIO, start: int, stop: int) -> bytes:
-    file.seek(start)
-    return file.read(max(stop - start, 0))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
+from skdejavid.video.boxes import read_element_header
+
 __all__ = ["is_cut"]
 
 _HEADER = 300  # bytes, of which the header of a unit has less
@@ -92,23 +94,11 @@ def _read_box(head: bytes) -> _Unit | None:
 
 def _read_element(head: bytes) -> _Unit | None:
     """Return an element of Matroska; a segment is but its header, and other elements follow."""
-    n_name = _length(head[:1])
-    n_number = _length(head[n_name : n_name + 1])
-    n_header = n_name + n_number
-    number = head[n_name:n_header]
-    if not n_name or not n_number or len(number) < n_number:
+    header = read_element_header(head)
+    if header is None or header.size is None:
         return None
-    highest = 1 << 7 * n_number
-    size = int.from_bytes(number, "big") - highest
-    if size == highest - 1:
-        return None  # a live recording, which does not know it
-    name = head[:n_name]
-    return _Unit(n_header + (0 if name == _SEGMENT else size), name == _CLUSTER)
-
-
-def _length(first: bytes) -> int:
-    """Return the length of a number of Matroska whose first byte is given."""
-    return 9 - first[0].bit_length() if any(first) else 0
+    size = 0 if header.name == _SEGMENT else header.size
+    return _Unit(header.n_bytes + size, header.name == _CLUSTER)
 
 
 def _read_riff(head: bytes) -> _Unit | None:

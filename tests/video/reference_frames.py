@@ -73,6 +73,7 @@ def iterate_reference(path):
     with av.open(str(path)) as container:
         stream = container.streams[index]
         stream.thread_type = "NONE"
+        stream.codec_context.flags |= av.codec.context.Flags.unaligned
         aspect = stream.sample_aspect_ratio or 1
         for number, frame in enumerate(container.decode(stream)):
             width = round(frame.width * max(aspect, 1))
@@ -82,7 +83,7 @@ def iterate_reference(path):
                 matrix = matrix_at(frame)
             rgb = rgb if matrix is None else placed(rgb, matrix)
             known = frame.pts is not None
-            time = float(frame.pts * frame.time_base) if known else number / 25
+            time = float(frame.pts * frame.time_base) if known else end - shift
             first = time if number == 0 else first
             if time + shift < last - 0.16:
                 shift = end - time  # another file begins
@@ -90,8 +91,8 @@ def iterate_reference(path):
             if number > 0 and time > last:
                 step = time - last  # where files do not say how long frames last
             last = max(time, last)
-            duration = float((frame.duration or 0) * frame.time_base) if known else 1 / 25
-            end = last + (duration or step)
+            duration = float((frame.duration or 0) * frame.time_base)
+            end = last + (duration or step or 1 / 25)
             yield rgb, time - first, end - first
 
 

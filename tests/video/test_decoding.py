@@ -1,8 +1,10 @@
 import struct
 
+import av
 import numpy as np
 import pytest
 import torch
+from odd_files import write
 from videos import (
     CODECS,
     count_frames,
@@ -320,3 +322,25 @@ def test_a_short_video_in_4k_is_read_whatever_its_colors(codec, pixels, options,
         container.mux(stream.encode(None))
     assert path.stat().st_size < 100_000
     assert len(list(decode(path, max_pixels=2**26))) == 3
+
+
+@pytest.mark.fault(123)
+@pytest.mark.parametrize("rate", [12, 30, 50])
+def test_frames_without_times_follow_those_before(rate, tmp_path):
+    path = tmp_path / "a.mpg"
+    write(path, "libx264", file_format="vob", rate=rate, options={"bf": "3"})
+    with av.open(str(path)) as container:
+        times = [frame.pts for frame in container.decode(video=0)]
+    assert 1 < times.count(None) < 20  # some have one
+    clock = read_clock(path)
+    np.testing.assert_allclose(clock.starts, np.arange(20) / rate, atol=1e-4)
+    assert clock.end == pytest.approx(20 / rate, abs=1e-4)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("h264", "libx264"), ("m2v", "mpeg2video")])
+def test_bare_streams_have_the_rate_that_they_declare(suffix, codec, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    write(path, codec, rate=50, options={"bf": "2"})
+    clock = read_clock(path)
+    np.testing.assert_allclose(clock.starts, np.arange(20) / 50, atol=1e-9)
+    assert clock.end == pytest.approx(20 / 50)
