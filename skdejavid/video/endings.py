@@ -40,8 +40,9 @@ class Ending:
         self._kind = container.format.name.partition(",")[0]
         self._container = container
         self._stream: Any = stream
-        rate = stream.average_rate or stream.guessed_rate
-        self._frame = Fraction(1, 1) / rate if rate else None  # seconds
+        # AVI files may count in small units, and call each unit a frame.
+        rates = [rate for rate in (stream.average_rate, stream.guessed_rate) if rate]
+        self._frame = Fraction(1, 1) / min(rates) if rates else None  # seconds
         self._latest: int | None = None  # when the latest frame begins, in the stream's time base
         self._duration = 0  # of that frame
         self._index = stream.index
@@ -78,7 +79,7 @@ class Ending:
         """
         if is_cut(file, n_bytes):
             return "the file ends inside of its frames"
-        declared = self._declared()
+        declared = self._declared(n_bytes)
         if declared is None or self._latest is None or self._frame is None:
             return None
         start, until = declared
@@ -89,7 +90,7 @@ class Ending:
             return None
         return f"{float(missing):.2f} s of {float(until - start):.2f} s are missing"
 
-    def _declared(self) -> tuple[Fraction, Fraction] | None:
+    def _declared(self, n_bytes: int) -> tuple[Fraction, Fraction] | None:
         """Return when the video, or the whole file, begins and ends, in seconds."""
         stream = self._stream
         if self._kind in _OF_FILE and self._container.duration:
@@ -98,6 +99,8 @@ class Ending:
             return None
         duration = stream.duration
         if self._kind == "avi":
+            if stream.frames > n_bytes:
+                return None  # written to a pipe, before the number was known
             # FFmpeg replaces the duration in the header by one of what is there. Frames have a
             # time each, also those that repeat the one before and are not there.
             duration = max(duration, stream.frames)

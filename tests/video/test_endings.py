@@ -111,3 +111,26 @@ def test_a_recording_without_a_duration_is_whole(tmp_path):
     with Writer(path, options={"live": "1"}) as writer:
         writer.video("libx264", picture_frames(20), options=QUIET)
     assert count_frames(path) == 20
+
+
+@pytest.mark.fault(123)
+def test_an_avi_file_in_small_units_is_whole(tmp_path):
+    path = tmp_path / "a.avi"
+    times = {"times": range(0, 480, 24), "unit": Fraction(1, 600)}
+    write(path, "libx264", options={"bf": "3"}, **times)
+    assert count_frames(path) == 20
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(range(256)) * 20)
+    assert count_frames(path) == 20
+
+
+@pytest.mark.fault(123)
+def test_an_avi_file_that_was_written_to_a_pipe_is_whole(tmp_path):
+    path = tmp_path / "a.avi"
+    write(path, "mpeg4")
+    content = bytearray(path.read_bytes())
+    length = content.index(b"strh") + 8 + 32
+    assert int.from_bytes(content[length : length + 4], "little") == 20
+    content[length : length + 4] = (2**30).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert count_frames(path) == 20
