@@ -239,7 +239,10 @@ class ClipEncoder:
                     f"the encoder returned a {type(part).__name__} as one of its outputs "
                     f"({', '.join(outputs)}), expected {_EXPECTED}"
                 )
-        return [_as_matrix(part, n_expected) for part in outputs.values()]
+        parts = [_as_matrix(part, n_expected) for part in outputs.values()]
+        if not any(part.shape[1] for part in parts):
+            raise ValueError("the encoder returned no number for any clip, expected a vector each")
+        return parts
 
     def _keep_input(
         self, module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
@@ -384,4 +387,19 @@ def _as_matrix(part: Any, n_expected: int) -> torch.Tensor | NDArray[Any]:
             "encoder must return a tensor (n_clips, n_features), or a tuple of them such as "
             f"(embedding, logits); for {n_expected} inputs it returned shape {tuple(part.shape)}"
         )
+    _check_numbers(part)
     return part
+
+
+def _check_numbers(part: torch.Tensor | NDArray[Any]) -> None:
+    """Check that an output has real numbers, stored one after the other."""
+    if isinstance(part, torch.Tensor):
+        kind = "" if part.layout == torch.strided else f"{part.layout} "
+        is_real = not kind and not part.is_complex() and not part.is_quantized
+    else:
+        kind, is_real = "", part.dtype.kind in "buif"
+    if not is_real:
+        raise ValueError(
+            "the encoder must return real numbers in a dense tensor or array, but it returned "
+            f"{kind}{part.dtype} of shape {tuple(part.shape)}"
+        )

@@ -483,3 +483,35 @@ def test_hugging_face_models_give_embedding_and_logits(video_model, video_clips)
     np.testing.assert_allclose(again, logits, atol=1e-5)
     assert features[:, :24].std() > 0
     assert not video_model.classifier._forward_hooks
+
+
+@pytest.mark.fault(103)
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        (np.array([["a"]] * 3), r"<U1 of shape \(3, 1\)"),
+        (np.array([[None]] * 3), r"object of shape \(3, 1\)"),
+        (torch.zeros(3, 2, dtype=torch.complex64), r"torch.complex64 of shape \(3, 2\)"),
+        (np.zeros((3, 2), complex), r"complex128 of shape \(3, 2\)"),
+        (torch.eye(3).to_sparse(), r"torch.sparse_coo torch.float32 of shape \(3, 3\)"),
+    ],
+)
+def test_an_output_that_is_no_matrix_of_numbers_is_told(output, told, clips):
+    encoder = ClipEncoder(lambda batch: output, layout="BCTHW")
+    with encoder.session(), pytest.raises(ValueError, match=f"must return real numbers.*{told}"):
+        encoder.encode(clips)
+
+
+@pytest.mark.fault(103)
+@pytest.mark.parametrize("output", [torch.zeros(3, 0), np.zeros((3, 0))])
+def test_an_output_without_features_is_told(output, clips):
+    encoder = ClipEncoder(lambda batch: output, layout="BCTHW")
+    with encoder.session(), pytest.raises(ValueError, match="returned no number for any clip"):
+        encoder.encode(clips)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.bfloat16])
+def test_outputs_of_all_real_types_are_numbers(dtype, clips):
+    encoder = ClipEncoder(lambda batch: torch.ones(3, 2, dtype=dtype), layout="BCTHW")
+    with encoder.session():
+        np.testing.assert_array_equal(encoder.encode(clips), np.ones((3, 2)))
