@@ -176,7 +176,8 @@ class TSEStore:
     @property
     def failures(self) -> list[Failure]:
         """Inputs for which no sequence could be produced."""
-        return [failure for state in self._states for failure in state.failures.values()]
+        found = {id: failure for state in self._states for id, failure in state.failures.items()}
+        return [failure for id, failure in found.items() if id not in self]
 
     @property
     def labels(self) -> NDArray[Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from os import PathLike, fspath
@@ -29,7 +30,7 @@ from skdejavid.video.sources import (
     with_content_ids,
     with_ids,
 )
-from skdejavid.video.stored import failures_of, missing_from, open_store
+from skdejavid.video.stored import Missing, failures_of, missing_from, open_store
 from skdejavid.video.windows import Length
 
 if TYPE_CHECKING:
@@ -441,6 +442,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
         return fingerprint(load_encoder(self.encoder), self.encoder_id)
 
+    @survive_fork()
     def store_fingerprint(self) -> dict[str, Any]:
         """Return the encoder's identifier and the settings that a store records.
 
@@ -500,7 +502,9 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         """Encode the videos that are not in the store, and read all from it."""
         sources = with_content_ids(sources)
         store = self._fill_store(sources, settings)
-        self._set_kept([source.position for source in sources if source.id in store])
+        left_out = {failure.id for failure in self.failures_}
+        kept = [source for source in sources if source.id in store and source.id not in left_out]
+        self._set_kept([source.position for source in kept])
         return store.sequences([sources[position].id for position in self.kept_])
 
     def _extract(
@@ -551,19 +555,23 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         path = fspath(self.store or "")
         store = open_store(path, self.store_dtype, self._describe(settings), n_ranks)
         unique = list({source.id: source for source in sources}.values())
-        failures: list[Failure] = []
-        if not store.is_complete or self._missing(unique, store):
+        missing, unreadable = self._missing(unique, store)
+        passing: list[Failure] = []
+        if missing or not store.is_complete:
             with store.write(rank) as writer:  # waits for other writers of this shard
-                missing = self._missing(unique, writer)
+                missing, unreadable = self._missing(unique, writer)
                 stored = writer.partial
                 if stored is not None and not (missing and missing[0].id == stored[0]):
                     writer.discard_partial()
                 if missing:
                     recorded = store.fingerprint["encoder"] if self.encoder_id is None else None
                     self._extract(missing, settings, writer, recorded)
-                failures = writer.passing_failures
+                passing = writer.passing_failures
             store = TSEStore(store.path)
-        self.failures_ = failures_of(store, unique, failures)
+        if self.on_error == "warn":
+            for failure in unreadable:
+                warnings.warn(f"{failure.id} is left out: {failure.cause}", stacklevel=2)
+        self.failures_ = failures_of(store, unique, [*unreadable, *passing])
         return store
 
     def _describe(self, settings: Settings) -> dict[str, Any]:
@@ -571,13 +579,14 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
         return describe(self, settings)
 
-    def _missing(self, sources: Sequence[Source], store: TSEStore | StoreWriter) -> list[Source]:
-        """Return the sources that are not in the store and must be encoded."""
+    def _missing(self, sources: Sequence[Source], store: TSEStore | StoreWriter) -> Missing:
+        """Return the sources that must be encoded, and those that cannot be compared."""
         return missing_from(
             store,
             sources,
             check_content=self.check_content,
             retry_failures=self.retry_failures or self.on_error == "raise",
+            may_leave_out=self.on_error != "raise",
         )
 
     def _set_kept(self, kept: Sequence[int]) -> None:
