@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from skdejavid.store import Failure, StoreWriter, TSEStore
 from skdejavid.video.sources import Source, is_same, other_video_error
 
-__all__ = ["Missing", "failures_of", "missing_from", "open_store"]
+__all__ = ["Missing", "difference_of_processors", "failures_of", "missing_from", "open_store"]
 
 _NOT_COMPARED = "its file cannot be compared with the one that was encoded: {}"
 
@@ -38,10 +38,47 @@ def open_store(path: str, dtype: str, made_by: Mapping[str, Any], n_shards: int 
     """
     digest = blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=8).hexdigest()
     folder = path.replace("{fingerprint}", digest)
-    if n_shards is None:
-        exists = os.path.exists(os.path.join(folder, "manifest.json"))
-        n_shards = TSEStore(folder).n_shards if exists else 1
-    return TSEStore.create(folder, dtype=dtype, fingerprint=made_by, n_shards=n_shards)
+    if os.path.exists(os.path.join(folder, "manifest.json")):
+        store = TSEStore(folder)
+        n_shards = n_shards or store.n_shards
+        _check_processor(folder, store.fingerprint, made_by)
+    return TSEStore.create(folder, dtype=dtype, fingerprint=made_by, n_shards=n_shards or 1)
+
+
+def _check_processor(folder: str, stored: Mapping[str, Any], made_by: Mapping[str, Any]) -> None:
+    """Check that a store has the processor of an extraction, if nothing else differs."""
+    names = stored.keys() | made_by.keys()
+    if [name for name in names if stored.get(name) != made_by.get(name)] == ["processor"]:
+        difference = difference_of_processors(stored.get("processor"), made_by.get("processor"))
+        raise ValueError(f"the store {folder} was made with other frames: {difference}")
+
+
+def difference_of_processors(before: Any, now: Any) -> str:
+    """Return how the processor of an encoder differs from an earlier one, and what to do.
+
+    Parameters
+    ----------
+    before, now : dict or None
+        What stores record of processors.
+    """
+    if not isinstance(before, Mapping):
+        return "no processor prepared them: pass frame_size, mean and std"
+    kind, size = before.get("class"), before.get("size")
+    was = f"the processor {kind} prepared them, in the size {size}"
+    if not isinstance(now, Mapping):
+        return f"{was}, and now there is none: pass it as processor (--processor)"
+    if (kind, size) != (now.get("class"), now.get("size")):
+        return (
+            f"{was}, and now it is {now.get('class')}, in the size {now.get('size')}: pass the "
+            "other one as processor (--processor)"
+        )
+    return (
+        f"{was}, and that of now has this class and size but gives other pixels. If it has other "
+        "settings, such as resample, pass the one of then as processor (--processor). If it has "
+        "the same, this machine, or its versions of torch, torchvision, Pillow or transformers, "
+        "scale frames otherwise: use a machine and versions as those of then, or extract the "
+        "videos again here, into another store"
+    )
 
 
 class Missing(NamedTuple):
