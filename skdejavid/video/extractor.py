@@ -117,9 +117,10 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         runs. None and -1 use all cores. Results do not depend on it.
 
     on_error : {"raise", "skip", "warn"}, default="raise"
-        Handling of videos that cannot be read or whose embeddings are not finite: raise the error,
-        or leave the video out, silently or with a warning. `failures_` lists the videos left out;
-        the result corresponds to ``X[kept_]`` and ``y[kept_]``.
+        Handling of videos that cannot be read, also only to compare them with those in the store,
+        or whose embeddings are not finite: raise the error, or leave the video out, silently or
+        with a warning. `failures_` lists the videos left out; the result corresponds to
+        ``X[kept_]`` and ``y[kept_]``.
 
     short : {"pad", "raise"}, default="pad"
         Handling of videos shorter than one window: repeat the last frame, or treat the video as an
@@ -144,6 +145,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         content raises ValueError. A file that cannot be read is not tried again until it changes,
         if that is due to its content: what may pass, such as a missing file or permission, a
         network or an unfinished download, and what `short` and `max_pixels` refuse, is.
+
+        An array is the same if its content is. To compare it, it is read completely.
 
     check_content : bool, default=False
         Whether to compare the content of files that are in the store even if their size and
@@ -353,7 +356,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         ValueError
             As in `fit`. Also if an array is not a video, or the encoder returns NaN or a wrong
             shape; the message names the video. Also if the store was created with a different
-            encoder or settings, contains a file of the same name and another content, or needs
+            encoder or settings, contains another file or array under the same id, or needs
             `encoder_id`; if the encoder cannot be copied or uses another module in training mode;
             and if no video remains.
         FileNotFoundError, VideoDecodeError, ValueError
