@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -122,12 +122,9 @@ def missing_from(
     """
     compare = partial(_compare, store, check_content=check_content)
     stored = [source for source in sources if source.id in store]
-    found = [(source, compare(source)) for source in stored]
-    errors = [(source, error) for source, error in found if isinstance(error, Exception)]
+    errors = _check_same(store, stored, compare)
     if errors and not may_leave_out:
         raise errors[0][1]
-    if others := [source for source, is_same in found if is_same is False]:
-        raise other_video_error(others, store.file)
     failed = set() if retry_failures else {failure.id for failure in store.failures}
     missing = [
         source
@@ -139,6 +136,18 @@ def missing_from(
         for source, error in errors
     ]
     return Missing(missing, unreadable)
+
+
+def _check_same(
+    store: TSEStore | StoreWriter,
+    sources: Sequence[Source],
+    compare: Callable[[Source], bool | Exception],
+) -> list[tuple[Source, Exception]]:
+    """Check that videos are those whose sequences are in a store, and return errors of files."""
+    found = [(source, compare(source)) for source in sources]
+    if others := [source for source, is_same in found if is_same is False]:
+        raise other_video_error(others, store.file)
+    return [(source, error) for source, error in found if isinstance(error, Exception)]
 
 
 def failures_of(

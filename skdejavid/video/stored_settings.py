@@ -82,6 +82,14 @@ def _check_encoder(extractor: TSEExtractor, stored: Any, own: str, path: str) ->
     )
 
 
+def _sides(size: Any, own: dict[str, Any]) -> list[Any]:
+    """Return height and width of the frames of a clip."""
+    if size == "auto":
+        size = own["processor"]["size"] if own["processor"] else own["frame_size"]
+    sides = size if isinstance(size, list) else [size, size]
+    return [side or _USUAL_SIDE for side in sides]
+
+
 def _check_sizes(settings: dict[str, Any], own: dict[str, Any], path: str) -> None:
     """Check that the settings in a file make clips that fit into memory.
 
@@ -91,12 +99,8 @@ def _check_sizes(settings: dict[str, Any], own: dict[str, Any], path: str) -> No
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, (int, float)) and not abs(number) <= _LARGEST_SETTING:
                 raise ValueError(f"{path} sets {name} to a number beyond {_LARGEST_SETTING}")
-    size = settings["frame_size"]
-    if size == "auto":
-        size = own["processor"]["size"] if own["processor"] else own["frame_size"]
-    sides = [side or _USUAL_SIDE for side in (size if isinstance(size, list) else [size, size])]
     length = settings["width"] if settings["clip_length"] is None else settings["clip_length"]
-    numbers = [length, *sides]
+    numbers = [length, *_sides(settings["frame_size"], own)]
     n_bytes = 12 * math.prod(n for n in numbers if isinstance(n, int))  # of three float32
     if n_bytes > _MOST_BYTES_PER_CLIP:
         raise ValueError(
