@@ -257,7 +257,7 @@ def test_broken_videos_are_named_and_the_rest_is_done(folder, tmp_path):
         (["predict", "{model}", "{videos}"], "encoding videos needs --encoder"),
         (
             ["predict", "{model}", "{videos}", "--encoder", "{folder}/encoder.py:load"],
-            "--encoder is not the encoder of the training data of",
+            "which is not that of --encoder, 'Colors-",
         ),
     ],
 )
@@ -309,7 +309,12 @@ def test_an_encoder_that_is_not_a_module_is_identified_by_a_name(folder, store, 
     clf.save(tmp_path / "model", metadata={"extraction": TSEStore(target).fingerprint})
     succeed("predict", tmp_path / "model", videos, *encoder, "--encoder-id", "colors")
     result = run("predict", tmp_path / "model", videos, *encoder, "--encoder-id", "other")
-    assert "--encoder is not the encoder of the training data" in result.stderr
+    assert (
+        "was made with the encoder 'colors', which is not that of --encoder, 'other'"
+        in result.stderr
+    )
+    result = run("verify", target, videos, *encoder, "--encoder-id", "other")
+    assert f"{target} was made with the encoder 'colors'" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["extract", "predict"])
@@ -704,7 +709,7 @@ def test_a_store_is_compared_with_its_videos(extract, folder, classes, tmp_path)
     assert "6 sequences agree, with differences up to" in result.stdout
     assert "2 sequences agree" in succeed("verify", store, classes, *options, "--sample", 2).stdout
     result = run("verify", store, classes, *encoding(folder, factor="3"))
-    assert (result.exit_code, "not the encoder" in result.stderr) == (1, True)
+    assert (result.exit_code, "not that of --encoder" in result.stderr) == (1, True)
     assert run("verify", store, classes).exit_code == 1
     (classes / "class 0" / "0.mp4").unlink()
     result = run("verify", store, classes, *options)
@@ -742,7 +747,7 @@ def test_a_model_of_pictures_and_text_prepares_frames_as_in_training(folder, tmp
     succeed(*inputs)
     refused = run(*inputs, "--processor", tmp_path / "other")
     assert refused.exit_code == 1
-    assert "were prepared by the processor {'class': 'CLIPImageProcessorPil'" in refused.output
+    assert "has this class and size but gives other pixels. If it has other" in refused.output
     nothing = run("extract", videos, "-o", tmp_path / "b", "--encoder", tmp_path / "nowhere")
     assert nothing.exit_code == 1
 

@@ -1,4 +1,4 @@
-"""Whether a file is the one that was read before: by its size, modification time and content."""
+"""Whether a file, or an array, is the one that was read before."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
 from os import PathLike, fspath
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from skdejavid.files.regular import open_regular_file
 
-__all__ = ["FileIdentity", "identify", "is_same_file", "status_of"]
+__all__ = [
+    "FileIdentity",
+    "hash_of_array",
+    "identify",
+    "is_hash_of_array",
+    "is_same_file",
+    "status_of",
+]
 
 _BYTES_PER_READ = 2**20
+_OF_ARRAY = "array-"  # how hashes of arrays begin, which no hash of a file does
 
 # The coarsest clock of a file system that is in use, that of FAT. Who writes twice within one tick
 # leaves the modification time of the first time.
@@ -22,7 +33,7 @@ _TICK_NS = 2 * 10**9
 
 
 class FileIdentity(NamedTuple):
-    """What tells a file from other files; None stands for what is not known."""
+    """What tells a file, or an array, from others; None stands for what is not known."""
 
     n_bytes: int | None = None
     modified_ns: int | None = None  # since 1970
@@ -71,6 +82,30 @@ def identify(
     return FileIdentity(status.st_size, modified, digest.hexdigest())
 
 
+def hash_of_array(array: NDArray[Any], proceed: Callable[[], object] = lambda: None) -> str:
+    """Return a hash of the dtype, the shape and the numbers of an array, with any strides.
+
+    Parameters
+    ----------
+    array : ndarray with at least one axis, of numbers
+        It is read once, item by item along its first axis.
+    proceed : callable
+        Called before each item is read; an error that it raises ends the reading.
+    """
+    # Frames of videos are bytes, whose hashes are ids of arrays in existing stores.
+    kind = "" if array.dtype == np.uint8 else array.dtype.str
+    digest = blake2b(f"{kind}{array.shape}".encode(), digest_size=16)
+    for item in array:
+        proceed()
+        digest.update(np.ascontiguousarray(item).data)
+    return f"{_OF_ARRAY}{digest.hexdigest()}"
+
+
+def is_hash_of_array(content_hash: str | None) -> bool:
+    """Return whether a content hash is that of an array, and not of a file."""
+    return content_hash is not None and content_hash.startswith(_OF_ARRAY)
+
+
 def is_same_file(
     path: str | PathLike[str], recorded: FileIdentity, *, check_content: bool = False
 ) -> bool:
@@ -78,7 +113,7 @@ def is_same_file(
 
     A file of the same size and modification time is the same. The contents decide if only the size
     is equal, as after copying. A file that does not exist is not another one, and nor is one of
-    which nothing was recorded.
+    which nothing was recorded. No file is an array.
 
     Parameters
     ----------
@@ -94,6 +129,8 @@ def is_same_file(
     ValueError, OSError
         If the contents have to be compared, and the file cannot be read.
     """
+    if is_hash_of_array(recorded.content_hash):
+        return False
     now = status_of(path)
     if None in (now.n_bytes, recorded.n_bytes):
         return True

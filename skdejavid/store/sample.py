@@ -13,7 +13,12 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from skdejavid.compat.parameters import as_python
-from skdejavid.files.identity import FileIdentity, is_same_file
+from skdejavid.files.identity import (
+    FileIdentity,
+    hash_of_array,
+    is_hash_of_array,
+    is_same_file,
+)
 from skdejavid.sequences import TSEArray
 
 __all__ = ["Verification", "compare_sample"]
@@ -122,7 +127,7 @@ def _reason_against(video: Any, recorded: FileIdentity) -> str | None:
     if video is None:
         return "not in videos"
     if not isinstance(video, (str, PathLike)):
-        return None
+        return _reason_against_array(video, recorded)
     if not os.path.exists(video):
         return f"there is no file {fspath(video)}"
     try:
@@ -130,6 +135,15 @@ def _reason_against(video: Any, recorded: FileIdentity) -> str | None:
     except (OSError, ValueError) as error:
         return str(error)
     return None if is_same else "the file was changed after it had been encoded"
+
+
+def _reason_against_array(video: Any, recorded: FileIdentity) -> str | None:
+    """Return why an array cannot be compared; it may contain the frames of a file."""
+    if not (is_hash_of_array(recorded.content_hash) and hasattr(video, "__array__")):
+        return None
+    array = np.asarray(video)
+    is_same = array.dtype == np.uint8 and hash_of_array(array) == recorded.content_hash
+    return None if is_same else "it is another array than the one that was encoded"
 
 
 def _difference(stored: NDArray[Any], again: NDArray[Any]) -> float:

@@ -47,6 +47,7 @@ __all__ = [
     "files_as_json",
     "journal_line",
     "numbers_in",
+    "partial_as_json",
 ]
 
 
@@ -76,6 +77,7 @@ class Partial(NamedTuple):
     n_rows: int
     n_features: int
     checksum: int
+    content_hash: str | None = None  # of the input
 
     @property
     def n_bytes(self) -> int:
@@ -112,7 +114,7 @@ class ShardState:
         return self.summary() | parts | files_as_json(files)
 
     def file(self, id: str) -> FileIdentity:
-        """Return what is known of the file of a sequence, a failure or a partial sequence."""
+        """Return what is known of the input of a sequence or a failure."""
         if id in self.files:
             return self.files[id]
         item = self.entries.get(id) or self.failures.get(id)
@@ -376,9 +378,12 @@ def _whole_lines(content: bytes) -> list[tuple[int, dict[str, Any]]]:
 def _read_partial(line: dict[str, Any]) -> Partial | None:
     if line["held"] is None:
         return None
-    partial = Partial(*line["held"])
+    id, number, dtype, n_rows, n_features, checksum = line["held"]
+    content_hash = line.get("held_content")
+    partial = Partial(id, number, dtype, n_rows, n_features, checksum, content_hash)
     for name in ("number", "n_rows", "n_features", "checksum"):
         _as_count(getattr(partial, name), name)
+    _check_content_hash(partial.content_hash)
     if partial.dtype not in _PARTIAL_DTYPES:
         raise ValueError(f"partial rows are {partial.dtype!r}, expected a floating type")
     return partial
@@ -395,11 +400,23 @@ def files_as_json(files: dict[str, FileIdentity]) -> dict[str, Any]:
     return {"files": [[id, *file] for id, file in files.items()]} if files else {}
 
 
+def partial_as_json(partial: Partial | None) -> dict[str, Any]:
+    """Return what a commit records of partial rows."""
+    if partial is None:
+        return {"held": None}
+    *numbers, content_hash = partial
+    return {"held": numbers} | ({"held_content": content_hash} if content_hash else {})
+
+
+def _check_content_hash(content_hash: Any) -> None:
+    if not isinstance(content_hash, (str, type(None))):
+        raise ValueError(f"content_hash is {content_hash!r}, expected text")
+
+
 def _as_identity(n_bytes: Any, modified_ns: Any, content_hash: Any) -> FileIdentity:
     if type(modified_ns) not in (int, type(None)):  # negative before 1970
         raise ValueError(f"modified_ns is {modified_ns!r}, expected an integer")
-    if not isinstance(content_hash, (str, type(None))):
-        raise ValueError(f"content_hash is {content_hash!r}, expected text")
+    _check_content_hash(content_hash)
     return FileIdentity(_as_count(n_bytes, "n_bytes", or_none=True), modified_ns, content_hash)
 
 

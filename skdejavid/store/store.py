@@ -76,8 +76,8 @@ class TSEStore:
     is given; with `sequences`, name the ids that are wanted.
 
     For each sequence and each failure the store records size, modification time and a hash of the
-    content of the file; see `check_content` and `retry_failures` of :class:`TSEExtractor` for what
-    they decide.
+    content of the file, or size and hash of the array; see `check_content` and `retry_failures` of
+    :class:`TSEExtractor` for what they decide.
 
     Examples
     --------
@@ -176,7 +176,8 @@ class TSEStore:
     @property
     def failures(self) -> list[Failure]:
         """Inputs for which no sequence could be produced."""
-        return [failure for state in self._states for failure in state.failures.values()]
+        found = {id: failure for state in self._states for id, failure in state.failures.items()}
+        return [failure for id, failure in found.items() if id not in self]
 
     @property
     def labels(self) -> NDArray[Any] | None:
@@ -375,7 +376,7 @@ class TSEStore:
         Verification
             Ids of the sequences that were compared with their videos (none without `extractor`),
             the largest difference among them, and by id the reason why others could not be: the
-            video is missing, was changed, or cannot be read.
+            video is missing, was changed, is another array, or cannot be read.
 
         Raises
         ------

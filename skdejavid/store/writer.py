@@ -28,6 +28,7 @@ from skdejavid.store.shards import (
     ShardState,
     files_as_json,
     journal_line,
+    partial_as_json,
 )
 
 __all__ = ["StoreWriter"]
@@ -70,6 +71,7 @@ class StoreWriter:
         self._open_files: dict[str, BinaryIO] = {}
         self.passing_failures: list[Failure] = []
         self._partial_checksum = 0
+        self._partial_content: str | None = None
         self._is_usable = False
 
     def __enter__(self) -> StoreWriter:
@@ -101,8 +103,10 @@ class StoreWriter:
 
     @property
     def failures(self) -> list[Failure]:
-        """Inputs for which no sequence could be produced."""
-        return list(self._state.failures.values())
+        """Inputs for which no sequence could be produced, of this shard and of the others."""
+        states = (*self._siblings, self._state)
+        found = {id: failure for state in states for id, failure in state.failures.items()}
+        return [failure for id, failure in found.items() if id not in self]
 
     @property
     def partial(self) -> tuple[str, NDArray[np.floating]] | None:
@@ -111,13 +115,18 @@ class StoreWriter:
             return None
         return self._partial_id, np.concatenate(self._partial_rows)
 
+    @property
+    def partial_content(self) -> str | None:
+        """Hash of the content of the input of the unfinished sequence, None if not recorded."""
+        return None if self._partial_id is None else self._partial_content
+
     def n_bytes(self, id: str) -> int | None:
         """Return the size in bytes of the input of a sequence, or None if it was not recorded."""
         states = (state for state in (self._state, *self._siblings) if id in state.entries)
         return next(states).entries[id].n_bytes
 
     def file(self, id: str) -> FileIdentity:
-        """Return what is known of the input of a sequence, of a failure or of the partial sequence.
+        """Return what is known of the input of a sequence or a failure, in any shard.
 
         Parameters
         ----------
@@ -129,8 +138,10 @@ class StoreWriter:
         FileIdentity
             Size, modification time and content hash, each None if it was not recorded.
         """
-        beside = [state for state in self._siblings if id in state.entries]
-        return next(iter(beside), self._state).file(id)
+        states = (self._state, *self._siblings)
+        having = [state for state in states if id in state.entries]
+        having += [state for state in states if id in state.failures]
+        return having[0].file(id) if having else FileIdentity()
 
     def append(
         self,
@@ -291,8 +302,8 @@ class StoreWriter:
             file = self._open_files["partial"]
             self._partial_checksum = _append_array(file, rows, self._partial_checksum)
             self._partial_rows.append(rows)
+            self._partial_content = content_hash
             self._is_changed = True
-            self._set_file(id, FileIdentity(content_hash=content_hash))
 
     def discard_partial(self) -> None:
         """Discard the rows of the unfinished sequence, if there is one."""
@@ -368,7 +379,7 @@ class StoreWriter:
         os.truncate(path, partial.n_bytes)
         rows = np.frombuffer(content, partial.dtype).reshape(partial.n_rows, partial.n_features)
         self._partial_id, self._partial_number = partial.id, partial.number
-        self._partial_rows = [rows]
+        self._partial_rows, self._partial_content = [rows], partial.content_hash
         self._partial_checksum = partial.checksum
         self._open_files["partial"] = open_own_file(path, "ab", is_buffered=False)
 
@@ -414,7 +425,7 @@ class StoreWriter:
         line = self._state.summary() | {
             "sequences": self._new_sequences,
             "failures": list(self._new_failures.values()),
-            "held": self._describe_partial(),
+            **partial_as_json(self._describe_partial()),
             "synced": is_synced,
         }
         line |= files_as_json(self._new_files)
@@ -439,6 +450,7 @@ class StoreWriter:
             n_rows,
             first.shape[1],
             self._partial_checksum,
+            self._partial_content,
         )
 
     def _sync(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.compat.forks import survive_fork
 from skdejavid.compat.optional import import_optional
 from skdejavid.files.atomic import check_target, replace_file
 from skdejavid.files.regular import path_of_file
@@ -39,6 +40,7 @@ class SheetRow(NamedTuple):
     pixels: Sequence[NDArray[np.uint8]]  # as the encoder gets them
 
 
+@survive_fork()
 def contact_sheet(extractor: Any, video: Any, *, n_windows: int = 8) -> Image.Image:
     """Draw what the encoder of an extractor gets of a video, so that people can look at it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from os import PathLike, fspath
@@ -29,7 +30,7 @@ from skdejavid.video.sources import (
     with_content_ids,
     with_ids,
 )
-from skdejavid.video.stored import failures_of, missing_from, open_store
+from skdejavid.video.stored import Missing, failures_of, missing_from, open_store
 from skdejavid.video.windows import Length
 
 if TYPE_CHECKING:
@@ -116,9 +117,10 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         runs. None and -1 use all cores. Results do not depend on it.
 
     on_error : {"raise", "skip", "warn"}, default="raise"
-        Handling of videos that cannot be read or whose embeddings are not finite: raise the error,
-        or leave the video out, silently or with a warning. `failures_` lists the videos left out;
-        the result corresponds to ``X[kept_]`` and ``y[kept_]``.
+        Handling of videos that cannot be read, also only to compare them with those in the store,
+        or whose embeddings are not finite: raise the error, or leave the video out, silently or
+        with a warning. `failures_` lists the videos left out; the result corresponds to
+        ``X[kept_]`` and ``y[kept_]``.
 
     short : {"pad", "raise"}, default="pad"
         Handling of videos shorter than one window: repeat the last frame, or treat the video as an
@@ -143,6 +145,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         content raises ValueError. A file that cannot be read is not tried again until it changes,
         if that is due to its content: what may pass, such as a missing file or permission, a
         network or an unfinished download, and what `short` and `max_pixels` refuse, is.
+
+        An array is the same if its content is. To compare it, it is read completely.
 
     check_content : bool, default=False
         Whether to compare the content of files that are in the store even if their size and
@@ -352,7 +356,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         ValueError
             As in `fit`. Also if an array is not a video, or the encoder returns NaN or a wrong
             shape; the message names the video. Also if the store was created with a different
-            encoder or settings, contains a file of the same name and another content, or needs
+            encoder or settings, contains another file or array under the same id, or needs
             `encoder_id`; if the encoder cannot be copied or uses another module in training mode;
             and if no video remains.
         FileNotFoundError, VideoDecodeError, ValueError
@@ -441,6 +445,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
         return fingerprint(load_encoder(self.encoder), self.encoder_id)
 
+    @survive_fork()
     def store_fingerprint(self) -> dict[str, Any]:
         """Return the encoder's identifier and the settings that a store records.
 
@@ -500,7 +505,9 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         """Encode the videos that are not in the store, and read all from it."""
         sources = with_content_ids(sources)
         store = self._fill_store(sources, settings)
-        self._set_kept([source.position for source in sources if source.id in store])
+        left_out = {failure.id for failure in self.failures_}
+        kept = [source for source in sources if source.id in store and source.id not in left_out]
+        self._set_kept([source.position for source in kept])
         return store.sequences([sources[position].id for position in self.kept_])
 
     def _extract(
@@ -551,19 +558,23 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         path = fspath(self.store or "")
         store = open_store(path, self.store_dtype, self._describe(settings), n_ranks)
         unique = list({source.id: source for source in sources}.values())
-        failures: list[Failure] = []
-        if not store.is_complete or self._missing(unique, store):
+        missing, unreadable = self._missing(unique, store)
+        passing: list[Failure] = []
+        if missing or not store.is_complete:
             with store.write(rank) as writer:  # waits for other writers of this shard
-                missing = self._missing(unique, writer)
+                missing, unreadable = self._missing(unique, writer)
                 stored = writer.partial
                 if stored is not None and not (missing and missing[0].id == stored[0]):
                     writer.discard_partial()
                 if missing:
                     recorded = store.fingerprint["encoder"] if self.encoder_id is None else None
                     self._extract(missing, settings, writer, recorded)
-                failures = writer.passing_failures
+                passing = writer.passing_failures
             store = TSEStore(store.path)
-        self.failures_ = failures_of(store, unique, failures)
+        if self.on_error == "warn":
+            for failure in unreadable:
+                warnings.warn(f"{failure.id} is left out: {failure.cause}", stacklevel=2)
+        self.failures_ = failures_of(store, unique, [*unreadable, *passing])
         return store
 
     def _describe(self, settings: Settings) -> dict[str, Any]:
@@ -571,13 +582,14 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
         return describe(self, settings)
 
-    def _missing(self, sources: Sequence[Source], store: TSEStore | StoreWriter) -> list[Source]:
-        """Return the sources that are not in the store and must be encoded."""
+    def _missing(self, sources: Sequence[Source], store: TSEStore | StoreWriter) -> Missing:
+        """Return the sources that must be encoded, and those that cannot be compared."""
         return missing_from(
             store,
             sources,
             check_content=self.check_content,
             retry_failures=self.retry_failures or self.on_error == "raise",
+            may_leave_out=self.on_error != "raise",
         )
 
     def _set_kept(self, kept: Sequence[int]) -> None:

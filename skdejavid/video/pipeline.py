@@ -74,7 +74,8 @@ class Sink(Protocol):
     @property
     def partial(self) -> tuple[str, _Embeddings] | None: ...
 
-    def file(self, id: str, /) -> FileIdentity: ...
+    @property
+    def partial_content(self) -> str | None: ...
 
     def append(
         self,
@@ -112,6 +113,7 @@ class InMemory:
 
     records_content = False
     partial: tuple[str, _Embeddings] | None = None
+    partial_content: str | None = None
 
     def __init__(self) -> None:
         self.sequences: dict[str, tuple[_Embeddings, _Spans]] = {}
@@ -124,10 +126,6 @@ class InMemory:
     def fail(self, id: str, cause: str, frame: int | None, n_bytes: int | None, *_: object) -> None:
         """Keep the failure of a video."""
         self.failures[id] = Failure(id, frame, cause, n_bytes)
-
-    def file(self, id: str) -> FileIdentity:
-        """Return what is known of the file of a partial sequence, of which there is none."""
-        return FileIdentity()
 
     def _do_nothing(self, *_: object) -> None:
         """Ignore the call: an interrupted extraction into memory is lost and never resumed."""
@@ -241,10 +239,9 @@ class Extraction:
             If an embedding is not finite and `on_error` is "raise", or the number of features
             changes.
         """
-        videos = [source.video for source in self._sources]
         ahead = iterate_ahead(
-            videos,
-            self._make_reader(max(1, n_threads // max(1, len(videos)))),
+            self._sources,
+            self._make_reader(max(1, n_threads // max(1, len(self._sources)))),
             n_threads=n_threads,
             capacity=_BYTES_AHEAD,
             size=_size_of,
@@ -268,9 +265,7 @@ class Extraction:
             else:
                 self._take_started()
 
-    def _make_reader(
-        self, n_threads: int
-    ) -> Callable[[str | NDArray[np.uint8]], Generator[_ReadItem]]:
+    def _make_reader(self, n_threads: int) -> Callable[[Source], Generator[_ReadItem]]:
         """Return the function that reads a video in a thread, with `n_threads` for its decoder."""
         stage = self._encoder.stage
         read = partial(
@@ -279,8 +274,8 @@ class Extraction:
             has_content=self._sink.records_content,
         )
 
-        def read_and_stage(video: str | NDArray[np.uint8]) -> Generator[_ReadItem]:
-            with closing(read(video)) as items:
+        def read_and_stage(source: Source) -> Generator[_ReadItem]:
+            with closing(read(source)) as items:
                 for item in items:
                     if isinstance(item, NumberedFrame):
                         yield NumberedFrame(item.number, stage(item.pixels))
@@ -306,8 +301,8 @@ class Extraction:
         if stored is None or stored[0] != self._sources[i].id:
             return []
         is_resumed = self._n_features is None  # nothing was encoded yet in this pass
-        content, now = self._sink.file(stored[0]).content_hash, self._file_of(i).content_hash
-        is_same = content in (None, now)
+        content, now = self._sink.partial_content, self._file_of(i).content_hash
+        is_same = not self._sink.records_content or content == now is not None
         if is_resumed and is_same and len(stored[1]) <= len(plan.clip_frames):
             self._n_features = stored[1].shape[1]
             return [stored[1]]
@@ -396,12 +391,11 @@ class Extraction:
     def _check_size(self, i: int, embeddings: _Embeddings) -> None:
         """Check that a sequence, whose windows may repeat clips, is not too large for its file."""
         source, windows = self._sources[i], self._open_videos[i].plan.window_clips
-        n_bytes = getattr(source.video, "nbytes", source.n_bytes)
-        if n_bytes is not None:
+        if source.n_bytes is not None:
             n_windows, n_widths = windows.shape[:2]
             cost = n_windows * n_widths * embeddings[:1].nbytes
             what = f"a sequence of {n_windows} windows"
-            check_cost(source.name, what, cost, n_bytes, "use a larger stride")
+            check_cost(source.name, what, cost, source.n_bytes, "use a larger stride")
 
     def _write_sequence(self, i: int) -> None:
         source, video = self._sources[i], self._open_videos.pop(i)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from hashlib import blake2b
+from functools import lru_cache, partial
 from os import PathLike, fspath
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skdejavid.files.identity import FileIdentity, is_same_file, status_of
+from skdejavid.files.identity import (
+    FileIdentity,
+    hash_of_array,
+    is_hash_of_array,
+    is_same_file,
+    status_of,
+)
+from skdejavid.video.prefetch import check_is_wanted
 
 __all__ = [
     "Source",
     "as_sources",
     "as_video",
     "check_has_clock",
-    "check_same_files",
+    "is_same",
+    "other_video_error",
     "with_content_ids",
     "with_ids",
 ]
@@ -31,7 +39,8 @@ class Source(NamedTuple):
     id: str
     name: str  # in messages
     position: int  # index in X
-    n_bytes: int | None  # size of the file
+    n_bytes: int | None  # size of the file or the array
+    hash_of_array: Callable[[], str] | None = None  # None of a file; reads the array once
 
 
 def as_sources(X: Iterable[Any]) -> list[Source]:
@@ -78,9 +87,7 @@ def as_video(item: Any, name: str) -> NDArray[np.uint8]:
 def with_content_ids(sources: Sequence[Source]) -> list[Source]:
     """Return the sources with ids that do not depend on positions: arrays get a content hash."""
     return [
-        source._replace(id=_content_id(source.video))
-        if isinstance(source.video, np.ndarray)
-        else source
+        source if source.hash_of_array is None else source._replace(id=source.hash_of_array())
         for source in sources
     ]
 
@@ -115,7 +122,8 @@ def _as_source(video: Any, index: int) -> Source:
             "array (n_frames, height, width, 3)"
         )
     frames = as_video(video, f"X[{index}]")
-    return Source(frames, f"X[{index}]", f"X[{index}] (an array)", index, None)
+    hash_once = lru_cache(maxsize=1)(partial(hash_of_array, frames, check_is_wanted))
+    return Source(frames, f"X[{index}]", f"X[{index}] (an array)", index, frames.nbytes, hash_once)
 
 
 def _is_folder(path: str | bytes | PathLike[str]) -> bool:
@@ -125,53 +133,69 @@ def _is_folder(path: str | bytes | PathLike[str]) -> bool:
         return False
 
 
-def _content_id(frames: NDArray[np.uint8]) -> str:
-    digest = blake2b(repr(frames.shape).encode(), digest_size=16)
-    for frame in frames:
-        digest.update(np.ascontiguousarray(frame).data)
-    return f"array-{digest.hexdigest()}"
+def is_same(source: Source, recorded: FileIdentity, *, check_content: bool = False) -> bool:
+    """Return whether a video is the one that was recorded.
 
-
-def check_same_files(
-    sources: Iterable[Source],
-    recorded: Callable[[str], FileIdentity],
-    *,
-    check_content: bool = False,
-) -> None:
-    """Check that files are those that the store records; a deleted file is accepted.
+    An array is the same if its content is. What was not recorded is not known, and so not the same.
 
     Parameters
     ----------
-    sources : iterable of Source
-        Videos whose sequences are in the store.
-    recorded : callable
-        Returns what the store records of the file of an id.
+    source : Source
+        The video.
+    recorded : FileIdentity
+        What a store records of it.
     check_content : bool, default=False
-        As in `is_same_file`.
+        Of files, as in `is_same_file`.
 
     Raises
     ------
-    ValueError
-        If a file was changed; the message names the first, and how many there are.
-    OSError
+    ValueError, OSError
         If a file has to be read and cannot be.
     """
-    changed = [
-        source
-        for source in sources
-        if isinstance(source.video, str)
-        and not is_same_file(source.video, recorded(source.id), check_content=check_content)
-    ]
-    if not changed:
-        return
-    first = changed[0]
-    before, now = recorded(first.id).n_bytes, first.n_bytes
-    if before == now:
-        what = "has another content than when it was encoded: the file was changed."
-    else:
+    if source.hash_of_array is None:
+        path = str(source.video)
+        is_known = recorded.n_bytes is not None or not os.path.lexists(path)
+        return is_known and is_same_file(path, recorded, check_content=check_content)
+    if recorded.n_bytes not in (None, source.n_bytes):
+        return False
+    # An id that is the hash says which array it was, even if nothing else was recorded.
+    known = source.id if recorded == FileIdentity() else recorded.content_hash
+    return known == source.hash_of_array()
+
+
+def other_video_error(
+    sources: Sequence[Source], recorded: Callable[[str], FileIdentity]
+) -> ValueError:
+    """Return the error that videos are not those whose sequences are in the store.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        These videos, of which the first is described.
+    recorded : callable
+        Returns what the store records of the video of an id.
+    """
+    first = sources[0]
+    more = f" {len(sources) - 1} more were changed too." if len(sources) > 1 else ""
+    return ValueError(
+        f"{first.name} {_how_it_differs(first, recorded(first.id))}{more} Use another store, or "
+        f"another id for this video than {first.id!r}."
+    )
+
+
+def _how_it_differs(source: Source, recorded: FileIdentity) -> str:
+    before, now = recorded.n_bytes, source.n_bytes
+    is_array, was_array = source.hash_of_array is not None, is_hash_of_array(recorded.content_hash)
+    if recorded == FileIdentity():
+        return "may be another video than was encoded: the store does not record what it was."
+    if is_array != was_array:
+        kinds = ("a file", "an array")
+        return f"is {kinds[is_array]}, but {kinds[was_array]} was encoded: it is another video."
+    if before != now:
         what = f"has {now} bytes, but had {before} when it was encoded: the file was changed."
-    more = f" {len(changed) - 1} more were changed too." if len(changed) > 1 else ""
-    raise ValueError(f"{first.name} {what}{more} Use another store, or another id for this video.")
+    else:
+        what = "has another content than when it was encoded: the file was changed."
+    return what.replace("the file was changed", "the array is another") if is_array else what
 
 
 def check_has_clock(sources: Sequence[Source]) -> None:

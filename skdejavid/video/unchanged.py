@@ -1,4 +1,4 @@
-"""Reading videos together with what identifies their files, and noticing that one changes."""
+"""Reading videos together with what identifies them, and noticing that a file changes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import errno
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from skdejavid.compat.optional import import_optional
 from skdejavid.files.identity import FileIdentity, identify, status_of
 from skdejavid.video.opening import RefusedVideoError, VideoDecodeError
 from skdejavid.video.prefetch import check_is_wanted
+from skdejavid.video.sources import Source
 
 __all__ = ["is_of_the_file", "read_unchanged"]
 
@@ -27,21 +25,21 @@ class _ChangedVideoError(VideoDecodeError):
 
 
 def read_unchanged(
-    video: str | NDArray[np.uint8],
+    source: Source,
     read: Callable[[Any], Iterator[T]],
     *,
     has_content: bool,
 ) -> Generator[FileIdentity | T]:
-    """Yield what identifies the file of a video, then the items of ``read(video)``.
+    """Yield what identifies a video, then the items of ``read(source.video)``.
 
     Parameters
     ----------
-    video : str or ndarray
-        Path of a file, or frames, of which nothing is yielded but the items.
+    source : Source
+        The video.
     read : callable
         Returns a generator of items.
     has_content : bool
-        Whether to read the whole file first, for its content hash.
+        Whether to read the whole file or array first, for its content hash.
 
     Yields
     ------
@@ -55,7 +53,10 @@ def read_unchanged(
     Exception
         As `read`.
     """
+    video = source.video
     if not isinstance(video, str):
+        compute = source.hash_of_array if has_content else None
+        yield FileIdentity(video.nbytes, None, None if compute is None else compute())
         yield from read(video)
         return
     before = status_of(video)

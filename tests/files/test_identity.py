@@ -1,11 +1,19 @@
 import os
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skdejavid.files import identity
-from skdejavid.files.identity import FileIdentity, identify, is_same_file, status_of
+from skdejavid.files.identity import (
+    FileIdentity,
+    hash_of_array,
+    identify,
+    is_hash_of_array,
+    is_same_file,
+    status_of,
+)
 
 OLD, LATER = 10**18, 10**18 + 1  # nanoseconds since 1970
 
@@ -104,3 +112,37 @@ def test_files_of_other_bytes_are_others(before, after):
         recorded = identify(path)
         write(path, after, LATER)
         assert is_same_file(path, recorded) == (before == after)
+
+
+@pytest.mark.fault(131)
+def test_arrays_are_told_apart_by_dtype_shape_and_numbers(rng):
+    array = rng.integers(0, 256, size=(3, 4, 2), dtype=np.uint8)
+    mirrored = np.ascontiguousarray(array[:, ::-1])[:, ::-1]
+    assert len({hash_of_array(same) for same in (array, np.asfortranarray(array), mirrored)}) == 1
+    others = [array + 1, array.view(np.int8), array.reshape(3, 2, 4), array[:, ::-1], array[:2]]
+    assert len({hash_of_array(other) for other in (array, *others)}) == 6
+
+
+@pytest.mark.fault(131)
+def test_hashes_of_arrays_stay_those_of_existing_stores():
+    frames = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
+    assert hash_of_array(frames) == "array-6bd500cf16413020cafd6a23cd70c709"
+
+
+@pytest.mark.fault(131)
+def test_no_file_is_an_array(file):
+    recorded = FileIdentity(7, OLD, hash_of_array(np.zeros(7, np.uint8)))
+    assert is_hash_of_array(recorded.content_hash)
+    for content_hash in (None, identify(file).content_hash):
+        assert not is_hash_of_array(content_hash)
+    assert not is_same_file(file, recorded)
+    file.unlink()
+    assert not is_same_file(file, recorded)
+
+
+def test_reading_an_array_stops_when_it_is_told_to():
+    def stop():
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        hash_of_array(np.zeros((2, 2), np.uint8), stop)

@@ -153,6 +153,7 @@ def test_what_is_missing_is_named(files):
         {"held": ["d", 1, "f16", 2, 2, 0]},
         {"held": ["d", 1, {"names": ["a"], "formats": ["f8"]}, 2, 2, 0]},
         {"held": ["d", 1]},
+        {"held": ["d", 1, "<f8", 2, 2, 0], "held_content": 3},
         {"held": ["d", 1, "<f8", -2, -2, 0]},
         {"n_commits": "1"},
         {"sequences": 7},

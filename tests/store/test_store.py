@@ -817,7 +817,7 @@ def test_what_identifies_files_survives_crashes_completion_and_joining(tmp_path)
         "d": FileIdentity(6),
         "e": FileIdentity(),
     }
-    partial = FileIdentity(content_hash="pp")
+    failed = FileIdentity(5, 5, "old")
     store = TSEStore.create(tmp_path / "store", n_shards=2)
     writer = store.write(0)
     writer.__enter__()
@@ -825,7 +825,7 @@ def test_what_identifies_files_survives_crashes_completion_and_joining(tmp_path)
         n_bytes, modified_ns, content_hash = expected[id]
         writer.append(id, np.ones((2, 2)), None, n_bytes, None, modified_ns, content_hash)
     writer.fail("c", "broken", None, 5, -1)
-    writer.fail("p", "an old failure", None, 5, 5, "old")
+    writer.fail("p", "an old failure", None, *failed)
     writer.fail("x", "may pass", None, 5, 5, "x", may_pass=True)
     writer.write_partial("p", np.ones((1, 2)), "pp")
     writer.commit()
@@ -833,7 +833,8 @@ def test_what_identifies_files_survives_crashes_completion_and_joining(tmp_path)
     writer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)  # as after a crash
     with store.write(0) as writer:
         assert {id: writer.file(id) for id in "abcd"} == {id: expected[id] for id in "abcd"}
-        assert writer.file("p") == partial
+        # A failure is that of the input it was recorded with, whatever is tried now.
+        assert (writer.file("p"), writer.partial_content) == (failed, "pp")
         writer.append("p", np.ones((2, 2)), content_hash="new")
         assert [failure.id for failure in writer.failures] == ["c"]
     with store.write(1) as writer:
@@ -845,6 +846,26 @@ def test_what_identifies_files_survives_crashes_completion_and_joining(tmp_path)
     store.consolidate()
     assert {id: store.file(id) for id in expected} == expected
     assert store.file("unknown") == FileIdentity()
+
+
+@pytest.mark.fault(131)
+def test_failures_are_those_of_all_shards_without_a_sequence_in_any(tmp_path):
+    store = TSEStore.create(tmp_path / "store", n_shards=2)
+    with store.write(1) as writer:
+        for id in "abc":
+            writer.fail(id, "broken", None, 3, None, id)
+    with store.write(0) as writer:
+        assert [failure.id for failure in writer.failures] == ["a", "b", "c"]
+        assert writer.file("b") == FileIdentity(3, None, "b")
+        writer.append("b", np.ones((2, 2)), None, 4, None, None, "new")
+        writer.fail("c", "still broken", None, 3, None, "c")
+        assert [failure.id for failure in writer.failures] == ["a", "c"]
+        assert writer.file("b") == FileIdentity(4, None, "new")
+    store = TSEStore(store.path)
+    assert sorted(failure.id for failure in store.failures) == ["a", "c"]
+    store.consolidate()
+    assert sorted(failure.id for failure in store.failures) == ["a", "c"]
+    assert store.file("b") == FileIdentity(4, None, "new")
 
 
 @pytest.mark.fault(131)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import av
@@ -33,6 +34,7 @@ from skdejavid import (
     find_videos,
 )
 from skdejavid.datasets import make_order_videos, write_video
+from skdejavid.files import identity
 from skdejavid.video import opening, pipeline, settings
 from skdejavid.video.clips import ClipSpec
 from skdejavid.video.decoding import ToRGB
@@ -670,6 +672,170 @@ def test_an_interrupted_video_that_was_replaced_begins_anew(raw):
     write_raw(path, 200, modified=10**9 + 1)
     X = extractor.transform([path])
     assert [round(float(row.mean()) * 255) for row in X[0]] == [200] * 5
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    """Two arrays of one shape, and an extractor with a store."""
+    videos = [np.full((5, 8, 8, 3), value, np.uint8) for value in (50, 200)]
+    options = {"width": 1, "stride": 1, "clip_length": 1, "frame_size": 8, "n_jobs": 1}
+    return *videos, TSEExtractor(mean_color, encoder_id="x", store=tmp_path / "store", **options)
+
+
+@pytest.mark.fault(131)
+@pytest.mark.parametrize("shape", [(5, 8, 8), (5, 4, 16), (6, 8, 8)])
+def test_another_array_under_an_id_of_the_store_is_an_error(shape, arrays, tmp_path):
+    first, _, extractor = arrays
+    other = np.full((*shape, 3), 50 if shape == (5, 4, 16) else 200, np.uint8)
+    extractor.extract([first], ids=["a"])
+    mapped = np.memmap(tmp_path / "frames", np.uint8, "w+", shape=first.shape)
+    mapped[:] = first
+    for same in (first, np.asfortranarray(first), mapped, torch.from_numpy(first)):
+        assert brightness(extractor.extract([same], ids=["a"]).sequences(["a"])) == [50]
+    message = r"X\[0\] \(an array\) has .* the array is another\..* another id .* than 'a'"
+    for videos, ids in (([other], ["a"]), ([other, first], ["a", "b"])):
+        with pytest.raises(ValueError, match=message):
+            extractor.extract(videos, ids=ids)
+    assert TSEStore(extractor.store).ids == ["a"]
+
+
+@pytest.mark.fault(131)
+def test_an_array_and_a_file_under_one_id_are_two_videos(arrays, raw):
+    path, array, extractor = raw[0], *arrays[1:]
+    store = extractor.extract([array, path], ids=["array", "file"])
+    assert brightness(store.sequences(["array", "file"])) == [200, 50]
+    with pytest.raises(ValueError, match=r"\) is a file, but an array was encoded: it is another"):
+        extractor.extract([path], ids=["array"])
+    with pytest.raises(ValueError, match=r"\) is a file, but an array was encoded: it is another"):
+        extractor.extract(["nowhere.mp4"], ids=["array"])
+    with pytest.raises(ValueError, match=r"\) is an array, but a file was encoded: it is another"):
+        extractor.extract([array], ids=["file"])
+
+
+@pytest.mark.fault(131)
+@pytest.mark.parametrize("kinds", ["arrays", "array, then file", "file, then array"])
+@pytest.mark.parametrize("ids", [None, ["a"]])
+def test_an_interrupted_video_is_not_resumed_with_another(ids, kinds, arrays, raw):
+    first, second, extractor = arrays
+    if kinds == "array, then file":
+        second = raw[1]
+    elif kinds == "file, then array":
+        first = raw[0]
+    n_calls = []
+
+    def encode(clips):
+        n_calls.append(1)
+        if len(n_calls) == 3:
+            raise KeyboardInterrupt
+        return mean_color(clips)
+
+    extractor.set_params(encoder=encode, batch_size=1)
+    with pytest.raises(KeyboardInterrupt):
+        extractor.extract([first], ids=ids)
+    X = extractor.extract([second], ids=ids).sequences()
+    assert [round(float(row.mean()) * 255) for row in X[0]] == [200] * 5
+    assert len(n_calls) == 3 + 5
+
+
+@pytest.mark.fault(131)
+def test_an_interrupted_array_is_resumed_with_itself(arrays):
+    first, _, extractor = arrays
+    n_calls = []
+
+    def encode(clips):
+        n_calls.append(1)
+        if len(n_calls) == 3:
+            raise KeyboardInterrupt
+        return mean_color(clips)
+
+    extractor.set_params(encoder=encode, batch_size=1)
+    with pytest.raises(KeyboardInterrupt):
+        extractor.extract([first], ids=["a"])
+    assert brightness(extractor.extract([first.copy()], ids=["a"]).sequences()) == [50]
+    assert len(n_calls) == 3 + 3
+
+
+@pytest.mark.fault(131)
+def test_a_failed_array_is_tried_again_if_it_is_another(arrays):
+    first, second, extractor = arrays
+    n_calls = []
+
+    def encode(clips):
+        n_calls.append(1)
+        values = mean_color(clips)
+        return values if float(values.max()) > 0.5 else values * np.nan
+
+    extractor.set_params(encoder=encode, on_error="skip", batch_size=8)
+    for _ in range(2):
+        assert len(extractor.extract([first], ids=["a"])) == 0
+        assert [failure.id for failure in extractor.failures_] == ["a"]
+        assert len(n_calls) == 1
+    assert brightness(extractor.extract([second], ids=["a"]).sequences()) == [200]
+    assert extractor.failures_ == []
+
+
+@pytest.mark.fault(131)
+def test_arrays_of_a_store_are_compared_with_those_that_were_encoded(arrays):
+    first, second, extractor = arrays
+    store = extractor.extract([first, second], ids=["a", "b"])
+    assert store.verify(extractor, {"a": first, "b": second}).not_compared == {}
+    found = store.verify(extractor, {"a": first, "b": first})
+    assert (found.ids, list(found.not_compared)) == (["a"], ["b"])
+    assert "another array than the one that was encoded" in found.not_compared["b"]
+    with pytest.raises(ValueError, match=r"none of the videos can be .* a \(it is another array"):
+        store.verify(extractor, {"a": second})
+
+
+@pytest.mark.fault(131)
+@pytest.mark.parametrize("policy", ["skip", "warn", "raise"])
+def test_a_stored_file_that_cannot_be_read_for_comparison_is_an_error_of_that_video(
+    policy, raw, monkeypatch
+):
+    path, other, extractor = raw
+    extractor.transform([path, other])
+    os.utime(path)
+    real = identity.open_regular_file
+
+    def fail(name):
+        if os.fspath(name) == str(path):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(name)
+
+    monkeypatch.setattr(identity, "open_regular_file", fail)
+    extractor.set_params(on_error=policy)
+    if policy == "raise":
+        with pytest.raises(PermissionError, match=r"a\.avi"):
+            extractor.transform([path, other])
+        return
+    told = pytest.warns(UserWarning, match=r"a\.avi is left out: .* cannot be compared with")
+    with told if policy == "warn" else nullcontext():
+        assert brightness(extractor.transform([path, other])) == [200]
+    assert extractor.kept_.tolist() == [1]
+    assert [failure.id for failure in extractor.failures_] == [str(path)]
+    monkeypatch.undo()
+    assert brightness(extractor.transform([path, other])) == [50, 200]
+
+
+@pytest.mark.fault(131)
+def test_a_failure_of_another_shard_is_not_tried_again(counting, files, tmp_path):
+    extractor = TSEExtractor(
+        counting, frame_size=8, store=tmp_path / "store", on_error="skip", n_jobs=1
+    )
+
+    class Broken(Nothing):
+        seen = 0
+
+    extractor.set_params(encoder=Broken(), encoder_id="x")
+    extractor.extract(files[:2], shard=(1, 2))
+    n_seen = Broken.seen
+    assert not TSEStore(extractor.store).is_complete
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        extractor.transform(files[1:2])
+    assert Broken.seen == n_seen > 0
+    extractor.set_params(encoder=counting, retry_failures=True)
+    assert len(extractor.transform(files[1:2])) == 1  # into the first shard
+    assert extractor.failures_ == []
+    assert TSEStore(extractor.store).failures == []
 
 
 @pytest.mark.fault(131)

@@ -112,7 +112,7 @@ class Quiet(Progress):
 
 
 def as_sources(videos):
-    return [Source(video, f"v{i}", f"X[{i}]", i, None) for i, video in enumerate(videos)]
+    return [Source(video, f"v{i}", f"X[{i}]", i, video.nbytes) for i, video in enumerate(videos)]
 
 
 def extract(sources, sink, *, encoder=None, batch_size=4, on_error="raise", spec=SPEC):
@@ -191,6 +191,23 @@ def test_resuming_after_any_commit_gives_the_same_to_the_bit(batch_size, is_late
         assert again.n_clips == encoder.n_clips - n_kept
 
 
+@pytest.mark.fault(131)
+@pytest.mark.parametrize(("content", "is_resumed"), [("same", True), ("x", False), (None, False)])
+def test_rows_of_another_content_or_of_an_unknown_one_are_not_resumed(content, is_resumed, videos):
+    def hash_of_array():
+        return "same"
+
+    (source,) = as_sources(videos[:1])
+    source = source._replace(hash_of_array=hash_of_array)
+    sink, encoder = Remembering(), Encoder()
+    extract([source], sink, encoder=encoder, batch_size=1)
+    resumed, again = Remembering(sink.committed[0][0]), Encoder()
+    resumed.records_content, resumed.partial_content = True, content
+    extract([source], resumed, encoder=again, batch_size=1)
+    np.testing.assert_array_equal(resumed.sequences["v0"][0], sink.sequences["v0"][0])
+    assert again.n_clips == encoder.n_clips - is_resumed > 0
+
+
 def frames_of(video, plan):
     """Yield what `read_frames` yields of an array after the plan."""
     for number in np.unique(plan.clip_frames).tolist():
@@ -229,7 +246,7 @@ def test_a_broken_video_is_left_out_and_no_other(n_clips, policy, is_late, video
     whole = Remembering()
     assert extract(sources, whole, on_error=policy, encoder=Encoder(is_late=is_late)) == 4
     assert list(whole.sequences) == ["v0", "v2", "v3"]
-    assert whole.failures == {"v1": Failure("v1", 7, "v1.mp4: broken", None)}
+    assert whole.failures == {"v1": Failure("v1", 7, "v1.mp4: broken", videos[1].nbytes)}
     assert whole.partial is None
     for i in (0, 2, 3):
         alone = InMemory()

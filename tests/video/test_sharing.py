@@ -20,6 +20,7 @@ from sharing import (
 
 from skdejavid import TSEExtractor
 from skdejavid.video import sessions
+from skdejavid.video.contact_sheet import contact_sheet
 
 
 @pytest.mark.slow
@@ -127,23 +128,36 @@ def test_a_frozen_script_is_an_encoder():
     np.testing.assert_allclose(*rows, rtol=1e-5, atol=1e-6)
 
 
-def extract_in_child(module, queue):
-    queue.put(extractor_of(module, 0).transform(videos_of(0))[0])
+def rows_of(module):
+    return extractor_of(module, 0).transform(videos_of(0))[0]
 
 
-def rows_of_child(module, timeout=60):
-    """Return what a process that is forked now extracts, or None if it hangs."""
+def fingerprint_of(module):
+    return extractor_of(module, 0).store_fingerprint()
+
+
+def sheet_of(module):
+    extractor = extractor_of(module, 0).set_params(frame_size=224)
+    return contact_sheet(extractor, videos_of(0)[0]).tobytes()
+
+
+def put_result(compute, module, queue):
+    queue.put(compute(module))
+
+
+def result_of_child(compute, module, timeout=60):
+    """Return what a process that is forked now computes, or None if it hangs."""
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
-    child = context.Process(target=extract_in_child, args=(module, queue), daemon=True)
+    child = context.Process(target=put_result, args=(compute, module, queue), daemon=True)
     child.start()
     end = time.monotonic() + timeout
     while queue.empty() and child.is_alive() and time.monotonic() < end:
         time.sleep(0.01)
-    rows = None if queue.empty() else queue.get()
+    result = None if queue.empty() else queue.get()
     child.kill()
     child.join()
-    return rows
+    return result
 
 
 class Wide(torch.nn.Module):
@@ -171,12 +185,24 @@ def two_threads():
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_forked_process_extracts_after_its_parent_did(two_threads):
     module = Wide()
-    rows = extractor_of(module, 0).transform(videos_of(0))[0]
-    after_fork = rows_of_child(module)
+    rows = rows_of(module)
+    after_fork = result_of_child(rows_of, module)
     assert after_fork is not None
     # One thread may add in another order than two.
     np.testing.assert_allclose(after_fork, rows, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(extractor_of(module, 0).transform(videos_of(0))[0], rows)
+    np.testing.assert_array_equal(rows_of(module), rows)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(133)
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.parametrize("compute", [fingerprint_of, sheet_of])
+def test_a_forked_process_also_does_what_is_not_an_extraction(compute, two_threads):
+    module = Net()
+    # Its numbers are copied before they are hashed, by several threads.
+    module.register_buffer("mirrored", torch.rand(16, 128, 128).permute(2, 0, 1))
+    result = compute(module)
+    assert result_of_child(compute, module) == result
 
 
 @pytest.mark.fault(124)

@@ -8,6 +8,7 @@ import pytest
 from skdejavid import VideoDecodeError
 from skdejavid.files.identity import FileIdentity, identify
 from skdejavid.video.opening import RefusedVideoError
+from skdejavid.video.sources import as_sources
 from skdejavid.video.unchanged import is_of_the_file, read_unchanged
 
 
@@ -20,12 +21,21 @@ def file(tmp_path):
     return str(path)
 
 
+def source_of(video):
+    return as_sources([video])[0]
+
+
 def test_items_come_after_what_identifies_their_file(file):
     for has_content, first in ((True, identify(file)), (False, FileIdentity(5, 10**18))):
-        items = list(read_unchanged(file, lambda path: iter(path[-3:]), has_content=has_content))
+        items = list(
+            read_unchanged(source_of(file), lambda path: iter(path[-3:]), has_content=has_content)
+        )
         assert items == [first, "m", "p", "4"]
     array = np.zeros((1, 2, 2, 3), np.uint8)
-    assert list(read_unchanged(array, lambda video: iter([len(video)]), has_content=True)) == [1]
+    source = source_of(array)
+    for has_content, content in ((True, source.hash_of_array()), (False, None)):
+        items = list(read_unchanged(source, lambda v: iter([len(v)]), has_content=has_content))
+        assert items == [FileIdentity(12, None, content), 1]
 
 
 @pytest.mark.fault(131)
@@ -43,7 +53,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(error, content, file):
             raise error
 
     with pytest.raises(VideoDecodeError, match=r"a\.mp4: the file was changed while it") as caught:
-        list(read_unchanged(file, read, has_content=True))
+        list(read_unchanged(source_of(file), read, has_content=True))
     assert caught.value.__cause__ is error
     assert not is_of_the_file(caught.value)
 
@@ -54,12 +64,12 @@ def test_errors_of_a_file_that_does_not_change_are_its_own(file):
         yield
 
     with pytest.raises(VideoDecodeError, match="cut short"):
-        list(read_unchanged(file, read, has_content=True))
+        list(read_unchanged(source_of(file), read, has_content=True))
 
 
 def test_a_file_that_cannot_be_read_leaves_the_error_to_the_reader(tmp_path):
     missing = str(tmp_path / "nowhere.mp4")
-    items = list(read_unchanged(missing, lambda path: iter("a"), has_content=True))
+    items = list(read_unchanged(source_of(missing), lambda path: iter("a"), has_content=True))
     assert items == [FileIdentity(), "a"]
 
 
