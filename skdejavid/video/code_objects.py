@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import re
 from bisect import bisect_left
 from functools import lru_cache
 from hashlib import sha256
@@ -19,7 +20,12 @@ _JUMPS = {*dis.hasjrel, *dis.hasjabs}
 _NAMED = {*dis.hasname, *dis.haslocal, *dis.hasfree}
 _GLOBALS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 _VARIABLES = {*_GLOBALS, "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"}
-_ATTRIBUTES = {"LOAD_ATTR", "LOAD_METHOD"}
+_ATTRIBUTES = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_SUPER_METHOD"}
+
+# As if code read it: any attribute may be meant.
+_ALL_ATTRIBUTES = "__dict__"
+# A text to format that reads attributes or items, as in "{0.scale}".
+_FORMAT_OF_PARTS = re.compile(r"\{[^{}:!]*[.\[]")
 
 # Methods of containers that return nothing; `add` returns the sum of tensors.
 _ADDING = {"append", "appendleft", "clear", "extend", "insert", "update"}
@@ -140,7 +146,7 @@ def _names_read(instructions: list[dis.Instruction]) -> frozenset[str]:
         for before, instruction in pairwise(instructions)
         if instruction.opname in ("STORE_GLOBAL", "STORE_DEREF") and _is_in_place(before)
     ]
-    names = set()
+    names = {_ALL_ATTRIBUTES} if _reads_unnamed(instructions) else set()
     for i, instruction in enumerate(instructions):
         name = instruction.argval
         if instruction.opname in _VARIABLES and name in counted:
@@ -152,6 +158,16 @@ def _names_read(instructions: list[dis.Instruction]) -> frozenset[str]:
             if not is_counted and not _only_writes(instructions, i):
                 names.add(name)
     return frozenset(names)
+
+
+def _reads_unnamed(instructions: list[dis.Instruction]) -> bool:
+    """Return whether patterns of `match`, or texts to format, read attributes."""
+    is_formatting = any(i.opname in _ATTRIBUTES and "format" in i.argval for i in instructions)
+    return any(
+        i.opname == "MATCH_CLASS"
+        or (is_formatting and type(i.argval) is str and _FORMAT_OF_PARTS.search(i.argval))
+        for i in instructions
+    )
 
 
 def _is_in_place(instruction: dis.Instruction) -> bool:

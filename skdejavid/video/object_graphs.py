@@ -51,7 +51,7 @@ class IfRead(NamedTuple):
 # Names by which code reads attributes whose names it computes.
 READ_ANY = {
     *("getattr", "getattr_static", "__getattribute__", "vars", "__dict__", "attrgetter"),
-    *("getmembers", "asdict", "astuple"),
+    *("getmembers", "asdict", "astuple", "__getstate__", "__reduce__", "__reduce_ex__"),
 }
 
 _Child = int | bytes | None  # number of a node, bytes without parts, or what does not count

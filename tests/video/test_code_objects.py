@@ -130,6 +130,25 @@ def test_what_may_return_something_is_reading(expression):
     assert "SEEN" in code_facts(code_of(f"def f(x):\n    {expression}\n    return x")).reads
 
 
+@pytest.mark.fault(125)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "match x:\n        case Net(scale=2.0): return 1",
+        "match x:\n        case Net(scale): return scale",
+        "return '{0.scale}'.format(x)",
+        "return '{x[scale]}'.format_map(x)",
+    ],
+)
+def test_patterns_and_formats_may_read_any_attribute(statement):
+    assert "__dict__" in code_facts(code_of(f"def f(x):\n    {statement}")).reads
+
+
+@pytest.mark.parametrize("statement", ["return '{} {:.2f}'.format(x, 1)", "return '{x.y}', x.y"])
+def test_plain_formats_read_no_attribute(statement):
+    assert "__dict__" not in code_facts(code_of(f"def f(x):\n    {statement}")).reads
+
+
 def test_a_variable_that_is_counted_and_used_is_read():
     source = "def f(x):\n    global N\n    N += 1\n    return x * N"
     assert "N" in code_facts(code_of(source)).reads

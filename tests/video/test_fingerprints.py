@@ -302,3 +302,34 @@ def test_only_a_store_needs_an_id(kind, rng, tmp_path):
     assert extractor.extract(videos).fingerprint["encoder"] == "colors"
     with pytest.raises(ValueError, match="encoder"):
         extractor.set_params(encoder_id="other colors").transform(videos)
+
+
+class _Scaled(torch.nn.Module):
+    def set_scale(self, scale):
+        self.scale = scale
+        return self
+
+
+class _Matched(_Scaled):
+    def forward(self, x):
+        match self:
+            case _Matched(scale=2.0):
+                return 2 * x
+        return x
+
+
+class _Formatted(_Scaled):
+    def forward(self, x):
+        return x * float("{0.scale}".format(self))  # noqa: UP030, UP032
+
+
+class _Stated(_Scaled):
+    def forward(self, x):
+        return x * self.__getstate__()["scale"]
+
+
+@pytest.mark.fault(125)
+@pytest.mark.parametrize("kind", [_Matched, _Formatted, _Stated])
+def test_attributes_that_are_read_in_other_ways_count(kind):
+    two, same, three = (fingerprint(kind().set_scale(scale)) for scale in (2.0, 2.0, 3.0))
+    assert two == same != three
