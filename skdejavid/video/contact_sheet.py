@@ -98,13 +98,14 @@ def write_contact_sheet(path: str, extractor: Any, video: Any, *, n_windows: int
 def _draw(extractor: Any, video: Any, n_windows: int) -> tuple[Image.Image, str]:
     """Return the contact sheet of a video, and its title."""
     settings = resolve_settings(extractor)
-    source = as_sources([video])[0]
+    video = as_sources([video])[0].video
+    name = video if isinstance(video, str) else "the video"
     spread = partial(_spread, n_windows=n_windows)
-    plan, prepared = _read(source.video, settings.spec, spread)
+    plan, prepared = _read(video, settings.spec, spread)
     of_players = replace(settings.spec, shorter_side=_HEIGHT, crop=None, geometry=None)
-    again, shown = _read(source.video, of_players, spread)
+    again, shown = _read(video, of_players, spread)
     if not np.array_equal(plan.clip_frames, again.clip_frames):
-        raise VideoDecodeError(f"{source.name}: reading it again gives different frames")
+        raise VideoDecodeError(f"{name}: reading it again gives different frames")
     encoder = make_encoder(extractor, settings)
     rows, inputs = [], _Range()
     with encoder.session():
@@ -117,7 +118,7 @@ def _draw(extractor: Any, video: Any, n_windows: int) -> tuple[Image.Image, str]
                 frames = [shown[number].transpose(1, 2, 0) for number in numbers]
                 pixels = list(_as_pixels(values, settings))
                 rows.append(SheetRow(_caption(plan, window, width, numbers), frames, pixels))
-    title = _title(source.name, plan, len(spread(plan)), settings, inputs)
+    title = _title(name, plan, len(spread(plan)), settings, inputs)
     return draw_sheet(title, rows), title
 
 
