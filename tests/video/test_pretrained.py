@@ -127,9 +127,9 @@ def embed(encoder):
 from transformers.utils import hub
 ask, asked = hub.cached_file, []
 
-def count(name, file, **options):
-    asked.extend([file] if "revision" not in options else [])
-    return ask(name, file, **options)
+def count(*names, **options):
+    asked.extend(names[1:] if not options else [])
+    return ask(*names, **options)
 
 hub.cached_file = count
 by_name = embed(name)
