@@ -69,8 +69,9 @@ def input_spec(model: Any) -> InputSpec:
 def check_clip_length(model: Any, n_frames: int) -> None:
     """Check that a Hugging Face model takes clips with this number of frames.
 
-    Some would take others without a word, and lose the last frames or mix frames and clips:
-    TimeSformer and X-CLIP divide what they get into clips of the number that their config has.
+    Some take others without a word: TimeSformer then compares frames with other places of a picture
+    (X-CLIP: clips of one frame with those of other windows), because it divides its input by the
+    number in its config; VideoMAE, ViViT and V-JEPA 2 leave out a last frame that is odd.
 
     Parameters
     ----------
