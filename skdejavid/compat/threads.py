@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -56,7 +57,7 @@ def on_one_thread(function: Callable[[T], R]) -> Callable[[T], R]:
     are.
     """
     torch = loaded("torch")
-    libraries = ThreadpoolController().select(user_api="openmp")
+    libraries = _openmp_libraries(has_torch=torch is not None)
 
     def call(argument: T) -> R:
         if torch is not None:
@@ -65,3 +66,9 @@ def on_one_thread(function: Callable[[T], R]) -> Callable[[T], R]:
             return function(argument)
 
     return call
+
+
+@lru_cache
+def _openmp_libraries(*, has_torch: bool) -> Any:
+    """Return the libraries of OpenMP that are loaded; finding them takes milliseconds."""
+    return ThreadpoolController().select(user_api="openmp")
