@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import Any
 
 import click
 import numpy as np
+from click.core import ParameterSource
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
+from skdejavid._cli_options import Assignment, clip_options, encoder_options, with_options
 from skdejavid.classifier import DejaVidClassifier
 from skdejavid.files.atomic import check_target, replace_file
 from skdejavid.files.regular import path_of_file
@@ -36,40 +38,11 @@ __all__ = ["skdejavid"]
 
 _SOME_FAILED = 3
 
+# Options of extract that concern the store, which is not written with --check.
+_OF_STORE = ("store", "shard", "add", "check_content", "retry_failures", "store_dtype", "on_error")
+
 # Parameters of a model that do not change its predictions.
 _OF_A_MACHINE = ("device", "n_jobs", "verbose")
-
-
-class Length(click.ParamType[Any]):
-    """A length of time: ``16`` (frames), ``0.2`` (fraction of the video) or ``1.5s`` (seconds)."""
-
-    name = "length"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | float | str:
-        """Return the length in the form that `TSEExtractor` takes."""
-        for kind in (int, float):
-            try:
-                return kind(value)
-            except ValueError:
-                continue
-        return str(value)
-
-
-class Assignment(click.ParamType[Any]):
-    """A pair ``NAME=VALUE``."""
-
-    name = "name=value"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """Return name and value."""
-        name, equals, content = str(value).partition("=")
-        if not equals:
-            self.fail(f"expected NAME=VALUE, got {value!r}", param, ctx)
-        return name, content
 
 
 @contextmanager
@@ -82,100 +55,6 @@ def _plain_errors() -> Iterator[None]:
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
         raise click.ClickException(str(error)) from error
 
-
-def _with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a decorator that adds several options to a command."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-# How clips are made; the defaults are those of `TSEExtractor`.
-_clip_options = _with_options(
-    click.option(
-        "--width",
-        type=Length(),
-        multiple=True,
-        help="Width of the window: frames (16), fraction of the video (0.2) or seconds (1.5s). "
-        "Repeat the option for several windows in parallel.  [default: 0.2]",
-    ),
-    click.option(
-        "--stride",
-        type=Length(),
-        help="Step between windows, in the form of --width.  [default: 0.025]",
-    ),
-    click.option("--clip-length", type=int, help="Frames of each window that the encoder sees."),
-    click.option(
-        "--layout",
-        type=click.Choice(["BCTHW", "BTCHW", "BCHW"]),
-        help="Axes that the encoder expects; BCHW for encoders of single images.",
-    ),
-    click.option(
-        "--frame-size",
-        type=int,
-        help="Side of the square to which frames are scaled and cropped.",
-    ),
-    click.option(
-        "--mean",
-        type=float,
-        multiple=True,
-        help="Subtracted from values in [0, 1]; once, or once per channel.",
-    ),
-    click.option(
-        "--std", type=float, multiple=True, help="Divisor of values; once, or once per channel."
-    ),
-    click.option(
-        "--features",
-        type=click.Choice(["both", "embedding", "logits"]),
-        help="Outputs of the encoder to keep.  [default: both]",
-    ),
-    click.option("--head", help="Submodule that computes logits from the embedding."),
-    click.option(
-        "--autocast",
-        type=click.Choice(["float16", "bfloat16"]),
-        help="Half precision for operations that support it.",
-    ),
-)
-
-
-# The encoder, and how to run it.
-_encoder_options = _with_options(
-    click.option(
-        "--encoder",
-        help="A Hugging Face model (name or folder), or FILE.py:FUNCTION or "
-        "PACKAGE.MODULE:FUNCTION, a function that returns the encoder. Its code is executed.",
-    ),
-    click.option(
-        "--encoder-argument",
-        multiple=True,
-        help="An argument for that function; repeat the option for several.",
-    ),
-    click.option(
-        "--processor",
-        help="A Hugging Face processor (name or folder) that prepares frames.  [default: that of "
-        "the encoder]",
-    ),
-    click.option(
-        "--encoder-id",
-        help="Name that identifies the encoder, needed if it has no fingerprint of its own.",
-    ),
-    click.option(
-        "--batch-size",
-        type=int,
-        help="Clips (or images) per call of the encoder.  [default: 8]",
-    ),
-    click.option("--device", help="Device to compute on, such as cuda."),
-    click.option(
-        "--jobs",
-        "n_jobs",
-        type=int,
-        help="Videos to read in parallel.  [default: number of cores]",
-    ),
-)
 
 _on_error_option = click.option(
     "--on-error",
@@ -194,7 +73,7 @@ _where_option = click.option(
 )
 
 # Choice of sequences of a store, and their labels.
-_label_options = _with_options(
+_label_options = with_options(
     click.option(
         "--labels",
         type=click.Path(exists=True, dir_okay=False),
@@ -228,6 +107,12 @@ def skdejavid() -> None:
     metavar="FILE",
     help="Encode nothing, but write a contact sheet (PNG) to FILE: frames of the first video, or "
     "of the video FOLDER, and the pixels that the encoder gets of them.",
+)
+@click.option(
+    "--check-windows",
+    "n_windows",
+    type=click.IntRange(min=1),
+    help="Largest number of windows in that file, spread over the video.  [default: 8]",
 )
 @click.option(
     "--labels",
@@ -268,13 +153,14 @@ def skdejavid() -> None:
     is_flag=True,
     help="Try again to read videos that failed before and have not changed since.",
 )
-@_encoder_options
+@encoder_options
 @_on_error_option
-@_clip_options
+@clip_options
 def extract(
     folder: Path,
     store: str | None,
     check: str | None,
+    n_windows: int | None,
     labels: str | None,
     where: tuple[tuple[str, str], ...],
     allow_outside: bool,
@@ -294,6 +180,7 @@ def extract(
     changed: new videos are encoded, labels are updated, and videos that are not listed any more
     lose their labels. They stay in the store.
     """
+    _check_are_used(("n_windows",) if check is None else _OF_STORE, check)
     if check is None and store is None:
         raise click.UsageError("Missing option '-o' / '--output', the folder of the store.")
     if check is None and folder.is_file():
@@ -304,7 +191,8 @@ def extract(
 
             extractor = _extractor(encoder, encoder_argument, **parameters)
             video = _first_video(folder, labels, where, allow_outside)
-            write_contact_sheet(check, extractor, video)
+            options = {} if n_windows is None else {"n_windows": n_windows}
+            _say([write_contact_sheet(check, extractor, video, **options)])
             return
         videos = _list_videos(folder, labels, where, allow_outside)
         _say(videos.notes)
@@ -362,7 +250,7 @@ def fit(
 @click.option(
     "--probabilities", is_flag=True, help="Add a column with the probability of each class."
 )
-@_encoder_options
+@encoder_options
 @_on_error_option
 def predict(
     model: str,
@@ -442,7 +330,7 @@ def evaluate(
     help="Largest difference, as a fraction of the largest value of the sequence.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of random numbers.")
-@_encoder_options
+@encoder_options
 def verify(
     store: str,
     folder: str | None,
@@ -485,6 +373,18 @@ def _list_videos(
     if labels:
         return read_table(folder, labels, where, may_leave_folder=allow_outside)
     return read_folder(folder)
+
+
+def _check_are_used(unused: Sequence[str], check: str | None) -> None:
+    """Check that none of the parameters that have no effect with, or without, --check was given."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in unused and source is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{parameter.opts[-1]} has no effect {'without' if check is None else 'with'} "
+                "--check, which writes a contact sheet and no store."
+            )
 
 
 def _first_video(folder: Path, *listed: Any) -> str:

@@ -758,7 +758,8 @@ def test_a_contact_sheet_is_written_and_nothing_encoded(folder, tmp_path):
     video = next((folder / "videos").rglob("*.mp4"))
     options = [*encoding(folder), *WINDOWS]
     for source, sheet in ((video, tmp_path / "a.png"), (folder / "videos", tmp_path / "b.PNG")):
-        succeed("extract", source, "--check", sheet, *options)
+        done = succeed("extract", source, "--check", sheet, *options)
+        assert re.search(r"\.mp4: 8 of \d\d+ windows; encoder Colors", done.stderr)
         with Image.open(sheet) as image:
             assert image.format == "PNG"
             assert image.height > 200
@@ -768,3 +769,46 @@ def test_a_contact_sheet_is_written_and_nothing_encoded(folder, tmp_path):
     for wrong in ([folder / "videos"], [video, "-o", tmp_path / "store"]):
         assert run("extract", *wrong, *options).exit_code == 2
     assert not (tmp_path / "store").exists()
+
+
+def test_a_contact_sheet_shows_all_windows_if_asked(folder, tmp_path):
+    from PIL import Image
+
+    video = next((folder / "videos").rglob("*.mp4"))
+    given = ["extract", video, *encoding(folder), *WINDOWS, "--check"]
+    one = succeed(*given, tmp_path / "a.png", "--check-windows", 1).stderr
+    n_windows = int(re.search(r": 1 of (\d+) windows;", one)[1])
+    all_of_them = succeed(*given, tmp_path / "b.png", "--check-windows", 10**6).stderr
+    assert f": {n_windows} of {n_windows} windows;" in all_of_them
+    with Image.open(tmp_path / "a.png") as first, Image.open(tmp_path / "b.png") as second:
+        assert second.height - first.height == (n_windows - 1) * (16 + 4 + 200 + 4)
+    assert run(*given, tmp_path / "c.png", "--check-windows", 0).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["-o", "store"],
+        ["--shard", "0/2"],
+        ["--add"],
+        ["--check-content"],
+        ["--retry-failures"],
+        ["--dtype", "float32"],
+        ["--on-error", "warn"],
+    ],
+)
+def test_options_of_the_store_do_not_go_with_a_contact_sheet(option, folder, tmp_path):
+    video = next((folder / "videos").rglob("*.mp4"))
+    given = ["extract", video, *encoding(folder), *WINDOWS, "--check", tmp_path / "a.png"]
+    refused = run(*given, *option)
+    assert refused.exit_code == 2
+    name = {"-o": "--output"}.get(option[0], option[0])
+    assert f"{name} has no effect with --check" in refused.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_number_of_windows_needs_a_contact_sheet(folder, tmp_path):
+    given = ["extract", folder / "videos", *encoding(folder), "-o", tmp_path / "store"]
+    refused = run(*given, "--check-windows", 3)
+    assert (refused.exit_code, "no effect without --check" in refused.output) == (2, True)
+    assert list(tmp_path.iterdir()) == []

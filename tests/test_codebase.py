@@ -48,7 +48,8 @@ MAY_IMPORT = {
     "datasets": {"compat", "sequences", "video"},
     "interchange": {"compat", "files", "sequences", "store"},
     "plotting": {"alignment", "classifier", "compat", "sequences"},
-    "cli": {"classifier", "files", "sequences", "store", "video"},
+    "cli": {"_cli_options", "classifier", "files", "sequences", "store", "video"},
+    "_cli_options": set(),
     "_show_versions": {"_core", "backends", "compat"},
     "__main__": {"cli", "compat"},
 }

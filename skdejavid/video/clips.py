@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skdejavid.compat.optional import import_optional
 from skdejavid.compat.tensors import as_tensor
+from skdejavid.compat.threads import on_one_thread
 from skdejavid.video.decoding import (
     ToRGB,
     check_frame_size,
@@ -31,11 +32,21 @@ from skdejavid.video.windows import (
     plan_windows,
 )
 
-__all__ = ["ClipSpec", "NumberedFrame", "check_cost", "read_frames"]
+__all__ = ["ClipSpec", "FrameGeometry", "NumberedFrame", "check_cost", "read_frames"]
 
 _TIME_TOLERANCE = 1e-6  # seconds
 _COPIES_OF_FRAME = 3  # while it is converted and scaled
 _TIMES_FOR_FULL_SIZE = 5  # what frames may cost, compared with bytes_for, if they are not scaled
+
+
+class FrameGeometry(Protocol):
+    """Scaling and cropping of frames of full size, as `Geometry` does it."""
+
+    def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the frame (height, width, 3) as (3, height, width), or raise ValueError."""
+
+    def scaled_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width between scaling and cropping, of a frame of this size."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class ClipSpec:
     one_by_one: bool
     shorter_side: int | None  # frames are scaled to it; None keeps their size
     crop: int | None  # side of the centered square that scaled frames are cropped to
-    geometry: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None  # see InputSpec
+    geometry: FrameGeometry | None = None  # instead of scaling to `shorter_side`; see InputSpec
     short: str = "pad"  # "pad" or "raise", for videos shorter than a window
     max_pixels: int | None = None  # maximum number of pixels of a frame
 
@@ -60,6 +71,14 @@ class ClipSpec:
                 f"frame_size: frames are scaled to {self.shorter_side} and cannot be cropped to "
                 f"{self.crop}"
             )
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames of a clip; the spec must be valid."""
+        if self.clip_length is not None:
+            return self.clip_length
+        width = self.width if isinstance(self.width, (int, float, str)) else self.width[0]
+        return int(width)
 
     @property
     def needs_clock(self) -> bool:
@@ -181,9 +200,12 @@ def _read_array(video: NDArray[np.uint8], spec: ClipSpec) -> Iterator[WindowPlan
     _check_scaled_size("the video", spec, video.shape[1:3], video.nbytes)
     plan = spec.plan(FrameClock.without_time(len(video)), n_bytes=video.nbytes)
     yield plan
-    prepare = spec.geometry or (
-        lambda frame: _crop_channels_first(_scale(frame, spec.shorter_side), spec.crop)
-    )
+
+    def prepare(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if spec.geometry:
+            return _apply(spec.geometry, frame, "the video")
+        return _crop_channels_first(_scale(frame, spec.shorter_side), spec.crop)
+
     yield from _prepare_used(video, plan.clip_frames, prepare)
 
 
@@ -204,7 +226,9 @@ def _read_file(
     def prepare(frame: Any) -> NDArray[np.uint8]:
         _check_scaled_size(path, spec, (frame.height, frame.width), n_bytes, n_at_once)
         rgb = to_rgb(frame)
-        return spec.geometry(rgb) if spec.geometry else _crop_channels_first(rgb, spec.crop)
+        if spec.geometry:
+            return _apply(spec.geometry, rgb, path)
+        return _crop_channels_first(rgb, spec.crop)
 
     yield from _prepare_used(frames, plan.clip_frames, _check_sizes(prepare, path))
 
@@ -217,9 +241,20 @@ def _prepare_used(
     """Apply `prepare` to each frame that belongs to a clip; read `frames` to their end."""
     is_used = np.zeros(int(clip_frames.max()) + 1, dtype=bool)
     is_used[clip_frames] = True
+    # Each of the threads that read videos would start as many threads of torch as there are cores.
+    prepare = on_one_thread(prepare)
     for number, frame in enumerate(frames):
         if number < len(is_used) and is_used[number]:
             yield NumberedFrame(number, np.ascontiguousarray(prepare(frame)))
+
+
+def _apply(geometry: FrameGeometry, frame: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    """Apply a geometry; raise RefusedVideoError with the name of the video if it fails."""
+    try:
+        return geometry(frame)
+    except ValueError as error:
+        height, width = frame.shape[:2]
+        raise RefusedVideoError(f"{name}: a frame of {width} x {height} pixels: {error}") from error
 
 
 def _check_scaled_size(
@@ -232,7 +267,9 @@ def _check_scaled_size(
     if spec.max_pixels is None:
         return
     height, width = size
-    if spec.shorter_side is not None:
+    if spec.geometry is not None:
+        height, width = spec.geometry.scaled_size(size)
+    elif spec.shorter_side is not None:
         height, width = scaled_size(size, spec.shorter_side)
     cost = _COPIES_OF_FRAME * height * width * 3
     remedy = "set max_pixels=None if you trust it"
@@ -250,8 +287,9 @@ def _check_against_clock(
 ) -> Iterator[Any]:
     """Yield `frames`; raise _WrongClockError if their number or times differ from the clock.
 
-    Times are compared only with `at_times`, for windows in seconds: AVI files with B-frames have
-    correct packet times and wrong frame times, and would be decoded twice for nothing.
+    Times are compared only with `at_times`, for windows in seconds: some AVI files with B-frames
+    (of H.264) have correct packet times and frames with the times of others, and would be decoded
+    twice for nothing.
     """
     n_frames = 0
     first = None

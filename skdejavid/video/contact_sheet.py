@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from skdejavid.compat.optional import import_optional
 from skdejavid.files.atomic import check_target, replace_file
 from skdejavid.files.regular import path_of_file
 from skdejavid.video.clips import ClipSpec, read_frames
+from skdejavid.video.opening import VideoDecodeError
 from skdejavid.video.settings import Settings, make_encoder, resolve_settings
 from skdejavid.video.sources import as_sources
 from skdejavid.video.windows import WindowPlan
@@ -30,6 +32,9 @@ _HEIGHT = 96  # of a picture, in pixels
 _GAP = 4
 _LINE = 16  # height of a line of text
 _BACKGROUND, _TEXT = (255, 255, 255), (0, 0, 0)
+
+# Of frames on one sheet, which then has about 80 million pixels.
+_MOST_FRAMES = 2500
 
 
 class SheetRow(NamedTuple):
@@ -51,7 +56,8 @@ def contact_sheet(extractor: Any, video: Any, *, n_windows: int = 8) -> Image.Im
     video : str, path or ndarray
         A video as in `TSEExtractor.transform`.
     n_windows : int, default=8
-        Largest number of windows, which are spread evenly over the video.
+        Largest number of windows, which are spread evenly over the video. There are fewer if they
+        have more than 2500 frames together. The title has both numbers.
 
     Returns
     -------
@@ -64,33 +70,16 @@ def contact_sheet(extractor: Any, video: Any, *, n_windows: int = 8) -> Image.Im
     ImportError, TypeError, ValueError, FileNotFoundError, VideoDecodeError
         As in `TSEExtractor.transform`.
     """
-    settings = resolve_settings(extractor)
-    source = as_sources([video])[0]
-    spec = settings.spec
-    plan, prepared = _read(source.video, spec, n_windows)
-    _, shown = _read(
-        source.video, replace(spec, shorter_side=_HEIGHT, crop=None, geometry=None), n_windows
-    )
-    encoder = make_encoder(extractor, settings)
-    rows = []
-    with encoder.session():
-        for window in _spread(plan, n_windows):
-            for width in range(plan.window_clips.shape[1]):
-                numbers = _frames_of(plan, window, width)
-                batch = encoder.inputs([np.stack([prepared[number] for number in numbers])])
-                pixels = _as_pixels(batch.float().cpu().numpy(), settings)
-                rows.append(
-                    SheetRow(
-                        _caption(plan, window, width, numbers),
-                        [shown[number].transpose(1, 2, 0) for number in numbers],
-                        list(pixels),
-                    )
-                )
-    return draw_sheet(_title(source.name, plan, settings), rows)
+    return _draw(extractor, video, n_windows)[0]
 
 
-def write_contact_sheet(path: str, extractor: Any, video: Any) -> None:
+def write_contact_sheet(path: str, extractor: Any, video: Any, *, n_windows: int = 8) -> str:
     """Write the contact sheet of a video to a PNG file; see `contact_sheet`.
+
+    Returns
+    -------
+    str
+        The lines of its title, which tell how many windows it shows of how many.
 
     Raises
     ------
@@ -103,14 +92,61 @@ def write_contact_sheet(path: str, extractor: Any, video: Any) -> None:
         )
     target = path_of_file(path)
     check_target(target)  # before the video is read
-    sheet = contact_sheet(extractor, video)
+    sheet, title = _draw(extractor, video, n_windows)
     replace_file(target, lambda file: sheet.save(file, "png"))
+    return title
+
+
+def _draw(extractor: Any, video: Any, n_windows: int) -> tuple[Image.Image, str]:
+    """Return the contact sheet of a video, and its title."""
+    settings = resolve_settings(extractor)
+    video = as_sources([video])[0].video
+    name = video if isinstance(video, str) else "the video"
+    spread = partial(_spread, n_windows=n_windows)
+    plan, prepared = _read(video, settings.spec, spread)
+    of_players = replace(settings.spec, shorter_side=_HEIGHT, crop=None, geometry=None)
+    again, shown = _read(video, of_players, spread)
+    if not np.array_equal(plan.clip_frames, again.clip_frames):
+        raise VideoDecodeError(f"{name}: reading it again gives different frames")
+    encoder = make_encoder(extractor, settings)
+    rows, inputs = [], _Range()
+    with encoder.session():
+        for window in spread(plan):
+            for width in range(plan.window_clips.shape[1]):
+                numbers = _frames_of(plan, window, width)
+                batch = encoder.inputs([np.stack([prepared[number] for number in numbers])])
+                values = batch.float().cpu().numpy()
+                inputs.add(values)
+                frames = [shown[number].transpose(1, 2, 0) for number in numbers]
+                pixels = list(_as_pixels(values, settings))
+                rows.append(SheetRow(_caption(plan, window, width, numbers), frames, pixels))
+    title = _title(name, plan, len(spread(plan)), settings, inputs)
+    return draw_sheet(title, rows), title
+
+
+class _Range:
+    """Extremes and mean of the numbers that an encoder gets."""
+
+    def __init__(self) -> None:
+        self._least, self._most = np.inf, -np.inf
+        self._sum, self._count = 0.0, 0
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        self._least = min(self._least, float(values.min()))
+        self._most = max(self._most, float(values.max()))
+        self._sum += float(values.sum(dtype=np.float64))
+        self._count += values.size
+
+    def __str__(self) -> str:
+        return f"{self._least:.3g} to {self._most:.3g}, mean {self._sum / self._count:.3g}"
 
 
 def _spread(plan: WindowPlan, n_windows: int) -> list[int]:
-    """Return at most `n_windows` window numbers, spread evenly."""
-    last = len(plan.window_clips) - 1
-    return np.unique(np.linspace(0, last, n_windows).round().astype(int)).tolist()
+    """Return at most `n_windows` window numbers, spread evenly, and no more than a sheet shows."""
+    n_frames = plan.window_clips[0].size * plan.clip_frames.shape[1]
+    n_all = len(plan.window_clips)
+    n_shown = min(n_windows, n_all, max(_MOST_FRAMES // n_frames, 1))
+    return np.linspace(0, n_all - 1, n_shown).round().astype(int).tolist()
 
 
 def _frames_of(plan: WindowPlan, window: int, width: int) -> list[int]:
@@ -119,7 +155,7 @@ def _frames_of(plan: WindowPlan, window: int, width: int) -> list[int]:
 
 
 def _read(
-    video: Any, spec: ClipSpec, n_windows: int
+    video: Any, spec: ClipSpec, spread: Callable[[WindowPlan], list[int]]
 ) -> tuple[WindowPlan, dict[int, NDArray[np.uint8]]]:
     """Return the last plan of a video, and by number the frames that are drawn."""
     for item in read_frames(video, spec):
@@ -127,7 +163,7 @@ def _read(
             plan, found = item, dict[int, NDArray[np.uint8]]()
             wanted = {
                 number
-                for window in _spread(plan, n_windows)
+                for window in spread(plan)
                 for width in range(plan.window_clips.shape[1])
                 for number in _frames_of(plan, window, width)
             }
@@ -157,13 +193,24 @@ def _caption(plan: WindowPlan, window: int, width: int, numbers: list[int]) -> s
     )
 
 
-def _title(name: str, plan: WindowPlan, settings: Settings) -> str:
+def _title(name: str, plan: WindowPlan, n_shown: int, settings: Settings, inputs: _Range) -> str:
     processor = "none" if settings.processor is None else settings.processor["class"]
     return (
-        f"{name}: {len(plan.window_clips)} windows; "
+        f"{name}: {n_shown} of {len(plan.window_clips)} windows; "
         f"encoder {type(settings.encoder).__name__}, processor {processor}\n"
-        "above: frames as players show them; below: pixels as the encoder gets them"
+        f"mean {_as_text(settings.mean)}, std {_as_text(settings.std)}: the encoder gets numbers "
+        f"from {inputs}\n"
+        "above: frames as players show them; below: pixels as the encoder gets them, with mean and "
+        "std undone"
     )
+
+
+def _as_text(value: Any) -> str:
+    """Return a mean or deviation as short text."""
+    if value is None:
+        return "none"
+    numbers = np.asarray(value, dtype=float).ravel()
+    return " ".join(f"{number:.4g}" for number in numbers)
 
 
 def draw_sheet(title: str, rows: Sequence[SheetRow]) -> Image.Image:

@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.video.decoding import scaled_size
+
 __all__ = ["Geometry", "geometry_of"]
 
 # Steps that depend on single values only, as processors name them, and sampling of frames.
@@ -23,11 +25,12 @@ _SWITCHES = ("do_rescale", "do_normalize", "include_top", "offset", "rescale_off
 _SAMPLING = "do_sample_frames"
 
 _TOLERANCE = 1e-3  # of the deviation by which pixels are divided
-_DIGITS = 6  # of single precision, so that the last bits of its steps do not matter
+_DIGITS = 6  # of numbers that are measured in single precision
+_NOISE = 1e-5  # by which they may differ from the numbers that they are
 
 # Height and width of pictures that a processor is tried with; numbers that are no integers are
-# factors of the height and width of its results.
-_PROBES = ((64, 96), (96, 64), (33, 47), (1.1, 1.4), (1.4, 1.1))
+# factors of the height and width of its results. The narrow ones show limits of the longer side.
+_PROBES = ((64, 96), (96, 64), (33, 47), (1.1, 1.4), (1.4, 1.1), (16, 128), (128, 16))
 
 
 class _OtherOutputError(Exception):
@@ -67,8 +70,8 @@ class Geometry:
         step = (whole_white[middle] - whole_black[middle]).astype(np.float64)
         if not (np.isfinite(step).all() and (step > 0).all()):
             self._refuse("it does not scale pixels by a positive number")
-        mean = [_rounded(value) for value in -whole_black[middle] / step]
-        std = [_rounded(value) for value in 1 / step]
+        mean = self._exact("image_mean", -whole_black[middle] / step)
+        std = self._exact("image_std", 1 / step)
         self.order = self._measure_order(middle)
         is_plain = mean == [0.0] * 3 and std == [1.0] * 3
         self.mean: list[float] | None = None if is_plain else mean
@@ -84,8 +87,37 @@ class Geometry:
         }
 
     def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        pixels = _run(self._processor, frame, self._off)
-        return np.ascontiguousarray(pixels, dtype=np.uint8)
+        """Return the bytes (3, height, width) that the processor makes of a frame.
+
+        Raises
+        ------
+        ValueError
+            If it fails for this frame, or makes something else of it than of the small pictures.
+        """
+        pixels = self._bytes(frame)
+        if pixels.shape[1:] != self.size:
+            self._refuse_size(pixels.shape[1:])
+        return np.ascontiguousarray(pixels)
+
+    def scaled_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width that a frame of this size is scaled to before it is cropped.
+
+        They are about those of the processor; what it scales frames to is known from its settings.
+        """
+        sides: Any = getattr(self._processor, "size", None)
+        shortest = sides.get("shortest_edge") if hasattr(sides, "get") else None
+        if shortest is None:
+            return self.size
+        return scaled_size(size, max(shortest, *self.size))
+
+    def _exact(self, setting: str, measured: NDArray[np.float64]) -> list[float]:
+        """Return measured numbers without noise: those of a setting, if they are these."""
+        named = getattr(self._processor, setting, None)
+        if named is not None and np.shape(named) in ((), (3,)):
+            expected = np.broadcast_to(np.asarray(named, dtype=np.float64), 3)
+            if np.allclose(measured, expected, rtol=_NOISE, atol=_NOISE):
+                return [float(value) for value in expected]
+        return [_rounded(value) for value in measured]
 
     def _measure_order(self, middle: Any) -> tuple[int, ...]:
         """Return the channel of the frame that each channel of the result comes from."""
@@ -102,8 +134,7 @@ class Geometry:
         """Check that both parts give what the processor gives; return the bytes."""
         whole, pixels = self._whole(picture), self._bytes(picture)
         if whole.shape[1:] != self.size or pixels.shape != whole.shape:
-            sizes = sorted({self.size, whole.shape[1:], pixels.shape[1:]})
-            self._refuse(f"the size of its results depends on that of the picture: {sizes}")
+            self._refuse_size(whole.shape[1:], pixels.shape[1:])
         parts = (pixels / 255 - mean[:, None, None]) / std[:, None, None]
         difference = float(abs(parts - whole).max())
         if not difference <= _TOLERANCE:
@@ -138,6 +169,10 @@ class Geometry:
                 f"it makes an array of shape {result.shape} of a picture, not (3, height, width)"
             )
         return result
+
+    def _refuse_size(self, *found: tuple[int, ...]) -> NoReturn:
+        sizes = sorted({self.size, *found})
+        self._refuse(f"the size of its results depends on that of the picture: {sizes}")
 
     def _refuse(self, reason: str, cause: Exception | None = None) -> NoReturn:
         raise ValueError(
@@ -193,6 +228,8 @@ def _pictures(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
 
 def _run(processor: Any, frame: NDArray[np.uint8], switches: dict[str, bool]) -> NDArray[Any]:
     """Return what a processor makes of one frame, without the axes of batch and time."""
+    # Torch takes neither negative strides nor, without a warning, memory that is read-only.
+    frame = np.require(frame, requirements=("C", "W"))
     options: dict[str, Any] = dict(switches)
     # Axes would be guessed otherwise, wrongly for a frame that is 3 pixels high.
     options["input_data_format"] = "channels_last"

@@ -36,6 +36,10 @@ _origins: WeakKeyDictionary[Any, Origin] = WeakKeyDictionary()
 
 # The model that was loaded last, and the files that it was loaded from.
 _latest: tuple[Any, Any] | None = None
+
+# The folder in the cache that the name of a repository stands for in this process, so that the hub
+# is asked once: each extraction of a search gets the same model, also without a network.
+_snapshots: dict[str, str] = {}
 _loading = Lock()
 
 # Buffers and parameters that only training uses, or that older versions stored and newer ones
@@ -56,8 +60,8 @@ _WITH_MAPS = frozenset({"cvt", "glpn", "poolformer", "pvt_v2", "segformer", "swi
 def load_encoder(encoder: Any) -> Any:
     """Return the Hugging Face model if `encoder` is its name or folder, else `encoder` itself.
 
-    The latest model is cached, until a file of its folder changes. No code of a repository is
-    executed.
+    The latest model is cached, until a file of its folder changes; a repository is looked up once
+    per process. No code of a repository is executed.
 
     Raises
     ------
@@ -174,8 +178,11 @@ def _find_files(name: str) -> tuple[Origin, Any]:
         folder = os.path.abspath(name)
         return Origin(folder, None), _state_of(folder)
     hub: Any = import_optional("transformers.utils.hub", "transformers", "An encoder given by name")
-    config = hub.cached_file(name, "config.json")
-    return Origin(name, hub.extract_commit_hash(config, None)), _state_of(os.path.dirname(config))
+    if not os.path.isdir(_snapshots.get(name, "")):
+        _snapshots[name] = os.path.dirname(hub.cached_file(name, "config.json"))
+    folder = _snapshots[name]
+    commit = hub.extract_commit_hash(os.path.join(folder, "config.json"), None)
+    return Origin(name, commit), _state_of(folder)
 
 
 def _state_of(folder: str) -> Any:

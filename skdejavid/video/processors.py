@@ -17,7 +17,7 @@ from skdejavid.video.pretrained import (
 )
 from skdejavid.video.torch_processors import make_video_processor
 
-__all__ = ["InputSpec", "find_processor", "input_spec", "with_processor"]
+__all__ = ["InputSpec", "check_clip_length", "find_processor", "input_spec", "with_processor"]
 
 # Settings of a model that say nothing about its input, and that loading it may change.
 _VOLATILE = frozenset(
@@ -58,18 +58,54 @@ def input_spec(model: Any) -> InputSpec:
         If the model takes neither pictures nor videos.
     """
     check_takes_pictures(model)
-    configs = [model.config, getattr(model.config, "vision_config", None)]
-
-    def find(*names: str) -> Any:
-        values = (getattr(config, name, None) for config in configs for name in names)
-        return next((value for value in values if value), None)
-
-    clip_length = find("num_frames", "frames_per_clip")
-    size = find("image_size", "crop_size")
+    clip_length = _setting(model, "num_frames", "frames_per_clip")
+    size = _setting(model, "image_size", "crop_size")
     size = size if size is None or isinstance(size, int) else min(size)
     return InputSpec(
         "BCHW" if clip_length is None else "BTCHW", clip_length, size, size, None, None
     )
+
+
+def check_clip_length(model: Any, n_frames: int) -> None:
+    """Check that a Hugging Face model takes clips with this number of frames.
+
+    Some take others without a word: TimeSformer then compares frames with other places of a picture
+    (X-CLIP: clips of one frame with those of other windows), because it divides its input by the
+    number in its config; VideoMAE, ViViT and V-JEPA 2 leave out a last frame that is odd.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A model of pictures takes any number, one by one.
+    n_frames : int
+        Number of frames of each input of the model.
+
+    Raises
+    ------
+    ValueError
+        If it does not; the message has the number that it takes.
+    """
+    name = type(model).__name__
+    exact, usual = _setting(model, "num_frames"), _setting(model, "frames_per_clip")
+    if exact and n_frames != exact:
+        raise ValueError(
+            f"clip_length: {name} takes clips of {exact} frames, as its config says (num_frames), "
+            f"got {n_frames}: leave clip_length and layout at 'auto'"
+        )
+    step = _setting(model, "tubelet_size") or 1
+    if usual and n_frames % step:
+        raise ValueError(
+            f"clip_length: {name} takes a multiple of {step} frames, as its config says "
+            f"(tubelet_size), got {n_frames}: leave clip_length and layout at 'auto', which takes "
+            f"{usual} frames"
+        )
+
+
+def _setting(model: Any, *names: str) -> Any:
+    """Return the first of these settings of a model, or of its part for pictures, that is set."""
+    configs = [model.config, getattr(model.config, "vision_config", None)]
+    values = (getattr(config, name, None) for config in configs for name in names)
+    return next((value for value in values if value), None)
 
 
 def with_processor(spec: InputSpec | None, geometry: Geometry) -> InputSpec:

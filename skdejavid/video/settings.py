@@ -13,7 +13,13 @@ from skdejavid.video.encoders import ClipEncoder
 from skdejavid.video.fingerprints import fingerprint
 from skdejavid.video.geometry import Geometry, geometry_of
 from skdejavid.video.pretrained import is_pretrained, load_encoder
-from skdejavid.video.processors import InputSpec, find_processor, input_spec, with_processor
+from skdejavid.video.processors import (
+    InputSpec,
+    check_clip_length,
+    find_processor,
+    input_spec,
+    with_processor,
+)
 
 __all__ = ["Settings", "describe", "make_encoder", "resolve_settings"]
 
@@ -69,6 +75,8 @@ def resolve_settings(parameters: Any) -> Settings:
         max_pixels=as_python(parameters.max_pixels),
     )
     spec.check()
+    if is_pretrained(encoder):
+        check_clip_length(encoder, 1 if spec.one_by_one else spec.n_frames)
     described = None if geometry is None else geometry.description
     return Settings(encoder, spec, layout, resolve("mean", None), resolve("std", None), described)
 

@@ -1,12 +1,14 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import pytest
 import threadpoolctl
+import torch
 
-from skdejavid.compat.threads import count_threads
+from skdejavid.compat.threads import count_threads, on_one_thread
 
 
 def test_the_number_of_threads_is_that_of_n_jobs():
@@ -58,3 +60,26 @@ def test_a_worker_of_joblib_gets_its_share(monkeypatch):
 @pytest.mark.parametrize("n_jobs", [2, 10**6])
 def test_more_threads_than_the_machine_has_are_bounded(n_jobs):
     assert count_threads(n_jobs) == min(n_jobs, 1024)
+
+
+def test_a_function_on_one_thread_leaves_the_numbers_of_threads_as_they_are():
+    """Also of a thread that calls torch for the first time, and after an error."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(5)
+
+    def fail(error):
+        raise error(torch.get_num_threads())
+
+    def work(number):
+        inside = on_one_thread(lambda given: (given, torch.get_num_threads()))(number)
+        with pytest.raises(KeyError, match="1"):
+            on_one_thread(fail)(KeyError)
+        return *inside, torch.get_num_threads()
+
+    try:
+        assert work(0) == (0, 1, 5)
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(work, range(20))) == [(i, 1, 5) for i in range(20)]
+        assert torch.get_num_threads() == 5
+    finally:
+        torch.set_num_threads(before)

@@ -40,6 +40,7 @@ PROCESSORS = {"donut-swin": {"size": {"height": 64, "width": 48}}}
 FRAMES = [(96, 64), (64, 96), (33, 47), (360, 640)]  # height and width
 
 SIZE = 32  # of the input of most small models
+N_FRAMES = 4  # of the clips of small models of videos
 
 # Settings of small models, under all names that families have for them.
 _SMALL = {
@@ -52,7 +53,7 @@ _SMALL = {
     **dict.fromkeys(("num_auxiliary_layers", "depth_coefficient"), 1),
     **dict.fromkeys(("num_attention_heads", "num_heads", "num_key_value_heads"), 2),
     **dict.fromkeys(("pred_num_attention_heads", "mit_num_attention_heads"), 2),
-    **dict.fromkeys(("num_frames", "frames_per_clip"), 4),
+    **dict.fromkeys(("num_frames", "frames_per_clip"), N_FRAMES),
     **{"vocab_size": 99, "max_position_embeddings": 40, "patch_size": 8},
 }
 _NO_STAGES = {"out_features": None, "out_indices": None}
@@ -241,23 +242,24 @@ def why_processor_is_refused(processor):
 def difference(encoder, processor, size, is_video):
     """Return by how much the input of an encoder differs from what its processor makes."""
     rng = np.random.default_rng(0)
-    frames = rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    frames = rng.integers(0, 256, (N_FRAMES, *size, 3), dtype=np.uint8)
     seen = []
 
     def record(model, batch):
         seen.append(batch)
         return {"embedding": torch.zeros(len(batch), 2)}
 
-    extractor = TSEExtractor(encoder, width=2, stride=2, clip_length=2, features="embedding")
+    windows = {"width": N_FRAMES, "stride": N_FRAMES, "clip_length": N_FRAMES}
+    extractor = TSEExtractor(encoder, **windows, features="embedding")
     with (
         mock.patch.object(encoders, "run_pretrained", record),
         mock.patch.object(encoders, "_find_head", return_value=None),
     ):
         extractor.transform([frames])
-    seen = torch.cat(seen).numpy().reshape(2, *seen[0].shape[-3:])
+    seen = torch.cat(seen).numpy().reshape(N_FRAMES, *seen[0].shape[-3:])
     made = processor([Image.fromarray(frame) for frame in frames], return_tensors="np")
     (expected,) = (value for key, value in made.items() if key.startswith("pixel_values"))
-    expected = np.asarray(expected).reshape(2, *np.asarray(expected).shape[-3:])
+    expected = np.asarray(expected).reshape(N_FRAMES, *np.asarray(expected).shape[-3:])
     assert seen.shape == expected.shape
     return float(abs(seen - expected).max())
 

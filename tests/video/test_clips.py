@@ -3,6 +3,8 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import torch
+import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from videos import CODECS, iterate_frames, numbered, numbers_of, write_at, write_numbered
@@ -12,7 +14,9 @@ from skdejavid.datasets import write_video
 from skdejavid.video import clips
 from skdejavid.video.clips import ClipSpec, read_frames
 from skdejavid.video.decoding import read_clock
+from skdejavid.video.geometry import geometry_of
 from skdejavid.video.opening import RefusedVideoError
+from skdejavid.video.torch_processors import make_video_processor
 from skdejavid.video.windows import ClipCutter, FrameClock, WindowPlan
 
 PLAIN = ClipSpec(
@@ -350,3 +354,88 @@ def test_frames_that_are_kept_for_windows_cost_no_more_than_allowed(tmp_path, mo
 
 
 PLAN = WindowPlan(np.arange(30)[None], np.zeros((1, 1, 1), np.int64), np.zeros((1, 2)), False)
+
+
+# --- frames that a processor prepares -----------------------------------------------------------
+
+
+def squashing(side=32):
+    return geometry_of(transformers.ViTImageProcessorPil(size={"height": side, "width": side}))
+
+
+@pytest.mark.parametrize(
+    "view", [lambda x: x[..., ::-1], lambda x: x[:, ::-1], lambda x: x[:, :, ::-1]]
+)
+def test_arrays_that_are_views_are_prepared_as_their_copies(view, rng):
+    """As users turn BGR into RGB, and mirror videos."""
+    video = view(rng.integers(0, 256, size=(3, 40, 48, 3), dtype=np.uint8))
+    settings = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    geometry = geometry_of(make_video_processor(settings, "videomae"))
+    spec = replace(PLAIN, width=1, stride=1, shorter_side=32, crop=32, geometry=geometry)
+    _, found = plan_and_clips(video, spec)
+    _, expected = plan_and_clips(video.copy(), spec)
+    np.testing.assert_array_equal(found, expected)
+    assert found[0].shape == (1, 32, 32, 3)
+
+
+class Failing:
+    def __call__(self, frame):
+        raise ValueError("it fails")
+
+    def scaled_size(self, size):
+        return size
+
+
+def test_a_frame_that_a_processor_refuses_is_refused_with_its_video(tmp_path):
+    path = write_numbered(tmp_path / "numbered", 5, "mpeg4")
+    spec = replace(PLAIN, width=1, geometry=Failing())
+    with pytest.raises(RefusedVideoError, match=r"numbered\.avi: a frame of .* pixels: it fails"):
+        list(read_frames(str(path), spec))
+    with pytest.raises(RefusedVideoError, match="the video: a frame of 48 x 40 pixels: it fails"):
+        list(read_frames(np.zeros((3, 40, 48, 3), np.uint8), spec))
+
+
+@pytest.mark.parametrize("is_array", [True, False])
+def test_a_narrow_frame_costs_what_its_processor_makes_of_it(is_array, tmp_path):
+    """One that squashes frames makes nothing long of it; one that crops 32 of 256 pixels does."""
+    video = np.zeros((2, 8192, 16, 3), np.uint8)
+    if is_array:
+        video = np.repeat(video, 2, axis=1)
+    else:
+        write_video(tmp_path / "a.mp4", video, options={"preset": "ultrafast"})
+        video = str(tmp_path / "a.mp4")
+    spec = replace(PLAIN, width=1, stride=1, max_pixels=2**26, shorter_side=256, crop=256)
+    frame = list(read_frames(video, replace(spec, geometry=squashing(256))))[1]
+    assert frame.pixels.shape == (3, 256, 256)
+    cropping = transformers.CLIPImageProcessorPil(size={"shortest_edge": 256}, crop_size=32)
+    spec = replace(spec, shorter_side=32, crop=32, geometry=geometry_of(cropping))
+    with pytest.raises(RefusedVideoError, match=r"a frame of 256 x \d{6} pixels would take"):
+        list(read_frames(video, spec))
+
+
+def test_frames_are_prepared_without_further_threads(rng):
+    """As many readers as cores would start as many threads of torch each."""
+    seen = []
+
+    class Spy(Failing):
+        def __call__(self, frame):
+            seen.append(torch.get_num_threads())
+            return frame.transpose(2, 0, 1)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        list(read_frames(np.zeros((4, 8, 8, 3), np.uint8), replace(PLAIN, geometry=Spy())))
+        assert seen == [1] * 4
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("width", "clip_length", "expected"), [(4, None, 4), ((6,), None, 6), (0.5, 3, 3)]
+)
+def test_the_number_of_frames_of_a_clip_is_that_of_its_plan(width, clip_length, expected):
+    spec = replace(PLAIN, width=width, clip_length=clip_length)
+    assert spec.n_frames == expected
+    assert spec.plan(FrameClock.without_time(20)).clip_frames.shape[1] == expected

@@ -5,7 +5,8 @@ import torch
 from skdejavid import TSEExtractor
 from skdejavid.datasets import write_video
 from skdejavid.video import contact_sheet as module
-from skdejavid.video.contact_sheet import SheetRow, contact_sheet, draw_sheet
+from skdejavid.video.contact_sheet import SheetRow, contact_sheet, draw_sheet, write_contact_sheet
+from skdejavid.video.opening import VideoDecodeError
 
 RED, BLUE = [255, 0, 0], [0, 0, 255]
 
@@ -84,8 +85,72 @@ def test_the_pixels_are_those_that_the_encoder_gets(layout, is_file, tmp_path, m
     ]
 
 
-def test_windows_are_spread_over_the_video():
+def captions(monkeypatch, extractor, video, **options):
+    """Return the title of a sheet, and the beginnings of its captions."""
+    drawn = []
+    monkeypatch.setattr(module, "draw_sheet", lambda title, rows: drawn.append((title, rows)))
+    contact_sheet(extractor, video, **options)
+    title, rows = drawn[0]
+    return title, [row.caption.split(" (")[0] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("n_windows", "expected"),
+    [(1, [0]), (3, [0, 18, 36]), (37, range(37)), (1000, range(37))],
+)
+def test_windows_are_spread_over_the_video_up_to_all(n_windows, expected, monkeypatch):
     video = np.zeros((40, 32, 32, 3), np.uint8)
     extractor = TSEExtractor(lambda batch: batch, width=4, stride=1, clip_length=1)
-    sheet = contact_sheet(extractor, video, n_windows=3)
-    assert sheet.size[1] == contact_sheet(extractor, video[:20], n_windows=3).size[1]
+    title, found = captions(monkeypatch, extractor, video, n_windows=n_windows)
+    assert found == [f"window {number}" for number in expected]
+    assert f"the video: {len(expected)} of 37 windows; encoder function, processor none" in title
+
+
+def test_a_sheet_has_no_more_frames_than_it_can_show(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_FRAMES", 50)
+    video = np.zeros((40, 32, 32, 3), np.uint8)
+    extractor = TSEExtractor(lambda batch: batch, width=(4, 8), stride=1, clip_length=2)
+    title, found = captions(monkeypatch, extractor, video, n_windows=1000)
+    assert len(found) == 2 * 12  # of 4 frames
+    assert ": 12 of 40 windows;" in title
+    long = TSEExtractor(lambda batch: batch, width=40, stride=1, clip_length=60)
+    assert ": 1 of 1 windows;" in captions(monkeypatch, long, video, n_windows=1000)[0]
+
+
+def test_the_title_tells_which_numbers_the_encoder_gets(monkeypatch):
+    """Undoing a wrong normalization gives the same pictures as undoing a right one."""
+    video = np.zeros((4, 32, 32, 3), np.uint8)
+    video[:, :8] = 255
+    extractor = TSEExtractor(
+        lambda batch: batch, width=4, stride=4, frame_size=32, mean=[0.5, 0.4, 0.3], std=0.25
+    )
+    title, _ = captions(monkeypatch, extractor, video)
+    expected = "mean 0.5 0.4 0.3, std 0.25: the encoder gets numbers from -2 to 2.8, mean -0.6"
+    assert expected in title.split("\n")
+    plain = captions(monkeypatch, extractor.set_params(mean=None, std=None), video)[0]
+    assert "mean none, std none: the encoder gets numbers from 0 to 1, mean 0.25" in plain
+
+
+def test_a_file_that_is_another_one_when_it_is_read_again_is_an_error(tmp_path, monkeypatch):
+    """The sheet would show frames of one above pixels of the other."""
+    for name, n_frames in (("a", 20), ("b", 12)):
+        write_video(tmp_path / f"{name}.mp4", np.zeros((n_frames, 32, 32, 3), np.uint8))
+    video, read = tmp_path / "a.mp4", module.read_frames
+
+    def replace_and_read(path, spec):
+        if spec.shorter_side == 96:  # for what players show
+            (tmp_path / "b.mp4").replace(video)
+        yield from read(path, spec)
+
+    monkeypatch.setattr(module, "read_frames", replace_and_read)
+    extractor = TSEExtractor(lambda batch: batch, width=1.0, stride=1.0, clip_length=8)
+    with pytest.raises(VideoDecodeError, match=r"a\.mp4: reading it again gives different frames"):
+        contact_sheet(extractor, video)
+
+
+def test_writing_a_sheet_returns_what_its_title_says(tmp_path):
+    video = np.zeros((40, 32, 32, 3), np.uint8)
+    extractor = TSEExtractor(lambda batch: batch, width=4, stride=1, clip_length=1)
+    title = write_contact_sheet(str(tmp_path / "a.png"), extractor, video, n_windows=5)
+    assert title.startswith("the video: 5 of 37 windows;")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import image_processing_backends
 
 from skdejavid.video.geometry import Geometry, geometry_of
+from skdejavid.video.torch_processors import make_video_processor
 
 SQUARE = {"size": {"height": 24, "width": 20}}
 
@@ -61,8 +62,8 @@ def test_both_parts_give_what_the_processor_gives(name, height, width, seed):
 
 def test_mean_and_deviation_are_those_of_the_processor():
     geometry = Geometry(processor("CLIP", size={"shortest_edge": 24}, crop_size=20))
-    np.testing.assert_allclose(geometry.mean, transformers.CLIPImageProcessorPil.image_mean, 2e-6)
-    np.testing.assert_allclose(geometry.std, transformers.CLIPImageProcessorPil.image_std, 2e-6)
+    assert geometry.mean == transformers.CLIPImageProcessorPil.image_mean  # to the last digit
+    assert geometry.std == transformers.CLIPImageProcessorPil.image_std
     assert geometry.size == (20, 20)
     assert geometry.order == (0, 1, 2)
     twice = Geometry(processor("EfficientNet"))
@@ -129,13 +130,77 @@ def test_processors_of_other_kinds_are_refused(made, reason):
         geometry_of(made)
 
 
-def test_frames_may_be_views():
-    geometry = geometry_of(PROCESSORS["squashed"])
+@pytest.mark.parametrize("made", [PROCESSORS["squashed"], make_video_processor({}, "videomae")])
+@pytest.mark.parametrize(
+    "view",
+    [lambda x: x[..., ::-1], np.flipud, np.fliplr, np.rot90, lambda x: x[::2, ::2], np.asarray],
+    ids=["BGR", "upside down", "mirrored", "turned", "every second pixel", "the same"],
+)
+@pytest.mark.parametrize("is_writable", [True, False])
+def test_frames_may_be_views(made, view, is_writable):
+    """Torch takes no negative strides, and warns about memory that is read-only."""
+    geometry = geometry_of(made)
     frame = frame_of(30, 40)
-    turned = np.rot90(frame)
-    np.testing.assert_array_equal(geometry(turned), geometry(np.ascontiguousarray(turned)))
-    frame.setflags(write=False)
-    assert geometry(frame).flags.c_contiguous
+    expected = geometry(np.array(view(frame), order="C"))
+    before = frame.copy()
+    frame.setflags(write=is_writable)
+    found = geometry(view(frame))
+    np.testing.assert_array_equal(found, expected)
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(frame, before)
+
+
+def test_frames_may_be_a_memory_map(tmp_path):
+    np.save(tmp_path / "a.npy", frame_of(30, 40))
+    geometry = geometry_of(make_video_processor({}, "videomae"))
+    found = geometry(np.load(tmp_path / "a.npy", mmap_mode="r"))
+    np.testing.assert_array_equal(found, geometry(frame_of(30, 40)))
+
+
+class BySize(Doing):
+    """A processor that does something else with frames of a certain kind."""
+
+    def resize(self, image, size, **options):
+        other = self.other(*image.shape[-2:])
+        if other == "a float":
+            return super().resize(image, size, **options) + 0.5
+        scaled = {"height": other or size.height, "width": size.width}
+        return super().resize(image, transformers.image_utils.SizeDict(**scaled), **options)
+
+
+def by_size(function):
+    return type("Own", (BySize,), {"finish": lambda self, x: x, "other": staticmethod(function)})()
+
+
+def test_a_size_that_depends_on_how_narrow_a_picture_is_is_noticed():
+    with pytest.raises(ValueError, match=r"depends on that of the picture: .*\(9, 20\)"):
+        geometry_of(by_size(lambda height, width: 9 if width > 6 * height else None))
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [(9, r"the size of its results depends .*\(9, 20\)"), ("a float", "numbers of type float64")],
+)
+def test_a_frame_of_which_a_processor_makes_something_else_is_an_error(other, reason):
+    geometry = geometry_of(by_size(lambda height, width: other if height == 7 else None))
+    assert geometry(frame_of(8, 40)).shape == (3, 24, 20)
+    with pytest.raises(ValueError, match=f"the processor Own is not supported, because .*{reason}"):
+        geometry(frame_of(7, 40))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("squashed", (24, 20)),
+        ("shorter edge", (24, 240)),
+        ("larger crop", (20, 200)),  # it scales to 16; its results are larger
+    ],
+)
+def test_frames_are_scaled_to_what_the_settings_say(name, expected):
+    geometry = geometry_of(PROCESSORS[name])
+    assert geometry.scaled_size((8, 80)) == expected
+    turned = expected if name == "squashed" else expected[::-1]
+    assert geometry.scaled_size((80, 8)) == turned
 
 
 def test_threads_share_a_geometry():

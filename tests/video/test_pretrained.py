@@ -124,7 +124,16 @@ video = np.random.default_rng(0).integers(0, 256, (8, 48, 32, 3), dtype=np.uint8
 def embed(encoder):
     return TSEExtractor(encoder, width=8, stride=8).transform([video])[0][0].tolist()
 
+from transformers.utils import hub
+ask, asked = hub.cached_file, []
+
+def count(*names, **options):
+    asked.extend(names[1:] if not options else [])
+    return ask(*names, **options)
+
+hub.cached_file = count
 by_name = embed(name)
+embed(name)
 assert load_encoder(name) is load_encoder(name)
 commit = origin_of(load_encoder(name)).revision
 model = transformers.VideoMAEForVideoClassification.from_pretrained(name)
@@ -134,7 +143,7 @@ try:
     embed(model)
 except ValueError as error:
     refused = str(error)
-print(json.dumps([by_name, as_object, commit, refused]))
+print(json.dumps([by_name, as_object, commit, refused, asked]))
 """
 
 
@@ -156,7 +165,8 @@ def test_a_model_of_a_repository_is_found_in_its_cache(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    by_name, as_object, found, refused = json.loads(done.stdout)
+    by_name, as_object, found, refused, asked = json.loads(done.stdout)
+    assert asked == ["config.json"]  # once: a hub takes its time, and may have another commit then
     assert by_name == as_object
     assert found == commit
     assert "where a model with other settings is now (model_type): pass processor=" in refused

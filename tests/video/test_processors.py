@@ -14,7 +14,13 @@ from skdejavid import TSEExtractor
 from skdejavid.video.fingerprints import fingerprint
 from skdejavid.video.geometry import geometry_of
 from skdejavid.video.pretrained import load_encoder
-from skdejavid.video.processors import InputSpec, find_processor, input_spec, with_processor
+from skdejavid.video.processors import (
+    InputSpec,
+    check_clip_length,
+    find_processor,
+    input_spec,
+    with_processor,
+)
 from skdejavid.video.settings import resolve_settings
 from skdejavid.video.torch_processors import make_video_processor
 
@@ -245,6 +251,46 @@ def test_a_model_says_how_many_frames_of_which_size_it_takes():
     assert input_spec(tiny_model("vit")) == InputSpec("BCHW", None, 32, 32, None, None)
     assert input_spec(tiny_model("xclip"))[:3] == ("BTCHW", 4, 32)
     assert input_spec(tiny_model("clip"))[:3] == ("BCHW", None, 32)
+
+
+EXACTLY = r"takes clips of 4 frames, as its config says \(num_frames\)"
+MULTIPLES = r"takes a multiple of 2 frames, .*\(tubelet_size\)"
+
+
+@pytest.mark.parametrize(
+    ("family", "fitting", "others", "message"),
+    [
+        ("videomae", [4], [1, 3, 5, 8], EXACTLY),
+        ("vivit", [4], [1, 3, 5, 8], EXACTLY),
+        ("timesformer", [4], [1, 2, 8], EXACTLY),
+        ("xclip", [4], [1, 2, 8], EXACTLY),
+        ("vjepa2", [2, 4, 6], [1, 3, 5], MULTIPLES),
+        ("vit", [1, 2, 7], [], ""),
+        ("clip", [1, 2, 7], [], ""),
+    ],
+)
+def test_clips_that_do_not_fit_a_model_are_refused_with_the_number_that_fits(
+    family, fitting, others, message
+):
+    model = tiny_model(family)
+    for n_frames in fitting:
+        check_clip_length(model, n_frames)
+        settings = {"frame_size": 32, "mean": None, "std": None, "clip_length": n_frames}
+        TSEExtractor(model, **settings).transform([VIDEO])
+    for n_frames in others:
+        with pytest.raises(ValueError, match=rf"clip_length: \w+ {message}, got {n_frames}: leave"):
+            check_clip_length(model, n_frames)
+
+
+@pytest.mark.parametrize(
+    "windows", [{"clip_length": 8}, {"clip_length": None, "width": 8}, {"layout": "BCHW"}]
+)
+@pytest.mark.parametrize("family", ["timesformer", "xclip"])
+def test_models_that_would_mix_frames_without_a_word_get_no_such_clips(family, windows):
+    """They divide what they get into clips of the number of frames that their config has."""
+    settings = {"frame_size": 32, "mean": None, "std": None, "width": 4, **windows}
+    with pytest.raises(ValueError, match=r"clip_length: \w+ takes clips of 4 frames.*at 'auto'"):
+        TSEExtractor(tiny_model(family), **settings).transform([VIDEO])
 
 
 def test_sizes_are_those_of_the_results_of_a_processor():

@@ -7,11 +7,11 @@ from skdejavid.video.torch_processors import make_video_processor
 
 # Hashes of what the same processors make of the pictures in `geometry`, with torchvision 0.28.
 MEASURED = {
-    ("VJEPA2VideoProcessor", "vjepa2"): "9ff7dc8fb43145c3",
-    ("VideoMAEVideoProcessor", "videomae"): "ba905bf184eb909e",
-    ("TimesformerVideoProcessor", "timesformer"): "ba905bf184eb909e",
-    ("VivitVideoProcessor", "vivit"): "761eabbeae9b9436",
-    ("LlavaOnevisionVideoProcessor", "llava_onevision"): "bfc747535df0ca93",  # bicubic
+    ("VJEPA2VideoProcessor", "vjepa2"): "a8ebbc12e0c96a90",
+    ("VideoMAEVideoProcessor", "videomae"): "7e1031d82b62fe9e",
+    ("TimesformerVideoProcessor", "timesformer"): "7e1031d82b62fe9e",
+    ("VivitVideoProcessor", "vivit"): "dff27703dd5ea4bf",
+    ("LlavaOnevisionVideoProcessor", "llava_onevision"): "a789fac22e7e18c8",  # bicubic
 }
 
 
