@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,16 +22,18 @@ from skdejavid.video.sources import as_sources
 from skdejavid.video.windows import WindowPlan
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 else:
     Image = import_optional("PIL.Image", "video", "A contact sheet")
     ImageDraw = import_optional("PIL.ImageDraw", "video", "A contact sheet")
+    ImageFont = import_optional("PIL.ImageFont", "video", "A contact sheet")
 
 __all__ = ["SheetRow", "contact_sheet", "draw_sheet", "write_contact_sheet"]
 
 _HEIGHT = 96  # of a picture, in pixels
 _GAP = 4
-_LINE = 16  # height of a line of text
+_PER_LINE = 8  # pictures
+_LETTER, _LINE = 14, 20  # height of letters, and of a line of text
 _BACKGROUND, _TEXT = (255, 255, 255), (0, 0, 0)
 
 # Of frames on one sheet, which then has about 80 million pixels.
@@ -62,8 +65,9 @@ def contact_sheet(extractor: Any, video: Any, *, n_windows: int = 8) -> Image.Im
     Returns
     -------
     PIL.Image.Image
-        For each window, and each of several widths, a line of its frames as a player shows them,
-        and below each of them the pixels that the encoder gets, with the normalization undone.
+        For each window, and each of several widths, its frames as a player shows them, and below
+        each of them the pixels that the encoder gets, with the normalization undone. Pixels of
+        small frames are drawn as squares.
 
     Raises
     ------
@@ -109,7 +113,7 @@ def _draw(extractor: Any, video: Any, n_windows: int) -> tuple[Image.Image, str]
     if not np.array_equal(plan.clip_frames, again.clip_frames):
         raise VideoDecodeError(f"{name}: reading it again gives different frames")
     encoder = make_encoder(extractor, settings)
-    rows, inputs = [], _Range()
+    rows, inputs = [], _Inputs()
     with encoder.session():
         for window in spread(plan):
             for width in range(plan.window_clips.shape[1]):
@@ -119,26 +123,32 @@ def _draw(extractor: Any, video: Any, n_windows: int) -> tuple[Image.Image, str]
                 inputs.add(values)
                 frames = [shown[number].transpose(1, 2, 0) for number in numbers]
                 pixels = list(_as_pixels(values, settings))
-                rows.append(SheetRow(_caption(plan, window, width, numbers), frames, pixels))
+                caption = _caption(plan, settings.spec, window, width, isinstance(video, str))
+                rows.append(SheetRow(caption, frames, pixels))
     title = _title(name, plan, len(spread(plan)), settings, inputs)
     return draw_sheet(title, rows), title
 
 
-class _Range:
-    """Extremes and mean of the numbers that an encoder gets."""
+class _Inputs:
+    """Shape of the clips that an encoder gets, and extremes and mean of their numbers."""
 
     def __init__(self) -> None:
+        self._shape: tuple[int, ...] = ()
         self._least, self._most = np.inf, -np.inf
         self._sum, self._count = 0.0, 0
 
     def add(self, values: NDArray[np.float32]) -> None:
+        self._shape = values.shape[1:]
         self._least = min(self._least, float(values.min()))
         self._most = max(self._most, float(values.max()))
         self._sum += float(values.sum(dtype=np.float64))
         self._count += values.size
 
     def __str__(self) -> str:
-        return f"{self._least:.3g} to {self._most:.3g}, mean {self._sum / self._count:.3g}"
+        return (
+            f"{' x '.join(map(str, self._shape))} numbers from {self._least:.3g} to "
+            f"{self._most:.3g}, mean {self._sum / self._count:.3g}"
+        )
 
 
 def _spread(plan: WindowPlan, n_windows: int) -> list[int]:
@@ -185,21 +195,24 @@ def _as_pixels(batch: NDArray[np.float32], settings: Settings) -> NDArray[np.uin
     return (frames * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def _caption(plan: WindowPlan, window: int, width: int, numbers: list[int]) -> str:
-    begin, end = plan.spans[window]
-    several = f", width {width}" if plan.window_clips.shape[1] > 1 else ""
-    return (
-        f"window {window} ({begin:.2f} to {end:.2f}){several}: frames {' '.join(map(str, numbers))}"
-    )
+def _caption(plan: WindowPlan, spec: ClipSpec, window: int, width: int, is_file: bool) -> str:
+    begin, end = plan.width_spans[window, width]
+    span = f"{begin:.2f} to {end:.2f} s" if is_file else f"{begin:.4g} to {end:.4g}, in frames"
+    widths = np.asarray(spec.width, dtype=object).ravel()
+    of_width = f", width {widths[width]}" if len(widths) > 1 else ""
+    numbers = ", ".join(map(str, _frames_of(plan, window, width)))
+    return f"window {window}{of_width} ({span}): frames {numbers}"
 
 
-def _title(name: str, plan: WindowPlan, n_shown: int, settings: Settings, inputs: _Range) -> str:
+def _title(name: str, plan: WindowPlan, n_shown: int, settings: Settings, inputs: _Inputs) -> str:
     processor = "none" if settings.processor is None else settings.processor["class"]
+    order = getattr(settings.spec.geometry, "order", (0, 1, 2))
+    named = "".join("RGB"[channel] for channel in order)
+    colors = "" if named == "RGB" else f", which exchanges colors: {named}"
     return (
-        f"{name}: {n_shown} of {len(plan.window_clips)} windows; "
-        f"encoder {type(settings.encoder).__name__}, processor {processor}\n"
-        f"mean {_as_text(settings.mean)}, std {_as_text(settings.std)}: the encoder gets numbers "
-        f"from {inputs}\n"
+        f"{os.path.basename(name)}: {n_shown} of {len(plan.window_clips)} window(s); "
+        f"encoder {type(settings.encoder).__name__}, processor {processor}{colors}\n"
+        f"mean {_as_text(settings.mean)}, std {_as_text(settings.std)}: the encoder gets {inputs}\n"
         "above: frames as players show them; below: pixels as the encoder gets them, with mean and "
         "std undone"
     )
@@ -242,10 +255,13 @@ def draw_sheet(title: str, rows: Sequence[SheetRow]) -> Image.Image:
 
 
 def _draw_row(row: SheetRow) -> Image.Image:
-    """Draw two lines of pictures, whose columns have one width."""
-    lines = [[_scale(picture) for picture in line] for line in (row.frames, row.pixels)]
+    """Draw lines of pictures, whose columns have one width; pixels are below their frames."""
+    lines = []
+    for start in range(0, max(len(row.frames), len(row.pixels)), _PER_LINE):
+        part = slice(start, start + _PER_LINE)
+        lines += [[_scale(picture) for picture in line[part]] for line in (row.frames, row.pixels)]
     column = _GAP + max((image.width for line in lines for image in line), default=0)
-    size = (column * max(map(len, lines)), len(lines) * (_HEIGHT + _GAP))
+    size = (column * max(map(len, lines), default=0), len(lines) * (_HEIGHT + _GAP))
     drawn = Image.new("RGB", size, _BACKGROUND)
     for y, line in enumerate(lines):
         for x, image in enumerate(line):
@@ -255,15 +271,18 @@ def _draw_row(row: SheetRow) -> Image.Image:
 
 def _scale(picture: NDArray[np.uint8]) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(picture))
-    return image.resize((max(1, round(image.width * _HEIGHT / image.height)), _HEIGHT))
+    size = (max(1, round(image.width * _HEIGHT / image.height)), _HEIGHT)
+    how = Image.Resampling.NEAREST if image.height < _HEIGHT else Image.Resampling.BICUBIC
+    return image.resize(size, how)
 
 
 def _draw_text(text: str) -> Image.Image:
+    font = ImageFont.load_default(_LETTER)
     lines = text.split("\n")
     probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    width = max(int(probe.textlength(line)) for line in lines) + 1
+    width = max(int(probe.textlength(line, font=font)) for line in lines) + 1
     image = Image.new("RGB", (width, _LINE * len(lines)), _BACKGROUND)
     canvas = ImageDraw.Draw(image)
     for number, line in enumerate(lines):
-        canvas.text((0, _LINE * number), line, fill=_TEXT)
+        canvas.text((0, _LINE * number), line, fill=_TEXT, font=font)
     return image

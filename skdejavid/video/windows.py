@@ -56,8 +56,14 @@ class WindowPlan(NamedTuple):
 
     clip_frames: NDArray[np.int64]  # (n_clips, clip_length) frame numbers of distinct clips
     window_clips: NDArray[np.int64]  # (n_windows, n_widths, n_averaged) clip numbers
-    spans: NDArray[np.float64]  # (n_windows, 2) start and end of the narrowest width, in seconds
+    width_spans: NDArray[np.float64]  # (n_windows, n_widths, 2) start and end of each, in seconds
     is_short: bool  # whether the video is shorter than a window, so its last frame is repeated
+
+    @property
+    def spans(self) -> NDArray[np.float64]:
+        """Start and end of each window of the narrowest width, (n_windows, 2)."""
+        shortest = np.diff(self.width_spans, axis=2).min(axis=(0, 2))
+        return self.width_spans[:, int(shortest.argmin())]
 
     def join(self, embeddings: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return the sequence (n_windows, n_widths * n_features) of a video.
@@ -156,10 +162,9 @@ def plan_windows(
     else:
         of_widths = [of_widths[0].without_overhang()]
     frames = np.stack([windows.frames(clock, clip_length) for windows in of_widths], axis=1)
-    spans = [windows.spans(clock) for windows in of_widths]
-    narrowest = int(np.argmin([np.diff(span, axis=1).min() for span in spans]))
+    spans = np.stack([windows.spans(clock) for windows in of_widths], axis=1)
     clip_frames, window_clips = _distinct_clips(frames, one_by_one=one_by_one)
-    return WindowPlan(clip_frames, window_clips, spans[narrowest], is_short)
+    return WindowPlan(clip_frames, window_clips, spans, is_short)
 
 
 def bytes_of_plan(

@@ -353,7 +353,7 @@ def test_frames_that_are_kept_for_windows_cost_no_more_than_allowed(tmp_path, mo
         list(read_frames(path, spec))
 
 
-PLAN = WindowPlan(np.arange(30)[None], np.zeros((1, 1, 1), np.int64), np.zeros((1, 2)), False)
+PLAN = WindowPlan(np.arange(30)[None], np.zeros((1, 1, 1), np.int64), np.zeros((1, 1, 2)), False)
 
 
 # --- frames that a processor prepares -----------------------------------------------------------

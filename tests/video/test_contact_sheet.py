@@ -38,6 +38,40 @@ def test_pictures_keep_their_orientation_and_colors():
     assert x.min() == black[1][black[1] > 3].min()
 
 
+def test_many_pictures_take_several_lines_and_keep_their_pairs():
+    frames = [picture(96, 96, [20 * i, 0, 0]) for i in range(11)]
+    pixels = [picture(96, 96, [0, 0, 20 * i + 9]) for i in range(11)]
+    sheet = np.asarray(draw_sheet("t", [SheetRow("w", frames, pixels)]))
+    for i in range(1, 11):
+        (above, left), (below, same) = (
+            np.argwhere((sheet == color).all(axis=2)).min(axis=0)
+            for color in ([20 * i, 0, 0], [0, 0, 20 * i + 9])
+        )
+        assert (left, below) == (same, above + 100)
+        assert left == 4 + 100 * (i % 8)
+    assert sheet.shape[1] < 9 * 100
+
+
+def test_small_pixels_are_drawn_as_squares():
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    pixels[0, 1] = RED
+    sheet = np.asarray(draw_sheet("", [SheetRow("", [], [pixels])]))
+    assert (sheet == RED).all(axis=2).sum() == 48 * 48
+
+
+def test_each_of_several_widths_has_its_own_span(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(module, "draw_sheet", lambda title, rows: drawn.extend(rows))
+    extractor = TSEExtractor(lambda batch: batch, width=(4, 1.0), stride=20, clip_length=2)
+    contact_sheet(extractor, np.zeros((40, 32, 32, 3), np.uint8))
+    assert [row.caption for row in drawn] == [
+        "window 0, width 4 (0 to 4, in frames): frames 1, 3",
+        "window 0, width 1.0 (0 to 40, in frames): frames 10, 30",
+        "window 1, width 4 (18 to 22, in frames): frames 19, 21",
+        "window 1, width 1.0 (0 to 40, in frames): frames 10, 30",
+    ]
+
+
 @pytest.mark.parametrize("shape", [(1, 500), (500, 1)])
 def test_pictures_of_any_shape_have_the_same_height(shape):
     sheet = np.asarray(draw_sheet("", [SheetRow("", [picture(*shape, RED)], [])]))
@@ -81,7 +115,7 @@ def test_the_pixels_are_those_that_the_encoder_gets(layout, is_file, tmp_path, m
             assert abs(int(shown[-5, -5, 0]) - int(pixels[-2, -2, 0])) <= 3
             assert shown[5, 5].min() > 240  # upright
     assert [row.caption.split(":")[0] for row in drawn[:1]] == [
-        "window 0 (0.00 to 0.16)" if is_file else "window 0 (0.00 to 4.00)"
+        "window 0 (0.00 to 0.16 s)" if is_file else "window 0 (0 to 4, in frames)"
     ]
 
 
@@ -103,7 +137,7 @@ def test_windows_are_spread_over_the_video_up_to_all(n_windows, expected, monkey
     extractor = TSEExtractor(lambda batch: batch, width=4, stride=1, clip_length=1)
     title, found = captions(monkeypatch, extractor, video, n_windows=n_windows)
     assert found == [f"window {number}" for number in expected]
-    assert f"the video: {len(expected)} of 37 windows; encoder function, processor none" in title
+    assert f"the video: {len(expected)} of 37 window(s); encoder function, processor none" in title
 
 
 def test_a_sheet_has_no_more_frames_than_it_can_show(monkeypatch):
@@ -112,9 +146,9 @@ def test_a_sheet_has_no_more_frames_than_it_can_show(monkeypatch):
     extractor = TSEExtractor(lambda batch: batch, width=(4, 8), stride=1, clip_length=2)
     title, found = captions(monkeypatch, extractor, video, n_windows=1000)
     assert len(found) == 2 * 12  # of 4 frames
-    assert ": 12 of 40 windows;" in title
+    assert ": 12 of 40 window(s);" in title
     long = TSEExtractor(lambda batch: batch, width=40, stride=1, clip_length=60)
-    assert ": 1 of 1 windows;" in captions(monkeypatch, long, video, n_windows=1000)[0]
+    assert ": 1 of 1 window(s);" in captions(monkeypatch, long, video, n_windows=1000)[0]
 
 
 def test_the_title_tells_which_numbers_the_encoder_gets(monkeypatch):
@@ -125,10 +159,11 @@ def test_the_title_tells_which_numbers_the_encoder_gets(monkeypatch):
         lambda batch: batch, width=4, stride=4, frame_size=32, mean=[0.5, 0.4, 0.3], std=0.25
     )
     title, _ = captions(monkeypatch, extractor, video)
-    expected = "mean 0.5 0.4 0.3, std 0.25: the encoder gets numbers from -2 to 2.8, mean -0.6"
+    expected = "mean 0.5 0.4 0.3, std 0.25: the encoder gets 3 x 16 x 32 x 32 numbers "
+    expected += "from -2 to 2.8, mean -0.6"
     assert expected in title.split("\n")
     plain = captions(monkeypatch, extractor.set_params(mean=None, std=None), video)[0]
-    assert "mean none, std none: the encoder gets numbers from 0 to 1, mean 0.25" in plain
+    assert "mean none, std none: the encoder gets 3 x 16 x 32 x 32 numbers from 0 to 1" in plain
 
 
 def test_a_file_that_is_another_one_when_it_is_read_again_is_an_error(tmp_path, monkeypatch):
@@ -152,5 +187,5 @@ def test_writing_a_sheet_returns_what_its_title_says(tmp_path):
     video = np.zeros((40, 32, 32, 3), np.uint8)
     extractor = TSEExtractor(lambda batch: batch, width=4, stride=1, clip_length=1)
     title = write_contact_sheet(str(tmp_path / "a.png"), extractor, video, n_windows=5)
-    assert title.startswith("the video: 5 of 37 windows;")
+    assert title.startswith("the video: 5 of 37 window(s);")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
