@@ -759,7 +759,7 @@ def test_a_contact_sheet_is_written_and_nothing_encoded(folder, tmp_path):
     options = [*encoding(folder), *WINDOWS]
     for source, sheet in ((video, tmp_path / "a.png"), (folder / "videos", tmp_path / "b.PNG")):
         done = succeed("extract", source, "--check", sheet, *options)
-        assert re.search(r"\.mp4: 8 of \d\d+ windows; encoder Colors", done.stderr)
+        assert re.search(r"\.mp4: 8 of \d\d+ window\(s\); encoder Colors", done.stderr)
         with Image.open(sheet) as image:
             assert image.format == "PNG"
             assert image.height > 200
@@ -777,11 +777,11 @@ def test_a_contact_sheet_shows_all_windows_if_asked(folder, tmp_path):
     video = next((folder / "videos").rglob("*.mp4"))
     given = ["extract", video, *encoding(folder), *WINDOWS, "--check"]
     one = succeed(*given, tmp_path / "a.png", "--check-windows", 1).stderr
-    n_windows = int(re.search(r": 1 of (\d+) windows;", one)[1])
+    n_windows = int(re.search(r": 1 of (\d+) window\(s\);", one)[1])
     all_of_them = succeed(*given, tmp_path / "b.png", "--check-windows", 10**6).stderr
-    assert f": {n_windows} of {n_windows} windows;" in all_of_them
+    assert f": {n_windows} of {n_windows} window(s);" in all_of_them
     with Image.open(tmp_path / "a.png") as first, Image.open(tmp_path / "b.png") as second:
-        assert second.height - first.height == (n_windows - 1) * (16 + 4 + 200 + 4)
+        assert second.height - first.height == (n_windows - 1) * (20 + 4 + 200 + 4)
     assert run(*given, tmp_path / "c.png", "--check-windows", 0).exit_code == 2
 
 

@@ -151,13 +151,16 @@ def _names_read(instructions: list[dis.Instruction]) -> frozenset[str]:
         name = instruction.argval
         if instruction.opname in _VARIABLES and name in counted:
             counted.remove(name)
-        elif instruction.opname in _VARIABLES and not _only_writes(instructions, i):
-            names.add(name)
-        elif instruction.opname in _ATTRIBUTES:
-            is_counted = i > 0 and instructions[i - 1].opname == "COPY"
-            if not is_counted and not _only_writes(instructions, i):
+        elif instruction.opname in _VARIABLES or _is_read_attribute(instructions, i):
+            if not _only_writes(instructions, i):
                 names.add(name)
     return frozenset(names)
+
+
+def _is_read_attribute(instructions: list[dis.Instruction], i: int) -> bool:
+    """Return whether an instruction loads an attribute, and not to count in it."""
+    is_counted = i > 0 and instructions[i - 1].opname == "COPY"
+    return instructions[i].opname in _ATTRIBUTES and not is_counted
 
 
 def _reads_unnamed(instructions: list[dis.Instruction]) -> bool:
