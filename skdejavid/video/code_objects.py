@@ -151,9 +151,10 @@ def _names_read(instructions: list[dis.Instruction]) -> frozenset[str]:
         name = instruction.argval
         if instruction.opname in _VARIABLES and name in counted:
             counted.remove(name)
-        elif instruction.opname in _VARIABLES or _is_read_attribute(instructions, i):
-            if not _only_writes(instructions, i):
-                names.add(name)
+        elif (
+            instruction.opname in _VARIABLES or _is_read_attribute(instructions, i)
+        ) and not _only_writes(instructions, i):
+            names.add(name)
     return frozenset(names)
 
 
