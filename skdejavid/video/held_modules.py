@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from skdejavid.compat.optional import import_optional
-from skdejavid.video.copies import attributes_of
+from skdejavid.video.copies import REMEDY, module_of, originals_of
+from skdejavid.video.references import attributes_of, cells_of
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,8 @@ _LIBRARIES = {"builtins", "numpy", "torch", "transformers"}
 _BY_ANY_NAME = {"getattr", "vars", "__dict__", "attrgetter"}
 
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
+
+_VALUES = (torch.Tensor, *_CONTAINERS)
 
 _DROPOUTS = (
     torch.nn.Dropout,
@@ -65,8 +68,8 @@ class _Reference(NamedTuple):
     depth: int = 0
 
 
-def check_held_modules(encoder: Any) -> None:
-    """Check that no function refers to a module whose training mode would change embeddings.
+def check_held_modules(encoder: Any, original: torch.nn.Module | None = None) -> None:
+    """Check that no function uses a module in training mode, or the original of a copy.
 
     Parameters
     ----------
@@ -75,12 +78,16 @@ def check_held_modules(encoder: Any) -> None:
         functions as forward hooks or attributes. Variables of closures, defaults, arguments of
         partials, and attributes and globals that its code names are followed, also through other
         functions. The globals of another package than the encoder's are not.
+    original : torch.nn.Module, optional
+        What the module of `encoder` is a copy of.
 
     Raises
     ------
     ValueError
-        If there is such a module; the message says where.
+        If there is such a module, or a part of `original`; the message says where.
     """
+    copied = module_of(encoder)
+    originals = {} if original is None or copied is None else originals_of(original, copied)
     seen: dict[int, Any] = {}
     waiting = deque([_Reference("the encoder", encoder)])
     while waiting and len(seen) < _MAX_OBJECTS:
@@ -89,6 +96,12 @@ def check_held_modules(encoder: Any) -> None:
         if id(item) in seen:
             continue
         seen[id(item)] = item
+        if id(item) in originals:
+            raise ValueError(
+                f"{reference.where} is a {type(item).__name__} of the original, and an extraction "
+                "works with a copy, which must not use it: use an attribute of the module "
+                f"instead, or {REMEDY}"
+            )
         if isinstance(item, torch.nn.Module):
             _check_mode(reference.where, item)
         waiting.extend(_followed(reference))
@@ -150,11 +163,13 @@ def _followed(reference: _Reference) -> Iterator[_Reference]:
         yield _Reference("the encoder", item.__func__, package, depth)
         owned = _of_object(item.__self__, item.__name__)
         yield from (_Reference(*found, package, depth + 1) for found in owned)
-    elif isinstance(item, (partial, ref, staticmethod, classmethod, *_CONTAINERS)):
+    elif isinstance(item, (partial, ref, staticmethod, classmethod, property, *_CONTAINERS)):
         yield from (_Reference(*found, package, depth) for found in _contents_of(item))
     elif depth < _MAX_DEPTH and not isinstance(item, _WITHOUT_FUNCTIONS):
-        owned = _of_object(item, "forward", "__call__")
+        owned = _of_object(item, "forward", "__call__", "__get__")
         yield from (_Reference(*found, package, depth + 1) for found in owned)
+    if isinstance(item, torch.nn.Module):  # however deeply they are nested
+        yield from (_Reference(reference.where, part, package, depth) for part in item.children())
 
 
 def _globals_used_by(
@@ -178,6 +193,8 @@ def _contents_of(item: Any) -> Iterable[_Found]:
         return [("a weak reference", item())]
     if isinstance(item, (staticmethod, classmethod)):
         return [("the encoder", item.__func__)]
+    if isinstance(item, property):
+        return [("a property", item.fget)]
     values = list(item.values() if isinstance(item, dict) else item)
     return [(f"an item of a {type(item).__name__}", value) for value in values]
 
@@ -198,7 +215,7 @@ def _held_by(function: FunctionType) -> Iterator[_Found]:
 def _variables_of(function: FunctionType) -> dict[str, Any]:
     """Return the variables of a closure, without those that have no value yet."""
     variables = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+    for name, cell in cells_of(function).items():
         with suppress(ValueError):
             variables[name] = cell.cell_contents
     return variables
@@ -214,7 +231,7 @@ def _named(
     for name in sorted(names & namespace.keys()):
         value = namespace[name]
         is_namespace = isinstance(value, (ModuleType, type))
-        if not is_namespace and (callable(value) or isinstance(value, _CONTAINERS)):
+        if not is_namespace and (callable(value) or isinstance(value, _VALUES)):
             yield name, value
         elif depth < _MAX_DEPTH and _root_of(_name_of_module(value)) not in _LIBRARIES:
             attributes = dict(getattr(value, "__dict__", {}))
@@ -233,7 +250,7 @@ def _of_object(item: Any, *methods: str) -> Iterator[_Found]:
     kind = type(item)
     used = _attributes_used_by(kind, *methods)
     if isinstance(item, torch.nn.Module):
-        used |= {"_modules", "_forward_hooks", "_forward_pre_hooks"}
+        used |= {"_forward_hooks", "_forward_pre_hooks"}
     for name, value in list(attributes_of(item).items()):
         if name in used or used & _BY_ANY_NAME:
             yield f"the attribute {name!r} of a {kind.__name__}", value

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from skdejavid.video.copies import attributes_of, module_of, private_copy, with_module
+from skdejavid.video.copies import module_of, private_copy
+from skdejavid.video.references import attributes_of
 
 
 def dropping():
@@ -345,8 +346,3 @@ def test_methods_and_partials_belong_to_a_module():
     assert module_of(first) is module_of(first.compute) is module_of(method) is first
     assert module_of(partial(first)) is first
     assert module_of(torch.mean) is module_of(partial(torch.mean, first)) is None
-    other = with_module(method, second)
-    assert module_of(other) is second
-    assert other.keywords == method.keywords
-    assert with_module(first, second) is second
-    assert with_module(first.compute, second) == second.compute
