@@ -143,7 +143,7 @@ def _check_separate(own: Any, originals: dict[int, Any]) -> None:
 def _copy(encoder: Any, owned: dict[int, Any], device: torch.device | None) -> Any:
     """Copy a module to which all objects `owned` belong; raise _ChangedError if it changes."""
     module = module_of(encoder)
-    tensors = {id(item): item for item in owned.values() if isinstance(item, torch.Tensor)}
+    tensors = _of_kind(owned, torch.Tensor)
     tensors.update((id(tensor), tensor) for tensor in _tensors_of(module))
     versions = {key: _version(tensor) for key, tensor in tensors.items()}
     _check_unchanged(tensors, versions)
@@ -155,7 +155,7 @@ def _copy(encoder: Any, owned: dict[int, Any], device: torch.device | None) -> A
         if type(tensor) in _COPIED_HERE and key in owned
     }
     _check_unchanged(tensors, versions)
-    shared = {key: item for key, item in owned.items() if isinstance(item, SHARED)}
+    shared = _of_kind(owned, SHARED)
     links = links_to(owned, [encoder, *_hooks_of(modules)])
     memo = Memo({**leaves, **shared, **links.shared}, links.rebuilt)
     own = _copy_structure(encoder, owned, memo)
@@ -220,8 +220,13 @@ def _parts_of(item: Any) -> Iterable[Any]:
     return parts
 
 
+def _of_kind(owned: dict[int, Any], kinds: Any) -> dict[int, Any]:
+    """Return the instances of some classes; proxies claim to be what they refer to."""
+    return {key: item for key, item in owned.items() if issubclass(type(item), kinds)}
+
+
 def _modules_in(owned: dict[int, Any]) -> list[torch.nn.Module]:
-    modules = [item for item in owned.values() if isinstance(item, torch.nn.Module)]
+    modules = list(_of_kind(owned, torch.nn.Module).values())
     inside = chain.from_iterable(module.modules() for module in modules)  # those of TorchScript too
     return list(dict.fromkeys(chain(modules, inside)))
 
@@ -305,7 +310,7 @@ def _complete(owned: dict[int, Any], memo: Memo) -> None:
             continue
         if type(original) in _COPIED_HERE:
             vars(copied).update(copy.deepcopy(vars(original), memo))
-        elif isinstance(original, torch.nn.Module):
+        elif issubclass(type(original), torch.nn.Module):
             _complete_module(original, copied, memo)
 
 

@@ -110,10 +110,15 @@ def links_to(owned: dict[int, Any], roots: Iterable[Any]) -> Links:
         for key, item in found.items()
         if key in leading
         and is_rebuilt(item)
-        and (not _is_a(item, WEAK) or id(target_of(item)) in owned)
+        and (not _is_a(item, WEAK) or _owner_of(target_of(item)) in owned)
     }
     shared = {key: item for key, item in found.items() if key not in leading | owned.keys()}
     return Links(rebuilt, shared)
+
+
+def _owner_of(target: Any) -> int:
+    """Return the id of an object, or of what it is a method of; methods are made when asked for."""
+    return id(target.__self__ if isinstance(target, MethodType) else target)
 
 
 def path_to(ends: dict[int, Any], root: Any, name: str) -> tuple[str, Any] | None:
