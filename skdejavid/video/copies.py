@@ -86,8 +86,7 @@ def private_copy(encoder: Any, device: torch.device | None) -> Any:
     RuntimeError
         If another thread changes it all the time.
     """
-    module = module_of(encoder)
-    assert module is not None
+    module: Any = module_of(encoder)
     _check_initialized(module)
     end = time.monotonic() + _PATIENCE
     while True:
@@ -103,7 +102,7 @@ def private_copy(encoder: Any, device: torch.device | None) -> Any:
                     "trains it wait until an extraction has begun, or pass "
                     "copy.deepcopy(encoder), made between two steps of the training"
                 ) from error
-    copied = module_of(own)
+    copied: Any = module_of(own)
     if device is not None and not all(_is_on(tensor, device) for tensor in _tensors_of(module)):
         # Moves what torch copies by itself. A method that the user has overridden takes part.
         copied.to(device)
@@ -142,7 +141,7 @@ def _check_separate(own: Any, originals: dict[int, Any]) -> None:
 
 def _copy(encoder: Any, owned: dict[int, Any], device: torch.device | None) -> Any:
     """Copy a module to which all objects `owned` belong; raise _ChangedError if it changes."""
-    module = module_of(encoder)
+    module: Any = module_of(encoder)
     tensors = _of_kind(owned, torch.Tensor)
     tensors.update((id(tensor), tensor) for tensor in _tensors_of(module))
     versions = {key: _version(tensor) for key, tensor in tensors.items()}
@@ -280,7 +279,7 @@ def _copy_structure(encoder: Any, owned: dict[int, Any], memo: Memo) -> Any:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        module = module_of(encoder)
+        module: Any = module_of(encoder)
         if "during iteration" in str(error) or _belongings(module).keys() != owned.keys():
             raise _ChangedError from error
         raise ValueError(

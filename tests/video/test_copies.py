@@ -342,7 +342,7 @@ def test_a_copy_is_freed_without_the_garbage_collector():
 
 
 def test_methods_and_partials_belong_to_a_module():
-    first, second = Odd(), Odd()
+    first = Odd()
     method = partial(first.compute, x=torch.ones(2, 6))
     assert module_of(first) is module_of(first.compute) is module_of(method) is first
     assert module_of(partial(first)) is first
@@ -533,7 +533,9 @@ def parent_of_submodule():
 def compiled_attribute():
     module = Body()
     module.net[0].register_forward_hook(module.keep)
-    module.run = torch.compile(lambda x: module.net(x) + module.net[0].weight[0, 0], backend="eager")
+    module.run = torch.compile(
+        lambda x: module.net(x) + module.net[0].weight[0, 0], backend="eager"
+    )
     module.forward = lambda x: module.run(x) + module.f
     return module
 
@@ -661,9 +663,13 @@ def test_functions_keep_their_identity_and_are_copied_only_if_they_lead_back():
     assert one() is two() is copied
     assert one is again is list(copied._forward_hooks.values())[1] is not first
     assert one.__closure__[0] is two.__closure__[0] is not first.__closure__[0]
-    assert (one.note, one.__kwdefaults__, one.__qualname__) == ("kept", {"other": 1}, first.__qualname__)
+    assert (one.note, one.__kwdefaults__, one.__qualname__) == (
+        "kept",
+        {"other": 1},
+        first.__qualname__,
+    )
     assert (relu, pool) == (torch.relu, nn.functional.max_pool2d)
-    assert list(copied._forward_hooks.values())[0] is count_calls
+    assert next(iter(copied._forward_hooks.values())) is count_calls
     copied.net(torch.zeros(1, 6))
     copied._forward_hooks.popitem()
     copied.f = torch.zeros(1, 1)
@@ -698,7 +704,10 @@ def weak_values(module):
 KEPT = []
 REFUSED = {
     "generator": (generator_hook, "cannot pickle 'generator' object"),
-    "weak object": (outer_object, r"encoder\..*\.__closure__\['weak'\]\(\).module would be the Body of"),
+    "weak object": (
+        outer_object,
+        r"encoder\..*\.__closure__\['weak'\]\(\).module would be the Body of",
+    ),
     "weak values": (weak_values, r"encoder\..*\['modules'\].*would be the Body of the original"),
 }
 
@@ -719,7 +728,7 @@ def test_a_hook_of_all_modules_that_would_use_the_original_is_refused():
         lambda part, args, output: setattr(module, "f", output)
     )
     try:
-        with pytest.raises(ValueError, match="the hooks of all modules of torch, .*'module'"):
+        with pytest.raises(ValueError, match=r"the hooks of all modules of torch, .*'module'"):
             private_copy(module, None)
     finally:
         every.remove()
