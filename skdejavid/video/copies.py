@@ -207,16 +207,23 @@ def _parts_of(item: Any) -> Iterable[Any]:
     kind = type(item)
     if issubclass(kind, torch.nn.Module):
         item = {name: value for name, value in list(vars(item).items()) if name not in _HOOKS}
-    elif issubclass(kind, WEAK) or not (
-        is_plain(item) or is_rebuilt(item) or kind in _COPIED_HERE or issubclass(kind, _CONTAINERS)
-    ):
+    elif not _is_followed(item):
         return []
     parts = [part for _, part in references_of(item)]
     if kind is FunctionType and library_of_function(item) is not None:
         # A decorator; its objects are its own, and copied only if they lead back to the module.
         parts = [content_of(part) if type(part) is CellType else part for part in parts]
-        return [part for part in parts if is_rebuilt(part) or isinstance(part, partial)]
+        return [part for part in parts if is_rebuilt(part) or type(part) is partial]
     return parts
+
+
+def _is_followed(item: Any) -> bool:
+    """Return whether what an object refers to is copied together with it."""
+    kind = type(item)
+    if issubclass(kind, WEAK):
+        return False
+    is_known = kind in _COPIED_HERE or issubclass(kind, _CONTAINERS)
+    return is_known or is_plain(item) or is_rebuilt(item)
 
 
 def _of_kind(owned: dict[int, Any], kinds: Any) -> dict[int, Any]:

@@ -87,6 +87,22 @@ def links_to(owned: dict[int, Any], roots: Iterable[Any]) -> Links:
     roots : iterable of object
         Hooks, and what else the module does not own but is used together with it.
     """
+    found, users, ends = _explore(owned, roots)
+    ends |= _written_cells(found.values()) & owned.keys()
+    leading = _all_users(ends, users)
+    rebuilt = {
+        key: item
+        for key, item in found.items()
+        if key in leading and is_rebuilt(item) and _stays_alive(item, owned)
+    }
+    shared = {key: item for key, item in found.items() if key not in leading | owned.keys()}
+    return Links(rebuilt, shared)
+
+
+def _explore(
+    owned: dict[int, Any], roots: Iterable[Any]
+) -> tuple[dict[int, Any], dict[int, list[int]], set[int]]:
+    """Return objects on the ways to what is copied, who refers to each, and where ways end."""
     found: dict[int, Any] = {}
     users: dict[int, list[int]] = {}
     ends: set[int] = set()
@@ -97,23 +113,17 @@ def links_to(owned: dict[int, Any], roots: Iterable[Any]) -> Links:
             continue
         found[id(item)] = item
         if id(item) in owned and not (_is_a(item, _FOLLOWED) or is_rebuilt(item)):
-            if _is_copied(item):
-                ends.add(id(item))
+            ends |= {id(item)} if _is_copied(item) else set()
             continue
         for _, part in references_of(item):
             users.setdefault(id(part), []).append(id(item))
             waiting.append(part)
-    ends |= _written_cells(found.values()) & owned.keys()
-    leading = _all_users(ends, users)
-    rebuilt = {
-        key: item
-        for key, item in found.items()
-        if key in leading
-        and is_rebuilt(item)
-        and (not _is_a(item, WEAK) or _owner_of(target_of(item)) in owned)
-    }
-    shared = {key: item for key, item in found.items() if key not in leading | owned.keys()}
-    return Links(rebuilt, shared)
+    return found, users, ends
+
+
+def _stays_alive(item: Any, owned: dict[int, Any]) -> bool:
+    """Return whether somebody refers to the copy of what an object refers to weakly."""
+    return not _is_a(item, WEAK) or _owner_of(target_of(item)) in owned
 
 
 def _owner_of(target: Any) -> int:
