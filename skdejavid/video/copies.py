@@ -14,6 +14,7 @@ from types import CellType, FrameType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from skdejavid.compat.optional import import_optional
+from skdejavid.video.held_modules import REMEDY, check_held_modules
 from skdejavid.video.libraries import library_of_function
 from skdejavid.video.rebuilding import (
     SHARED,
@@ -23,14 +24,14 @@ from skdejavid.video.rebuilding import (
     links_to,
     path_to,
 )
-from skdejavid.video.references import WEAK, content_of, references_of
+from skdejavid.video.references import WEAK, attributes_of, content_of, references_of
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
-__all__ = ["REMEDY", "module_of", "originals_of", "private_copy"]
+__all__ = ["module_of", "private_copy"]
 
 _PATIENCE = 10.0  # seconds in which a module that another thread trains is copied again and again
 
@@ -40,8 +41,6 @@ _CONTAINERS = (list, tuple, set, frozenset, deque, dict)
 _COPIED_HERE = (torch.Tensor, torch.nn.Parameter)
 
 _HOOKS = frozenset(name for name in vars(torch.nn.Module()) if "_hooks" in name)
-
-REMEDY = "call encoder.eval() and pass a function, lambda clips: encoder(clips)"
 
 
 class _ChangedError(Exception):
@@ -81,8 +80,8 @@ def private_copy(encoder: Any, device: torch.device | None) -> Any:
     Raises
     ------
     ValueError
-        If the module has parameters that are not initialized, or cannot be copied, or something in
-        it would still use the original.
+        If the module has parameters that are not initialized, or cannot be copied, or the copy
+        would use it, or another module in training mode.
     RuntimeError
         If another thread changes it all the time.
     """
@@ -92,7 +91,7 @@ def private_copy(encoder: Any, device: torch.device | None) -> Any:
     while True:
         owned = _belongings(module)
         try:
-            own = _copy(encoder, owned, device)
+            own, originals = _copy(encoder, owned, device)
             break
         except _ChangedError as error:
             time.sleep(0.001)
@@ -110,22 +109,13 @@ def private_copy(encoder: Any, device: torch.device | None) -> Any:
     for part in _modules_in(_belongings(copied)):
         if hasattr(part, "training") and id(part) not in owned:  # frozen TorchScript has no mode
             part.training = False
-    _check_separate(own, originals_of(module, copied))
+    _check_separate(own, originals)
+    check_held_modules(own, originals)
     return own
 
 
-def originals_of(module: torch.nn.Module, copied: torch.nn.Module) -> dict[int, Any]:
-    """Return the objects of a module that its copy has copies of, by their ids."""
-    own = _belongings(copied)
-    return {
-        key: item
-        for key, item in _belongings(module).items()
-        if key not in own and not (is_rebuilt(item) or issubclass(type(item), (tuple, frozenset)))
-    }
-
-
 def _check_separate(own: Any, originals: dict[int, Any]) -> None:
-    """Check that no attribute, hook or variable leads from a copy to the original."""
+    """Check that no attribute, hook or variable leads from a copy to what it is a copy of."""
     every = torch.nn.modules.module
     hooks = [every._global_forward_pre_hooks, every._global_forward_hooks]
     for root, name in ((own, "encoder"), (hooks, "the hooks of all modules of torch, ")):
@@ -139,8 +129,27 @@ def _check_separate(own: Any, originals: dict[int, Any]) -> None:
             )
 
 
-def _copy(encoder: Any, owned: dict[int, Any], device: torch.device | None) -> Any:
-    """Copy a module to which all objects `owned` belong; raise _ChangedError if it changes."""
+def _check_namespaces(encoder: Any, owned: dict[int, Any]) -> None:
+    """Check that nothing refers to the dictionary in which an object has its attributes."""
+    items = [item for item in owned.values() if type(item).__dictoffset__ and is_plain(item)]
+    namespaces = {id(vars(item)): item for item in items}
+    found = path_to(namespaces, encoder, "encoder")
+    if found is not None:
+        raise ValueError(
+            f"{found[0]} is the dictionary of the attributes of another object, and an extraction "
+            "works with a copy, in which it cannot be replaced: use the object and setattr, or "
+            f"{REMEDY}"
+        )
+
+
+def _copy(
+    encoder: Any, owned: dict[int, Any], device: torch.device | None
+) -> tuple[Any, dict[int, Any]]:
+    """Copy a module to which all objects `owned` belong; raise _ChangedError if it changes.
+
+    Returns the copy, and the objects that have been copied, by their ids.
+    """
+    _check_namespaces(encoder, owned)
     module: Any = module_of(encoder)
     tensors = _of_kind(owned, torch.Tensor)
     tensors.update((id(tensor), tensor) for tensor in _tensors_of(module))
@@ -157,10 +166,10 @@ def _copy(encoder: Any, owned: dict[int, Any], device: torch.device | None) -> A
     shared = _of_kind(owned, SHARED)
     links = links_to(owned, [encoder, *_hooks_of(modules)])
     memo = Memo({**leaves, **shared, **links.shared}, links.rebuilt)
-    own = _copy_structure(encoder, owned, memo)
+    own, originals = _copy_structure(encoder, owned, memo)
     if tensors.keys() - leaves.keys():  # torch has copied them by itself
         _check_unchanged(tensors, versions)
-    return own
+    return own, originals
 
 
 def _check_unchanged(tensors: dict[int, torch.Tensor], versions: dict[int, int]) -> None:
@@ -206,7 +215,7 @@ def _parts_of(item: Any) -> Iterable[Any]:
     """Return what an object consists of: what is copied with it, except for hooks."""
     kind = type(item)
     if issubclass(kind, torch.nn.Module):
-        item = {name: value for name, value in list(vars(item).items()) if name not in _HOOKS}
+        item = {name: value for name, value in attributes_of(item).items() if name not in _HOOKS}
     elif not _is_followed(item):
         return []
     parts = [part for _, part in references_of(item)]
@@ -276,13 +285,13 @@ def _hooks_of(modules: Iterable[torch.nn.Module]) -> list[Any]:
     ]
 
 
-def _copy_structure(encoder: Any, owned: dict[int, Any], memo: Memo) -> Any:
+def _copy_structure(encoder: Any, owned: dict[int, Any], memo: Memo) -> tuple[Any, dict[int, Any]]:
     """Copy an encoder, with the objects in `memo` in place of those that have these ids."""
     filled = Memo(memo, memo.rebuilt)
     try:
         own = copy.deepcopy(encoder, filled)
         _complete(owned, filled)
-        return own
+        return own, _originals_in(owned, filled)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -294,6 +303,20 @@ def _copy_structure(encoder: Any, owned: dict[int, Any], memo: Memo) -> Any:
             f"{_what_fails(module, memo)} raises {type(error).__name__}({error}). Keep such "
             f"objects outside of the module, or give its class a method __deepcopy__, or {REMEDY}"
         ) from error
+
+
+def _originals_in(owned: dict[int, Any], memo: Memo) -> dict[int, Any]:
+    """Return what has been copied and has a state of its own."""
+    # A class may return itself as its copy.
+    kept = [part for key, part in _of_kind(owned, torch.nn.Module).items() if key not in memo]
+    shared = {key for part in kept for key in _belongings(part)}
+    return {
+        key: item
+        for key, item in owned.items()
+        if key not in shared
+        and memo.get(key, item) is not item
+        and not (is_rebuilt(item) or issubclass(type(item), (tuple, frozenset)))
+    }
 
 
 def _what_fails(module: torch.nn.Module, memo: Memo) -> str:
@@ -322,7 +345,9 @@ def _complete(owned: dict[int, Any], memo: Memo) -> None:
 
 def _complete_module(original: torch.nn.Module, copied: torch.nn.Module, memo: Memo) -> None:
     is_graph = isinstance(original, torch.fx.GraphModule)
-    for name, value in list(vars(original).items()):
+    for name, value in attributes_of(original).items():
+        if name not in vars(original):  # torch forgets slots
+            setattr(copied, name, copy.deepcopy(value, memo))
         is_compiled = name == "_compiled_call_impl" and value is not None
         if name in _HOOKS or is_compiled or (is_graph and name not in vars(copied)):
             vars(copied)[name] = copy.deepcopy(value, memo)

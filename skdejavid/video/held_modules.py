@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dis import get_instructions
 from functools import partial
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from skdejavid.compat.optional import import_optional
-from skdejavid.video.copies import REMEDY, module_of, originals_of
 from skdejavid.video.references import attributes_of, cells_of
 
 if TYPE_CHECKING:
@@ -20,7 +19,9 @@ if TYPE_CHECKING:
 else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
-__all__ = ["check_held_modules"]
+__all__ = ["REMEDY", "check_held_modules"]
+
+REMEDY = "call encoder.eval() and pass a function, lambda clips: encoder(clips)"
 
 _MAX_OBJECTS = 20_000  # of those that an encoder refers to; the nearest come first
 _MAX_DEPTH = 3  # objects inside of objects whose attributes are followed
@@ -68,7 +69,7 @@ class _Reference(NamedTuple):
     depth: int = 0
 
 
-def check_held_modules(encoder: Any, original: torch.nn.Module | None = None) -> None:
+def check_held_modules(encoder: Any, originals: Mapping[int, Any] | None = None) -> None:
     """Check that no function uses a module in training mode, or the original of a copy.
 
     Parameters
@@ -78,16 +79,14 @@ def check_held_modules(encoder: Any, original: torch.nn.Module | None = None) ->
         functions as forward hooks or attributes. Variables of closures, defaults, arguments of
         partials, and attributes and globals that its code names are followed, also through other
         functions. The globals of another package than the encoder's are not.
-    original : torch.nn.Module, optional
-        What the module of `encoder` is a copy of.
+    originals : mapping of int to object, optional
+        What the parts of `encoder` are copies of, by ids.
 
     Raises
     ------
     ValueError
-        If there is such a module, or a part of `original`; the message says where.
+        If there is such a module, or one of `originals`; the message says where.
     """
-    copied = module_of(encoder)
-    originals = {} if original is None or copied is None else originals_of(original, copied)
     seen: dict[int, Any] = {}
     waiting = deque([_Reference("the encoder", encoder)])
     while waiting and len(seen) < _MAX_OBJECTS:
@@ -96,7 +95,7 @@ def check_held_modules(encoder: Any, original: torch.nn.Module | None = None) ->
         if id(item) in seen:
             continue
         seen[id(item)] = item
-        if id(item) in originals:
+        if originals is not None and id(item) in originals:
             raise ValueError(
                 f"{reference.where} is a {type(item).__name__} of the original, and an extraction "
                 "works with a copy, which must not use it: use an attribute of the module "
@@ -169,7 +168,9 @@ def _followed(reference: _Reference) -> Iterator[_Reference]:
         owned = _of_object(item, "forward", "__call__", "__get__")
         yield from (_Reference(*found, package, depth + 1) for found in owned)
     if isinstance(item, torch.nn.Module):  # however deeply they are nested
-        yield from (_Reference(reference.where, part, package, depth) for part in item.children())
+        yield from (
+            _Reference(reference.where, part, package, depth) for part in item._modules.values()
+        )
 
 
 def _globals_used_by(

@@ -139,15 +139,16 @@ def path_to(ends: dict[int, Any], root: Any, name: str) -> tuple[str, Any] | Non
         path, item = waiting.popleft()
         if id(item) in ends:
             return path, item
-        if id(item) not in seen and not (_is_a(item, SHARED) or _only_describes(item)):
+        if id(item) not in seen and not _is_end(item):
             seen[id(item)] = item
             waiting.extend((path + suffix, part) for suffix, part in references_of(item))
     return None
 
 
-def _only_describes(item: Any) -> bool:
-    """Return whether an object is what a graph was translated from, which is not run."""
-    return _is_a(item, torch.fx.Graph) or type(item).__module__.startswith("torch._subclasses.")
+def _is_end(item: Any) -> bool:
+    """Return whether nothing is run by way of an object, or only what belongs to the process."""
+    only_describes = _is_a(item, torch.fx.Graph) or "torch._subclasses." in type(item).__module__
+    return only_describes or (_is_a(item, SHARED) and not _is_a(item, threading.local))
 
 
 def is_plain(item: Any) -> bool:

@@ -42,9 +42,11 @@ def evaluation(encoder: Any, device: torch.device | None) -> Iterator[Any]:
     RuntimeError
         If another thread changes the module all the time.
     """
-    module = module_of(encoder)
-    own = encoder if module is None else private_copy(encoder, device)
-    check_held_modules(own, module)
+    if module_of(encoder) is None:
+        check_held_modules(encoder)
+        own = encoder
+    else:
+        own = private_copy(encoder, device)
     with torch.no_grad():
         yield own
 

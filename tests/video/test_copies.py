@@ -255,11 +255,11 @@ def test_a_module_that_cannot_be_copied_is_named_with_the_remedy():
 
 
 def test_a_module_that_returns_itself_as_its_copy_keeps_its_mode():
-    class Single(nn.Dropout):
+    class Single(nn.Linear):
         def __deepcopy__(self, memo):
             return self
 
-    module = nn.Sequential(Single())
+    module = nn.Sequential(Single(2, 2))
     copied = private_copy(module, None)
     assert copied[0] is module[0]
     assert module[0].training
@@ -547,6 +547,25 @@ def normed():
     return module
 
 
+class WithSlot(Body):
+    __slots__ = ("values",)
+
+    def __init__(self):
+        super().__init__()
+        self.values = [0.0]
+
+    def forward(self, x):
+        y = super().forward(x)
+        self.values[0] = y.sum()
+        return self.values[0] + y
+
+
+def with_slot():
+    module = WithSlot()
+    module.net.register_forward_hook(lambda *args: module.values.__setitem__(0, args[2]))
+    return module
+
+
 def native_method():
     module = Body()
     module.keep = module.seen.append
@@ -585,6 +604,7 @@ LEADING_BACK = {
     "parent of submodule": parent_of_submodule,
     "compiled attribute": compiled_attribute,
     "parametrized": normed,
+    "slot of module": with_slot,
     "native method": native_method,
     "attribute of tensor": function_of_tensor,
 }
@@ -701,6 +721,22 @@ def weak_values(module):
     return lambda part, args, output: setattr(modules["owner"], "f", output)
 
 
+def namespace_hook(module):
+    attributes = vars(module)
+    return lambda part, args, output: attributes.update(f=output)
+
+
+def local_hook(module):
+    local = threading.local()
+    local.module = module
+    return lambda part, args, output: setattr(local.module, "f", output)
+
+
+def property_hook(module):
+    module.itself = property(lambda item: module)
+    return lambda part, args, output: setattr(module.itself.fget(module), "f", output)
+
+
 KEPT = []
 REFUSED = {
     "generator": (generator_hook, "cannot pickle 'generator' object"),
@@ -708,6 +744,9 @@ REFUSED = {
         outer_object,
         r"encoder\..*\.__closure__\['weak'\]\(\).module would be the Body of",
     ),
+    "namespace": (namespace_hook, r"\.__closure__\['attributes'\] is the dictionary of the attrib"),
+    "local": (local_hook, r"\['local'\].*\['module'\] would be the Body of the original"),
+    "property": (property_hook, r"encoder\.itself\.__closure__\['module'\] would be the Body of"),
     "weak values": (weak_values, r"encoder\..*\['modules'\].*would be the Body of the original"),
 }
 
