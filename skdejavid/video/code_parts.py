@@ -31,6 +31,7 @@ from skdejavid.video.libraries import (
     library_of_module,
 )
 from skdejavid.video.object_graphs import READ_ANY, IfRead, Node, Reads, UnknowableError
+from skdejavid.video.references import cells_of, content_of
 
 __all__ = [
     "class_node",
@@ -85,7 +86,7 @@ def function_node(function: FunctionType) -> Node:
     UnknowableError
         If a function of the user runs code that it does not contain.
     """
-    cells = list(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    cells = cells_of(function).items()
     library = library_of_function(function)
     if library is not None:
         around = [(f".__closure__[{name!r}]", cell) for name, cell in cells]
@@ -102,7 +103,7 @@ def function_node(function: FunctionType) -> Node:
         *_imports_of(function),
     ]
     for name, cell in cells:
-        if name in facts.reads or not _is_inert(_content_of(cell)):
+        if name in facts.reads or not _is_inert(content_of(cell)):
             parts.append((f".__closure__[{name!r}]", cell))
     kind = f"function of Python {_PYTHON} {facts.digest.hex()}"
     return Node(kind, parts, reads=facts.reads, writes=facts.writes)
@@ -348,18 +349,11 @@ def _contains_users_code(function: FunctionType) -> bool:
         if library_of_function(here) is None:
             return True
         for cell in here.__closure__ or ():
-            inner = _function_in(_content_of(cell))
+            inner = _function_in(content_of(cell))
             if inner is not None and inner not in seen:
                 seen.add(inner)
                 waiting.append(inner)
     return False
-
-
-def _content_of(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not assigned yet
-        return None
 
 
 def _is_special(name: str) -> bool:

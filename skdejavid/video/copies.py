@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import sys
 import threading
 import time
@@ -11,39 +10,37 @@ from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from itertools import chain
-from types import BuiltinFunctionType, FrameType, FunctionType, MethodType, ModuleType
+from types import CellType, FrameType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from skdejavid.compat.optional import import_optional
+from skdejavid.video.held_modules import REMEDY, check_held_modules
+from skdejavid.video.libraries import library_of_function
+from skdejavid.video.rebuilding import (
+    SHARED,
+    Memo,
+    is_plain,
+    is_rebuilt,
+    links_to,
+    path_to,
+)
+from skdejavid.video.references import WEAK, attributes_of, content_of, references_of
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
-__all__ = ["attributes_of", "module_of", "private_copy", "with_module"]
+__all__ = ["module_of", "private_copy"]
 
 _PATIENCE = 10.0  # seconds in which a module that another thread trains is copied again and again
 
-_CONTAINERS = (list, tuple, set, frozenset, deque)
-
-# What `copy.deepcopy` returns as it is.
-_ATOMIC = (str, bytes, int, float, complex, type(None), type, FunctionType, BuiltinFunctionType)
+_CONTAINERS = (list, tuple, set, frozenset, deque, dict)
 
 # Other classes of tensors know themselves how they are copied.
 _COPIED_HERE = (torch.Tensor, torch.nn.Parameter)
 
-# What cannot be copied, and belongs to the process rather than to the module.
-_SHARED = (
-    type(threading.Lock()),
-    type(threading.RLock()),
-    threading.local,
-    io.FileIO,
-    io.TextIOWrapper,
-    io.BufferedReader,
-    io.BufferedWriter,
-    ModuleType,
-)
+_HOOKS = frozenset(name for name in vars(torch.nn.Module()) if "_hooks" in name)
 
 
 class _ChangedError(Exception):
@@ -58,41 +55,45 @@ def module_of(encoder: Any) -> torch.nn.Module | None:
     return owner if isinstance(owner, torch.nn.Module) else None
 
 
-def with_module(encoder: Any, module: torch.nn.Module) -> Any:
-    """Return an encoder with another module in place of its own."""
-    if isinstance(encoder, partial):
-        return partial(with_module(encoder.func, module), *encoder.args, **encoder.keywords)
-    return MethodType(encoder.__func__, module) if isinstance(encoder, MethodType) else module
-
-
-def private_copy(module: torch.nn.Module, device: torch.device | None) -> torch.nn.Module:
+def private_copy(encoder: Any, device: torch.device | None) -> Any:
     """Copy a module with all that belongs to it, in evaluation mode, and onto a device.
 
-    Attributes of all kinds are copied, modules and tensors in lists included. Locks and open files
-    are shared with the original, and so are functions, and objects that only a hook refers to.
+    Attributes of all kinds are copied, modules and tensors in lists included, and functions with
+    the variables, defaults and attributes that they refer to. Hooks that lead back to the module in
+    this way are copied too, as far as they do. Other functions and objects that only hooks refer
+    to, locks and open files are shared with the original.
     Parameters and buffers are copied directly to `device`; other tensors stay where they are. The
     copy contains the parameters of one moment, at which no optimizer of torch was in a step.
 
     Parameters
     ----------
-    module : torch.nn.Module
+    encoder : torch.nn.Module, method of one, or partial of either
         Not changed, not even for a moment.
     device : torch.device or None
         None leaves each tensor on its device.
 
+    Returns
+    -------
+    torch.nn.Module, method of one, or partial of either
+        Nothing that it refers to leads to the module of `encoder`.
+
     Raises
     ------
     ValueError
-        If `module` has parameters that are not initialized, or cannot be copied.
+        If the module has parameters that are not initialized, or cannot be copied, or the copy
+        would use it, or another module in training mode; or if a module in training mode has a
+        ``train`` or ``eval`` of its own.
     RuntimeError
         If another thread changes it all the time.
     """
+    module: Any = module_of(encoder)
     _check_initialized(module)
+    _check_can_switch(module)
     end = time.monotonic() + _PATIENCE
     while True:
         owned = _belongings(module)
         try:
-            copied = _copy(module, owned, device)
+            own, originals = _copy(encoder, owned, device)
             break
         except _ChangedError as error:
             time.sleep(0.001)
@@ -102,6 +103,7 @@ def private_copy(module: torch.nn.Module, device: torch.device | None) -> torch.
                     "trains it wait until an extraction has begun, or pass "
                     "copy.deepcopy(encoder), made between two steps of the training"
                 ) from error
+    copied: Any = module_of(own)
     if device is not None and not all(_is_on(tensor, device) for tensor in _tensors_of(module)):
         # Moves what torch copies by itself. A method that the user has overridden takes part.
         copied.to(device)
@@ -109,14 +111,49 @@ def private_copy(module: torch.nn.Module, device: torch.device | None) -> torch.
     for part in _modules_in(_belongings(copied)):
         if hasattr(part, "training") and id(part) not in owned:  # frozen TorchScript has no mode
             part.training = False
-    return copied
+    _check_separate(own, originals)
+    check_held_modules(own, originals)
+    return own
+
+
+def _check_separate(own: Any, originals: dict[int, Any]) -> None:
+    """Check that no attribute, hook or variable leads from a copy to what it is a copy of."""
+    every = torch.nn.modules.module
+    hooks = [every._global_forward_pre_hooks, every._global_forward_hooks]
+    for root, name in ((own, "encoder"), (hooks, "the hooks of all modules of torch, ")):
+        found = path_to(originals, root, name)
+        if found is not None:
+            path, item = found
+            raise ValueError(
+                f"{path} would be the {type(item).__name__} of the original, and an extraction "
+                "works with a copy, in which it cannot be replaced: use an attribute of the "
+                f"module or a variable of a function instead, or {REMEDY}"
+            )
+
+
+def _check_namespaces(encoder: Any, owned: dict[int, Any]) -> None:
+    """Check that nothing refers to the dictionary in which an object has its attributes."""
+    items = [item for item in owned.values() if type(item).__dictoffset__ and is_plain(item)]
+    namespaces = {id(vars(item)): item for item in items}
+    found = path_to(namespaces, encoder, "encoder")
+    if found is not None:
+        raise ValueError(
+            f"{found[0]} is the dictionary of the attributes of another object, and an extraction "
+            "works with a copy, in which it cannot be replaced: use the object and setattr, or "
+            f"{REMEDY}"
+        )
 
 
 def _copy(
-    module: torch.nn.Module, owned: dict[int, Any], device: torch.device | None
-) -> torch.nn.Module:
-    """Copy a module to which all objects `owned` belong; raise _ChangedError if it changes."""
-    tensors = {id(item): item for item in owned.values() if isinstance(item, torch.Tensor)}
+    encoder: Any, owned: dict[int, Any], device: torch.device | None
+) -> tuple[Any, dict[int, Any]]:
+    """Copy a module to which all objects `owned` belong; raise _ChangedError if it changes.
+
+    Returns the copy, and the objects that have been copied, by their ids.
+    """
+    _check_namespaces(encoder, owned)
+    module: Any = module_of(encoder)
+    tensors = _of_kind(owned, torch.Tensor)
     tensors.update((id(tensor), tensor) for tensor in _tensors_of(module))
     versions = {key: _version(tensor) for key, tensor in tensors.items()}
     _check_unchanged(tensors, versions)
@@ -128,12 +165,13 @@ def _copy(
         if type(tensor) in _COPIED_HERE and key in owned
     }
     _check_unchanged(tensors, versions)
-    shared = {key: item for key, item in owned.items() if isinstance(item, _SHARED)}
-    memo = {**leaves, **shared, **_objects_of_hooks(modules, owned)}
-    copied = _copy_structure(module, owned, memo)
+    shared = _of_kind(owned, SHARED)
+    links = links_to(owned, [encoder, *_hooks_of(modules)])
+    memo = Memo({**leaves, **shared, **links.shared}, links.rebuilt)
+    own, originals = _copy_structure(encoder, owned, memo)
     if tensors.keys() - leaves.keys():  # torch has copied them by itself
         _check_unchanged(tensors, versions)
-    return copied
+    return own, originals
 
 
 def _check_unchanged(tensors: dict[int, torch.Tensor], versions: dict[int, int]) -> None:
@@ -169,55 +207,43 @@ def _belongings(root: Any) -> dict[int, Any]:
     waiting = [root]
     while waiting:
         item = waiting.pop()
-        if id(item) not in found and not isinstance(item, _ATOMIC):
+        if id(item) not in found:
             found[id(item)] = item
             waiting.extend(_parts_of(item))
     return found
 
 
 def _parts_of(item: Any) -> Iterable[Any]:
-    """Return what an object consists of, as `copy.deepcopy` sees it, except for hooks."""
-    if isinstance(item, torch.nn.Module):
-        return [value for name, value in list(vars(item).items()) if not _is_hooks(name)]
-    if isinstance(item, dict):
-        return [*list(item), *list(item.values())]
-    if isinstance(item, _CONTAINERS):
-        return list(item)
-    if isinstance(item, MethodType):
-        return [item.__self__]
-    if isinstance(item, partial):
-        return [item.func, item.args, item.keywords]
-    return list(attributes_of(item).values()) if _is_plain(item) else []
+    """Return what an object consists of: what is copied with it, except for hooks."""
+    kind = type(item)
+    if issubclass(kind, torch.nn.Module):
+        item = {name: value for name, value in attributes_of(item).items() if name not in _HOOKS}
+    elif not _is_followed(item):
+        return []
+    parts = [part for _, part in references_of(item)]
+    if kind is FunctionType and library_of_function(item) is not None:
+        # A decorator; its objects are its own, and copied only if they lead back to the module.
+        parts = [content_of(part) if type(part) is CellType else part for part in parts]
+        return [part for part in parts if is_rebuilt(part) or type(part) is partial]
+    return parts
 
 
-def attributes_of(item: Any) -> dict[str, Any]:
-    """Return the attributes of an object, those in slots included."""
-    slots = {
-        name: getattr(item, name)
-        for kind in type(item).__mro__
-        for name in _names(vars(kind).get("__slots__", ()))
-        if name != "__dict__" and hasattr(item, name)
-    }
-    return {**slots, **getattr(item, "__dict__", {})}
+def _is_followed(item: Any) -> bool:
+    """Return whether what an object refers to is copied together with it."""
+    kind = type(item)
+    if issubclass(kind, WEAK):
+        return False
+    is_known = kind in _COPIED_HERE or issubclass(kind, _CONTAINERS)
+    return is_known or is_plain(item) or is_rebuilt(item)
 
 
-def _names(slots: Any) -> Iterable[str]:
-    return [slots] if isinstance(slots, str) else slots
-
-
-def _is_hooks(name: str) -> bool:
-    return "_hooks" in name
-
-
-def _is_plain(item: Any) -> bool:
-    """Return whether `copy.deepcopy` copies the attributes of an object, and nothing else."""
-    ways = ("__deepcopy__", "__reduce__", "__reduce_ex__")
-    has_own_way = any(name in vars(kind) for kind in type(item).__mro__[:-1] for name in ways)
-    return not (has_own_way or isinstance(item, (torch.Tensor, *_ATOMIC, *_SHARED)))
+def _of_kind(owned: dict[int, Any], kinds: Any) -> dict[int, Any]:
+    """Return the instances of some classes; proxies claim to be what they refer to."""
+    return {key: item for key, item in owned.items() if issubclass(type(item), kinds)}
 
 
 def _modules_in(owned: dict[int, Any]) -> list[torch.nn.Module]:
-    modules = [item for item in owned.values() if isinstance(item, torch.nn.Module)]
+    modules = list(_of_kind(owned, torch.nn.Module).values())
     inside = chain.from_iterable(module.modules() for module in modules)  # those of TorchScript too
     return list(dict.fromkeys(chain(modules, inside)))
 
@@ -234,7 +260,6 @@ def _copy_tensor(tensor: torch.Tensor, device: torch.device | None) -> torch.Ten
             copied = torch.nn.Parameter(copied, tensor.requires_grad)
         else:
             copied.requires_grad_(tensor.requires_grad)
-    vars(copied).update(vars(tensor))
     return copied
 
 
@@ -252,78 +277,104 @@ def _check_initialized(module: torch.nn.Module) -> None:
             )
 
 
-def _objects_of_hooks(modules: Iterable[torch.nn.Module], owned: dict[int, Any]) -> dict[int, Any]:
-    """Return objects that only hooks refer to; they are the user's, and are called with the copy.
+def _check_can_switch(module: torch.nn.Module) -> None:
+    """Check that evaluation mode is but an attribute of all modules that are in training mode.
 
-    Objects that the module refers to as well are copied with it.
+    A ``train`` of the user may merge weights, so that the copy would not be what was compared with
+    a store.
     """
-    waiting = [
+    for part in _modules_in(_belongings(module)):
+        if not getattr(part, "training", False):
+            continue
+        for name in ("train", "eval"):
+            own = vars(part).get(name, getattr(type(part), name))
+            if own is not getattr(torch.nn.Module, name):
+                raise ValueError(
+                    f"the encoder contains a {type(part).__name__} in training mode, whose method "
+                    f"{name!r} is its own and is not called for the copy that an extraction works "
+                    "with: call encoder.eval() before"
+                )
+
+
+def _hooks_of(modules: Iterable[torch.nn.Module]) -> list[Any]:
+    return [
         hook
         for module in modules
-        for name, hooks in list(vars(module).items())
-        if _is_hooks(name) and isinstance(hooks, dict)
-        for hook in list(hooks.values())
+        for name in _HOOKS & vars(module).keys()
+        if isinstance(vars(module)[name], dict)  # scripts have no hooks
+        for hook in list(vars(module)[name].values())
     ]
-    shared: dict[int, Any] = {}
-    while waiting:
-        item = waiting.pop()
-        if id(item) in owned:
-            continue
-        is_joined = isinstance(item, (dict, *_CONTAINERS, MethodType, partial))
-        parts = list(_parts_of(item)) if is_joined else []
-        if isinstance(item, (MethodType, partial)) or any(id(part) in owned for part in parts):
-            waiting.extend(parts)
-        else:
-            shared[id(item)] = item
-    return shared
 
 
-def _copy_structure(
-    module: torch.nn.Module, owned: dict[int, Any], memo: dict[int, Any]
-) -> torch.nn.Module:
-    """Copy a module, with the objects in `memo` in place of those that have these ids."""
+def _copy_structure(encoder: Any, owned: dict[int, Any], memo: Memo) -> tuple[Any, dict[int, Any]]:
+    """Copy an encoder, with the objects in `memo` in place of those that have these ids."""
+    filled = Memo(memo, memo.rebuilt)
     try:
-        filled = dict(memo)
-        copied = copy.deepcopy(module, filled)
-        _complete(module, copied, filled)
-        return copied
+        own = copy.deepcopy(encoder, filled)
+        _complete(owned, filled)
+        return own, _originals_in(owned, filled)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
+        module: Any = module_of(encoder)
         if "during iteration" in str(error) or _belongings(module).keys() != owned.keys():
             raise _ChangedError from error
         raise ValueError(
             "the encoder cannot be copied, and an extraction works with a copy: "
             f"{_what_fails(module, memo)} raises {type(error).__name__}({error}). Keep such "
-            "objects outside of the module, or give its class a method __deepcopy__, or call "
-            "encoder.eval() and pass a function, lambda clips: encoder(clips)"
+            f"objects outside of the module, or give its class a method __deepcopy__, or {REMEDY}"
         ) from error
 
 
-def _what_fails(module: torch.nn.Module, memo: dict[int, Any]) -> str:
+def _originals_in(owned: dict[int, Any], memo: Memo) -> dict[int, Any]:
+    """Return what has been copied and has a state of its own."""
+    # A class may return itself as its copy.
+    kept = [part for key, part in _of_kind(owned, torch.nn.Module).items() if key not in memo]
+    shared = {key for part in kept for key in _belongings(part)}
+    return {
+        key: item
+        for key, item in owned.items()
+        if key not in shared
+        and memo.get(key, item) is not item
+        and not (is_rebuilt(item) or issubclass(type(item), (tuple, frozenset)))
+    }
+
+
+def _what_fails(module: torch.nn.Module, memo: Memo) -> str:
     """Return the name of an attribute that cannot be copied."""
     without_modules = {**memo, **{id(part): part for part in module.modules()}}
     for prefix, part in module.named_modules():
         for name, value in vars(part).items():
             try:
-                copy.deepcopy(value, dict(without_modules))
+                copy.deepcopy(value, Memo(without_modules, memo.rebuilt))
             except Exception:
                 return f"its attribute {f'{prefix}.{name}'.lstrip('.')!r}"
     return "it"
 
 
-def _complete(module: torch.nn.Module, copied: torch.nn.Module, memo: dict[int, Any]) -> None:
-    """Add what copies of compiled modules and of graphs lack, as torch omits it."""
-    for original, part in zip(module.modules(), copied.modules(), strict=False):
-        is_graph = isinstance(original, torch.fx.GraphModule)
-        if part is original:
+def _complete(owned: dict[int, Any], memo: Memo) -> None:
+    """Add what copies of tensors, compiled modules and graphs lack, as torch omits it."""
+    for key, original in owned.items():
+        copied = memo.get(key)
+        if copied is None or copied is original:
             continue
-        for name, value in list(vars(original).items()):
-            if _is_hooks(name) or (is_graph and name not in vars(part)):
-                vars(part)[name] = copy.deepcopy(value, memo)
-        if is_graph:  # each of them has a class of its own
-            type(part).__name__ = type(original).__name__
-            type(part).__qualname__ = type(original).__qualname__
+        if type(original) in _COPIED_HERE:
+            vars(copied).update(copy.deepcopy(vars(original), memo))
+        elif issubclass(type(original), torch.nn.Module):
+            _complete_module(original, copied, memo)
+
+
+def _complete_module(original: torch.nn.Module, copied: torch.nn.Module, memo: Memo) -> None:
+    is_graph = isinstance(original, torch.fx.GraphModule)
+    for name, value in attributes_of(original).items():
+        if name not in vars(original):  # torch forgets slots
+            setattr(copied, name, copy.deepcopy(value, memo))
+        is_compiled = name == "_compiled_call_impl" and value is not None
+        if name in _HOOKS or is_compiled or (is_graph and name not in vars(copied)):
+            vars(copied)[name] = copy.deepcopy(value, memo)
+    if is_graph:  # each of them has a class of its own
+        type(copied).__name__ = type(original).__name__
+        type(copied).__qualname__ = type(original).__qualname__
 
 
 def _is_on(tensor: torch.Tensor, device: torch.device) -> bool:

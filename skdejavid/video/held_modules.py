@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dis import get_instructions
 from functools import partial
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from skdejavid.compat.optional import import_optional
-from skdejavid.video.copies import attributes_of
+from skdejavid.video.references import attributes_of, cells_of
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
-__all__ = ["check_held_modules"]
+__all__ = ["REMEDY", "check_held_modules"]
+
+REMEDY = "call encoder.eval() and pass a function, lambda clips: encoder(clips)"
 
 _MAX_OBJECTS = 20_000  # of those that an encoder refers to; the nearest come first
 _MAX_DEPTH = 3  # objects inside of objects whose attributes are followed
@@ -31,6 +33,8 @@ _LIBRARIES = {"builtins", "numpy", "torch", "transformers"}
 _BY_ANY_NAME = {"getattr", "vars", "__dict__", "attrgetter"}
 
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
+
+_VALUES = (torch.Tensor, *_CONTAINERS)
 
 _DROPOUTS = (
     torch.nn.Dropout,
@@ -65,8 +69,8 @@ class _Reference(NamedTuple):
     depth: int = 0
 
 
-def check_held_modules(encoder: Any) -> None:
-    """Check that no function refers to a module whose training mode would change embeddings.
+def check_held_modules(encoder: Any, originals: Mapping[int, Any] | None = None) -> None:
+    """Check that no function uses a module in training mode, or the original of a copy.
 
     Parameters
     ----------
@@ -75,11 +79,13 @@ def check_held_modules(encoder: Any) -> None:
         functions as forward hooks or attributes. Variables of closures, defaults, arguments of
         partials, and attributes and globals that its code names are followed, also through other
         functions. The globals of another package than the encoder's are not.
+    originals : mapping of int to object, optional
+        What the parts of `encoder` are copies of, by ids.
 
     Raises
     ------
     ValueError
-        If there is such a module; the message says where.
+        If there is such a module, or one of `originals`; the message says where.
     """
     seen: dict[int, Any] = {}
     waiting = deque([_Reference("the encoder", encoder)])
@@ -89,6 +95,12 @@ def check_held_modules(encoder: Any) -> None:
         if id(item) in seen:
             continue
         seen[id(item)] = item
+        if originals is not None and id(item) in originals:
+            raise ValueError(
+                f"{reference.where} is a {type(item).__name__} of the original, and an extraction "
+                "works with a copy, which must not use it: use an attribute of the module "
+                f"instead, or {REMEDY}"
+            )
         if isinstance(item, torch.nn.Module):
             _check_mode(reference.where, item)
         waiting.extend(_followed(reference))
@@ -150,11 +162,15 @@ def _followed(reference: _Reference) -> Iterator[_Reference]:
         yield _Reference("the encoder", item.__func__, package, depth)
         owned = _of_object(item.__self__, item.__name__)
         yield from (_Reference(*found, package, depth + 1) for found in owned)
-    elif isinstance(item, (partial, ref, staticmethod, classmethod, *_CONTAINERS)):
+    elif isinstance(item, (partial, ref, staticmethod, classmethod, property, *_CONTAINERS)):
         yield from (_Reference(*found, package, depth) for found in _contents_of(item))
     elif depth < _MAX_DEPTH and not isinstance(item, _WITHOUT_FUNCTIONS):
-        owned = _of_object(item, "forward", "__call__")
+        owned = _of_object(item, "forward", "__call__", "__get__")
         yield from (_Reference(*found, package, depth + 1) for found in owned)
+    if isinstance(item, torch.nn.Module):  # however deeply they are nested
+        yield from (
+            _Reference(reference.where, part, package, depth) for part in item._modules.values()
+        )
 
 
 def _globals_used_by(
@@ -178,6 +194,8 @@ def _contents_of(item: Any) -> Iterable[_Found]:
         return [("a weak reference", item())]
     if isinstance(item, (staticmethod, classmethod)):
         return [("the encoder", item.__func__)]
+    if isinstance(item, property):
+        return [("a property", item.fget)]
     values = list(item.values() if isinstance(item, dict) else item)
     return [(f"an item of a {type(item).__name__}", value) for value in values]
 
@@ -198,7 +216,7 @@ def _held_by(function: FunctionType) -> Iterator[_Found]:
 def _variables_of(function: FunctionType) -> dict[str, Any]:
     """Return the variables of a closure, without those that have no value yet."""
     variables = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+    for name, cell in cells_of(function).items():
         with suppress(ValueError):
             variables[name] = cell.cell_contents
     return variables
@@ -214,7 +232,7 @@ def _named(
     for name in sorted(names & namespace.keys()):
         value = namespace[name]
         is_namespace = isinstance(value, (ModuleType, type))
-        if not is_namespace and (callable(value) or isinstance(value, _CONTAINERS)):
+        if not is_namespace and (callable(value) or isinstance(value, _VALUES)):
             yield name, value
         elif depth < _MAX_DEPTH and _root_of(_name_of_module(value)) not in _LIBRARIES:
             attributes = dict(getattr(value, "__dict__", {}))
@@ -233,7 +251,7 @@ def _of_object(item: Any, *methods: str) -> Iterator[_Found]:
     kind = type(item)
     used = _attributes_used_by(kind, *methods)
     if isinstance(item, torch.nn.Module):
-        used |= {"_modules", "_forward_hooks", "_forward_pre_hooks"}
+        used |= {"_forward_hooks", "_forward_pre_hooks"}
     for name, value in list(attributes_of(item).items()):
         if name in used or used & _BY_ANY_NAME:
             yield f"the attribute {name!r} of a {kind.__name__}", value

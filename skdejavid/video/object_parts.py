@@ -32,6 +32,7 @@ from skdejavid.video.code_parts import (
     reads_node,
 )
 from skdejavid.video.object_graphs import Node, Reads, UnknowableError
+from skdejavid.video.references import CACHED_FUNCTION, attributes_of
 from skdejavid.video.tensor_parts import array_node, tensor_node
 from skdejavid.video.torch_parts import left_out_of, module_parts, operator_node, original_module
 
@@ -78,15 +79,7 @@ def describe(value: Any) -> Node | bytes:
 def _class_and_attributes(value: Any) -> _Parts:
     """Return the class and the attributes of an object, those in slots included."""
     kind = type(value)
-    attributes = {}
-    for base in kind.__mro__:
-        if "__slots__" in vars(base):
-            slots = [n for n, v in vars(base).items() if isinstance(v, types.MemberDescriptorType)]
-            attributes.update(
-                {name: getattr(value, name) for name in slots if hasattr(value, name)}
-            )
-    if kind.__dictoffset__:
-        attributes.update(object.__getattribute__(value, "__dict__"))
+    attributes = attributes_of(value)
     names = sorted(attributes.keys() - left_out_of(kind), key=str)
     found = ((f".{name}", if_read(kind, name, attributes[name])) for name in map(str, names))
     return [(".__class__", kind), *found]
@@ -216,7 +209,7 @@ _HANDLERS: dict[type, Callable[[Any], Node | bytes]] = {
     types.MappingProxyType: _of_builtin(types.MappingProxyType, lambda value: [("", dict(value))]),
     functools.partial: _of_builtin(functools.partial, _named("func", "args", "keywords")),
     functools.cached_property: lambda value: Node("property", [(".func", value.func)]),
-    type(functools.lru_cache(repr)): lambda value: Node("cached", [("", value.__wrapped__)]),
+    CACHED_FUNCTION: lambda value: Node("cached", [("", value.__wrapped__)]),
     property: _of_builtin(property, _named("fget", "fset", "fdel")),
     staticmethod: lambda value: Node("static method", [(".__func__", value.__func__)]),
     classmethod: lambda value: Node("class method", [(".__func__", value.__func__)]),

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from skdejavid.compat.optional import import_optional
-from skdejavid.video.copies import module_of, private_copy, with_module
+from skdejavid.video.copies import module_of, private_copy
 from skdejavid.video.held_modules import check_held_modules
 
 if TYPE_CHECKING:
@@ -37,13 +37,16 @@ def evaluation(encoder: Any, device: torch.device | None) -> Iterator[Any]:
     Raises
     ------
     ValueError
-        If the module cannot be copied, or the encoder uses another module in training mode.
+        If the module cannot be copied, or the copy would use the original, or the encoder uses
+        another module in training mode.
     RuntimeError
         If another thread changes the module all the time.
     """
-    module = module_of(encoder)
-    own = encoder if module is None else with_module(encoder, private_copy(module, device))
-    check_held_modules(own)
+    if module_of(encoder) is None:
+        check_held_modules(encoder)
+        own = encoder
+    else:
+        own = private_copy(encoder, device)
     with torch.no_grad():
         yield own
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from skdejavid.compat.optional import import_optional
 from skdejavid.video.libraries import library_of_function
 from skdejavid.video.object_graphs import Node, UnknowableError
+from skdejavid.video.references import cells_of, content_of
 
 if TYPE_CHECKING:
     import torch
@@ -135,8 +136,7 @@ def _foreign_backend(module: torch.nn.Module) -> _Parts:
     elif compiled is None:
         return []
     else:
-        cells = zip(compiled.__code__.co_freevars, compiled.__closure__, strict=True)
-        backend = dict(cells)["callback"].cell_contents
+        backend = content_of(cells_of(compiled)["callback"])
     while hasattr(backend, "_torchdynamo_orig_backend"):
         backend = backend._torchdynamo_orig_backend
     backend = getattr(backend, "compiler_fn", backend)

@@ -4,13 +4,15 @@ import sys
 import threading
 import warnings
 import weakref
-from functools import partial
+from functools import lru_cache, partial, wraps
+from types import MethodType
 
 import pytest
 import torch
 from torch import nn
 
-from skdejavid.video.copies import attributes_of, module_of, private_copy, with_module
+from skdejavid.video.copies import module_of, private_copy
+from skdejavid.video.references import attributes_of
 
 
 def dropping():
@@ -253,11 +255,11 @@ def test_a_module_that_cannot_be_copied_is_named_with_the_remedy():
 
 
 def test_a_module_that_returns_itself_as_its_copy_keeps_its_mode():
-    class Single(nn.Dropout):
+    class Single(nn.Linear):
         def __deepcopy__(self, memo):
             return self
 
-    module = nn.Sequential(Single())
+    module = nn.Sequential(Single(2, 2))
     copied = private_copy(module, None)
     assert copied[0] is module[0]
     assert module[0].training
@@ -340,13 +342,482 @@ def test_a_copy_is_freed_without_the_garbage_collector():
 
 
 def test_methods_and_partials_belong_to_a_module():
-    first, second = Odd(), Odd()
+    first = Odd()
     method = partial(first.compute, x=torch.ones(2, 6))
     assert module_of(first) is module_of(first.compute) is module_of(method) is first
     assert module_of(partial(first)) is first
     assert module_of(torch.mean) is module_of(partial(torch.mean, first)) is None
-    other = with_module(method, second)
-    assert module_of(other) is second
-    assert other.keywords == method.keywords
-    assert with_module(first, second) is second
-    assert with_module(first.compute, second) == second.compute
+    other = private_copy(partial(method, factor=2), None)
+    assert module_of(other) not in (None, first)
+    assert other.keywords["factor"] == 2
+    assert torch.equal(other.keywords["x"], torch.ones(2, 6))
+
+
+class Body(nn.Module):
+    """A module whose submodules contribute what they are called with to its output."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(6, 5), nn.ReLU())
+        self.seen, self.by_name, self.f = [], {}, None
+
+    def forward(self, x):
+        self.seen.clear()
+        y = self.net(x)
+        parts = [y, self.f, *self.seen, *self.by_name.values()]
+        return torch.cat([part for part in parts if part is not None], dim=1)
+
+    def keep(self, module, args, output):
+        self.f = output
+
+
+class CallableHook:
+    __slots__ = ("__owner",)  # its name is mangled
+
+    def __init__(self, owner):
+        self.__owner = owner
+
+    def __call__(self, module, args, output):
+        self.__owner.f = output
+
+
+def with_hook(make):
+    def build():
+        module = Body()
+        module.net[0].register_forward_hook(make(module))
+        return module
+
+    return build
+
+
+def default_hook(module):
+    def hook(part, args, output, owner=module, *, seen=module.seen):
+        seen.append(output * 2)
+        owner.f = output
+
+    return hook
+
+
+def nested_hook(module):
+    def inner(output):
+        def innermost():
+            module.f = output
+
+        innermost()
+
+    return lambda part, args, output: inner(output)
+
+
+def recursive_hook(module):
+    def hook(part, args, output, again=True):
+        if again:
+            return hook(part, args, output, again=False)
+        module.f = output
+
+    return hook
+
+
+def wrapped_hook(module):
+    hook = partial(lambda owner, part, args, output: owner.keep(part, args, output), module)
+
+    @wraps(hook)
+    def wrapper(*args):
+        return wrapper.__wrapped__(*args)
+
+    return wrapper
+
+
+def weak_hook(module):
+    weak = weakref.ref(module)
+    return lambda part, args, output: setattr(weak(), "f", output)
+
+
+def proxy_hook(module):
+    weak = weakref.proxy(module)
+    return lambda part, args, output: setattr(weak, "f", output)
+
+
+def weak_method_hook(module):
+    weak = weakref.WeakMethod(module.keep)
+    return lambda *args: weak()(*args)
+
+
+def all_hooks():
+    module = Body()
+    net = module.net
+    net.register_forward_pre_hook(lambda part, args: module.seen.append(args[0]))
+    net[0].register_forward_pre_hook(
+        lambda part, args, kwargs: module.by_name.update(a=args[0] * 3), with_kwargs=True
+    )
+    net[1].register_forward_hook(
+        lambda part, args, kwargs, output: setattr(module, "f", output),
+        with_kwargs=True,
+        always_call=True,
+    )
+    return module
+
+
+def forward_of_closure():
+    module, stored = Body(), {}
+    module.net[0].register_forward_hook(lambda part, args, output: stored.update(x=output))
+
+    def forward(x):
+        module.net(x)
+        return stored["x"] * 2
+
+    module.forward = forward
+    return module
+
+
+def shared_variable():
+    module, value = Body(), None
+
+    def keep(part, args, output):
+        nonlocal value
+        value = output
+
+    module.net[0].register_forward_hook(keep)
+    module.read = lambda: value
+    module.forward = MethodType(lambda self, x: (self.net(x), self.read())[1], module)
+    return module
+
+
+def decorated_forward():
+    module = Body()
+    module.net[0].register_forward_hook(module.keep)
+    inner = module.forward
+
+    @wraps(inner)
+    def forward(x):
+        module.seen.append(module.f)
+        return inner(x)
+
+    module.forward = torch.no_grad()(forward)
+    return module
+
+
+def method_of_closure():
+    module, outputs = Body(), []
+    module.net[0].register_forward_hook(lambda part, args, output: outputs.append(output))
+
+    def forward(self, x):
+        outputs.clear()
+        assert self is module
+        return module.net(x) + outputs[0]
+
+    module.forward = MethodType(forward, module)
+    return module
+
+
+def cached_function():
+    module = Body()
+    module.scale = lru_cache(maxsize=3)(lambda n: (n, setattr(module, "f", torch.ones(1, n)))[0])
+    module.forward = lambda x: module.net(x) * module.scale(5) + module.f
+    return module
+
+
+def parent_of_submodule():
+    class Child(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            self.parent().f = self.again.f = y
+            return y
+
+    module = Body()
+    module.net[0] = child = Child(6, 5)
+    child.parent, child.again = weakref.ref(module), weakref.proxy(module)
+    return module
+
+
+def compiled_attribute():
+    module = Body()
+    module.net[0].register_forward_hook(module.keep)
+    module.run = torch.compile(
+        lambda x: module.net(x) + module.net[0].weight[0, 0], backend="eager"
+    )
+    module.forward = lambda x: module.run(x) + module.f
+    return module
+
+
+def normed():
+    module = Body()
+    module.net[0] = nn.utils.parametrizations.weight_norm(module.net[0])
+    module.net[0].register_forward_hook(lambda part, args, output: setattr(module, "f", output))
+    return module
+
+
+class WithSlot(Body):
+    __slots__ = ("values",)
+
+    def __init__(self):
+        super().__init__()
+        self.values = [0.0]
+
+    def forward(self, x):
+        y = super().forward(x)
+        self.values[0] = y.sum()
+        return self.values[0] + y
+
+
+def with_slot():
+    module = WithSlot()
+    module.net.register_forward_hook(lambda *args: module.values.__setitem__(0, args[2]))
+    return module
+
+
+def native_method():
+    module = Body()
+    module.keep = module.seen.append
+    module.net[0].register_forward_hook(lambda part, args, output: module.keep(output * 2))
+    return module
+
+
+def function_of_tensor():
+    module = Body()
+    module.net[0].weight.note = lambda output: setattr(module, "f", output)
+    module.net[0].register_forward_hook(lambda part, args, output: part.weight.note(output))
+    return module
+
+
+LEADING_BACK = {
+    "closure": with_hook(lambda m: lambda part, args, output: setattr(m, "f", output)),
+    "list": with_hook(lambda m: partial(lambda seen, *args: seen.append(args[2]), m.seen)),
+    "dict": with_hook(lambda m: lambda part, args, output: m.by_name.update(x=output)),
+    "bound append": with_hook(lambda m: lambda *args, add=m.seen.append: add(args[2])),
+    "method": with_hook(lambda m: m.keep),
+    "object": with_hook(CallableHook),
+    "defaults": with_hook(default_hook),
+    "nested": with_hook(nested_hook),
+    "recursive": with_hook(recursive_hook),
+    "wrapped": with_hook(wrapped_hook),
+    "weak": with_hook(weak_hook),
+    "proxy": with_hook(proxy_hook),
+    "weak method": with_hook(weak_method_hook),
+    "no grad": with_hook(lambda m: torch.no_grad()(lambda *args: setattr(m, "f", args[2]))),
+    "all hooks": all_hooks,
+    "forward of closure": forward_of_closure,
+    "shared variable": shared_variable,
+    "decorated forward": decorated_forward,
+    "method of closure": method_of_closure,
+    "cached function": cached_function,
+    "parent of submodule": parent_of_submodule,
+    "compiled attribute": compiled_attribute,
+    "parametrized": normed,
+    "slot of module": with_slot,
+    "native method": native_method,
+    "attribute of tensor": function_of_tensor,
+}
+
+
+def state(module):
+    """Return the identities of what attributes and containers of a module contain."""
+    lists = (module.seen, list(module.by_name.values()))
+    attributes = [(name, id(value)) for name, value in vars(module).items()]
+    return attributes, [[id(item) for item in items] for items in lists], module.f
+
+
+@pytest.mark.fault(124)
+@pytest.mark.parametrize("kind", LEADING_BACK)
+def test_functions_that_lead_back_to_the_module_act_on_the_copy(kind):
+    module, reference = LEADING_BACK[kind](), LEADING_BACK[kind]()
+    earlier, x = torch.linspace(-2, 1, 18).reshape(3, 6), torch.linspace(-1, 3, 18).reshape(3, 6)
+    with torch.no_grad():
+        stale = module(earlier)  # as a caller who has run the original before
+        expected = reference(x)
+        before = state(module)
+        copied = private_copy(module, None)
+        with torch.no_grad():
+            for parameter in module.parameters():  # the copy does not read those either
+                parameter.add_(1)
+        output = copied(x)
+    assert not torch.equal(expected, stale)
+    assert torch.equal(output, expected)
+    assert state(module) == before
+
+
+@pytest.mark.fault(124)
+def test_backward_and_state_hooks_are_those_of_the_copy():
+    module = Body()
+    module.net.register_full_backward_hook(lambda *args: setattr(module, "f", "backward"))
+    module.register_state_dict_pre_hook(lambda *args: setattr(module, "f", "before"))
+    module.register_state_dict_post_hook(lambda *args: module.seen.append("after"))
+    module.register_load_state_dict_pre_hook(lambda *args: module.seen.append("load"))
+    module.register_load_state_dict_post_hook(lambda *args: module.seen.append("loaded"))
+    copied = private_copy(module, None)
+    copied.load_state_dict(copied.state_dict())
+    assert (copied.f, copied.seen) == ("before", ["after", "load", "loaded"])
+    copied.f = None
+    copied.net(torch.zeros(2, 6, requires_grad=True)).sum().backward()
+    assert copied.f == "backward"
+    assert (module.f, module.seen) == (None, [])
+
+
+@pytest.mark.fault(124)
+def test_functions_keep_their_identity_and_are_copied_only_if_they_lead_back():
+    module, count = Body(), 0
+
+    def count_calls(*args):
+        nonlocal count
+        count += 1
+
+    def shared():
+        value = module
+
+        def first(*args):
+            return value
+
+        def second(*args):
+            return value
+
+        return first, second
+
+    first, second = shared()
+    first.note, first.__kwdefaults__ = "kept", {"other": 1}
+    module.functions = [first, second, first, count_calls, torch.relu, nn.functional.max_pool2d]
+    del module.functions[3]
+    for hook in (count_calls, first):
+        module.register_forward_hook(hook)
+    copied = private_copy(module, None)
+    one, two, again, relu, pool = copied.functions
+    assert one() is two() is copied
+    assert one is again is list(copied._forward_hooks.values())[1] is not first
+    assert one.__closure__[0] is two.__closure__[0] is not first.__closure__[0]
+    assert (one.note, one.__kwdefaults__, one.__qualname__) == (
+        "kept",
+        {"other": 1},
+        first.__qualname__,
+    )
+    assert (relu, pool) == (torch.relu, nn.functional.max_pool2d)
+    assert next(iter(copied._forward_hooks.values())) is count_calls
+    copied.net(torch.zeros(1, 6))
+    copied._forward_hooks.popitem()
+    copied.f = torch.zeros(1, 1)
+    copied(torch.zeros(1, 6))
+    assert count == 1
+
+
+def generator_hook(module):
+    def outputs():
+        while True:
+            module.f = yield
+
+    sink = outputs()
+    next(sink)
+    return lambda part, args, output: sink.send(output)
+
+
+def outer_object(module):
+    """Return a hook by way of an object that only a weak reference leads to."""
+    outer = Recorder()
+    outer.module = module
+    KEPT.append(outer)
+    weak = weakref.ref(outer)
+    return lambda part, args, output: setattr(weak().module, "f", output)
+
+
+def weak_values(module):
+    modules = weakref.WeakValueDictionary(owner=module)
+    return lambda part, args, output: setattr(modules["owner"], "f", output)
+
+
+def namespace_hook(module):
+    attributes = vars(module)
+    return lambda part, args, output: attributes.update(f=output)
+
+
+def local_hook(module):
+    local = threading.local()
+    local.module = module
+    return lambda part, args, output: setattr(local.module, "f", output)
+
+
+def property_hook(module):
+    module.itself = property(lambda item: module)
+    return lambda part, args, output: setattr(module.itself.fget(module), "f", output)
+
+
+KEPT = []
+REFUSED = {
+    "generator": (generator_hook, "cannot pickle 'generator' object"),
+    "weak object": (
+        outer_object,
+        r"encoder\..*\.__closure__\['weak'\]\(\).module would be the Body of",
+    ),
+    "namespace": (namespace_hook, r"\.__closure__\['attributes'\] is the dictionary of the attrib"),
+    "local": (local_hook, r"\['local'\].*\['module'\] would be the Body of the original"),
+    "property": (property_hook, r"encoder\.itself\.__closure__\['module'\] would be the Body of"),
+    "weak values": (weak_values, r"encoder\..*\['modules'\].*would be the Body of the original"),
+}
+
+
+@pytest.mark.fault(124)
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_would_use_the_original_is_refused_by_name(kind):
+    make, message = REFUSED[kind]
+    with pytest.raises(ValueError, match=rf"(?s){message}.*call encoder.eval\(\) and pass a func"):
+        private_copy(with_hook(make)(), None)
+    KEPT.clear()
+
+
+@pytest.mark.fault(124)
+def test_a_hook_of_all_modules_that_would_use_the_original_is_refused():
+    module = Body()
+    every = nn.modules.module.register_module_forward_hook(
+        lambda part, args, output: setattr(module, "f", output)
+    )
+    try:
+        with pytest.raises(ValueError, match=r"the hooks of all modules of torch, .*'module'"):
+            private_copy(module, None)
+    finally:
+        every.remove()
+    private_copy(module, None)
+
+
+@pytest.mark.fault(124)
+def test_arguments_and_functions_of_methods_and_partials_lead_to_the_copy():
+    module, calls = Body(), []
+
+    def embed(self, x, net, note):
+        calls.append(note)
+        return self is module, net is module.net, module.net
+
+    own = private_copy(partial(MethodType(embed, module), net=module.net, note=calls), None)
+    is_copy, has_net, net = own(torch.zeros(1, 6))
+    assert is_copy
+    assert has_net
+    assert net is not module.net
+    assert calls == [calls]  # an argument that does not lead to the module is the user's
+
+
+@pytest.mark.slow
+@pytest.mark.fault(124)
+def test_a_module_that_is_compiled_in_place_runs_as_it_is_compiled():
+    n_compiled = 0
+
+    def double(graph, inputs):
+        nonlocal n_compiled
+        n_compiled += 1
+        return lambda *args: tuple(2 * output for output in graph(*args))
+
+    class Compiled(nn.Module):  # torch does not compile its own classes in place
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(6, 5)
+
+        def forward(self, x):
+            return self.fc(x)
+
+    module = Compiled()
+    x = torch.linspace(-1, 1, 18).reshape(3, 6)
+    with torch.no_grad():
+        expected = 2 * module(x)
+        module.compile(backend=double)
+        for _ in range(3):
+            copied = private_copy(module, None)
+            assert torch.equal(copied(x), expected)
+        copied.fc.weight.zero_()
+        copied.fc.bias.fill_(1)
+        assert torch.equal(copied(x), torch.full((3, 5), 2.0))
+        assert torch.equal(module(x), expected)
+    assert n_compiled <= 2

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from skdejavid.video.copies import private_copy
 from skdejavid.video.held_modules import check_held_modules
 
 NET = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
@@ -271,3 +272,94 @@ def test_variables_without_a_value_and_endless_references_are_no_error():
     check_held_modules(encoder)
     check_held_modules(torch.mean)
     check_held_modules(len)
+
+
+def keeps_in_global(part, args, output):
+    NET.f = output
+
+
+def hooked_deeply(module):
+    inner = nn.Sequential(nn.Sequential(nn.Sequential(nn.Sequential(nn.Sequential(nn.Identity())))))
+    module.append(inner)
+    inner[0][0][0][0][0].register_forward_hook(keeps_in_global)
+    return module
+
+
+def of_class(make):
+    def build(module):
+        module.append(make(module)())
+        return module
+
+    return build
+
+
+def with_method(module):
+    class Inner(nn.Module):
+        def forward(self, x):
+            return module[0](x)
+
+    return Inner
+
+
+def with_property(module):
+    class Inner(nn.Module):
+        @property
+        def net(self):
+            return module[0]
+
+        def forward(self, x):
+            return self.net(x)
+
+    return Inner
+
+
+class Descriptor:
+    def __init__(self, module):
+        self.module = module
+
+    def __get__(self, item, kind=None):
+        return self.module[0]
+
+
+def with_descriptor(module):
+    class Inner(nn.Module):
+        net = Descriptor(module)
+
+        def forward(self, x):
+            return self.net(x)
+
+    return Inner
+
+
+def with_tensor(module):
+    weight = module[0].weight
+
+    class Inner(nn.Module):
+        def forward(self, x):
+            return x @ weight
+
+    return Inner
+
+
+ORIGINALS = {
+    "global": (hooked_deeply, "the global 'NET' of 'keeps_in_global' is a Sequential"),
+    "method": (of_class(with_method), "the variable 'module' of 'forward' is a Sequential"),
+    "property": (of_class(with_property), "the variable 'module' of 'net' is a Sequential"),
+    "descriptor": (
+        of_class(with_descriptor),
+        "the attribute 'module' of a Descriptor is a Sequential",
+    ),
+    "tensor": (of_class(with_tensor), "the variable 'weight' of 'forward' is a Parameter"),
+}
+
+
+@pytest.mark.fault(124)
+@pytest.mark.parametrize("kind", ORIGINALS)
+def test_code_of_a_copy_that_uses_the_original_is_refused(kind, monkeypatch):
+    make, where = ORIGINALS[kind]
+    net = nn.Sequential(nn.Linear(2, 2)).eval()
+    monkeypatch.setitem(globals(), "NET", net)
+    module = make(net)
+    check_held_modules(module)
+    with pytest.raises(ValueError, match=rf"{where} of the original.*call encoder.eval\(\) and"):
+        private_copy(module, None)

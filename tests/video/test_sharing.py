@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from sharing import (
+    LENGTH,
     N_THREADS,
     SIDE,
     Net,
     as_found,
+    attach,
     count_mixed_rows_of_trained_weights,
     count_wrong_rows_of_frozen_weights,
     extractor_of,
+    leave,
     videos_of,
 )
 
@@ -25,8 +28,9 @@ from skdejavid.video.contact_sheet import contact_sheet
 
 @pytest.mark.slow
 @pytest.mark.fault(124)
-def test_threads_processes_and_a_training_loop_share_a_module_and_get_the_rows_alone():
-    n_wrong, n_rows = count_wrong_rows_of_frozen_weights(5)
+@pytest.mark.parametrize("prepare", [leave, attach])
+def test_threads_processes_and_a_training_loop_share_a_module_and_get_the_rows_alone(prepare):
+    n_wrong, n_rows = count_wrong_rows_of_frozen_weights(5, prepare)
     assert n_rows == 5 * (sum(3 + i for i in range(N_THREADS)) + 3 + 4)
     assert n_wrong == 0
 
@@ -38,6 +42,53 @@ def test_an_extraction_uses_one_set_of_weights_while_another_thread_trains():
     assert n_rows == 10 * sum(3 + i for i in range(N_THREADS))
     assert n_mixed == 0
     assert n_sets > 2  # it did train meanwhile
+
+
+@pytest.mark.fault(124)
+def test_rows_are_those_of_the_videos_although_hooks_store_them_in_the_original():
+    """As the usual hook does, after the caller has run as many clips as a batch contains."""
+
+    class Kept(Net):
+        def __init__(self):
+            super().__init__()
+            self.outputs = []
+            self.norm.register_forward_hook(lambda part, args, output: setattr(self, "f", output))
+            self.norm.register_forward_hook(lambda part, args, output: self.outputs.append(output))
+
+        def forward(self, clips):
+            self.outputs.clear()
+            self.norm(self.conv(clips))
+            return torch.cat([self.f, *self.outputs], dim=1).mean(dim=(2, 3, 4))
+
+    class Plain(Net):
+        def forward(self, clips):
+            return self.norm(self.conv(clips)).mean(dim=(2, 3, 4)).repeat(1, 2)
+
+    module, video = Kept().eval(), videos_of(1)
+    settings = {"head": None, "batch_size": 2}
+    expected = extractor_of(Plain(), 1).set_params(**settings).transform(video)[0]
+    with torch.no_grad():
+        module(torch.rand(2, 3, LENGTH, SIDE, SIDE))
+    before = module.f, list(module.outputs)
+    rows = extractor_of(module, 1).set_params(**settings).transform(video)[0]
+    assert len(rows) == 4  # all batches are full
+    np.testing.assert_array_equal(rows, expected)
+    assert module.f is before[0]
+    assert all(a is b for a, b in zip(module.outputs, before[1], strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(125)
+def test_a_module_that_is_compiled_in_place_by_a_backend_of_the_user_fills_a_store(tmp_path):
+    def negative(graph, inputs):
+        return lambda *args: tuple(-output for output in graph(*args))
+
+    module = Net()
+    expected = -extractor_of(module, 0).transform(videos_of(0))[0]
+    module.compile(backend=negative)
+    for name in ("store", "other"):
+        extractor = extractor_of(module, 0).set_params(store=tmp_path / name)
+        np.testing.assert_allclose(extractor.transform(videos_of(0))[0], expected, rtol=1e-5)
 
 
 @pytest.mark.fault(124)
