@@ -821,3 +821,48 @@ def test_a_module_that_is_compiled_in_place_runs_as_it_is_compiled():
         assert torch.equal(copied(x), torch.full((3, 5), 2.0))
         assert torch.equal(module(x), expected)
     assert n_compiled <= 2
+
+
+class _Fused(torch.nn.Module):
+    """Weights are merged for evaluation, as those of low-rank adapters."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.delta = torch.nn.Parameter(torch.ones(2)), torch.ones(2)
+        self.is_merged = False
+
+    def train(self, mode=True):
+        if mode is False and not self.is_merged:
+            self.weight.data += self.delta
+            self.is_merged = True
+        return super().train(mode)
+
+    def forward(self, x):
+        return x * (self.weight + self.delta if self.training else self.weight)
+
+
+class _Eager(_Fused):
+    train = torch.nn.Module.train
+
+    def eval(self):
+        return _Fused.train(self, False)
+
+
+@pytest.mark.fault(124)
+@pytest.mark.parametrize("kind", [_Fused, _Eager])
+def test_a_module_that_switches_its_mode_by_itself_has_to_be_switched(kind):
+    module = torch.nn.Sequential(kind())
+    name = "train" if kind is _Fused else "eval"
+    with pytest.raises(ValueError, match=rf"a {kind.__name__} in training mode.*{name}.*eval\(\)"):
+        private_copy(module, None)
+    expected = module[0](torch.ones(2))
+    module.eval() if kind is _Fused else module[0].eval()
+    own = private_copy(module, None)
+    torch.testing.assert_close(own(torch.ones(2)), expected)
+
+
+def test_a_method_train_of_an_instance_counts():
+    module = torch.nn.Linear(2, 2)
+    module.train = lambda mode=True: module
+    with pytest.raises(ValueError, match="a Linear in training mode, whose method 'train'"):
+        private_copy(module, None)
