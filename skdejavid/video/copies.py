@@ -82,13 +82,13 @@ def private_copy(encoder: Any, device: torch.device | None) -> Any:
     ValueError
         If the module has parameters that are not initialized, or cannot be copied, or the copy
         would use it, or another module in training mode; or if a module in training mode has a
-        ``train`` or ``eval`` of its own.
+        ``train`` or ``eval`` of its own, or has no running statistics for its batch normalization.
     RuntimeError
         If another thread changes it all the time.
     """
     module: Any = module_of(encoder)
     _check_initialized(module)
-    _check_can_switch(module)
+    _check_mode(module)
     end = time.monotonic() + _PATIENCE
     while True:
         owned = _belongings(module)
@@ -277,13 +277,20 @@ def _check_initialized(module: torch.nn.Module) -> None:
             )
 
 
-def _check_can_switch(module: torch.nn.Module) -> None:
-    """Check that evaluation mode is but an attribute of all modules that are in training mode.
+def _check_mode(module: torch.nn.Module) -> None:
+    """Check that evaluation mode is but an attribute, and makes clips independent of each other.
 
     A ``train`` of the user may merge weights, so that the copy would not be what was compared with
     a store.
     """
     for part in _modules_in(_belongings(module)):
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.running_mean is None:
+            raise ValueError(
+                f"the encoder contains a {type(part).__name__} without running statistics, with "
+                "which an embedding depends on the other clips of its batch: load a model that has "
+                "them, or pass a function that encodes one clip at a time, "
+                "lambda clips: torch.cat([encoder(clip[None]) for clip in clips])"
+            )
         if not getattr(part, "training", False):
             continue
         for name in ("train", "eval"):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
-__all__ = ["REMEDY", "check_held_modules"]
+__all__ = ["REMEDY", "check_held_modules", "held_modules"]
 
 REMEDY = "call encoder.eval() and pass a function, lambda clips: encoder(clips)"
 
@@ -87,14 +87,8 @@ def check_held_modules(encoder: Any, originals: Mapping[int, Any] | None = None)
     ValueError
         If there is such a module, or one of `originals`; the message says where.
     """
-    seen: dict[int, Any] = {}
-    waiting = deque([_Reference("the encoder", encoder)])
-    while waiting and len(seen) < _MAX_OBJECTS:
-        reference = waiting.popleft()
+    for reference in _references(encoder):
         item = reference.item
-        if id(item) in seen:
-            continue
-        seen[id(item)] = item
         if originals is not None and id(item) in originals:
             raise ValueError(
                 f"{reference.where} is a {type(item).__name__} of the original, and an extraction "
@@ -103,7 +97,27 @@ def check_held_modules(encoder: Any, originals: Mapping[int, Any] | None = None)
             )
         if isinstance(item, torch.nn.Module):
             _check_mode(reference.where, item)
-        waiting.extend(_followed(reference))
+
+
+def held_modules(encoder: Any) -> list[torch.nn.Module]:
+    """Return the modules that an encoder may use, as `check_held_modules` finds them."""
+    return [
+        reference.item
+        for reference in _references(encoder)
+        if isinstance(reference.item, torch.nn.Module)
+    ]
+
+
+def _references(encoder: Any) -> Iterator[_Reference]:
+    """Yield an encoder, and the objects that it may use, each once."""
+    seen: dict[int, Any] = {}
+    waiting = deque([_Reference("the encoder", encoder)])
+    while waiting and len(seen) < _MAX_OBJECTS:
+        reference = waiting.popleft()
+        if id(reference.item) not in seen:
+            seen[id(reference.item)] = reference.item
+            yield reference
+            waiting.extend(_followed(reference))
 
 
 def _check_mode(where: str, module: torch.nn.Module) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from skdejavid.compat.parameters import as_python
 from skdejavid.video.clips import ClipSpec
+from skdejavid.video.copies import module_of
 from skdejavid.video.encoder_errors import as_device
 from skdejavid.video.encoders import ClipEncoder
 from skdejavid.video.fingerprints import fingerprint
 from skdejavid.video.geometry import Geometry, geometry_of
+from skdejavid.video.held_modules import held_modules
 from skdejavid.video.pretrained import is_pretrained, load_encoder
 from skdejavid.video.processors import (
     InputSpec,
@@ -102,12 +105,29 @@ def _expected_input(parameters: Any, encoder: Any) -> InputSpec | None:
     names = ("frame_size", "mean", "std")
     wanted = [name for name in names if _is_auto(getattr(parameters, name))]
     processor = parameters.processor
+    if model is None and _is_auto(processor) and wanted:
+        _warn_of_models(encoder, wanted)
     if processor is None or not wanted or (model is None and _is_auto(processor)):
         return expected
     geometry = geometry_of(find_processor(model, processor))
     if "frame_size" not in wanted:
         _check_order(geometry, wanted)
     return with_processor(expected, geometry)
+
+
+def _warn_of_models(encoder: Any, wanted: list[str]) -> None:
+    """Warn of Hugging Face models inside of an encoder, whose processors are not used."""
+    modules = [module_of(encoder), *held_modules(encoder)]
+    model = next((module for module in modules if is_pretrained(module)), None)
+    if model is not None:
+        warnings.warn(
+            f"the encoder contains a Hugging Face model ({type(model).__name__}), but is none, so "
+            "that frames are not prepared by its processor: pass the model itself, or processor= "
+            f"(a name, a folder or an object), or set {', '.join(wanted)} (mean=None and std=None "
+            "if the encoder normalizes pixels itself)",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _check_order(geometry: Geometry, wanted: list[str]) -> None:

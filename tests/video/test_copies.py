@@ -866,3 +866,14 @@ def test_a_method_train_of_an_instance_counts():
     module.train = lambda mode=True: module
     with pytest.raises(ValueError, match="a Linear in training mode, whose method 'train'"):
         private_copy(module, None)
+
+
+@pytest.mark.fault(124)
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_norm_without_running_statistics_is_refused(training):
+    """Rows would depend on the other videos of a batch."""
+    norm = torch.nn.BatchNorm3d(3, track_running_stats=False).train(training)
+    with pytest.raises(ValueError, match="a BatchNorm3d without running statistics, with which"):
+        private_copy(torch.nn.Sequential(norm), None)
+    own = private_copy(torch.nn.Sequential(torch.nn.InstanceNorm3d(3)), None)
+    assert own(torch.ones(2, 3, 2, 2, 2)).shape == (2, 3, 2, 2, 2)

@@ -1,7 +1,10 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 import transformers
+from pretrained_models import small_model
 
 from skdejavid import TSEExtractor
 from skdejavid.video.settings import describe, resolve_settings
@@ -120,3 +123,39 @@ def test_a_store_of_another_processor_is_refused(tmp_path):
         else:
             with pytest.raises(ValueError, match="processor"):
                 extractor.transform([frames])
+
+
+class Wrapped(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, clips):
+        return self.model(clips).logits
+
+
+WRAPPERS = {
+    "module": Wrapped,
+    "compiled": torch.compile,
+    "parallel": torch.nn.DataParallel,
+    "method": lambda model: model.forward,
+    "function": lambda model: lambda clips: model(clips).logits,
+    "partial": lambda model: partial(Wrapped.forward, Wrapped(model)),
+}
+
+
+@pytest.mark.fault(126)
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # of torch.compile
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_a_model_inside_of_an_encoder_is_told_of_unless_its_input_is_given(kind):
+    """Its processor is not known to belong to what the encoder does with clips."""
+    wrapped = WRAPPERS[kind](small_model("VideoMAE"))
+    with pytest.warns(
+        UserWarning, match=r"contains a Hugging Face model \(VideoMAEForVideoClassification\)"
+    ):
+        resolve_settings(TSEExtractor(wrapped))
+    given = TSEExtractor(wrapped, frame_size=32, mean=None, std=None)
+    assert resolve_settings(given).mean is None  # without a warning
+    processor = transformers.ViTImageProcessorPil(size={"height": 32, "width": 32})
+    by_processor = TSEExtractor(wrapped, processor=processor)
+    assert resolve_settings(by_processor).mean is not None
