@@ -189,6 +189,8 @@ def extract(
         if check is not None:
             from skdejavid.video.contact_sheet import write_contact_sheet  # needs torch
 
+            # Nothing is stored, so that no encoder needs an id.
+            parameters["encoder_id"] = parameters["encoder_id"] or "looked at"
             extractor = _extractor(encoder, encoder_argument, **parameters)
             video = _first_video(folder, labels, where, allow_outside)
             options = {} if n_windows is None else {"n_windows": n_windows}
@@ -349,6 +351,11 @@ def verify(
     with _plain_errors():
         opened = TSEStore(store)
         if folder is None:
+            if encoder is not None:
+                raise click.UsageError(
+                    "--encoder has no effect without FOLDER, the videos that 'skdejavid extract' "
+                    "was given."
+                )
             opened.verify()
             _echo(f"{opened}: all checksums are right")
             return

@@ -103,6 +103,8 @@ def write_contact_sheet(path: str, extractor: Any, video: Any, *, n_windows: int
 
 def _draw(extractor: Any, video: Any, n_windows: int) -> tuple[Image.Image, str]:
     """Return the contact sheet of a video, and its title."""
+    if n_windows < 1:
+        raise ValueError(f"n_windows must be a positive int, got {n_windows}")
     settings = resolve_settings(extractor)
     video = as_sources([video])[0].video
     name = video if isinstance(video, str) else "the video"

@@ -14,7 +14,7 @@ from types import CellType, FrameType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from skdejavid.compat.optional import import_optional
-from skdejavid.video.held_modules import REMEDY, check_held_modules
+from skdejavid.video.held_modules import REMEDY, check_held_modules, held_by
 from skdejavid.video.libraries import library_of_function
 from skdejavid.video.rebuilding import (
     SHARED,
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
-__all__ = ["module_of", "private_copy"]
+__all__ = ["module_of", "private_copy", "uses_shared_state"]
 
 _PATIENCE = 10.0  # seconds in which a module that another thread trains is copied again and again
 
+_MUTABLE = (list, set, deque, dict)
 _CONTAINERS = (list, tuple, set, frozenset, deque, dict)
 
 # Other classes of tensors know themselves how they are copied.
@@ -81,14 +82,14 @@ def private_copy(encoder: Any, device: torch.device | None) -> Any:
     ------
     ValueError
         If the module has parameters that are not initialized, or cannot be copied, or the copy
-        would use it, or another module in training mode; or if a module in training mode has a
-        ``train`` or ``eval`` of its own, or has no running statistics for its batch normalization.
+        would use it, or another module in training mode; or if a ``train`` or ``eval`` of the
+        user changes more than the mode, or batch normalization has no running statistics.
     RuntimeError
         If another thread changes it all the time.
     """
     module: Any = module_of(encoder)
     _check_initialized(module)
-    _check_mode(module)
+    _check_norms(module)
     end = time.monotonic() + _PATIENCE
     while True:
         owned = _belongings(module)
@@ -108,12 +109,27 @@ def private_copy(encoder: Any, device: torch.device | None) -> Any:
         # Moves what torch copies by itself. A method that the user has overridden takes part.
         copied.to(device)
     # A class that returns itself as its copy shares the original, which is left as it is.
-    for part in _modules_in(_belongings(copied)):
-        if hasattr(part, "training") and id(part) not in owned:  # frozen TorchScript has no mode
-            part.training = False
+    parts = [part for part in _modules_in(_belongings(copied)) if id(part) not in owned]
+    _switch_to_evaluation(parts)
     _check_separate(own, originals)
     check_held_modules(own, originals)
     return own
+
+
+def uses_shared_state(encoder: Any) -> bool:
+    """Return whether an encoder may store something in a container that others use as well.
+
+    A hook that keeps features in a global dictionary, from which the encoder takes them, is an
+    example: two threads that run the encoder at once would get features of each other.
+    """
+    module = module_of(encoder)
+    held = held_by(encoder)
+    owned = {} if module is None else _belongings(module)
+    parts = _modules_in(owned if owned else {id(item): item for item in held})
+    if not owned and _hooks_of(parts):
+        return True
+    own = owned.keys() | {id(value) for part in parts for value in vars(part).values()}
+    return any(issubclass(type(item), _MUTABLE) and id(item) not in own for item in held)
 
 
 def _check_separate(own: Any, originals: dict[int, Any]) -> None:
@@ -131,19 +147,6 @@ def _check_separate(own: Any, originals: dict[int, Any]) -> None:
             )
 
 
-def _check_namespaces(encoder: Any, owned: dict[int, Any]) -> None:
-    """Check that nothing refers to the dictionary in which an object has its attributes."""
-    items = [item for item in owned.values() if type(item).__dictoffset__ and is_plain(item)]
-    namespaces = {id(vars(item)): item for item in items}
-    found = path_to(namespaces, encoder, "encoder")
-    if found is not None:
-        raise ValueError(
-            f"{found[0]} is the dictionary of the attributes of another object, and an extraction "
-            "works with a copy, in which it cannot be replaced: use the object and setattr, or "
-            f"{REMEDY}"
-        )
-
-
 def _copy(
     encoder: Any, owned: dict[int, Any], device: torch.device | None
 ) -> tuple[Any, dict[int, Any]]:
@@ -151,7 +154,6 @@ def _copy(
 
     Returns the copy, and the objects that have been copied, by their ids.
     """
-    _check_namespaces(encoder, owned)
     module: Any = module_of(encoder)
     tensors = _of_kind(owned, torch.Tensor)
     tensors.update((id(tensor), tensor) for tensor in _tensors_of(module))
@@ -277,12 +279,8 @@ def _check_initialized(module: torch.nn.Module) -> None:
             )
 
 
-def _check_mode(module: torch.nn.Module) -> None:
-    """Check that evaluation mode is but an attribute, and makes clips independent of each other.
-
-    A ``train`` of the user may merge weights, so that the copy would not be what was compared with
-    a store.
-    """
+def _check_norms(module: torch.nn.Module) -> None:
+    """Check that no embedding depends on the other clips of its batch."""
     for part in _modules_in(_belongings(module)):
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.running_mean is None:
             raise ValueError(
@@ -291,17 +289,53 @@ def _check_mode(module: torch.nn.Module) -> None:
                 "them, or pass a function that encodes one clip at a time, "
                 "lambda clips: torch.cat([encoder(clip[None]) for clip in clips])"
             )
-        if not getattr(part, "training", False):
-            continue
-        for name in ("train", "eval"):
-            own = vars(part).get(name, getattr(type(part), name))
-            # Those of torch do no more, or refuse exported programs.
-            if not str(own.__module__).startswith("torch."):
-                raise ValueError(
-                    f"the encoder contains a {type(part).__name__} in training mode, whose method "
-                    f"{name!r} is its own and is not called for the copy that an extraction works "
-                    "with: call encoder.eval() before"
-                )
+
+
+def _switch_to_evaluation(parts: list[torch.nn.Module]) -> None:
+    """Switch modules of a copy to evaluation mode.
+
+    A ``train`` or ``eval`` of the user is called, but must not do more: it may merge weights, so
+    that the copy would not be what is compared with a store.
+    """
+    switching = [part for part in parts if getattr(part, "training", False) and _has_own_mode(part)]
+    before = [_state_of(part) for part in parts] if switching else []
+    for part in switching:
+        part.eval()
+    for part in parts:
+        if hasattr(part, "training"):  # frozen TorchScript has no mode
+            part.training = False
+    for part, state in zip(parts if switching else [], before, strict=True):
+        if not _is_same_state(state, _state_of(part)):
+            raise ValueError(
+                f"the encoder contains a {type(part).__name__} that is changed by the own 'train' "
+                f"or 'eval' of a {type(switching[0]).__name__} in training mode, and an extraction "
+                "would work with something else than a store records: call encoder.eval() before"
+            )
+
+
+def _has_own_mode(part: torch.nn.Module) -> bool:
+    methods = (vars(part).get(name, getattr(type(part), name)) for name in ("train", "eval"))
+    # Those of torch do no more, or refuse exported programs.
+    return any(not str(method.__module__).startswith("torch.") for method in methods)
+
+
+def _state_of(part: torch.nn.Module) -> dict[Any, tuple[Any, int]]:
+    """Return the attributes of a module and their items, with their numbers of changes."""
+    state = {name: value for name, value in vars(part).items() if name != "training"}
+    for name, value in vars(part).items():
+        if isinstance(value, (dict, list, tuple)):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            state.update({(name, key): item for key, item in items})
+    return {
+        key: (value, _version(value) if isinstance(value, torch.Tensor) else 0)
+        for key, value in state.items()
+    }
+
+
+def _is_same_state(one: dict[Any, tuple[Any, int]], other: dict[Any, tuple[Any, int]]) -> bool:
+    return one.keys() == other.keys() and all(
+        value is other[key][0] and version == other[key][1] for key, (value, version) in one.items()
+    )
 
 
 def _hooks_of(modules: Iterable[torch.nn.Module]) -> list[Any]:
@@ -366,10 +400,25 @@ def _complete(owned: dict[int, Any], memo: Memo) -> None:
         copied = memo.get(key)
         if copied is None or copied is original:
             continue
+        if type(original).__dictoffset__ and id(vars(original)) in memo:
+            _restore_namespace(copied, memo[id(vars(original))], id(vars(original)) in owned)
         if type(original) in _COPIED_HERE:
             vars(copied).update(copy.deepcopy(vars(original), memo))
         elif issubclass(type(original), torch.nn.Module):
             _complete_module(original, copied, memo)
+
+
+def _restore_namespace(copied: Any, attributes: dict[str, Any], is_shared: bool) -> None:
+    """Let a copy have its attributes in the dictionary that others refer to, as the original."""
+    current = dict(vars(copied))
+    try:
+        copied.__dict__ = attributes
+    except (AttributeError, TypeError):  # a class of native code
+        if is_shared:
+            raise
+        return
+    attributes.clear()
+    attributes.update(current)
 
 
 def _complete_module(original: torch.nn.Module, copied: torch.nn.Module, memo: Memo) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
+from math import floor
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from skdejavid.compat.optional import import_optional
@@ -24,7 +26,7 @@ _TRACK, _KIND_OF_TRACK, _VIDEO = b"\xae", b"\x83", b"\xe0"
 _PICTURES = b"\x01"  # the kind of a track of them
 # In the order of the fields of `Cropping`.
 _SIDES = (b"\x54\xcc", b"\x54\xbb", b"\x54\xdd", b"\x54\xaa")
-_MOST_ELEMENTS = 10_000  # before the tracks, which are at the beginning of all but odd files
+_MOST_UNITS = 10_000  # in one that contains them; there are a few dozens in all but odd files
 
 _FIELDS_OF_CODEC = 78  # bytes before the boxes in the description of a codec
 _SIZE_IN_CODEC = slice(24, 28)  # width and height, 16 bits each
@@ -85,27 +87,27 @@ def _of_matroska(file: BinaryIO, n_bytes: int) -> Iterator[Cropping]:
 
 
 def _named(name: bytes, file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    elements = zip(iterate_elements(file, start, stop), range(_MOST_ELEMENTS), strict=False)
-    return (element for element, _ in elements if element[0] == name)
+    elements = islice(iterate_elements(file, start, stop), _MOST_UNITS)
+    return (element for element in elements if element[0] == name)
 
 
 def _of_track(file: BinaryIO, begin: int, end: int) -> Cropping:
     sides = dict.fromkeys(_SIDES, 0)
     for _, video_begin, video_end in _named(_VIDEO, file, begin, end):
-        for name, at, stop in iterate_elements(file, video_begin, video_end):
-            if name in sides:
+        for name in sides:
+            for _, at, stop in _named(name, file, video_begin, video_end):
                 sides[name] = int.from_bytes(read_range(file, at, min(stop, at + 8)), "big")
     return Cropping(*sides.values())
 
 
 def _of_mp4(file: BinaryIO, n_bytes: int) -> Iterator[tuple[int, Cropping]]:
     """Yield number and cropping of each track of an MP4 file that says one."""
-    for track, begin, end in iterate_boxes(file, *_inner(file, [b"moov"], 0, n_bytes)):
+    for track, begin, end in _boxes(file, *_inner(file, [b"moov"], 0, n_bytes)):
         if track != b"trak":
             continue
         header = read_range(file, *_inner(file, [b"tkhd"], begin, end))[:28]
         codecs = _inner(file, [b"mdia", b"minf", b"stbl", b"stsd"], begin, end)
-        for _, codec_begin, codec_end in iterate_boxes(file, codecs[0] + 8, codecs[1]):
+        for _, codec_begin, codec_end in _boxes(file, codecs[0] + 8, codecs[1]):
             fields = read_range(file, codec_begin, codec_begin + _FIELDS_OF_CODEC)
             clap = _inner(file, [b"clap"], codec_begin + _FIELDS_OF_CODEC, codec_end)
             aperture = read_range(file, *clap)
@@ -117,10 +119,14 @@ def _of_mp4(file: BinaryIO, n_bytes: int) -> Iterator[tuple[int, Cropping]]:
             break
 
 
+def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    return islice(iterate_boxes(file, start, stop), _MOST_UNITS)
+
+
 def _inner(file: BinaryIO, kinds: list[bytes], start: int, stop: int) -> tuple[int, int]:
     """Return where the content of a box in boxes is, an empty place if there is none."""
     for wanted in kinds:
-        boxes = iterate_boxes(file, start, stop)
+        boxes = _boxes(file, start, stop)
         start, stop = next(((b, e) for kind, b, e in boxes if kind == wanted), (stop, stop))
     return start, stop
 
@@ -138,9 +144,12 @@ def _of_aperture(aperture: bytes, width: int, height: int) -> Cropping:
     )
     left = (width - shown_width) / 2 + right_of_center
     top = (height - shown_height) / 2 + below_center
-    sides = (left, top, width - left - shown_width, height - top - shown_height)
-    is_inside = shown_width > 0 and shown_height > 0 and min(sides) >= 0
-    return Cropping(*(int(side) for side in sides)) if is_inside else Cropping(0, 0, 0, 0)
+    # The last column and row are cut down as the first ones are.
+    right = width - 1 - floor(left + shown_width - 1)
+    bottom = height - 1 - floor(top + shown_height - 1)
+    sides = Cropping(floor(left), floor(top), right, bottom)
+    is_inside = min(sides) >= 0 and sides.left + right < width and sides.top + bottom < height
+    return sides if is_inside else Cropping(0, 0, 0, 0)
 
 
 class Cropper:

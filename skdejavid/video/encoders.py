@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,13 @@ from skdejavid.compat.optional import import_optional
 from skdejavid.video.encoder_errors import as_device, explain_errors
 from skdejavid.video.fingerprints import fingerprint
 from skdejavid.video.pretrained import is_pretrained, run_pretrained
-from skdejavid.video.sessions import evaluation, first_parameter, first_tensor, precision
+from skdejavid.video.sessions import (
+    evaluation,
+    first_parameter,
+    first_tensor,
+    precision,
+    turn_of,
+)
 from skdejavid.video.transfers import Download, Transfers, transfers_to
 
 if TYPE_CHECKING:
@@ -117,6 +123,7 @@ class ClipEncoder:
         self._autocast = autocast
         self._head_values: dict[str, torch.Tensor] = {}
         self._transfers: Transfers | None = None
+        self._turn: AbstractContextManager[Any] = nullcontext()
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -129,6 +136,7 @@ class ClipEncoder:
         with ExitStack() as stack:
             stack.callback(setattr, self, "_encoder", given)
             self._encoder = stack.enter_context(evaluation(given, self._torch_device))
+            self._turn = turn_of(self._encoder)
             self._transfers = None  # those to the device of the copy are made when they are needed
             head = _find_head(self._encoder, self._head_name)
             if head is not None:
@@ -152,7 +160,9 @@ class ClipEncoder:
         if fingerprint(self._encoder) != recorded:
             raise ValueError(
                 "the encoder was changed while the extraction began, for example by training in "
-                "another thread: pass a copy of it, copy.deepcopy(encoder)"
+                "another thread: pass a copy of it, copy.deepcopy(encoder). If nothing changes it, "
+                "it contains an object that copies itself in its own way, such as an optimizer: "
+                "keep that outside of the encoder, or pass encoder_id"
             )
 
     @property
@@ -179,7 +189,8 @@ class ClipEncoder:
             If the encoder does not return one vector per clip or lacks the requested `features`.
         """
         batch = self._to_input(clips)
-        parts = self._select(self._outputs_by_name(self._run(batch)), len(batch))
+        with self._turn:
+            parts = self._select(self._outputs_by_name(self._run(batch)), len(batch))
         n_images = len(clips[0]) if self._layout == "BCHW" else 1
         return StartedClips([self._download(part) for part in parts], n_images)
 

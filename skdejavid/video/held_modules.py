@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from skdejavid.compat.optional import import_optional
-from skdejavid.video.references import attributes_of, cells_of
+from skdejavid.video.references import CACHED_FUNCTION, attributes_of, cells_of
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
-__all__ = ["REMEDY", "check_held_modules", "held_modules"]
+__all__ = ["REMEDY", "check_held_modules", "held_by"]
 
 REMEDY = "call encoder.eval() and pass a function, lambda clips: encoder(clips)"
 
@@ -33,6 +33,8 @@ _LIBRARIES = {"builtins", "numpy", "torch", "transformers"}
 _BY_ANY_NAME = {"getattr", "vars", "__dict__", "attrgetter"}
 
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
+
+_WRAPPERS = (partial, ref, staticmethod, classmethod, property, CACHED_FUNCTION)
 
 _VALUES = (torch.Tensor, *_CONTAINERS)
 
@@ -99,13 +101,9 @@ def check_held_modules(encoder: Any, originals: Mapping[int, Any] | None = None)
             _check_mode(reference.where, item)
 
 
-def held_modules(encoder: Any) -> list[torch.nn.Module]:
-    """Return the modules that an encoder may use, as `check_held_modules` finds them."""
-    return [
-        reference.item
-        for reference in _references(encoder)
-        if isinstance(reference.item, torch.nn.Module)
-    ]
+def held_by(encoder: Any) -> list[Any]:
+    """Return an encoder, and the objects that it may use, as `check_held_modules` finds them."""
+    return [reference.item for reference in _references(encoder)]
 
 
 def _references(encoder: Any) -> Iterator[_Reference]:
@@ -176,7 +174,7 @@ def _followed(reference: _Reference) -> Iterator[_Reference]:
         yield _Reference("the encoder", item.__func__, package, depth)
         owned = _of_object(item.__self__, item.__name__)
         yield from (_Reference(*found, package, depth + 1) for found in owned)
-    elif isinstance(item, (partial, ref, staticmethod, classmethod, property, *_CONTAINERS)):
+    elif isinstance(item, (*_WRAPPERS, *_CONTAINERS)):
         yield from (_Reference(*found, package, depth) for found in _contents_of(item))
     elif depth < _MAX_DEPTH and not isinstance(item, _WITHOUT_FUNCTIONS):
         owned = _of_object(item, "forward", "__call__", "__get__")
@@ -206,8 +204,8 @@ def _contents_of(item: Any) -> Iterable[_Found]:
         return [("the encoder", item.func), *inside]
     if isinstance(item, ref):
         return [("a weak reference", item())]
-    if isinstance(item, (staticmethod, classmethod)):
-        return [("the encoder", item.__func__)]
+    if isinstance(item, (staticmethod, classmethod, CACHED_FUNCTION)):
+        return [("the encoder", item.__wrapped__)]  # type: ignore[attr-defined]
     if isinstance(item, property):
         return [("a property", item.fget)]
     values = list(item.values() if isinstance(item, dict) else item)

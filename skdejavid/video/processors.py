@@ -93,7 +93,8 @@ def check_clip_length(model: Any, n_frames: int) -> None:
             f"got {n_frames}: leave clip_length and layout at 'auto'"
         )
     step = _setting(model, "tubelet_size") or 1
-    if usual and n_frames % step:
+    # V-JEPA 2 repeats a single frame.
+    if usual and n_frames > step and n_frames % step:
         raise ValueError(
             f"clip_length: {name} takes a multiple of {step} frames, as its config says "
             f"(tubelet_size), got {n_frames}: leave clip_length and layout at 'auto', which takes "

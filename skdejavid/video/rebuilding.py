@@ -7,10 +7,9 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dis import get_instructions
 from functools import lru_cache
-from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
+from io import BufferedRandom, BufferedReader, BufferedWriter, FileIO, TextIOWrapper
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import proxy, ref
@@ -38,7 +37,7 @@ __all__ = ["SHARED", "Links", "Memo", "is_plain", "is_rebuilt", "links_to", "pat
 # What cannot be copied, and belongs to the process rather than to the module.
 SHARED = (
     *(type(threading.Lock()), type(threading.RLock()), threading.local),
-    *(FileIO, TextIOWrapper, BufferedReader, BufferedWriter),
+    *(FileIO, TextIOWrapper, BufferedReader, BufferedWriter, BufferedRandom),
     *(ModuleType, logging.Logger, logging.Handler),
 )
 
@@ -236,8 +235,11 @@ def _rebuild_cell(cell: CellType, memo: Memo) -> CellType:
 
 
 def _fill(copied: CellType, cell: CellType, memo: Memo) -> None:
-    with suppress(ValueError):  # not assigned yet
-        copied.cell_contents = copy.deepcopy(cell.cell_contents, memo)
+    try:
+        content = cell.cell_contents
+    except ValueError:
+        return  # not assigned yet
+    copied.cell_contents = copy.deepcopy(content, memo)
 
 
 def _rebuild_method(method: MethodType, memo: Memo) -> MethodType:

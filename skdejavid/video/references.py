@@ -46,7 +46,7 @@ WEAK = (ref, ProxyType, CallableProxyType)
 # They refer to nothing, or to what belongs to the process.
 _ENDS = (
     *(type(None), int, float, complex, str, bytes, range, type(Ellipsis)),
-    *(type, ModuleType, CodeType, FrameType, TracebackType),
+    *(type, CodeType, FrameType, TracebackType),
 )
 
 _References = list[tuple[str, Any]]  # expressions that lead from the object to others
@@ -97,8 +97,8 @@ def original_function(function: FunctionType) -> Any:
 def references_of(item: Any) -> _References:
     """Return what an object refers to, by what is appended to the object's name to get there.
 
-    Weak references count. Classes, modules of Python, code, and global variables do not, and
-    neither do cached results. Objects of native code tell the garbage collector.
+    Weak references count. Classes, code, what is in modules of Python, and global variables do not,
+    and neither do cached results. Objects of native code tell the garbage collector.
     """
     kind = type(item)
     base = next((base for base in _FINDERS if issubclass(kind, base)), None)
@@ -106,7 +106,7 @@ def references_of(item: Any) -> _References:
         found = _of_object(item)
     else:
         found = _FINDERS[base](item)
-        if kind is not base and not issubclass(kind, WEAK):
+        if kind is not base and not issubclass(kind, (*WEAK, ModuleType)):
             found += _attributes(item)
     return [(suffix, part) for suffix, part in found if not issubclass(type(part), _ENDS)]
 
@@ -157,6 +157,7 @@ def _named(*names: str) -> Callable[[Any], _References]:
 
 _FINDERS: dict[type, Callable[[Any], _References]] = {
     **dict.fromkeys(WEAK, lambda value: [("()", target_of(value))]),
+    ModuleType: lambda value: [],
     CellType: lambda value: [("", content_of(value))],
     FunctionType: _of_function,
     MethodType: _named("__func__", "__self__"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from skdejavid.compat.optional import import_optional
-from skdejavid.video.copies import module_of, private_copy
+from skdejavid.video.copies import module_of, private_copy, uses_shared_state
 from skdejavid.video.held_modules import check_held_modules
 
 if TYPE_CHECKING:
@@ -16,7 +18,19 @@ if TYPE_CHECKING:
 else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
-__all__ = ["evaluation", "first_parameter", "first_tensor", "precision"]
+__all__ = ["evaluation", "first_parameter", "first_tensor", "precision", "turn_of"]
+
+_turn = threading.RLock()  # of encoders that share something
+
+
+def _renew_turn() -> None:
+    """Forget who had the turn when this process was forked."""
+    global _turn
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_turn)
 
 
 @contextmanager
@@ -49,6 +63,11 @@ def evaluation(encoder: Any, device: torch.device | None) -> Iterator[Any]:
         own = private_copy(encoder, device)
     with torch.no_grad():
         yield own
+
+
+def turn_of(encoder: Any) -> AbstractContextManager[Any]:
+    """Return what an encoder runs inside of: a lock, if it may share a state with others."""
+    return _turn if uses_shared_state(encoder) else nullcontext()
 
 
 @contextmanager

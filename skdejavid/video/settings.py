@@ -14,7 +14,7 @@ from skdejavid.video.encoder_errors import as_device
 from skdejavid.video.encoders import ClipEncoder
 from skdejavid.video.fingerprints import fingerprint
 from skdejavid.video.geometry import Geometry, geometry_of
-from skdejavid.video.held_modules import held_modules
+from skdejavid.video.held_modules import held_by
 from skdejavid.video.pretrained import is_pretrained, load_encoder
 from skdejavid.video.processors import (
     InputSpec,
@@ -117,8 +117,8 @@ def _expected_input(parameters: Any, encoder: Any) -> InputSpec | None:
 
 def _warn_of_models(encoder: Any, wanted: list[str]) -> None:
     """Warn of Hugging Face models inside of an encoder, whose processors are not used."""
-    modules = [module_of(encoder), *held_modules(encoder)]
-    model = next((module for module in modules if is_pretrained(module)), None)
+    held = [module_of(encoder), *held_by(encoder)]
+    model = next((item for item in held if is_pretrained(item)), None)
     if model is not None:
         warnings.warn(
             f"the encoder contains a Hugging Face model ({type(model).__name__}), but is none, so "

@@ -1,17 +1,20 @@
 import copy
 import gc
+import json
 import sys
 import threading
 import warnings
 import weakref
+from argparse import Namespace
 from functools import lru_cache, partial, wraps
 from types import MethodType
 
 import pytest
 import torch
+from pretrained_models import small_model
 from torch import nn
 
-from skdejavid.video.copies import module_of, private_copy
+from skdejavid.video.copies import module_of, private_copy, uses_shared_state
 from skdejavid.video.references import attributes_of
 
 
@@ -438,6 +441,11 @@ def proxy_hook(module):
     return lambda part, args, output: setattr(weak, "f", output)
 
 
+def namespace_hook(module):
+    attributes = vars(module)
+    return lambda part, args, output: attributes.update(f=output)
+
+
 def weak_method_hook(module):
     weak = weakref.WeakMethod(module.keep)
     return lambda *args: weak()(*args)
@@ -594,6 +602,7 @@ LEADING_BACK = {
     "weak": with_hook(weak_hook),
     "proxy": with_hook(proxy_hook),
     "weak method": with_hook(weak_method_hook),
+    "namespace": with_hook(namespace_hook),
     "no grad": with_hook(lambda m: torch.no_grad()(lambda *args: setattr(m, "f", args[2]))),
     "all hooks": all_hooks,
     "forward of closure": forward_of_closure,
@@ -721,11 +730,6 @@ def weak_values(module):
     return lambda part, args, output: setattr(modules["owner"], "f", output)
 
 
-def namespace_hook(module):
-    attributes = vars(module)
-    return lambda part, args, output: attributes.update(f=output)
-
-
 def local_hook(module):
     local = threading.local()
     local.module = module
@@ -744,7 +748,6 @@ REFUSED = {
         outer_object,
         r"encoder\..*\.__closure__\['weak'\]\(\).module would be the Body of",
     ),
-    "namespace": (namespace_hook, r"\.__closure__\['attributes'\] is the dictionary of the attrib"),
     "local": (local_hook, r"\['local'\].*\['module'\] would be the Body of the original"),
     "property": (property_hook, r"encoder\.itself\.__closure__\['module'\] would be the Body of"),
     "weak values": (weak_values, r"encoder\..*\['modules'\].*would be the Body of the original"),
@@ -848,24 +851,65 @@ class _Eager(_Fused):
         return _Fused.train(self, False)
 
 
+class _Flagged(torch.nn.Linear):
+    is_training = True
+
+    def train(self, mode=True):
+        self.is_training = mode
+        return super().train(mode)
+
+    def forward(self, x):
+        return super().forward(x) * (2 if self.is_training else 1)
+
+
 @pytest.mark.fault(124)
-@pytest.mark.parametrize("kind", [_Fused, _Eager])
-def test_a_module_that_switches_its_mode_by_itself_has_to_be_switched(kind):
-    module = torch.nn.Sequential(kind())
-    name = "train" if kind is _Fused else "eval"
-    with pytest.raises(ValueError, match=rf"a {kind.__name__} in training mode.*{name}.*eval\(\)"):
+@pytest.mark.parametrize("make", [_Fused, _Eager, lambda: _Flagged(2, 2)])
+def test_a_module_that_changes_with_its_mode_has_to_be_switched(make):
+    module = torch.nn.Sequential(torch.nn.Flatten(), make())
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    kind = type(module[1]).__name__
+    message = rf"a {kind} that is changed by the own 'train' or 'eval' of a {kind} in.*eval\(\)"
+    with pytest.raises(ValueError, match=message):
         private_copy(module, None)
-    expected = module[0](torch.ones(2))
-    module.eval() if kind is _Fused else module[0].eval()
+    torch.testing.assert_close(dict(module.state_dict()), before)
+    assert all(part.training for part in module.modules())
+    module.eval()
+    module[1].eval()
+    x = torch.ones(1, 2)
+    torch.testing.assert_close(private_copy(module, None)(x), module(x))
+
+
+class _Frozen(torch.nn.Sequential):
+    """The batch normalization is never trained, as in many video models."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self[0].eval()
+        return self
+
+
+@pytest.mark.fault(124)
+@pytest.mark.parametrize(
+    "make", [lambda: _Frozen(torch.nn.BatchNorm3d(3)), lambda: small_model("VideoMAE")]
+)
+def test_a_module_whose_mode_is_but_the_mode_is_switched(make):
+    module = make().train()
     own = private_copy(module, None)
-    torch.testing.assert_close(own(torch.ones(2)), expected)
+    assert not any(part.training for part in own.modules())
+    assert module.training
+    assert any(part.training for part in module.modules())
 
 
 def test_a_method_train_of_an_instance_counts():
     module = torch.nn.Linear(2, 2)
-    module.train = lambda mode=True: module
-    with pytest.raises(ValueError, match="a Linear in training mode, whose method 'train'"):
+
+    def train(mode=True):
+        module.bias = None
+
+    module.train = train
+    with pytest.raises(ValueError, match="a Linear that is changed by the own 'train'"):
         private_copy(module, None)
+    assert module.bias is not None
 
 
 @pytest.mark.fault(124)
@@ -877,3 +921,83 @@ def test_batch_norm_without_running_statistics_is_refused(training):
         private_copy(torch.nn.Sequential(norm), None)
     own = private_copy(torch.nn.Sequential(torch.nn.InstanceNorm3d(3)), None)
     assert own(torch.ones(2, 3, 2, 2, 2)).shape == (2, 3, 2, 2, 2)
+
+
+class AttrDict(dict):
+    """A configuration, whose items are attributes."""
+
+    def __init__(self, *args, **named):
+        super().__init__(*args, **named)
+        self.__dict__ = self
+
+
+class _Configured(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.functions, self.json = torch.nn.functional, json
+        self.options = Namespace(scale=2.0)
+        self.by_name = vars(self.options)
+
+    def forward(self, x):
+        return self.functions.relu(x) * self.by_name["scale"] * self.options.scale
+
+
+def test_modules_of_python_are_shared_and_namespaces_copied():
+    module = _Configured()
+    own = private_copy(module, None)
+    assert own.functions is torch.nn.functional
+    assert own.by_name is vars(own.options) is not module.by_name
+    torch.testing.assert_close(own(torch.ones(2)), torch.full((2,), 4.0))
+    own.options.scale = 3.0
+    assert own.by_name["scale"] == 3.0
+    assert module.options.scale == 2.0
+
+
+class _Uncopied:
+    def __deepcopy__(self, memo):
+        raise ValueError("no copy of me")
+
+
+def test_a_variable_that_cannot_be_copied_is_told():
+    module, held = torch.nn.Linear(2, 2), _Uncopied()
+    module.forward = lambda x: (held, module)
+    with pytest.raises(ValueError, match=r"cannot be copied.*'forward' raises ValueError\(no copy"):
+        private_copy(module, None)
+
+
+SEEN = {}
+
+
+def test_containers_that_are_no_part_of_a_module_are_shared_state():
+    seen = {}
+
+    class Inner(torch.nn.Module):
+        def forward(self, x):
+            return seen["x"]
+
+    def keep(module, args, output):
+        SEEN["x"] = output
+
+    plain = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    plain.settings, plain.features = {"a": 1}, []
+    hooked = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    hooked[0].register_forward_hook(keep)
+    own_hook = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    own_hook[0].register_forward_hook(lambda m, i, o: own_hook.__setattr__("x", o))
+    states = [uses_shared_state(private_copy(m, None)) for m in (plain, Inner(), hooked, own_hook)]
+    assert states == [False, True, True, False]
+    assert not uses_shared_state(torch.mean)
+    assert not uses_shared_state(lambda x: plain[0](x))
+    assert uses_shared_state(lambda x: hooked(x))
+    assert uses_shared_state(lambda x: SEEN["x"])
+
+
+def test_a_dictionary_of_its_own_attributes_is_copied(tmp_path):
+    module = torch.nn.Linear(2, 2)
+    module.config = AttrDict(scale=2.0, sizes=[1])
+    with (tmp_path / "log").open("w+b") as module.log:
+        own = private_copy(module, None)
+        assert own.log is module.log
+    own.config.scale = 3.0
+    own.config.sizes.append(2)
+    assert (own.config["scale"], module.config.scale, module.config.sizes) == (3.0, 2.0, [1])

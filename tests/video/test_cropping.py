@@ -1,5 +1,6 @@
 import io
 import struct
+import time
 from fractions import Fraction
 
 import av
@@ -99,6 +100,38 @@ def test_a_cropped_file_is_scaled_as_its_part_would_be(mp4, tmp_path):
     scaled, expected = (np.stack(list(map(ToRGB(20), decode(of_file)))) for of_file in (path, part))
     assert scaled.shape == expected.shape == (5, 20, 27, 3)
     assert np.abs(scaled.astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (40, 30, Cropping(12, 9, 12, 9)),
+        (41, 29, Cropping(11, 9, 12, 10)),
+        (64, 48, None),
+        (66, 30, None),
+    ],
+)
+def test_half_pixels_are_cut_off(width, height, expected, mp4):
+    """As by the ffmpeg command, whose centers of odd parts are between two pixels."""
+    assert cropping_of(mp4, with_clap(mp4.read_bytes(), width, height, 0, 0)) == expected
+
+
+@pytest.mark.fault(122)
+def test_many_small_units_are_not_all_looked_at(mkv, mp4):
+    video = with_pixel_crop(mkv.read_bytes(), 16, 6, 8, 12)
+    start = video.index(b"\xb0\x81\x40")
+    junk = bytes([0xEC, 0x80]) * 2_000_000
+    size = (len(junk) + video[start - 1] - 0x80 + (1 << 56)).to_bytes(8, "big")
+    content = video[: start - 1] + size + junk + video[start:]
+    began = time.process_time()
+    cropping_of(mkv, content)
+    small = box_of(b"free") * 2_000_000
+    cropping_of(mp4, box_of(b"moov", small))
+    assert time.process_time() - began < 2  # all of them take over five seconds
+
+
+def box_of(kind, content=b""):
+    return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
 def test_a_file_that_hides_all_of_a_frame_is_refused():

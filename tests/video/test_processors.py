@@ -264,7 +264,7 @@ MULTIPLES = r"takes a multiple of 2 frames, .*\(tubelet_size\)"
         ("vivit", [4], [1, 3, 5, 8], EXACTLY),
         ("timesformer", [4], [1, 2, 8], EXACTLY),
         ("xclip", [4], [1, 2, 8], EXACTLY),
-        ("vjepa2", [2, 4, 6], [1, 3, 5], MULTIPLES),
+        ("vjepa2", [1, 2, 4, 6], [3, 5], MULTIPLES),
         ("vit", [1, 2, 7], [], ""),
         ("clip", [1, 2, 7], [], ""),
     ],
