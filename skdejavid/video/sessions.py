@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from skdejavid.compat.optional import import_optional
 from skdejavid.video.copies import module_of, private_copy
@@ -17,6 +19,12 @@ else:
     torch = import_optional("torch", "video", "TSEExtractor")
 
 __all__ = ["evaluation", "first_parameter", "first_tensor", "precision"]
+
+
+# Copies of sessions that have ended, and their sizes in bytes. Hooks that refer to a module keep
+# some of them alive until the garbage collector runs, which does not see how large they are.
+_ENDED: dict[ref[torch.nn.Module], int] = {}
+_MAX_ENDED = 2**26  # bytes that may wait for it
 
 
 @contextmanager
@@ -46,9 +54,17 @@ def evaluation(encoder: Any, device: torch.device | None) -> Iterator[Any]:
         check_held_modules(encoder)
         own = encoder
     else:
+        if sum(list(_ENDED.values())) > _MAX_ENDED:
+            gc.collect()
         own = private_copy(encoder, device)
-    with torch.no_grad():
-        yield own
+    try:
+        with torch.no_grad():
+            yield own
+    finally:
+        copied = module_of(own)
+        if copied is not None:
+            tensors = chain(copied.parameters(), copied.buffers())
+            _ENDED[ref(copied, _ENDED.pop)] = sum(tensor.nbytes for tensor in tensors)
 
 
 @contextmanager

@@ -821,3 +821,32 @@ def test_a_module_that_is_compiled_in_place_runs_as_it_is_compiled():
         assert torch.equal(copied(x), torch.full((3, 5), 2.0))
         assert torch.equal(module(x), expected)
     assert n_compiled <= 2
+
+
+@pytest.mark.fault(124)
+def test_frames_of_other_threads_are_read_without_the_garbage_collector(monkeypatch):
+    """Which frees tensors, and so lets these threads return from the frames meanwhile."""
+    from skdejavid.video import copies
+
+    states, is_in_step = [], copies._is_in_step
+
+    def remember(frame):
+        states.append(gc.isenabled())
+        return is_in_step(frame)
+
+    monkeypatch.setattr(copies, "_is_in_step", remember)
+    event = threading.Event()
+    thread = threading.Thread(target=event.wait)
+    thread.start()
+    private_copy(dropping(), None)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        private_copy(dropping(), None)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        event.set()
+        thread.join()
+    assert states
+    assert not any(states)
