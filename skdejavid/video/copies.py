@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
+import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from types import CellType, FrameType, FunctionType
@@ -40,6 +43,15 @@ _CONTAINERS = (list, tuple, set, frozenset, deque, dict)
 
 # Other classes of tensors know themselves how they are copied.
 _COPIED_HERE = (torch.Tensor, torch.nn.Parameter)
+
+# Held while the garbage collector is off. A process that is forked then gets it switched on.
+_COLLECTOR = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_COLLECTOR.acquire,
+        after_in_parent=_COLLECTOR.release,
+        after_in_child=_COLLECTOR.release,
+    )
 
 _HOOKS = frozenset(name for name in vars(torch.nn.Module()) if "_hooks" in name)
 
@@ -187,9 +199,26 @@ def _is_stepping() -> bool:
     Python may have interrupted its thread between two parameters. While it evaluates a closure of
     the user, functions of other packages are nearer to the top of its stack.
     """
-    tops = sys._current_frames()
-    del tops[threading.get_ident()]  # a frame that refers to itself would keep the copy alive
-    return any(_is_in_step(top) for top in tops.values())
+    with _without_collector():
+        tops = sys._current_frames()
+        del tops[threading.get_ident()]  # a frame that refers to itself would keep the copy alive
+        return any(_is_in_step(top) for top in tops.values())
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Switch off the garbage collector, which runs other threads when it frees tensors.
+
+    While Python 3.11 makes the object of a frame, that frame must not return.
+    """
+    with _COLLECTOR:
+        was_on = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if was_on:
+                gc.enable()
 
 
 def _is_in_step(frame: FrameType | None) -> bool:
@@ -417,8 +446,9 @@ def _restore_namespace(copied: Any, attributes: dict[str, Any], is_shared: bool)
         if is_shared:
             raise
         return
-    attributes.clear()
-    attributes.update(current)
+    if attributes is not copied:  # as of a configuration whose items are its attributes
+        attributes.clear()
+        attributes.update(current)
 
 
 def _complete_module(original: torch.nn.Module, copied: torch.nn.Module, memo: Memo) -> None:

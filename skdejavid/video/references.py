@@ -58,7 +58,7 @@ def attributes_of(item: Any) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     for base in kind.__mro__:
         if "__slots__" in vars(base):
-            for name, value in vars(base).items():
+            for name, value in list(vars(base).items()):
                 if isinstance(value, MemberDescriptorType) and hasattr(item, name):
                     attributes[name] = getattr(item, name)
     if kind.__dictoffset__:
@@ -136,11 +136,10 @@ def _of_function(function: FunctionType) -> _References:
 
 
 def _entries(value: dict[Any, Any]) -> _References:
-    entries = list(value.items())
-    return [
-        *((f"[{key!r}]" if type(key) in (str, int) else "[...]", item) for key, item in entries),
-        *((".keys()[...]", key) for key, _ in entries),
-    ]
+    # Other threads may change it, but not while Python lists either.
+    keys, items = list(value), list(value.values())
+    names = (f"[{key!r}]" if type(key) in (str, int) else "[...]" for key in keys)
+    return [*zip(names, items, strict=False), *((".keys()[...]", key) for key in keys)]
 
 
 def _items(value: Any) -> _References:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from skdejavid.compat.optional import import_optional
 from skdejavid.video.copies import module_of, private_copy, uses_shared_state
@@ -31,6 +33,12 @@ def _renew_turn() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_turn)
+
+
+# Copies of sessions that have ended, and their sizes in bytes. Hooks that refer to a module keep
+# some of them alive until the garbage collector runs, which does not see how large they are.
+_ENDED: dict[ref[torch.nn.Module], int] = {}
+_MAX_ENDED = 2**26  # bytes that may wait for it
 
 
 @contextmanager
@@ -60,9 +68,17 @@ def evaluation(encoder: Any, device: torch.device | None) -> Iterator[Any]:
         check_held_modules(encoder)
         own = encoder
     else:
+        if sum(list(_ENDED.values())) > _MAX_ENDED:
+            gc.collect()
         own = private_copy(encoder, device)
-    with torch.no_grad():
-        yield own
+    try:
+        with torch.no_grad():
+            yield own
+    finally:
+        copied = module_of(own)
+        if copied is not None:
+            tensors = chain(copied.parameters(), copied.buffers())
+            _ENDED[ref(copied, _ENDED.pop)] = sum(tensor.nbytes for tensor in tensors)
 
 
 def turn_of(encoder: Any) -> AbstractContextManager[Any]:

@@ -1001,3 +1001,32 @@ def test_a_dictionary_of_its_own_attributes_is_copied(tmp_path):
     own.config.scale = 3.0
     own.config.sizes.append(2)
     assert (own.config["scale"], module.config.scale, module.config.sizes) == (3.0, 2.0, [1])
+
+
+@pytest.mark.fault(124)
+def test_frames_of_other_threads_are_read_without_the_garbage_collector(monkeypatch):
+    """Which frees tensors, and so lets these threads return from the frames meanwhile."""
+    from skdejavid.video import copies
+
+    states, is_in_step = [], copies._is_in_step
+
+    def remember(frame):
+        states.append(gc.isenabled())
+        return is_in_step(frame)
+
+    monkeypatch.setattr(copies, "_is_in_step", remember)
+    event = threading.Event()
+    thread = threading.Thread(target=event.wait)
+    thread.start()
+    private_copy(dropping(), None)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        private_copy(dropping(), None)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        event.set()
+        thread.join()
+    assert states
+    assert not any(states)

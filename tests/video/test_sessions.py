@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from skdejavid.video import sessions
 from skdejavid.video.sessions import evaluation, first_parameter, first_tensor, precision
 
 X = torch.linspace(-1, 1, 12).reshape(4, 3)
@@ -109,5 +110,21 @@ def test_the_copy_is_freed_at_the_end():
             del own
             assert copied() is not None
         assert copied() is None
+    finally:
+        gc.enable()
+
+
+def test_a_large_copy_whose_hooks_refer_to_it_is_freed_before_the_next_one(monkeypatch):
+    monkeypatch.setattr(sessions, "_MAX_ENDED", 0)
+    module = mixed()
+    module[1].register_forward_hook(lambda part, args, output: setattr(module, "f", output))
+    gc.disable()
+    try:
+        with evaluation(module, None) as own:
+            first = weakref.ref(own)
+            del own
+        assert first() is not None
+        with evaluation(module, None):
+            assert first() is None
     finally:
         gc.enable()
