@@ -223,6 +223,8 @@ def _without_collector() -> Iterator[None]:
 
 def _is_in_step(frame: FrameType | None) -> bool:
     while frame is not None:
+        if not isinstance(frame, FrameType):
+            return True  # of a thread that was interrupted while Python made it: look again
         name = frame.f_globals.get("__name__", "")
         if not name.startswith("torch."):
             return False

@@ -35,6 +35,8 @@ _EMBEDDING_KEYS = ("embedding", "pooler_output", "image_embeds", "video_embeds")
 # Names of the head in classifiers of transformers, by falling priority.
 _HEADS = ("classifier", "cls_classifier", "fc", "head")
 
+_LARGEST_MEAN = 2.0  # of pixels between 0 and 1; processors with an offset have one of 0.5
+
 _EXPECTED = "a tensor (n_clips, n_features), or a tuple (embedding, logits)"
 
 # Key of the output of an encoder that returns a single tensor.
@@ -382,6 +384,11 @@ def _per_channel(name: str, values: Sequence[float] | float) -> torch.Tensor:
     array = np.asarray(values, dtype=np.float32).ravel()
     if len(array) not in (1, 3) or not np.isfinite(array).all():
         raise ValueError(f"{name} must be one finite number or one per channel (3), got {values}")
+    if name == "mean" and (np.abs(array) > _LARGEST_MEAN).any():
+        raise ValueError(
+            f"mean is that of pixels between 0 and 1, got {values}: if mean and std are those of "
+            "pixels between 0 and 255, divide both by 255"
+        )
     if name == "std" and not (array > 0).all():
         raise ValueError(f"std must be positive, got {values}")
     return torch.from_numpy(array.copy())

@@ -515,3 +515,9 @@ def test_outputs_of_all_real_types_are_numbers(dtype, clips):
     encoder = ClipEncoder(lambda batch: torch.ones(3, 2, dtype=dtype), layout="BCTHW")
     with encoder.session():
         np.testing.assert_array_equal(encoder.encode(clips), np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("mean", [123.675, [123.675, 116.28, 103.53]])
+def test_a_mean_of_pixels_up_to_255_is_refused(mean):
+    with pytest.raises(ValueError, match="divide both by 255"):
+        ClipEncoder(torch.mean, layout="BCTHW", mean=mean, std=58.0)
