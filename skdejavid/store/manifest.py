@@ -76,8 +76,8 @@ def check_same_settings(path: str, stored: Mapping[str, Any], wanted: Mapping[st
     if differences:
         raise ValueError(
             f"the store {path} was created with different settings: {'; '.join(differences)}. "
-            "Choose another folder, or the settings of the store, or remove the store if nothing was "
-            "encoded"
+            "Choose another folder, or the settings of the store, or remove it if it has no "
+            "sequences"
         )
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
@@ -332,6 +333,26 @@ def _decoded_times(name: str, max_pixels: int | None) -> Iterator[tuple[float, f
         yield _start_and_duration(decoded.frame)
 
 
+def _without_guesses(
+    starts: NDArray[np.float64], elapsed: NDArray[np.float64], known: NDArray[Any], tolerance: float
+) -> NDArray[Any]:
+    """Return the numbers of the frames whose starts are to be trusted, among those `known`.
+
+    FFmpeg guesses some of them, and is a frame or two off. A guess does not fit the start before,
+    while the next one does; behind a pause, neither does.
+    """
+
+    def fits(one: int, other: int) -> bool:
+        expected = elapsed[other] - elapsed[one]
+        return bool(abs(starts[other] - starts[one] - expected) <= tolerance)
+
+    kept = [known[0]]
+    for number, following in pairwise(known[1:]):
+        if fits(kept[-1], number) or not fits(kept[-1], following):
+            kept.append(number)
+    return np.array(kept if len(known) == 1 else [*kept, known[-1]])
+
+
 def _start_and_duration(item: Any) -> tuple[float, float]:
     """Return start and duration, in seconds, of a packet or frame; NaN and 0 if unknown."""
     unit = float(item.time_base or 0)
@@ -355,9 +376,7 @@ def _with_all_starts(
     known = np.flatnonzero(~np.isnan(starts))
     if len(known) == 0:
         return elapsed, durations
-    # FFmpeg guesses some of them, sometimes as late as one that the file tells.
-    later = np.minimum.accumulate(starts[known[::-1]])[::-1]
-    known = known[np.append(starts[known[:-1]] < later[1:], True)]
+    known = _without_guesses(starts, elapsed, known, usual / 2)
     numbers = np.arange(len(starts))
     following = np.searchsorted(known, numbers, side="right")
     before = known[np.maximum(following - 1, 0)]

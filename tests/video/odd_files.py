@@ -350,12 +350,6 @@ FILES = {
         f"{codec} crop": _plain("ts", f"lib{codec}", options=QUIET, bitstream=_CROP.format(kind))
         for codec, kind in (("x264", "h264"), ("x265", "hevc"))
     },
-    **{
-        f"mpg h264 {rate}": _plain(
-            "mpg", "libx264", file_format="vob", rate=rate, options={"bf": "3"}
-        )
-        for rate in (12, 50)
-    },
     "interlaced": _plain("mpg", "mpeg2video", options={"flags": "+ildct+ilme"}),
     "pauses": _plain(
         "mp4", "libx264", times=[0, 1, 2, 9, 10, 30, *range(40, 54)], unit=Fraction(1, 25)

@@ -17,6 +17,7 @@ from videos import (
 
 from skdejavid import VideoDecodeError
 from skdejavid.datasets import write_video
+from skdejavid.video import decoding
 from skdejavid.video.decoding import (
     ToRGB,
     crop_center,
@@ -335,6 +336,30 @@ def test_frames_without_times_follow_those_before(rate, tmp_path):
     clock = read_clock(path)
     np.testing.assert_allclose(clock.starts, np.arange(20) / rate, atol=1e-4)
     assert clock.end == pytest.approx(20 / rate, abs=1e-4)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.fault(123)
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([NAN] * 4, [0, 1, 2, 3]),
+        ([0, NAN, NAN, 3], [0, 1, 2, 3]),
+        ([NAN, NAN, 5, NAN], [3, 4, 5, 6]),
+        ([0, NAN, NAN, 2, NAN, NAN, NAN, 7], range(8)),  # a guess, too early
+        ([0, NAN, NAN, 4, NAN, 5], range(6)),  # a guess, too late
+        ([0, NAN, NAN, 4, NAN, 4], [0, 1, 2, 4, 4, 4]),  # nothing fits: as told
+        ([0, NAN, 50, NAN, NAN, 53], [0, 1, 50, 51, 52, 53]),  # a pause
+        ([0, NAN, NAN, NAN, 2, 3, 4], [0, 0.5, 1, 1.5, 2, 3, 4]),  # faster for a while
+    ],
+)
+def test_starts_that_are_not_told_are_between_those_that_are(times, expected, monkeypatch):
+    frames = [(0.04 * time, 0.04) for time in times]
+    monkeypatch.setattr(decoding, "_decoded_times", lambda *_: iter(frames))
+    clock = read_clock("a.mpg", by_decoding=True)
+    np.testing.assert_allclose(clock.starts, 0.04 * (np.array(expected) - expected[0]), atol=1e-9)
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("h264", "libx264"), ("m2v", "mpeg2video")])
