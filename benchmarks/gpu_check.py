@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "build" / "gpu"
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 NEEDED = ("pybind11", "scikit_build_core", "torch", "numpy", "scipy", "sklearn", "safetensors",
-          "filelock", "tqdm", "hypothesis", "pytest")  # fmt: skip
+          "filelock", "threadpoolctl", "tqdm", "hypothesis", "pytest")  # fmt: skip
 TOOLS = ("memcheck", "racecheck", "initcheck")
 ON_CARD = (
     *("test_cuda_kernels", "test_cuda_frames", "test_cuda_engine", "test_devices"),
