@@ -241,8 +241,6 @@ def _prepare_used(
     """Apply `prepare` to each frame that belongs to a clip; read `frames` to their end."""
     is_used = np.zeros(int(clip_frames.max()) + 1, dtype=bool)
     is_used[clip_frames] = True
-    # Each of the threads that read videos would start as many threads of torch as there are cores.
-    prepare = on_one_thread(prepare)
     for number, frame in enumerate(frames):
         if number < len(is_used) and is_used[number]:
             yield NumberedFrame(number, np.ascontiguousarray(prepare(frame)))
@@ -250,8 +248,9 @@ def _prepare_used(
 
 def _apply(geometry: FrameGeometry, frame: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     """Apply a geometry; raise RefusedVideoError with the name of the video if it fails."""
+    # Each of the threads that read videos would start as many threads of torch as there are cores.
     try:
-        return geometry(frame)
+        return on_one_thread(geometry)(frame)
     except ValueError as error:
         height, width = frame.shape[:2]
         raise RefusedVideoError(f"{name}: a frame of {width} x {height} pixels: {error}") from error
