@@ -39,7 +39,7 @@ __all__ = ["module_of", "private_copy", "uses_shared_state"]
 _PATIENCE = 10.0  # seconds in which a module that another thread trains is copied again and again
 
 _MUTABLE = (list, set, deque, dict)
-_CONTAINERS = (list, tuple, set, frozenset, deque, dict)
+_CONTAINERS = (*_MUTABLE, tuple, frozenset)
 
 # Other classes of tensors know themselves how they are copied.
 _COPIED_HERE = (torch.Tensor, torch.nn.Parameter)

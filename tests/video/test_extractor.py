@@ -712,6 +712,22 @@ def test_an_array_and_a_file_under_one_id_are_two_videos(arrays, raw):
         extractor.extract([array], ids=["file"])
 
 
+def interrupt_third_call(extractor, video, ids):
+    """Extract a video until its encoder is called for the third time; return its list of calls."""
+    n_calls = []
+
+    def encode(clips):
+        n_calls.append(1)
+        if len(n_calls) == 3:
+            raise KeyboardInterrupt
+        return mean_color(clips)
+
+    extractor.set_params(encoder=encode, batch_size=1)
+    with pytest.raises(KeyboardInterrupt):
+        extractor.extract([video], ids=ids)
+    return n_calls
+
+
 @pytest.mark.fault(131)
 @pytest.mark.parametrize("kinds", ["arrays", "array, then file", "file, then array"])
 @pytest.mark.parametrize("ids", [None, ["a"]])
@@ -721,17 +737,7 @@ def test_an_interrupted_video_is_not_resumed_with_another(ids, kinds, arrays, ra
         second = raw[1]
     elif kinds == "file, then array":
         first = raw[0]
-    n_calls = []
-
-    def encode(clips):
-        n_calls.append(1)
-        if len(n_calls) == 3:
-            raise KeyboardInterrupt
-        return mean_color(clips)
-
-    extractor.set_params(encoder=encode, batch_size=1)
-    with pytest.raises(KeyboardInterrupt):
-        extractor.extract([first], ids=ids)
+    n_calls = interrupt_third_call(extractor, first, ids=ids)
     X = extractor.extract([second], ids=ids).sequences()
     assert [round(float(row.mean()) * 255) for row in X[0]] == [200] * 5
     assert len(n_calls) == 3 + 5
@@ -740,17 +746,7 @@ def test_an_interrupted_video_is_not_resumed_with_another(ids, kinds, arrays, ra
 @pytest.mark.fault(131)
 def test_an_interrupted_array_is_resumed_with_itself(arrays):
     first, _, extractor = arrays
-    n_calls = []
-
-    def encode(clips):
-        n_calls.append(1)
-        if len(n_calls) == 3:
-            raise KeyboardInterrupt
-        return mean_color(clips)
-
-    extractor.set_params(encoder=encode, batch_size=1)
-    with pytest.raises(KeyboardInterrupt):
-        extractor.extract([first], ids=["a"])
+    n_calls = interrupt_third_call(extractor, first, ids=["a"])
     assert brightness(extractor.extract([first.copy()], ids=["a"]).sequences()) == [50]
     assert len(n_calls) == 3 + 3
 
