@@ -34,8 +34,9 @@ demo: $(VENV)/.demo
 	$(BIN)/python docs/examples/demo_sequences.py
 	$(BIN)/python docs/examples/demo_videos.py
 
+# A test that waits forever ends the run, and says where each thread waits.
 test: $(VENV)/.test
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true $(PYTEST_ARGS)
 
 quick: $(VENV)/.editable
 	$(BIN)/pytest -m "not slow" --numprocesses=auto $(PYTEST_ARGS)
