@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import check_random_state
-from tqdm import tqdm
 
 from skdejavid.backends.registry import backend_of, resolve_device
 from skdejavid.backends.state import InitialParameters, TrainingData, TrainingSettings
+from skdejavid.compat.bars import Bar
 from skdejavid.compat.memory import memory_of_machine
 from skdejavid.compat.sklearn import check_sample_weight
 from skdejavid.compat.threads import count_threads
@@ -381,7 +381,7 @@ def train(
         if start.state is None:
             writer.write(training)  # initial centroids alone may have taken long
         last.append(writer)
-    with tqdm(
+    with Bar(
         total=plan.settings.n_epochs,
         initial=training.n_epochs_done,
         desc="epochs",
@@ -586,7 +586,7 @@ def _barycenters(
         device=plan.settings.device,
     )
     n_classes = data.targets.max() + 1
-    bar = tqdm(centroids, total=n_classes, desc="centroids", disable=not parameters.verbose)
+    bar = Bar(centroids, total=n_classes, desc="centroids", disable=not parameters.verbose)
     return np.stack(list(bar))
 
 

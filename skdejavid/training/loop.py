@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from skdejavid.backends.interfaces import Loss, Parameters
 from skdejavid.backends.registry import make_engine
@@ -27,6 +26,7 @@ from skdejavid.backends.state import (
     TrainingSettings,
     split,
 )
+from skdejavid.compat.bars import Bar
 from skdejavid.files.random_state import generator_state, restore_generator
 
 __all__ = ["Observer", "ProgressBar", "TimeLimit", "Training", "TrainingResult", "TrainingState"]
@@ -420,7 +420,7 @@ class Training:
 class ProgressBar:
     """Observer that shows the metrics of each epoch in a bar of tqdm."""
 
-    def __init__(self, bar: tqdm[Any]) -> None:
+    def __init__(self, bar: Bar) -> None:
         self._bar = bar
 
     def on_epoch_begin(self) -> None:

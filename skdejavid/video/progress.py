@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from tqdm import tqdm
+from skdejavid.compat.bars import Bar
 
 __all__ = ["Progress"]
 
@@ -31,7 +31,7 @@ class Progress:
     """
 
     def __init__(self, n_videos: int, *, is_shown: bool) -> None:
-        self._bar = tqdm(
+        self._bar = Bar(
             total=n_videos,
             desc="videos",
             unit="video",

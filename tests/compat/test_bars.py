@@ -1,0 +1,77 @@
+"""Progress bars in a process whose forked children are killed."""
+
+import subprocess
+import sys
+
+from tqdm import tqdm
+
+from skdejavid.compat.bars import Bar
+
+KILLED_WITH_THE_LOCK = """
+import os, signal
+import numpy as np
+from tqdm import tqdm
+from skdejavid import DejaVidClassifier
+from skdejavid.datasets import make_order_sequences
+
+X, y = make_order_sequences(60, random_state=0)
+clf = DejaVidClassifier(n_epochs=2, random_state=0, verbose=VERBOSE).fit(X, y)
+with tqdm(disable=True):
+    pass
+child = os.fork()
+if child == 0:
+    tqdm.get_lock().acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+os.waitpid(child, 0)
+again = DejaVidClassifier(n_epochs=2, random_state=0, verbose=VERBOSE).fit(X, y)
+print(np.array_equal(again.centroids_, clf.centroids_))
+"""
+
+FORKED_WITH_A_HELD_LOCK = """
+import os, threading
+from skdejavid.compat.bars import Bar
+
+held, done = threading.Event(), threading.Event()
+
+def hold():
+    with Bar.get_lock():
+        held.set()
+        done.wait()
+
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    with Bar(total=1, disable=True) as bar:
+        bar.update()
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+done.set()
+"""
+
+
+def printed_by(code, folder):
+    command = [sys.executable, "-P", "-W", "ignore", "-c", code]
+    return subprocess.check_output(command, text=True, cwd=folder, timeout=120)
+
+
+def test_a_process_killed_with_the_lock_of_tqdm_does_not_stop_others(tmp_path):
+    for verbose in ("0", "1"):
+        code = KILLED_WITH_THE_LOCK.replace("VERBOSE", verbose)
+        assert printed_by(code, tmp_path) == "True\n"
+
+
+def test_a_forked_process_draws_bars_though_a_thread_held_the_lock(tmp_path):
+    assert printed_by(FORKED_WITH_A_HELD_LOCK, tmp_path) == "7\n"
+
+
+def test_no_thread_watches_the_bars():
+    monitor = tqdm.monitor
+    with Bar(total=1, disable=True):
+        assert tqdm.monitor is monitor
+        assert Bar.monitor is monitor
+
+
+def test_bars_of_tqdm_and_ours_take_different_lines(capsys):
+    with tqdm(total=1) as outer, Bar(total=1) as inner:
+        assert abs(inner.pos) == abs(outer.pos) + 1
