@@ -198,7 +198,7 @@ def published(random_state, **parameters):
 
 
 def on_components(seed, n_components=128):
-    """Return the pipeline for wide embeddings of docs/quickstart.md."""
+    """Return the pipeline for wide embeddings of docs/howto/preprocess.md."""
     return make_pipeline(
         Framewise(PCA(n_components, random_state=seed)), ours(seed, standardize=False)
     )

@@ -69,7 +69,7 @@ class DejaVidClassifier(
     time-weighted DTW distance. Centroids start as DTW barycenters; centroids and weights are then
     learned by gradient descent through the alignment [1]_.
 
-    Read more in the :doc:`method page </method>`, which maps the paper's symbols to these names.
+    The :doc:`method page </explanation/method>` maps the paper's symbols to these names.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class DejaVidClassifier(
 
     diagonal : bool, default=True
         Whether a path may advance in centroid and sequence at once. The paper's Sec. 3.4 advises
-        against it; on the data sets measured it is more accurate (:doc:`/method`).
+        against it; on the data sets measured it is more accurate (:doc:`/explanation/method`).
 
     path_refresh : {"batch", "epoch"}, default="batch"
         When the parameters that choose the paths are updated: for every batch, or at the start of
@@ -158,7 +158,7 @@ class DejaVidClassifier(
         "balanced" gives all classes the same sum of weights, for classes of which some are rare.
         The factors multiply the sample weights, which have no effect any more when all training
         sequences are classified correctly. Therefore "balanced" also gives a class with fewer
-        sequences, whatever their weights, a larger margin in the loss (:doc:`/method`).
+        sequences, whatever their weights, a larger margin in the loss (:doc:`/explanation/method`).
         Probabilities are then those for classes that are as frequent as the weights say, equally
         frequent if "balanced".
 

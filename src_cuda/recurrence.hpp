@@ -1,4 +1,4 @@
-// The recurrence and its tie rule, shared by CPU and CUDA. docs/method.md relates the names used
+// The recurrence and its tie rule, shared by CPU and CUDA. docs/explanation/method.md relates the names used
 // here to the paper's symbols.
 #pragma once
 

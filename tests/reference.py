@@ -1,7 +1,8 @@
 """The method in plain NumPy: float64, as simple as possible, without regard to speed.
 
-Tests compare everything else with it. Symbols are those of docs/method.md: ``x`` is a sequence
-(n_frames, n_features), ``c`` a centroid and ``u`` its weights, both (n_timesteps, n_features).
+Tests compare everything else with it. Symbols are those of docs/explanation/method.md: ``x`` is a
+sequence (n_frames, n_features), ``c`` a centroid and ``u`` its weights, both (n_timesteps,
+n_features).
 """
 
 import math

@@ -59,18 +59,15 @@ def namespace():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("page", "end"), [("quickstart", "## Videos"), ("scikit_learn", "## Callbacks")]
-)
-def test_examples_of_pages(page, end, namespace, tmp_path, monkeypatch):
+@pytest.mark.parametrize("pages", [("fit", "save", "preprocess", "inspect"), ("scikit_learn",)])
+def test_examples_of_pages(pages, namespace, tmp_path, monkeypatch):
     from skdejavid import DejaVidClassifier
 
     monkeypatch.chdir(tmp_path)
     # Two epochs show that the examples run; their accuracy is of no interest here.
     monkeypatch.setitem(DejaVidClassifier.__init__.__kwdefaults__, "n_epochs", 2)
-    text, found, _ = (ROOT / "docs" / f"{page}.md").read_text().partition(end)
-    blocks = python_blocks(text)
-    assert found
+    texts = [(ROOT / "docs" / "howto" / f"{page}.md").read_text() for page in pages]
+    blocks = python_blocks("".join(text.partition("## Callbacks")[0] for text in texts))
     assert blocks
     with joblib.parallel_config(backend="threading"):
         for block in blocks:
@@ -205,7 +202,7 @@ def occurs(pieces, text):
 
 def quoted_messages():
     """Return the messages in code style in the first column of the troubleshooting page."""
-    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    page = (ROOT / "docs" / "howto" / "troubleshooting.md").read_text()
     symptoms = [row.split(" | ")[0] for row in page.splitlines() if row.startswith("| ")]
     spans = [span for symptom in symptoms for span in re.findall(r"`([^`]*)`", symptom)]
     return [span for span in spans if re.search(r"\s", span)]
@@ -229,7 +226,7 @@ def test_messages_that_the_troubleshooting_page_quotes_exist():
 
 
 def test_tables_of_the_troubleshooting_page_can_be_read():
-    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    page = (ROOT / "docs" / "howto" / "troubleshooting.md").read_text()
     for section in page.split("\n## ")[1:]:
         rows = [row for row in section.splitlines() if row.startswith("|")]
         assert len(rows) <= 2 + 25, section.partition("\n")[0]

@@ -1,6 +1,6 @@
 """Which of scikit-learn's meta-estimators, searches and displays work with sequences.
 
-docs/scikit_learn.md lists them for users.
+docs/howto/scikit_learn.md lists them for users.
 """
 
 import re
@@ -279,7 +279,7 @@ def test_the_others_refuse_a_column_of_sequences_as_well(name, column):
     ids=["BaggingClassifier", "OneVsOneClassifier"],
 )
 def test_what_draws_rows_can_draw_numbers_of_sequences(meta):
-    """See the workaround in docs/scikit_learn.md."""
+    """See the workaround in docs/howto/scikit_learn.md."""
     sequences = TSEArray(X)
     look_up = FunctionTransformer(lambda rows: sequences[rows[:, 0]])
     rows = np.arange(len(X))[:, None]
@@ -289,7 +289,7 @@ def test_what_draws_rows_can_draw_numbers_of_sequences(meta):
 
 def test_the_documentation_names_all_of_them():
     """In the right table: that of what works, or that of what needs 2-D input."""
-    text = (Path(__file__).parents[1] / "docs" / "scikit_learn.md").read_text()
+    text = (Path(__file__).parents[1] / "docs" / "howto" / "scikit_learn.md").read_text()
     works, refuses = text.split("## What needs 2-D input")
     for names, part in ((WORKS, works), (REFUSES, refuses)):
         for name in names:

@@ -71,7 +71,7 @@ __all__ = [
 ]
 
 # "auto" for n_timesteps: half the median length, within bounds below which the order of events is
-# lost, and above which accuracy has not improved (docs/method.md has the measurements).
+# lost, and above which accuracy has not improved (docs/explanation/method.md has the measurements).
 _FEWEST_TIMESTEPS, _MOST_TIMESTEPS = 8, 64
 
 # "auto" for differences: over one frame and over a tenth of the sequence, unless the data contain

@@ -27,7 +27,7 @@ __all__ = [
     "scaled_weights",
 ]
 
-# The power of a class's rarity that is its margin (docs/method.md has the measurements).
+# The power of a class's rarity that is its margin (measured in docs/explanation/method.md).
 MARGIN_POWER = 0.6
 
 # With larger margins the gradients of a float32 model would vanish.

@@ -1,6 +1,6 @@
 """Small models of all families of transformers that take pictures or videos.
 
-``python tests/video/families.py`` writes the tables of docs/encoders.md.
+``python tests/video/families.py`` writes the tables of docs/howto/encoders.md.
 """
 
 import tempfile
@@ -369,4 +369,4 @@ def write_tables(page):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    write_tables(Path(__file__).parents[2] / "docs" / "encoders.md")
+    write_tables(Path(__file__).parents[2] / "docs" / "howto" / "encoders.md")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from families import Row, examine, heads
 
-DOCS = Path(__file__).parents[2] / "docs" / "encoders.md"
+DOCS = Path(__file__).parents[2] / "docs" / "howto" / "encoders.md"
 
 # Families that must work: those that are trained to embed pictures or videos.
 WORK = {
