@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "datasets": {"compat", "sequences", "video"},
     "interchange": {"compat", "files", "sequences", "store"},
     "plotting": {"alignment", "classifier", "compat", "sequences"},
-    "cli": {"classifier", "demo", "files", "sequences", "store", "video"},
+    "cli": {"classifier", "compat", "demo", "files", "sequences", "store", "video"},
     "demo": {"", "compat", "datasets"},  # what a user may import
     "_show_versions": {"_core", "backends", "compat"},
     "__main__": {"cli", "compat"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
 from skdejavid.classifier import DejaVidClassifier
+from skdejavid.compat.bars import Bar
 from skdejavid.files.atomic import check_target, replace_file
 from skdejavid.files.regular import path_of_file
 from skdejavid.sequences import TSEArray
@@ -44,6 +46,8 @@ _SOME_FAILED = 3  # exit code
 
 # Parameters of a model that do not change its predictions.
 _OF_A_MACHINE = ("device", "n_jobs", "verbose")
+
+_SEQUENCES_AT_ONCE = 1000  # between two updates of a progress bar
 
 # With so few classes, nearly every class is among the five best.
 _FEW_CLASSES = 10
@@ -135,7 +139,7 @@ def predict_classes(
         set_settings(extractor, _settings_of(classifier, model), model)
         X = extractor.transform(paths)
         ids = [paths[i] for i in extractor.kept_]
-    found = classifier.predict_proba(X)
+    found = _probabilities(classifier, X)
     table = _table_of(ids, classifier.classes_, found, has_all=has_all)
     if output == "-":
         _echo(table, nl=False)
@@ -152,7 +156,7 @@ def evaluate_model(
     """Print scores of the predictions for the labeled sequences of a store."""
     classifier = _load(model)
     X, y = _labeled(TSEStore(store), labels, where)
-    scores = _scores(y, classifier.predict_proba(X), classifier.classes_)
+    scores = _scores(y, _probabilities(classifier, X), classifier.classes_)
     if as_json:
         click.echo(json.dumps(scores))
         return
@@ -174,6 +178,8 @@ def verify_store(
     """Compare a store with its checksums or, if there is a folder, with some of its videos."""
     opened = TSEStore(store)
     if folder is None:
+        n_bytes = sum(path.stat().st_size for path in Path(store).iterdir())
+        _say([f"reading {n_bytes / 1e9:.1f} GB of {store}"])
         opened.verify()
         _echo(f"{opened}: all checksums are right")
         return
@@ -230,6 +236,20 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
     if arguments:
         raise ValueError("--encoder-argument needs an --encoder of the form FILE.py:FUNCTION")
     return TSEExtractor(encoder, verbose=1, **given)
+
+
+def _probabilities(classifier: DejaVidClassifier, X: TSEArray) -> NDArray[np.floating]:
+    """Return the probabilities of the classes, and show progress at a terminal."""
+    parts = range(0, len(X), _SEQUENCES_AT_ONCE)
+    is_hidden = len(parts) <= 1 or not sys.stderr.isatty()
+    bar = Bar(total=len(X), desc="predicting", unit="sequence", disable=is_hidden)
+    found = []
+    with bar:
+        for begin in parts:
+            part = X[begin : begin + _SEQUENCES_AT_ONCE]
+            found.append(classifier.predict_proba(part))
+            bar.update(len(part))
+    return np.concatenate(found)
 
 
 def _settings_of(classifier: DejaVidClassifier, path: str) -> dict[str, Any]:

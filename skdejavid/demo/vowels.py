@@ -84,9 +84,8 @@ def _score_nearest_neighbor(
     """Return the accuracy of the nearest neighbor by unweighted DTW on standardized features."""
     scaler = Framewise(StandardScaler()).fit(X_train)
     train, test = scaler.transform(X_train), scaler.transform(X_test)
-
-    def distances(X: TSEArray) -> NDArray[np.float64]:
-        return np.hstack([dtw_distances(X, x[None]) for x in train])
-
+    between, to_train = (
+        np.hstack([dtw_distances(X, x[None]) for x in train]) for X in (train, test)
+    )
     model = KNeighborsClassifier(n_neighbors=1, metric="precomputed")
-    return model.fit(distances(train), y_train).score(distances(test), y_test)
+    return model.fit(between, y_train).score(to_train, y_test)
