@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib.metadata import metadata
 from pathlib import Path
 
 from skdejavid.demo.vowels import classify_vowels
@@ -22,7 +23,7 @@ What to try next
     skdejavid extract my_videos -o store --encoder MODEL
     skdejavid fit store -o model.safetensors
     skdejavid predict model.safetensors other_videos --encoder MODEL
-  All options: skdejavid --help. Documentation: the folder docs of the source code."""
+  All options: skdejavid --help. Documentation: {documentation}"""
 
 
 def run_demo(folder: str) -> None:
@@ -42,4 +43,13 @@ def run_demo(folder: str) -> None:
         if picture is not None:
             print(f"picture: {picture}")
     print(f"finished in {time.perf_counter() - begin:.0f} s")
-    print(_NEXT)
+    print(_NEXT.format(documentation=_documentation()))
+
+
+def _documentation() -> str:
+    """Return the address of the documentation, as the package states it."""
+    for entry in metadata("skdejavid").get_all("Project-URL") or []:
+        label, _, address = entry.partition(", ")
+        if label == "Documentation":
+            return address
+    return "help(skdejavid.DejaVidClassifier)"

@@ -167,7 +167,7 @@ def _difference(name: str, before: Any, now: Any) -> str:
         kinds = [_HASHED.sub("", str(value)) for value in (before, now)]
         if kinds[0] == kinds[1]:
             return (
-                f"{name} is a {kinds[0]} as in the store, but with other weights, attributes or "
+                f"encoder is a {kinds[0]} as in the store, but with other weights, attributes or "
                 f"code (its fingerprint is {before!r} in the store, and now {now!r})"
             )
     return f"{name} is {before!r} in the store, but {now!r} was requested"

@@ -583,13 +583,20 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
                     self._extract(missing, settings, writer, recorded)
                 passing = writer.passing_failures
             store = TSEStore(store.path)
-        if self.verbose and not missing:
-            print(f"the store {store.path} has all {len(unique)} video(s)", file=sys.stderr)
-        if self.on_error == "warn":
-            for failure in unreadable:
-                warnings.warn(f"{failure.id} is left out: {failure.cause}", stacklevel=2)
+        if not missing:
+            self._tell(f"the store {store.path} has all {len(unique)} video(s)")
+        self._warn_of(unreadable)
         self.failures_ = failures_of(store, unique, [*unreadable, *passing])
         return store
+
+    def _tell(self, what: str) -> None:
+        if self.verbose:
+            print(what, file=sys.stderr)
+
+    def _warn_of(self, unreadable: Sequence[Failure]) -> None:
+        if self.on_error == "warn":
+            for failure in unreadable:
+                warnings.warn(f"{failure.id} is left out: {failure.cause}", stacklevel=3)
 
     def _describe(self, settings: Settings) -> dict[str, Any]:
         from skdejavid.video.settings import describe  # needs torch

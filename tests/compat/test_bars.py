@@ -88,7 +88,7 @@ def draw(bar_of):
 
 
 def test_in_a_file_a_bar_is_a_line_from_time_to_time(tmp_path, monkeypatch):
-    for seconds, n_lines in ((0, 4), (3600, 2)):  # without and with a pause between lines
+    for seconds, n_lines in ((0, 5), (3600, 2)):  # without and with a pause between lines
         monkeypatch.setattr(bars, "_SECONDS_BETWEEN_LINES", seconds)
         with (tmp_path / "log").open("w") as log, monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", log)

@@ -1,6 +1,7 @@
 """Which demonstrations run, and what is printed at the end."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,6 +41,21 @@ def test_without_a_package_for_videos_the_rest_runs(package, tmp_path, monkeypat
     ) in printed
     assert "a.png" in printed
     assert "What to try next" in printed
+
+
+@pytest.mark.parametrize(
+    ("urls", "shown"),
+    [
+        (["Source, https://a.org", "Documentation, https://b.org/docs"], "https://b.org/docs"),
+        (None, "help(skdejavid.DejaVidClassifier)"),
+    ],
+)
+@pytest.mark.usefixtures("demonstrations")
+def test_the_documentation_is_where_the_package_says(urls, shown, tmp_path, monkeypatch, capsys):
+    package = SimpleNamespace(get_all={"Project-URL": urls}.get)
+    monkeypatch.setattr(run, "metadata", {"skdejavid": package}.get)
+    run_demo(str(tmp_path))
+    assert capsys.readouterr().out.endswith(f"Documentation: {shown}\n")
 
 
 def test_the_code_that_is_shown_runs_on_a_table(tmp_path, monkeypatch):

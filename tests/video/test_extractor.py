@@ -289,8 +289,8 @@ def test_the_first_line_says_what_is_done(videos, tmp_path, capsys):
     extractor.transform(videos)
     first = capsys.readouterr().err.splitlines()[0]
     assert first == (
-        f"encoding {len(videos)} video(s) with mean_color: windows of width 4, stride 2, 2 frame(s) "
-        f"each, layout BCTHW, batch_size 8, store {tmp_path / 's'}"
+        f"encoding {len(videos)} video(s) with mean_color: windows of width 4, stride 2, 2 "
+        f"frame(s) each, layout BCTHW, batch_size 8, store {tmp_path / 's'}"
     )
     extractor.transform(videos)
     shown = capsys.readouterr().err
