@@ -31,8 +31,7 @@ help:
 	@echo "make clean   remove everything that make built or installed"
 
 demo: $(VENV)/.demo
-	$(BIN)/python docs/examples/demo_sequences.py
-	$(BIN)/python docs/examples/demo_videos.py
+	$(BIN)/skdejavid demo
 
 # A test that waits forever ends the run, and says where each thread waits.
 test: $(VENV)/.test

@@ -14,7 +14,6 @@ extensions = [
 ]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["examples"]
 autodoc_typehints = "none"  # the numpydoc sections state the types
 numpydoc_show_class_members = False
 html_theme = "furo"

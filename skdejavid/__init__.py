@@ -1,18 +1,22 @@
 """Learned temporal matching of embedding sequences (DejaVid) with scikit-learn's API."""
 
+from importlib import import_module
 from importlib.metadata import version
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from skdejavid._core import built_with_cuda, cuda_device_count
-from skdejavid._show_versions import show_versions
-from skdejavid.alignment import dtw_distances, dtw_path
-from skdejavid.classifier import DejaVidClassifier
-from skdejavid.plotting import AlignmentDisplay
-from skdejavid.preprocessing import Framewise, Interpolate, Resample, TimeDifferences
-from skdejavid.sequences import TSEArray, check_sequences
-from skdejavid.store import TSEStore
-from skdejavid.video.extractor import TSEExtractor
-from skdejavid.video.listing import find_videos
-from skdejavid.video.opening import VideoDecodeError
+if TYPE_CHECKING:
+    from skdejavid._core import built_with_cuda, cuda_device_count
+    from skdejavid._show_versions import show_versions
+    from skdejavid.alignment import dtw_distances, dtw_path
+    from skdejavid.classifier import DejaVidClassifier
+    from skdejavid.plotting import AlignmentDisplay
+    from skdejavid.preprocessing import Framewise, Interpolate, Resample, TimeDifferences
+    from skdejavid.sequences import TSEArray, check_sequences
+    from skdejavid.store import TSEStore
+    from skdejavid.video.extractor import TSEExtractor
+    from skdejavid.video.listing import find_videos
+    from skdejavid.video.opening import VideoDecodeError
 
 __version__ = version("skdejavid")
 
@@ -36,3 +40,54 @@ __all__ = [
     "find_videos",
     "show_versions",
 ]
+
+# Names are imported when they are first used, because scikit-learn takes seconds to import and some
+# commands need nothing of it. Where each name is defined:
+_MODULE_OF = {
+    "AlignmentDisplay": "plotting",
+    "DejaVidClassifier": "classifier",
+    "Framewise": "preprocessing",
+    "Interpolate": "preprocessing",
+    "Resample": "preprocessing",
+    "TSEArray": "sequences",
+    "TSEExtractor": "video.extractor",
+    "TSEStore": "store",
+    "TimeDifferences": "preprocessing",
+    "VideoDecodeError": "video.opening",
+    "built_with_cuda": "_core",
+    "check_sequences": "sequences",
+    "cuda_device_count": "_core",
+    "dtw_distances": "alignment",
+    "dtw_path": "alignment",
+    "find_videos": "video.listing",
+    "show_versions": "_show_versions",
+}
+
+_SUBMODULES = (
+    *("alignment", "classifier", "datasets", "inspection", "interchange", "nn", "plotting"),
+    *("preprocessing", "sequences", "store", "video"),
+)
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of the package
+
+    def __getattr__(name):
+        """Import a name, or a submodule, when it is first used."""
+        if name in _SUBMODULES:
+            return _import(name)
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value = getattr(_import(_MODULE_OF[name]), name)
+        return value
+
+
+def _import(module: str) -> ModuleType:
+    try:
+        return import_module(f"skdejavid.{module}")
+    except AttributeError as error:  # of a broken installation: nobody would see it
+        raise ImportError(f"skdejavid.{module} cannot be imported: {error}") from error
+
+
+def __dir__() -> list[str]:
+    # Without `nn`, until it is loaded: it imports torch, and who looks at all names expects no
+    # error if torch is not installed.
+    return sorted({*globals(), *__all__, *_SUBMODULES} - ({"nn"} - globals().keys()))

@@ -1,11 +1,12 @@
-"""Synthetic data for examples and tests, whose classes differ in events.
+"""Data for examples and tests: a real data set, and synthetic ones whose classes differ in events.
 
-Except for `make_event_sequences`, each sample of each class contains the same events, each with a
-random duration, and its class is the order of the events.
+Except for `make_event_sequences`, each synthetic sample of each class contains the same events,
+each with a random duration, and its class is the order of the events.
 """
 
 from __future__ import annotations
 
+from importlib.resources import files
 from itertools import permutations
 from numbers import Integral, Real
 from os import PathLike, fspath
@@ -25,6 +26,7 @@ from skdejavid.video.sources import as_video
 
 __all__ = [
     "EVENTS",
+    "load_japanese_vowels",
     "make_event_frames",
     "make_event_sequences",
     "make_order_sequences",
@@ -40,9 +42,57 @@ _ORDERS = list(permutations(range(1, len(EVENTS))))
 # Number of frames of an event of `make_event_sequences`.
 _SHORTEST_EVENT, _LONGEST_EVENT = 8, 16
 
+_N_TRAINING_VOWELS = 270  # the first sequences of JapaneseVowels
+
 _AT_LEAST_1 = [Interval(Integral, 1, None, closed="left")]
 # Larger noise could leave the range of float32.
 _NOISE = [Interval(Real, 0, 1e30, closed="both")]
+
+
+def load_japanese_vowels() -> tuple[
+    list[NDArray[np.float32]], NDArray[np.int64], list[NDArray[np.float32]], NDArray[np.int64]
+]:
+    """Return the data set JapaneseVowels: which of nine men says two vowels.
+
+    A sequence is one utterance of the vowels /ae/. Its frames are the 12 coefficients of a linear
+    prediction of the sound (LPC cepstrum). The data are a part of this package: nothing is
+    downloaded.
+
+    Returns
+    -------
+    X_train : list of 270 ndarrays of shape (n_frames, 12), float32
+        Training sequences with 7 to 26 frames, 30 of each speaker.
+    y_train : ndarray of shape (270,)
+        Their speakers, 1 to 9.
+    X_test : list of 370 ndarrays of shape (n_frames, 12), float32
+        Test sequences with 7 to 29 frames, 24 to 88 of each speaker.
+    y_test : ndarray of shape (370,)
+        Their speakers.
+
+    Notes
+    -----
+    Mineichi Kudo, Jun Toyama and Masaru Shimbo published the data in the UCI Machine Learning
+    Repository (https://doi.org/10.24432/C5NS47) under the license CC BY 4.0
+    (https://creativecommons.org/licenses/by/4.0/).
+
+    References
+    ----------
+    M. Kudo, J. Toyama, M. Shimbo: Multidimensional curve classification using passing-through
+    regions. Pattern Recognition Letters 20, pages 1103-1111, 1999.
+
+    Examples
+    --------
+    >>> from skdejavid.datasets import load_japanese_vowels
+    >>> X_train, y_train, X_test, y_test = load_japanese_vowels()
+    >>> len(X_train), X_train[0].shape, int(y_train[0])
+    (270, (20, 12), 1)
+    """
+    source = files("skdejavid").joinpath("data", "japanese_vowels.npz")
+    with source.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        sequences = np.split(stored["frames"], stored["lengths"].cumsum()[:-1])
+        y = stored["speakers"].astype(np.int64)
+    n = _N_TRAINING_VOWELS
+    return sequences[:n], y[:n], sequences[n:], y[n:]
 
 
 @underflow_allowed

@@ -21,5 +21,5 @@ def test_it_is_a_module_and_a_command(command, tmp_path):
 
 def test_without_its_packages_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "click", None)
-    with pytest.raises(ImportError, match=r"The command line needs click.*skdejavid\[cli\]"):
+    with pytest.raises(SystemExit, match=r"^Error: The command line needs click.*skdejavid\[cli\]"):
         entrance.main()

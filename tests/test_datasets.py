@@ -1,3 +1,5 @@
+import importlib.resources
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,12 +9,43 @@ from videos import iterate_frames
 
 from skdejavid.datasets import (
     EVENTS,
+    load_japanese_vowels,
     make_event_frames,
     make_event_sequences,
     make_order_sequences,
     make_order_videos,
     write_video,
 )
+
+
+@pytest.mark.parametrize(("part", "first"), [("train", 0), ("test", 2)])
+def test_japanese_vowels_are_those_of_aeon(part, first):
+    """In their order, and to the last of the six decimals that the published files have."""
+    from aeon.datasets import load_japanese_vowels as load_of_aeon
+
+    X, y = load_japanese_vowels()[first : first + 2]
+    expected, labels = load_of_aeon(part)
+    assert y.tolist() == [int(label) for label in labels]
+    assert [x.shape for x in X] == [x.T.shape for x in expected]
+    assert {x.dtype for x in X} == {np.dtype(np.float32)}
+    for x, of_aeon in zip(X, expected, strict=True):
+        printed = [f"{value:.6f}" for value in x.ravel().tolist()]
+        assert printed == [f"{value:.6f}" for value in of_aeon.T.ravel().tolist()]
+
+
+def test_japanese_vowels_can_be_changed_without_changing_the_next_ones():
+    load_japanese_vowels()[0][0][:] = 0
+    X_train, y_train, _, _ = load_japanese_vowels()
+    assert X_train[0][0, 0] == np.float32(1.860936)
+    assert np.bincount(y_train).tolist() == [0] + [30] * 9
+
+
+def test_japanese_vowels_are_small_and_have_their_license_beside_them():
+    folder = importlib.resources.files("skdejavid") / "data"
+    assert len((folder / "japanese_vowels.npz").read_bytes()) <= 500_000
+    license = (folder / "japanese_vowels.LICENSE.txt").read_text()
+    assert "CC BY 4.0" in license
+    assert "Kudo" in license
 
 
 def test_sequences_have_the_documented_sizes():

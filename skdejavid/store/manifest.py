@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from textwrap import shorten
@@ -22,6 +23,9 @@ __all__ = [
 _FORMAT = "skdejavid sequences"
 _VERSION = 1
 _DTYPES = ("float32", "float64", "float16")
+
+_FIRST = "encoder"  # of the settings that messages name
+_HASHED = re.compile("-[0-9a-f]{16}$")  # end of the fingerprint of an encoder, after its class
 
 # What a manifest may claim: it is small, and each shard takes memory before any of its files is
 # opened. The numbers of shards have five digits in the names of their files.
@@ -69,8 +73,8 @@ def check_same_settings(path: str, stored: Mapping[str, Any], wanted: Mapping[st
     """
     before, now = _settings(stored), _settings(wanted)
     differences = [
-        f"{name} is {before.get(name)!r} in the store, but {now.get(name)!r} was requested"
-        for name in sorted(before.keys() | now.keys())
+        _difference(name, before.get(name, _NOT_SET), now.get(name, _NOT_SET))
+        for name in sorted({**before, **now}, key=_FIRST.__ne__)  # the others in their order
         if name not in before or name not in now or before[name] != now[name]
     ]
     if differences:
@@ -149,5 +153,29 @@ def create_manifest(folder: Path, text: str) -> None:
 
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings in a manifest by the names that messages give them."""
-    named = {f"fingerprint[{key!r}]": value for key, value in manifest["fingerprint"].items()}
-    return {"dtype": manifest["dtype"], "n_shards": len(manifest["shards"]), **named}
+    others = {"dtype": manifest["dtype"], "n_shards": len(manifest["shards"])}
+    named = {
+        f"fingerprint[{key!r}]" if key in others else key: value
+        for key, value in manifest["fingerprint"].items()
+    }
+    return {**named, **others}
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    """Return in words how a setting of a store differs from the one that was requested."""
+    if name == _FIRST and before is not _NOT_SET and now is not _NOT_SET:
+        kinds = [_HASHED.sub("", str(value)) for value in (before, now)]
+        if kinds[0] == kinds[1]:
+            return (
+                f"encoder is a {kinds[0]} as in the store, but with other weights, attributes or "
+                f"code (its fingerprint is {before!r} in the store, and now {now!r})"
+            )
+    return f"{name} is {before!r} in the store, but {now!r} was requested"
+
+
+class _NotSet:
+    def __repr__(self) -> str:
+        return "not set"
+
+
+_NOT_SET = _NotSet()

@@ -428,7 +428,8 @@ class ProgressBar:
 
     def on_epoch_end(self, record: dict[str, float], training: Training) -> None:
         """Advance the bar."""
-        self._bar.set_postfix({name: f"{record[name]:.4f}" for name in training.loss.metrics})
+        metrics = {name: f"{record[name]:.4f}" for name in training.loss.metrics}
+        self._bar.set_postfix(metrics, refresh=False)  # `update` shows it if it is time to
         self._bar.update()
 
 

@@ -34,6 +34,7 @@ _HEIGHT = 96  # of a picture, in pixels
 _GAP = 4
 _PER_LINE = 8  # pictures
 _LETTER, _LINE = 14, 20  # height of letters, and of a line of text
+_LABELS = ("video", "encoder")  # of a line of frames, and of the line of pixels below it
 _BACKGROUND, _TEXT = (255, 255, 255), (0, 0, 0)
 
 # Of frames on one sheet, which then has about 80 million pixels.
@@ -65,9 +66,9 @@ def contact_sheet(extractor: Any, video: Any, *, n_windows: int = 8) -> Image.Im
     Returns
     -------
     PIL.Image.Image
-        For each window, and each of several widths, its frames as a player shows them, and below
-        each of them the pixels that the encoder gets, with the normalization undone. Pixels of
-        small frames are drawn as squares.
+        For each window, and each of several widths, a line "video" with its frames as a player
+        shows them, and below it a line "encoder" with the pixels that the encoder gets, with the
+        normalization undone. Pixels of small frames are drawn as squares.
 
     Raises
     ------
@@ -215,8 +216,8 @@ def _title(name: str, plan: WindowPlan, n_shown: int, settings: Settings, inputs
         f"{os.path.basename(name)}: {n_shown} of {len(plan.window_clips)} window(s); "
         f"encoder {type(settings.encoder).__name__}, processor {processor}{colors}\n"
         f"mean {_as_text(settings.mean)}, std {_as_text(settings.std)}: the encoder gets {inputs}\n"
-        "above: frames as players show them; below: pixels as the encoder gets them, with mean and "
-        "std undone"
+        f'lines "{_LABELS[0]}": frames as players show them; lines "{_LABELS[1]}": the same frames '
+        "as the encoder gets them, with mean and std undone"
     )
 
 
@@ -262,12 +263,16 @@ def _draw_row(row: SheetRow) -> Image.Image:
     for start in range(0, max(len(row.frames), len(row.pixels)), _PER_LINE):
         part = slice(start, start + _PER_LINE)
         lines += [[_scale(picture) for picture in line[part]] for line in (row.frames, row.pixels)]
+    labels = [_draw_text(label) for label in _LABELS]
+    margin = max(label.width for label in labels) + 2 * _GAP
     column = _GAP + max((image.width for line in lines for image in line), default=0)
-    size = (column * max(map(len, lines), default=0), len(lines) * (_HEIGHT + _GAP))
+    size = (margin + column * max(map(len, lines), default=0), len(lines) * (_HEIGHT + _GAP))
     drawn = Image.new("RGB", size, _BACKGROUND)
     for y, line in enumerate(lines):
+        top = y * (_HEIGHT + _GAP)
+        drawn.paste(labels[y % 2], (0, top + (_HEIGHT - _LINE) // 2))
         for x, image in enumerate(line):
-            drawn.paste(image, (x * column, y * (_HEIGHT + _GAP)))
+            drawn.paste(image, (margin + x * column, top))
     return drawn
 
 

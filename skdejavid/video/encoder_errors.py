@@ -61,8 +61,12 @@ def _remedy(error: Exception, layout: str) -> str:
         return "Set a smaller batch_size."
     if layout == "BCHW":
         return "If the encoder takes clips, set layout='BCTHW' or 'BTCHW'; check also frame_size."
+    other = "BCTHW" if layout == "BTCHW" else "BTCHW"
+    order = "channels before time" if other == "BCTHW" else "time before channels"
+    is_usual = "" if other == "BCTHW" else ", as video models of Hugging Face do"
     return (
-        "If the encoder takes single frames, set layout='BCHW'; check also clip_length, frame_size."
+        f"If the encoder takes single frames, set layout='BCHW'; if it takes {order}{is_usual}, "
+        f"layout={other!r}; check also clip_length, frame_size."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
@@ -27,7 +28,6 @@ from skdejavid.video.sources import (
     Source,
     as_sources,
     check_has_clock,
-    with_content_ids,
     with_ids,
 )
 from skdejavid.video.stored import Missing, failures_of, missing_from, open_store
@@ -166,8 +166,10 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         cannot be compared; use a different string for each encoder.
 
     verbose : int, default=0
-        Whether to show a progress bar with the number of videos, windows per second, and the shares
-        of the time that the extraction waits for decoding and for the encoder.
+        Whether to write to standard error what is encoded how (number of videos, encoder, device,
+        windows, store), followed by a progress bar with the number of videos, the time left,
+        windows per second, and the shares of the time that the extraction waits for decoding and
+        for the encoder. In a file the bar is one line in half a minute.
 
     Attributes
     ----------
@@ -328,7 +330,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         return self
 
     @survive_fork()
-    def transform(self, X: Iterable[Any]) -> TSEArray:
+    def transform(self, X: Iterable[Any], *, ids: Sequence[str] | None = None) -> TSEArray:
         """Encode videos, or read their sequences from the store.
 
         Parameters
@@ -336,6 +338,9 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         X : list or array of videos
             Each item is the path of a file, or an array ``(n_frames, height, width, 3)`` of uint8
             RGB values. `find_videos` lists the files in a folder.
+
+        ids : sequence of str, default=None
+            Ids of the videos in the store, as in `extract`. Only with `store`.
 
         Returns
         -------
@@ -355,7 +360,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             the encoder all the time, or the process was forked from one that had used CUDA.
         ValueError
             As in `fit`. Also if an array is not a video, or the encoder returns NaN or a wrong
-            shape; the message names the video. Also if the store was created with a different
+            shape; the message names the video. Also if `ids` are not valid, or there is no
+            `store` that they belong to. Also if the store was created with a different
             encoder or settings, contains another file or array under the same id, or needs
             `encoder_id`; if the encoder cannot be copied or uses another module in training mode;
             and if no video remains.
@@ -366,9 +372,15 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
         """
         self._validate_params()
         sources = as_sources(X)
-        settings = self._resolve()
-        encode = self._encode_in_memory if self.store is None else self._encode_into_store
-        result = encode(sources, settings)
+        if self.store is None:
+            if ids is not None:
+                raise ValueError(
+                    "ids name the sequences in a store, but the parameter store is None: set it to "
+                    "the folder to write to, or leave ids out (the result is in the order of X)"
+                )
+            result = self._encode_in_memory(sources, self._resolve())
+        else:
+            result = self._encode_into_store(with_ids(sources, ids), self._resolve())
         self.n_features_out_ = result.n_features
         return result
 
@@ -503,7 +515,6 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
     def _encode_into_store(self, sources: Sequence[Source], settings: Settings) -> TSEArray:
         """Encode the videos that are not in the store, and read all from it."""
-        sources = with_content_ids(sources)
         store = self._fill_store(sources, settings)
         left_out = {failure.id for failure in self.failures_}
         kept = [source for source in sources if source.id in store and source.id not in left_out]
@@ -521,14 +532,15 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
         `recorded` is the fingerprint that the encoder must have, if a store records one.
         """
-        from skdejavid.video.settings import make_encoder  # needs torch
+        from skdejavid.video.settings import make_encoder, title_of  # needs torch
 
+        title = title_of(self, settings, len(sources))
         if settings.spec.needs_clock:
             check_has_clock(sources)
         encoder = make_encoder(self, settings)
         with (
             encoder.session(),
-            Progress(len(sources), is_shown=bool(self.verbose)) as progress,
+            Progress(len(sources), is_shown=bool(self.verbose), title=title) as progress,
         ):
             if recorded is not None:
                 encoder.check_fingerprint(recorded)
@@ -571,11 +583,20 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
                     self._extract(missing, settings, writer, recorded)
                 passing = writer.passing_failures
             store = TSEStore(store.path)
-        if self.on_error == "warn":
-            for failure in unreadable:
-                warnings.warn(f"{failure.id} is left out: {failure.cause}", stacklevel=2)
+        if not missing:
+            self._tell(f"the store {store.path} has all {len(unique)} video(s)")
+        self._warn_of(unreadable)
         self.failures_ = failures_of(store, unique, [*unreadable, *passing])
         return store
+
+    def _tell(self, what: str) -> None:
+        if self.verbose:
+            print(what, file=sys.stderr)
+
+    def _warn_of(self, unreadable: Sequence[Failure]) -> None:
+        if self.on_error == "warn":
+            for failure in unreadable:
+                warnings.warn(f"{failure.id} is left out: {failure.cause}", stacklevel=3)
 
     def _describe(self, settings: Settings) -> dict[str, Any]:
         from skdejavid.video.settings import describe  # needs torch

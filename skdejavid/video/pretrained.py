@@ -42,6 +42,8 @@ _latest: tuple[Any, Any] | None = None
 _snapshots: dict[str, str] = {}
 _loading = Lock()
 
+_SECONDS_TO_ANSWER = 10.0  # for the hub
+
 # Buffers and parameters that only training uses, or that older versions stored and newer ones
 # compute: a checkpoint may have them where the model has not.
 _NEVER_NEEDED = frozenset(
@@ -179,10 +181,45 @@ def _find_files(name: str) -> tuple[Origin, Any]:
         return Origin(folder, None), _state_of(folder)
     hub: Any = import_optional("transformers.utils.hub", "transformers", "An encoder given by name")
     if not os.path.isdir(_snapshots.get(name, "")):
-        _snapshots[name] = os.path.dirname(hub.cached_file(name, "config.json"))
+        _snapshots[name] = _find_snapshot(hub, name)
     folder = _snapshots[name]
     commit = hub.extract_commit_hash(os.path.join(folder, "config.json"), None)
     return Origin(name, commit), _state_of(folder)
+
+
+def _find_snapshot(hub: Any, name: str) -> str:
+    """Return the folder in the cache that has the files of a repository.
+
+    Raises
+    ------
+    OSError
+        If there is neither a folder of this name nor a repository.
+    """
+    # The hub is not asked where it cannot be reached: that would take half a minute of attempts.
+    is_reachable = _is_hub_reachable()
+    try:
+        options = {} if is_reachable else {"local_files_only": True}
+        return os.path.dirname(hub.cached_file(name, "config.json", **options))
+    except OSError as error:
+        where = (
+            "Hugging Face has no such model, or does not give it to you"
+            if is_reachable
+            else "Hugging Face cannot be reached, and the model is not in its cache"
+        )
+        raise OSError(
+            f"encoder: there is no folder {os.path.abspath(name)}, and {where}: check the name, "
+            f"such as 'MCG-NJU/videomae-base', or pass the path of a folder. ({error})"
+        ) from error
+
+
+def _is_hub_reachable() -> bool:
+    """Return whether the hub answers; not if the user has chosen to work offline."""
+    hub: Any = import_optional("huggingface_hub", "transformers", "An encoder given by name")
+    try:
+        hub.get_session().head(hub.constants.ENDPOINT, timeout=_SECONDS_TO_ANSWER)
+    except Exception:  # of the library for requests, which depends on the version
+        return False
+    return True
 
 
 def _state_of(folder: str) -> Any:

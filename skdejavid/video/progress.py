@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,9 +29,13 @@ class Progress:
         Number of videos.
     is_shown : bool
         Whether to show the bar.
+    title : str, default=""
+        Line above the bar.
     """
 
-    def __init__(self, n_videos: int, *, is_shown: bool) -> None:
+    def __init__(self, n_videos: int, *, is_shown: bool, title: str = "") -> None:
+        if is_shown and title:
+            Bar.write(title, file=sys.stderr)
         self._bar = Bar(
             total=n_videos,
             desc="videos",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from os import fspath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,8 +24,9 @@ from skdejavid.video.processors import (
     input_spec,
     with_processor,
 )
+from skdejavid.video.sessions import first_tensor
 
-__all__ = ["Settings", "describe", "make_encoder", "resolve_settings"]
+__all__ = ["Settings", "describe", "make_encoder", "resolve_settings", "title_of"]
 
 _PROCEDURE = 2  # increment it if the same parameters give different sequences than before
 
@@ -106,7 +108,7 @@ def _expected_input(parameters: Any, encoder: Any) -> InputSpec | None:
     wanted = [name for name in names if _is_auto(getattr(parameters, name))]
     processor = parameters.processor
     if model is None and _is_auto(processor) and wanted:
-        _warn_of_models(encoder, wanted)
+        _warn_of_models(parameters, encoder, wanted)
     if processor is None or not wanted or (model is None and _is_auto(processor)):
         return expected
     geometry = geometry_of(find_processor(model, processor))
@@ -115,7 +117,7 @@ def _expected_input(parameters: Any, encoder: Any) -> InputSpec | None:
     return with_processor(expected, geometry)
 
 
-def _warn_of_models(encoder: Any, wanted: list[str]) -> None:
+def _warn_of_models(parameters: Any, encoder: Any, wanted: list[str]) -> None:
     """Warn of Hugging Face models inside of an encoder, whose processors are not used."""
     held = [module_of(encoder), *held_by(encoder)]
     model = next((item for item in held if is_pretrained(item)), None)
@@ -124,10 +126,21 @@ def _warn_of_models(encoder: Any, wanted: list[str]) -> None:
             f"the encoder contains a Hugging Face model ({type(model).__name__}), but is none, so "
             "that frames are not prepared by its processor: pass the model itself, or processor= "
             f"(a name, a folder or an object), or set {', '.join(wanted)} (mean=None and std=None "
-            "if the encoder normalizes pixels itself)",
+            f"if the encoder normalizes pixels itself){_layout_hint(parameters, model)}",
             UserWarning,
             stacklevel=2,
         )
+
+
+def _layout_hint(parameters: Any, model: Any) -> str:
+    """Return what to add to a warning if the model inside of an encoder takes another layout."""
+    try:
+        layout = input_spec(model).layout
+    except ValueError:  # the model takes no pictures, which is for its owner to judge
+        return ""
+    if layout is None or not _is_auto(parameters.layout):
+        return ""
+    return f". The model inside takes layout={layout!r}; without layout=, the encoder gets 'BCTHW'"
 
 
 def _check_order(geometry: Geometry, wanted: list[str]) -> None:
@@ -178,6 +191,20 @@ def describe(parameters: Any, settings: Settings) -> dict[str, Any]:
         "autocast": parameters.autocast,
     }
     return {name: _as_json(value) for name, value in made_by.items()}
+
+
+def title_of(parameters: Any, settings: Settings, n_videos: int) -> str:
+    """Return in one line what an extraction is about to do."""
+    encoder, spec = settings.encoder, settings.spec
+    name = getattr(encoder, "__name__", type(encoder).__name__)
+    tensor = first_tensor(encoder)
+    device = parameters.device or (None if tensor is None else tensor.device)
+    store = "" if parameters.store is None else f", store {fspath(parameters.store)}"
+    return (
+        f"encoding {n_videos} video(s) with {name}{f' on {device}' if device else ''}: windows of "
+        f"width {spec.width}, stride {spec.stride}, {spec.n_frames} frame(s) each, layout "
+        f"{settings.layout}, batch_size {parameters.batch_size}{store}"
+    )
 
 
 def _as_length_or_tuple(value: Any) -> Any:

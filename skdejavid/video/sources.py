@@ -104,11 +104,19 @@ def with_ids(sources: list[Source], ids: Sequence[str] | None) -> list[Source]:
         return with_content_ids(sources)
     if len(ids) != len(sources):
         raise ValueError(f"ids has {len(ids)} items, but X has {len(sources)}")
-    used = set()
+    first: dict[str, int] = {}
     for i, id in enumerate(ids):
-        if not isinstance(id, str) or id in used:
-            raise ValueError(f"ids[{i}] must be a string that no other video has, got {id!r}")
-        used.add(id)
+        if not isinstance(id, str):
+            raise ValueError(
+                f"ids must be strings, the names of the videos in the store, but ids[{i}] is "
+                f"{id!r}, of type {type(id).__name__}"
+            )
+        if id in first:
+            raise ValueError(
+                f"ids must differ, but ids[{first[id]}] and ids[{i}] are both {id!r}: give each "
+                "video an id of its own, such as its path"
+            )
+        first[id] = i
     return [source._replace(id=id) for source, id in zip(sources, ids, strict=True)]
 
 

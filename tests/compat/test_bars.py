@@ -1,10 +1,13 @@
 """Progress bars in a process whose forked children are killed."""
 
+import io
 import subprocess
 import sys
+from functools import partial
 
 from tqdm import tqdm
 
+from skdejavid.compat import bars
 from skdejavid.compat.bars import Bar
 
 KILLED_WITH_THE_LOCK = """
@@ -75,3 +78,30 @@ def test_no_thread_watches_the_bars():
 def test_bars_of_tqdm_and_ours_take_different_lines(capsys):
     with tqdm(total=1) as outer, Bar(total=1) as inner:
         assert abs(inner.pos) == abs(outer.pos) + 1
+
+
+def draw(bar_of):
+    """Advance a bar in three steps."""
+    with bar_of(total=3, desc="steps") as bar:
+        for _ in range(3):
+            bar.update()
+
+
+def test_in_a_file_a_bar_is_a_line_from_time_to_time(tmp_path, monkeypatch):
+    for seconds, n_lines in ((0, 5), (3600, 2)):  # without and with a pause between lines
+        monkeypatch.setattr(bars, "_SECONDS_BETWEEN_LINES", seconds)
+        with (tmp_path / "log").open("w") as log, monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", log)
+            draw(Bar)
+        lines = (tmp_path / "log").read_text().split("\n")
+        assert not any("\r" in line or "\x1b" in line for line in lines)
+        assert len([line for line in lines if line.startswith("steps: ")]) == n_lines
+        assert "3/3" in [line for line in lines if line][-1]
+
+
+def test_a_stream_of_a_notebook_is_drawn_over(monkeypatch):
+    """It is no terminal, but shows a line that begins again in place of the one before."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    draw(partial(Bar, mininterval=0))
+    assert stream.getvalue().count("\r") >= 3

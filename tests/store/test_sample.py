@@ -154,7 +154,7 @@ def test_impossible_samples_are_refused(options, message, store, folder):
 
 
 def test_an_extractor_with_other_settings_is_refused(store, folder):
-    with pytest.raises(ValueError, match=r"fingerprint\['a'\] is 1 in the store, but 2"):
+    with pytest.raises(ValueError, match=r"settings: a is 1 in the store, but 2"):
         store.verify(Extractor(settings=("a", 2)), folder)
 
 

@@ -226,6 +226,20 @@ def test_creating_again_opens_what_is_there(store):
     assert again.ids == store.ids
 
 
+def test_differences_begin_with_the_encoder_and_end_with_fingerprints(tmp_path):
+    made_by = {"procedure": 2, "width": 0.2, "encoder": f"Net-{'0' * 16}", "stride": 0.1}
+    TSEStore.create(tmp_path / "store", fingerprint=made_by)
+    other = {**made_by, "encoder": f"Net-{'1' * 16}", "width": 0.5, "stride": 0.1}
+    with pytest.raises(ValueError, match="different settings") as caught:
+        TSEStore.create(tmp_path / "store", fingerprint=other)
+    _, _, differences = str(caught.value).partition("different settings: ")
+    assert differences.split(". ")[0] == (
+        "encoder is a Net as in the store, but with other weights, attributes or code (its "
+        f"fingerprint is 'Net-{'0' * 16}' in the store, and now 'Net-{'1' * 16}'); width is 0.2 in "
+        "the store, but 0.5 was requested"
+    )
+
+
 def test_what_json_cannot_tell_apart_is_the_same(tmp_path):
     for widths in [(1, 2), [1, 2]]:
         store = TSEStore.create(tmp_path / "store", fingerprint={"widths": widths})
@@ -240,14 +254,14 @@ def test_what_json_cannot_tell_apart_is_the_same(tmp_path):
         (
             {"fingerprint": {"encoder": "y", "dtype": None}, "n_shards": 2},
             [
-                r"fingerprint\['encoder'\] is 'x' in the store, but 'y' was requested",
-                r"fingerprint\['dtype'\] is None in the store, but None was requested",
+                "different settings: encoder is 'x' in the store, but 'y' was requested",
+                r"fingerprint\['dtype'\] is not set in the store, but None was requested",
                 "n_shards is 1 in the store, but 2 was requested",
             ],
         ),
         (
             {"fingerprint": None},
-            [r"fingerprint\['encoder'\] is 'x' .* but None was requested"],
+            [r"encoder is 'x' .* but not set was requested"],
         ),
     ],
 )

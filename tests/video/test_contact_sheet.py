@@ -29,26 +29,51 @@ def test_frames_stand_above_what_the_encoder_gets_of_them():
 
 
 def test_pictures_keep_their_orientation_and_colors():
-    frame = picture(96, 128, 0)
+    frame = picture(96, 128, BLUE)
     frame[:20, :30] = RED
     sheet = np.asarray(draw_sheet("t", [SheetRow("w", [frame], [frame])]))
     y, x = np.nonzero((sheet == RED).all(axis=2))
     assert len(y) == 2 * 20 * 30
-    black = np.nonzero((sheet == 0).all(axis=2)[y.min() : y.min() + 96])
-    assert x.min() == black[1][black[1] > 3].min()
+    blue = np.nonzero((sheet == BLUE).all(axis=2)[y.min() : y.min() + 96])
+    assert x.min() == blue[1].min()
+
+
+def test_each_line_of_pictures_says_what_it_shows(monkeypatch):
+    """Left of the pictures, in the middle of the line; of many pictures each line again."""
+    drawn = []
+    draw = module._draw_text
+
+    def record(text):
+        drawn.append((text, draw(text)))
+        return drawn[-1][1]
+
+    monkeypatch.setattr(module, "_draw_text", record)
+    frames, pixels = [picture(96, 96, RED)] * 9, [picture(96, 96, BLUE)] * 9
+    sheet = np.asarray(draw_sheet("", [SheetRow("w", frames, pixels)]))
+    images = {text: np.asarray(image) for text, image in drawn}
+    assert images["video"].min() == images["encoder"].min() == 0
+    for color, label in ((RED, "video"), (BLUE, "encoder")):
+        y, x = np.nonzero((sheet == color).all(axis=2))
+        for top in sorted(set(y[np.diff(y, prepend=-9) > 1])):
+            height, width = images[label].shape[:2]
+            beside = sheet[top + 38 : top + 38 + height, 4 : 4 + width]
+            np.testing.assert_array_equal(beside, images[label])
+            assert x.min() >= 4 + width
 
 
 def test_many_pictures_take_several_lines_and_keep_their_pairs():
     frames = [picture(96, 96, [20 * i, 0, 0]) for i in range(11)]
     pixels = [picture(96, 96, [0, 0, 20 * i + 9]) for i in range(11)]
     sheet = np.asarray(draw_sheet("t", [SheetRow("w", frames, pixels)]))
+    lefts = []
     for i in range(1, 11):
         (above, left), (below, same) = (
             np.argwhere((sheet == color).all(axis=2)).min(axis=0)
             for color in ([20 * i, 0, 0], [0, 0, 20 * i + 9])
         )
         assert (left, below) == (same, above + 100)
-        assert left == 4 + 100 * (i % 8)
+        lefts.append(left - 100 * (i % 8))
+    assert len(set(lefts)) == 1
     assert sheet.shape[1] < 9 * 100
 
 
@@ -162,6 +187,7 @@ def test_the_title_tells_which_numbers_the_encoder_gets(monkeypatch):
     expected = "mean 0.5 0.4 0.3, std 0.25: the encoder gets 3 x 16 x 32 x 32 numbers "
     expected += "from -2 to 2.8, mean -0.6"
     assert expected in title.split("\n")
+    assert 'lines "video": frames as players show them; lines "encoder": the same' in title
     plain = captions(monkeypatch, extractor.set_params(mean=None, std=None), video)[0]
     assert "mean none, std none: the encoder gets 3 x 16 x 32 x 32 numbers from 0 to 1" in plain
 

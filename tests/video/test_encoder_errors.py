@@ -21,6 +21,7 @@ def test_an_image_encoder_in_the_layout_of_clips_is_told_of_the_layout():
     message = str(caught.value)
     assert "(2, 3, 2, 8, 8), float32 on cpu, with layout='BCTHW': (batch, channels, time" in message
     assert "set layout='BCHW'" in message
+    assert "time before channels, as video models of Hugging Face do, layout='BTCHW'" in message
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert extract(encoder, layout="BCHW").n_features == 4 * 6 * 6
 
@@ -36,6 +37,13 @@ def test_errors_of_the_encoder_keep_their_class(kind):
     assert type(caught.value) is kind
     expected = "batch_size" if kind is torch.OutOfMemoryError else "layout='BCHW'"
     assert expected in str(caught.value)
+
+
+def test_a_video_encoder_with_channels_first_is_told_of_its_layout():
+    encoder = torch.nn.Sequential(torch.nn.Conv3d(3, 4, 1), torch.nn.Flatten())
+    with pytest.raises(RuntimeError, match="channels before time, layout='BCTHW'"):
+        extract(encoder, layout="BTCHW")
+    assert extract(encoder, layout="BCTHW").n_features == 4 * 2 * 8 * 8
 
 
 def test_other_errors_of_the_encoder_become_runtime_errors():

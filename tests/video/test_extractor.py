@@ -268,6 +268,42 @@ def test_scikit_learns_check_of_the_constructor():
     check_do_not_raise_errors_in_init_or_set_params("TSEExtractor", TSEExtractor(mean_color))
 
 
+def test_ids_are_those_of_the_store(videos, tmp_path):
+    extractor = TSEExtractor(mean_color, frame_size=8, store=tmp_path / "s", encoder_id="mean")
+    ids = [f"video {i}" for i in range(len(videos))]
+    X = extractor.transform(videos, ids=ids)
+    store = TSEStore(tmp_path / "s")
+    assert sorted(store.ids) == sorted(ids)
+    np.testing.assert_array_equal(X.frames, store.sequences(ids).frames)
+
+
+def test_ids_without_a_store_are_refused_with_the_remedy(videos):
+    with pytest.raises(ValueError, match=r"but the parameter store is None: set it to the folder"):
+        TSEExtractor(mean_color, frame_size=8).transform(videos, ids=["a"] * len(videos))
+
+
+def test_the_first_line_says_what_is_done(videos, tmp_path, capsys):
+    settings = {"frame_size": 8, "width": 4, "stride": 2, "clip_length": 2, "verbose": 1}
+    stored = {"store": tmp_path / "s", "encoder_id": "mean"}
+    extractor = TSEExtractor(mean_color, **settings, **stored)
+    extractor.transform(videos)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == (
+        f"encoding {len(videos)} video(s) with mean_color: windows of width 4, stride 2, 2 "
+        f"frame(s) each, layout BCTHW, batch_size 8, store {tmp_path / 's'}"
+    )
+    extractor.transform(videos)
+    shown = capsys.readouterr().err
+    assert shown == f"the store {tmp_path / 's'} has all {len(videos)} video(s)\n"
+
+
+def test_the_first_line_names_the_device_of_a_module(videos, capsys):
+    TSEExtractor(
+        torch.nn.Flatten(), frame_size=8, clip_length=1, device="cpu", verbose=1
+    ).transform(videos[:1])
+    assert "encoding 1 video(s) with Flatten on cpu: windows of" in capsys.readouterr().err
+
+
 def test_progress_is_shown_only_when_asked_for(videos, capsys):
     TSEExtractor(mean_color, frame_size=8).transform(videos)
     assert capsys.readouterr() == ("", "")

@@ -128,7 +128,7 @@ from transformers.utils import hub
 ask, asked = hub.cached_file, []
 
 def count(*names, **options):
-    asked.extend(names[1:] if not options else [])
+    asked.extend(names[1:] if options.keys() <= {"local_files_only"} else [])
     return ask(*names, **options)
 
 hub.cached_file = count
@@ -170,6 +170,47 @@ def test_a_model_of_a_repository_is_found_in_its_cache(tmp_path):
     assert by_name == as_object
     assert found == commit
     assert "where a model with other settings is now (model_type): pass processor=" in refused
+
+
+class Hub:
+    """A session of huggingface_hub that answers, or does not."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def head(self, url, **options):
+        if not self.answers:
+            raise ConnectionError("no route")
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        (False, "Hugging Face cannot be reached, and the model is not in its cache"),
+        (True, "Hugging Face has no such model, or does not give it to you"),
+    ],
+)
+def test_a_mistyped_name_is_no_folder_either_and_a_hub_out_of_reach_is_asked_once(
+    answers, reason, tmp_path, monkeypatch
+):
+    """Its library tries six times, in half a minute."""
+    import huggingface_hub
+    from transformers.utils import hub
+
+    asked = []
+
+    def find(name, file, **options):
+        asked.append(options)
+        raise OSError("not there")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", lambda: Hub(answers))
+    monkeypatch.setattr(hub, "cached_file", find)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match="not there") as caught:
+        load_encoder("videomea")
+    message = str(caught.value)
+    assert message.startswith(f"encoder: there is no folder {tmp_path / 'videomea'}, and {reason}")
+    assert asked == [{} if answers else {"local_files_only": True}]
 
 
 # --- checkpoints --------------------------------------------------------------------------------

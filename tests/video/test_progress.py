@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from skdejavid.video import progress
+from skdejavid.compat import bars
 from skdejavid.video.progress import Progress
 
 
@@ -57,7 +57,7 @@ def test_waiting_that_ends_in_an_error_counts(clock):
 
 
 def test_the_bar_moves_inside_of_a_long_video(monkeypatch, capsys):
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_UPDATES", 0)
+    monkeypatch.setattr(bars, "_SECONDS_BETWEEN_LINES", 0)
     with Progress(2, is_shown=True) as shown:
         shown.count_windows(5)
         first = capsys.readouterr().err
@@ -66,6 +66,15 @@ def test_the_bar_moves_inside_of_a_long_video(monkeypatch, capsys):
     assert "0/2" in first
     assert "windows/s, waits for decoding 0%, encoder 0%" in first
     assert "1/2" in last
+
+
+def test_the_title_stands_above_the_bar(capsys):
+    with Progress(2, is_shown=True, title="what is done"):
+        pass
+    assert capsys.readouterr().err.startswith("what is done\n")
+    with Progress(2, is_shown=False, title="what is done"):
+        pass
+    assert capsys.readouterr().err == ""
 
 
 def test_nothing_is_shown_unless_asked_for(capsys):

@@ -152,8 +152,13 @@ def test_a_model_inside_of_an_encoder_is_told_of_unless_its_input_is_given(kind)
     wrapped = WRAPPERS[kind](small_model("VideoMAE"))
     with pytest.warns(
         UserWarning, match=r"contains a Hugging Face model \(VideoMAEForVideoClassification\)"
-    ):
+    ) as caught:
         resolve_settings(TSEExtractor(wrapped))
+    layout = "The model inside takes layout='BTCHW'; without layout=, the encoder gets 'BCTHW'"
+    assert layout in str(caught[0].message)
+    with pytest.warns(UserWarning, match="contains a Hugging Face model") as caught:
+        resolve_settings(TSEExtractor(wrapped, layout="BTCHW"))
+    assert "layout" not in str(caught[0].message)
     given = TSEExtractor(wrapped, frame_size=32, mean=None, std=None)
     assert resolve_settings(given).mean is None  # without a warning
     processor = transformers.ViTImageProcessorPil(size={"height": 32, "width": 32})

@@ -51,9 +51,13 @@ def test_other_names_must_be_one_for_each(sources):
     assert with_ids(sources, None) == with_content_ids(sources)
     with pytest.raises(ValueError, match="ids has 2 items, but X has 3"):
         with_ids(sources, ["x", "y"])
-    for ids in (["x", "y", "x"], ["x", "y", 3]):
-        with pytest.raises(ValueError, match=r"ids\[2\] must be a string that no other video has"):
-            with_ids(sources, ids)
+    with pytest.raises(
+        ValueError, match=r"^ids must differ, but ids\[0\] and ids\[2\] are both 'x'"
+    ):
+        with_ids(sources, ["x", "y", "x"])
+    message = r"^ids must be strings, .* but ids\[1\] is 3, of type int$"
+    with pytest.raises(ValueError, match=message):
+        with_ids(sources, ["x", 3, "y"])
 
 
 def test_frames_of_a_video_are_taken_as_they_are(rng):

@@ -2,7 +2,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from skdejavid._cli_options import Assignment, clip_options, encoder_options, with_options
+from skdejavid.cli.options import Assignment, clip_options, encoder_options, with_options
 
 
 def parse(options, arguments):
