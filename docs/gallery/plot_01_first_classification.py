@@ -10,7 +10,7 @@ In the data set JapaneseVowels, nine men say two vowels one after the other. A
 and 12 columns, the *features*. The class is the speaker. Utterances have 7 to 29
 frames; nothing has to be padded or cut.
 
-It needs matplotlib.
+To run it, ``pip install "skdejavid[plot]"``.
 """
 
 import matplotlib.pyplot as plt
@@ -59,8 +59,8 @@ print(f"test accuracy of the averages: {baseline.score(averages(X_test), y_test)
 
 # %%
 # The averages are already good here: a voice can be recognized by its mean spectrum. In
-# the example on your own encoder the classes differ *only* in the order of events, and
-# averages fail.
+# `Your own encoder <plot_04_own_encoder.html>`_ the classes differ *only* in the order
+# of events, and averages fail.
 #
 # Which speakers are confused?
 # ----------------------------
@@ -119,5 +119,5 @@ for label, distance in zip(clf.classes_, clf.transform([x])[0], strict=True):
 # --------------
 #
 # ``clf.save("model.safetensors")`` writes a file without code, which is safe to share,
-# and ``DejaVidClassifier.load("model.safetensors")`` reads it. The example on deploying
-# a model goes on from there.
+# and ``DejaVidClassifier.load("model.safetensors")`` reads it. `Serve a model
+# without torch <plot_08_deploy_without_torch.html>`_ continues from there.

@@ -7,7 +7,7 @@ a column that says to which recording a row belongs. This example reads such a t
 with pandas, fills in its gaps, classifies the recordings, and ranks the sensors by how
 much the classifier relies on them.
 
-It needs pandas and matplotlib.
+To run it, ``pip install "skdejavid[plot]" pandas``.
 """
 
 import tempfile

@@ -7,7 +7,7 @@ pipelines, grid searches and cross-validation work as for any table. This exampl
 searches the number of principal components and the length of the centroids together,
 and asks whether the best of the grid is better than the others by more than chance.
 
-It needs pandas and matplotlib.
+To run it, ``pip install "skdejavid[plot]" pandas``.
 """
 
 import matplotlib.pyplot as plt
@@ -138,4 +138,4 @@ for name, fitted in {
 #
 # Reducing features pays where there are many of them. For embeddings with 1280 numbers,
 # ``Framewise(PCA(128))`` fits several times as fast and costs some accuracy; see
-# :doc:`/howto/preprocess`.
+# `Preprocess <../howto/preprocess.html>`_.

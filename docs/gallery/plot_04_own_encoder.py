@@ -6,7 +6,7 @@ An *encoder* turns pictures or short clips into vectors, the *embeddings*. Any t
 module can be one. This example trains a very small one, lets it slide over video files,
 explains the windows in a picture, and classifies the resulting sequences.
 
-It needs the extras ``video`` and ``plot``.
+To run it, ``pip install "skdejavid[plot,video]"``.
 """
 
 import tempfile

@@ -8,7 +8,7 @@ VideoMAE with random weights, so that nothing is downloaded; with a real one onl
 name changes. It then shows the pixels that the encoder gets, and measures what they are
 worth.
 
-It needs the extras ``video``, ``transformers`` and ``plot``.
+To run it, ``pip install "skdejavid[plot,transformers,video]"``.
 """
 
 import tempfile

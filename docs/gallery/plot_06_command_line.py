@@ -7,7 +7,7 @@ encoder. It writes the embeddings to a store and the model to a file, and predic
 classes of new videos. The commands on this page are run as they are printed. What they
 write to standard output is shown; progress bars go to standard error and are not.
 
-It needs the extras ``cli`` and ``plot``.
+To run it, ``pip install "skdejavid[cli,plot]" pandas``.
 """
 
 import shlex

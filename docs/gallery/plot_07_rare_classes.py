@@ -7,7 +7,7 @@ a high accuracy and no use. This example shows what ``class_weight="balanced"`` 
 what it costs, how to move the threshold of a decision, and a simpler method that is
 better on these data.
 
-It needs matplotlib.
+To run it, ``pip install "skdejavid[plot]"``.
 """
 
 import matplotlib.pyplot as plt
@@ -85,8 +85,8 @@ for name, model in models.items():
 #   cost accuracy, and a model that never predicts class 1 would have 0.980.
 # * The simple statistics win here. The event alone determines the class, whenever it
 #   happens, so an extreme value says all, and 20 sequences are few to learn a course
-#   over time from. Where the order matters, statistics are blind (see the example on
-#   your own encoder).
+#   over time from. Where the order matters, such statistics are blind: see
+#   `Your own encoder <plot_04_own_encoder.html>`_.
 
 # %%
 # The threshold
@@ -140,5 +140,5 @@ for name, class_weight in {"default": None, "balanced": "balanced"}.items():
 # With 20 sequences of the rare class, each fold has 4 of them, so the chosen threshold
 # depends on chance. More sequences of the rare class help more than any threshold.
 #
-# All of these are single runs. :doc:`/explanation/method` has the means and standard
-# errors of five seeds, for more sets.
+# All of these are single runs. `The method page <../explanation/method.html>`_ has the
+# means and standard errors of five seeds, for more sets.

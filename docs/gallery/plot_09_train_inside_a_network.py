@@ -7,7 +7,7 @@ Train the alignment inside of a network
 sequences, so that layers before it can be trained together with the centroids. This
 example trains a small network and compares it with three baselines on real data.
 
-It needs the extras ``nn`` and ``plot``.
+To run it, ``pip install "skdejavid[nn,plot]"``.
 """
 
 import matplotlib.pyplot as plt
@@ -145,4 +145,5 @@ plt.show()
 # there are enough sequences to learn it from.
 #
 # ``TimeWeightedDTW.from_estimator(clf)`` starts from a fitted classifier instead of
-# random centroids; :doc:`/howto/networks` has what works with which part of torch.
+# random centroids. `Train inside a network <../howto/networks.html>`_ lists what works
+# with which part of torch.
