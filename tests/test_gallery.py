@@ -25,19 +25,21 @@ def source(name):
     return EXAMPLES[name].read_text(encoding="utf-8")
 
 
-def modules_of(name):
-    """Return the names of all modules that an example, or a program in a text of it, imports."""
-    nodes = list(ast.walk(ast.parse(source(name))))
-    programs = [
+def programs_of(name):
+    """Return the trees of an example and of the programs that it has as texts, as a server."""
+    example = ast.parse(source(name))
+    texts = [
         node.value.value
-        for node in nodes
-        if isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Constant)
-        and "import " in str(node.value.value)
+        for node in ast.walk(example)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
     ]
-    nodes += [node for program in programs for node in ast.walk(ast.parse(program))]
+    return [example, *(ast.parse(text) for text in texts if "import " in str(text))]
+
+
+def modules_of(program):
+    """Return the names of all modules that a program imports."""
     found = set()
-    for node in nodes:
+    for node in ast.walk(program):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -78,7 +80,7 @@ def test_an_example_explains_each_step(name):
 
 @every_example
 def test_an_example_imports_only_what_is_installed_and_reaches_no_network(name):
-    modules = modules_of(name)
+    modules = set().union(*map(modules_of, programs_of(name)))
     packages = {module.partition(".")[0] for module in modules}
     assert packages <= INSTALLED | set(sys.stdlib_module_names)
     network = {"ftplib", "http", "socket", "socketserver", "ssl", "urllib", "xmlrpc"}
@@ -91,7 +93,7 @@ def test_an_example_imports_only_what_is_installed_and_reaches_no_network(name):
 def test_an_example_gives_the_same_numbers_each_time(name):
     calls = re.findall(r"(\w+)\((.*)\)", source(name))
     assert all(arguments for call, arguments in calls if call in ("default_rng", "manual_seed"))
-    if "torch" in modules_of(name):
+    if "torch" in modules_of(programs_of(name)[0]):
         assert "torch.manual_seed(" in source(name)
         assert "torch.set_num_threads(1)" in source(name)
 

@@ -122,8 +122,7 @@ except ValueError as error:
 # ``Framewise(SimpleImputer())`` writes the mean of the sensor into it, without looking
 # at the neighbors. Both are steps of a pipeline, so cross-validation fits them to the
 # training folds only. The number after ± is the standard error over the five folds, by
-# which the two cannot be told apart here. Long gaps in slow signals speak for
-# ``Interpolate``.
+# which the two cannot be told apart here.
 
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.4, stratify=y, random_state=0)
 for name, fill in {
@@ -138,7 +137,7 @@ for name, fill in {
 # %%
 # The averages of a cycle contain nothing about the order, so a linear model of them is
 # no better than guessing (0.5). The classifier of sequences learns from all training
-# cycles now, a fifth more than in cross-validation.
+# cycles now, a quarter more than in cross-validation.
 
 
 def averages(X):
@@ -173,5 +172,11 @@ ax.boxplot(
 ax.axvline(0, color="gray", linestyle="--")
 ax.set(xlabel="drop of the test accuracy", title="importance of the sensors, 20 permutations")
 plt.show()
+
+# %%
+# The classifier needs both the pressure and the valve, because the class is their order.
+# The temperature does not matter to it. An importance can be slightly negative by chance.
+# Of two sensors that measure the same, each would appear unimportant, because the other
+# one is still there: put them into one of the ``groups``.
 
 folder.cleanup()

@@ -13,6 +13,7 @@ To run it, ``pip install "skdejavid[plot]" pandas``.
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline
@@ -111,11 +112,12 @@ plt.show()
 best = results.loc[results["accuracy"].idxmax()]
 is_as_good = results["accuracy"] >= best["accuracy"] - best["standard error"]
 results["size"] = results["components"] * results["time steps"]
-simplest = results[is_as_good].sort_values("size").iloc[0]
-simple_model = search.estimator.set_params(
-    pca__transformer__n_components=int(simplest["components"]),
-    classify__n_timesteps=int(simplest["time steps"]),
-).fit(X_train, y_train)
+simplest = results["size"][is_as_good].idxmin()
+chosen = search.cv_results_["params"][simplest]
+simple_model = clone(model).set_params(**chosen).fit(X_train, y_train)
+
+print("best:    ", search.best_params_)
+print("simplest:", chosen)
 
 # %%
 # The test part was not used so far. It shows what the search has gained:
@@ -131,10 +133,11 @@ for name, fitted in {
     print(f"{name:26}{accuracy:.3f} ± {error:.3f}")
 
 # %%
-# Nothing, on these data: the default without any search is as good, and eight
-# components of twelve features are slightly worse. What the search has shown is that a
-# few time steps suffice, and how fast the accuracy falls with fewer than eight
-# components.
+# Nothing, on these data: the default without any search is as good. What the search has
+# shown is that a few time steps suffice, and how fast the accuracy falls with fewer than
+# eight components. The simplest model, with 2 time steps of 10 components, has a fifth
+# of the numbers of the default, 8 time steps of 12 features, and its test accuracy is
+# within the errors of the others.
 #
 # Reducing features pays where there are many of them. For embeddings with 1280 numbers,
 # ``Framewise(PCA(128))`` fits several times as fast and costs some accuracy; see

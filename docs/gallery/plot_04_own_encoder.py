@@ -108,9 +108,9 @@ print(X)
 
 # %%
 # ``spans`` has begin and end of each window in seconds. The picture shows every fourth
-# frame of one video; below it a bar for each window; and below that the sequence
-# itself, one column per window. The last four rows are the logits, in which one can
-# read what happens.
+# frame of one video; below it a bar for each window; and below that the last four
+# features of the sequence, the logits, with one column per window. One can read in them
+# what happens.
 
 n_windows = len(X[0])
 spans = X.spans[:n_windows]
@@ -140,7 +140,7 @@ plt.show()
 # ----------------------
 #
 # The first 60 videos are for training. The baseline averages the embeddings of a video,
-# which is what one does with an encoder usually; it cannot see the order.
+# which is the usual way to use an encoder; it cannot see the order.
 
 train, test = np.arange(60), np.arange(60, 90)
 averages = np.stack([x.mean(axis=0) for x in X])
@@ -153,8 +153,8 @@ print(f"  average over time, logistic regression  {baseline.score(averages[test]
 print(f"  DejaVidClassifier                       {clf.score(X[test], y[test]):.2f}")
 
 # %%
-# The data were made for this difference. Where classes can be told by what a single
-# frame shows, averages are as good; try them first.
+# The data were made for this difference. Where a single frame shows the class, averages
+# can be as good: try them first.
 #
 # The store
 # ---------

@@ -134,8 +134,8 @@ plt.show()
 #
 # This encoder has never been trained, so its embeddings are random functions of the
 # pixels, and the accuracies say nothing about VideoMAE. A clip of 8 frames contains
-# motion, so one would expect that even these embeddings tell the directions apart.
-# Their average over time does not do so, but their sequence does:
+# motion, so even these embeddings have something of the direction. Their average over
+# time keeps little of it; their sequence keeps it:
 
 is_train = np.arange(len(y)) % 22 < 12
 averages = np.stack([x.mean(axis=0) for x in X])

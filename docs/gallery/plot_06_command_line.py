@@ -92,8 +92,8 @@ plt.show()
 # ----------
 #
 # ``--encoder`` is the name of a Hugging Face model, or a function in a file of yours
-# that returns a torch module. This one shrinks each frame to 8 x 8 gray pixels, which
-# is enough for discs and nothing else.
+# that returns a torch module. This one shrinks each frame to 8 x 8 gray pixels. It is
+# meant for discs, and for nothing else.
 
 ENCODER = """\
 import torch
@@ -152,7 +152,8 @@ run("skdejavid evaluate model.safetensors new_store")
 
 # %%
 # A store can also be read in Python, here for a baseline: a logistic regression of the
-# average embedding of each video, which cannot know in which direction the disc went.
+# average embedding of each video. An average can show along which axis the disc moved,
+# but not in which direction.
 
 stores = [TSEStore(root / name) for name in ("store", "new_store")]
 averages, labels = zip(

@@ -31,8 +31,8 @@ torch.set_num_threads(1)  # so that the numbers are the same each time
 # ----
 #
 # Utterances of nine speakers, 7 to 29 frames of 12 features. The features are scaled,
-# as networks need it. A tenth of the training sequences is held out, to see when the
-# network begins to learn by heart.
+# as networks need it. A tenth of the training sequences is held out, to see whether the
+# network overfits.
 
 X_train, y_train, X_test, y_test = load_japanese_vowels()
 scale = Framewise(StandardScaler()).fit(X_train)
@@ -100,7 +100,7 @@ ax.legend()
 plt.show()
 
 # %%
-# The loss of the held-out part (27 sequences) tells when training no longer pays.
+# The loss of the held-out part (27 sequences) tells when training no longer helps.
 #
 # Compare
 # -------
