@@ -27,7 +27,7 @@ help:
 	@echo "make sanitize  run the native tests under address, undefined-behavior and thread sanitizers"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make format  rewrite the sources with ruff and clang-format"
-	@echo "make docs    build the documentation into build/docs"
+	@echo "make docs    run the code blocks of all pages, and build them into build/docs"
 	@echo "make clean   remove everything that make built or installed"
 
 demo: $(VENV)/.demo
@@ -63,7 +63,9 @@ format: $(VENV)/.lint
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(NATIVE)
 
+# The code blocks of the pages are run as well.
 docs: $(VENV)/.docs
+	PYTHONPATH=docs $(BIN)/pytest -p code_blocks README.md $(wildcard CONTRIBUTING.md) docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs
 
 $(BIN)/python:

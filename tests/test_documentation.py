@@ -1,12 +1,15 @@
-"""Run the examples of docstrings and README; check that documentation names what exists."""
+"""Run the examples of docstrings; check that documentation names what exists.
+
+docs/code_blocks.py runs the code blocks of pages, in ``make docs``.
+"""
 
 import ast
 import doctest
 import importlib
 import re
+import tomllib
 from pathlib import Path
 
-import joblib
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -45,67 +48,40 @@ def test_all_modules_with_examples_are_found():
     assert {"alignment", "classifier", "nn", "sequences.array", "video.extractor"} <= set(MODULES)
 
 
-def python_blocks(text):
-    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+# What code blocks may be. docs/code_blocks.py runs all of Python and all commands of skdejavid.
+LANGUAGES = {"python", "sh", "text"}
+# The blocks that are not run, because a comment before them says so.
+NOT_RUN = {"README.md": ['next "downloads a model"']}
 
 
-@pytest.fixture
-def namespace():
-    """The names of a reader's own data, which the pages use."""
-    from skdejavid.datasets import make_order_sequences
-
-    X, y = make_order_sequences(60, random_state=0)
-    return {"X": X, "y": y, "X_train": X, "y_train": y, "X_test": X[:12], "y_test": y[:12]}
+def blocks_of(page):
+    """Return pairs of the language and the source of the code blocks; directives are not code."""
+    text = PAGES[page].read_text()
+    found = re.findall(r"^```([^\n`]*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    return [(language, source) for language, source in found if not language.startswith("{")]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("pages", [("fit", "save", "preprocess", "inspect"), ("scikit_learn",)])
-def test_examples_of_pages(pages, namespace, tmp_path, monkeypatch):
-    from skdejavid import DejaVidClassifier
-
-    monkeypatch.chdir(tmp_path)
-    # Two epochs show that the examples run; their accuracy is of no interest here.
-    monkeypatch.setitem(DejaVidClassifier.__init__.__kwdefaults__, "n_epochs", 2)
-    texts = [(ROOT / "docs" / "howto" / f"{page}.md").read_text() for page in pages]
-    blocks = python_blocks("".join(text.partition("## Callbacks")[0] for text in texts))
-    assert blocks
-    with joblib.parallel_config(backend="threading"):
-        for block in blocks:
-            exec(block, namespace)
+@pytest.mark.parametrize("page", PAGES)
+def test_code_blocks_name_a_language_that_is_known(page):
+    """A block of another language would not be run."""
+    assert {language for language, _ in blocks_of(page)} <= LANGUAGES
 
 
-def test_the_readme_example_for_sequences(capsys):
-    namespace = {}
-    exec(python_blocks(README)[0], namespace)
-    assert float(capsys.readouterr().out.split()[0]) >= 0.97
-
-
-@pytest.mark.slow
-def test_the_readme_example_for_videos(tmp_path, monkeypatch, capsys):
-    """The reader's files, labels and encoder are filled in; the test clips are training clips."""
-    import torch
-
-    from skdejavid.datasets import make_order_videos, write_video
-
-    monkeypatch.chdir(tmp_path)
-    videos, y = make_order_videos(18, random_state=0)
-    paths = [f"{i}.mp4" for i in range(len(videos))]
-    for path, frames in zip(paths, videos, strict=True):
-        write_video(path, frames)
-
-    class Encoder(torch.nn.Module):
-        def forward(self, clips):
-            return torch.nn.functional.avg_pool3d(clips, (16, 56, 56)).flatten(1)
-
-    namespace = {
-        "encoder": Encoder(),
-        "train_paths": paths,
-        "y_train": y,
-        "test_paths": paths[:6],
-        "y_test": y[:6],
+def test_few_blocks_are_not_run():
+    comments = {
+        page: re.findall(r"<!-- skip: (.*) -->", path.read_text()) for page, path in PAGES.items()
     }
-    exec(python_blocks(README)[1], namespace)
-    assert float(capsys.readouterr().out.split()[0]) == 1.0
+    assert {page: found for page, found in comments.items() if found} == NOT_RUN
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_extras_that_are_named_exist(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = set(project["optional-dependencies"])
+    for language, source in blocks_of(page):
+        if language == "sh":
+            for names in re.findall(r"(?:skdejavid|\.)\[([\w,]+)\]", source):
+                assert set(names.split(",")) <= extras, names
 
 
 def test_the_readme_names_demo_and_test():
