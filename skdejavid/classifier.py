@@ -81,7 +81,7 @@ class DejaVidClassifier(
         Lags of the changes over time that are compared in addition to the values: see `lags` of
         :class:`TimeDifferences`, which is applied inside of fit and predict. With None or no lags,
         only values are compared, as published. "auto" uses the lags 1 and 0.1, or none if `X`
-        contains more than 2**24 numbers.
+        contains more than 2**24 numbers, with a warning.
 
     weight_init : {"ones", "random"}, default="ones"
         Initial weights: all 1, or exponentials of standard normal numbers.

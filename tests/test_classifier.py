@@ -317,7 +317,11 @@ def test_differences_are_those_of_the_transformer(orders):
 def test_large_data_are_compared_without_differences(orders, monkeypatch):
     X, y = orders
     monkeypatch.setattr(fitting, "_MOST_NUMBERS_TO_DIFFER", X.frames.size - 1)
-    assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == ()
+    message = rf"because X has {X.frames.size:,} numbers: set differences=\(1, 0.1\)"
+    with pytest.warns(UserWarning, match=message) as caught:
+        assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == ()
+    assert [warning.filename for warning in caught] == [__file__]
+    assert DejaVidClassifier(differences=None, **QUICK).fit(X, y).lags_ == ()
     monkeypatch.setattr(fitting, "_MOST_NUMBERS_TO_DIFFER", X.frames.size)
     assert DejaVidClassifier(**QUICK).fit(X, y).lags_ == (1, 0.1)
     # A sequence without weight does not count.
@@ -680,7 +684,7 @@ def test_bad_sample_weights_are_refused(sample_weight, message, orders):
         (np.linspace(0, 1, 90), "Unknown label type: continuous"),
         (np.array([np.nan] + [1.0] * 89), "Input y contains NaN"),
         (np.zeros((90, 2)), "y should be a 1d array"),
-        (np.zeros(89), r"inconsistent numbers of samples: \[90, 89\]\.$"),
+        (np.zeros(89), r"samples: \[90, 89\]\. y must have one label for each sequence of X\.$"),
     ],
 )
 def test_bad_targets_are_refused(y, message, orders):

@@ -221,6 +221,8 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
     for name in ("width", "mean", "std"):
         if name in given:
             given[name] = given[name][0] if len(given[name]) == 1 else list(given[name])
+    if encoder.endswith(".py"):
+        raise ValueError(f"--encoder {encoder} names a file: add a function, as in {encoder}:load")
     if ":" in encoder:
         # Imported here because they need torch, and only some commands do.
         from skdejavid.video.fingerprints import needs_id

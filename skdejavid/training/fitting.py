@@ -25,6 +25,7 @@ from skdejavid.compat.threads import count_threads
 from skdejavid.files.random_state import generator_from_state, generator_state
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.checks import check_half_range, check_no_overflow
+from skdejavid.sequences.hints import warn_caller
 from skdejavid.sequences.statistics import (
     is_of_equal_frames,
     standard_deviations,
@@ -433,7 +434,15 @@ def _choose_lags(sequences: TSEArray, differences: Any) -> tuple[int | float, ..
         return ()
     if isinstance(differences, str):  # "auto"
         n_numbers = sequences.total_frames * sequences.n_features
-        return _LAGS if n_numbers <= _MOST_NUMBERS_TO_DIFFER else ()
+        if n_numbers <= _MOST_NUMBERS_TO_DIFFER:
+            return _LAGS
+        warn_caller(
+            f"differences='auto' compares no changes over time, because X has {n_numbers:,} "
+            f"numbers: set differences={_LAGS}, which takes about three times the memory and time, "
+            "or None, to decide it yourself",
+            UserWarning,
+        )
+        return ()
     return check_lags(differences, "differences")
 
 

@@ -61,7 +61,7 @@ def check_targets(y: ArrayLike | None, sequences: TSEArray, estimator_name: str)
             " A 2-D array is read as sequences of one frame each; pass a single sequence as [x], "
             "and a table with one row for each frame as TSEArray.from_long(X, id=...)."
             if sequences.lengths.max() == 1
-            else ""
+            else " y must have one label for each sequence of X."
         )
         raise ValueError(
             "Found input variables with inconsistent numbers of samples: "

@@ -221,6 +221,10 @@ def test_broken_videos_are_named_and_the_rest_is_done(folder, tmp_path):
             "has no no",
         ),
         (
+            ["extract", "{videos}", "-o", "{new}", "--encoder", "{folder}/encoder.py"],
+            "encoder.py names a file: add a function, as in",
+        ),
+        (
             [
                 "extract",
                 "{videos}",
