@@ -27,7 +27,7 @@ help:
 	@echo "make sanitize  run the native tests under address, undefined-behavior and thread sanitizers"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make format  rewrite the sources with ruff and clang-format"
-	@echo "make docs    build the documentation into build/docs"
+	@echo "make docs    build the documentation into build/docs, run its examples, check its links"
 	@echo "make clean   remove everything that make built or installed"
 
 demo: $(VENV)/.demo
@@ -64,8 +64,13 @@ format: $(VENV)/.lint
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(NATIVE)
 
+# Examples of the gallery run again when they have changed; all pages are read again.
 docs: $(VENV)/.docs
-	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs
+	rm -rf docs/reference/generated
+	begin=$$(date +%s) \
+	&& $(BIN)/sphinx-build -W --keep-going --fresh-env -b html docs build/docs \
+	&& $(BIN)/python docs/check_site.py build/docs build/external_links.txt \
+	&& echo "built in $$(( $$(date +%s) - begin )) s"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -91,4 +96,5 @@ build/python_files: force
 
 clean:
 	rm -rf $(VENV) build demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf docs/auto_examples docs/reference/generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
