@@ -64,11 +64,11 @@ format: $(VENV)/.lint
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(NATIVE)
 
-# Examples of the gallery run again when they have changed; all pages are read again.
+# Builds all pages anew, but runs only the examples of the gallery that have changed.
 docs: $(VENV)/.docs
-	rm -rf docs/reference/generated
+	rm -rf build/docs docs/reference/generated
 	begin=$$(date +%s) \
-	&& $(BIN)/sphinx-build -W --keep-going --fresh-env -b html docs build/docs \
+	&& $(BIN)/sphinx-build -W --keep-going -b html docs build/docs \
 	&& $(BIN)/python docs/check_site.py build/docs build/external_links.txt \
 	&& echo "built in $$(( $$(date +%s) - begin )) s"
 

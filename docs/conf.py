@@ -74,6 +74,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "/plot_",
+    "within_subsection_order": "FileNameSortKey",
+    "remove_config_comments": True,
     "abort_on_example_error": True,
     "backreferences_dir": "auto_examples/backreferences",
     "doc_module": ("skdejavid",),
@@ -168,6 +170,12 @@ def forget_native_modules(app):
     return []
 
 
+def hide_edit_link(app, pagename, templatename, context, doctree):
+    """Offer no link to edit a page that the build writes."""
+    if pagename.startswith(("auto_examples/", "reference/generated/")):
+        context["theme_use_edit_page_button"] = False
+
+
 def write_versions(app, exception):
     """Write the list of versions that all versions of the site read."""
     if exception is None:
@@ -178,4 +186,5 @@ def write_versions(app, exception):
 def setup(app):
     """Connect what this site adds to extensions."""
     app.connect("build-finished", write_versions)
+    app.connect("html-page-context", hide_edit_link)
     app.connect("html-collect-pages", forget_native_modules, priority=100)

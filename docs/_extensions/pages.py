@@ -20,27 +20,28 @@ class LinkFiles(SphinxTransform):
 
     def apply(self, **kwargs):
         """Replace the links of one page."""
-        for link in self.document.findall(addnodes.pending_xref):
+        for link in list(self.document.findall(addnodes.pending_xref)):
             if link.get("reftarget") == "gallery/GALLERY_HEADER":
                 link["reftarget"] = "auto_examples/index"
+            elif link.get("refdomain") == "doc" and Path(link["reftarget"]).is_absolute():
+                self.replace(link, Path(f"{link['reftarget']}.md"))
+        folder = Path(self.app.srcdir, self.env.docname).parent
         for link in list(self.document.findall(addnodes.download_reference)):
-            page = PurePosixPath(self.env.docname).parent
-            path = Path(self.app.srcdir, page, link["reftarget"]).resolve()
-            replacement = self.link_to(path)
-            if replacement is not None:
-                link.replace_self(replacement)
-                replacement += [child.deepcopy() for child in link.children]
+            self.replace(link, (folder / link["reftarget"]).resolve())
 
-    def link_to(self, path):
-        """Return the link that stands for one to a file, or None."""
+    def replace(self, link, path):
+        """Replace a link to a file, if it is in the gallery or outside of the documentation."""
         docs = Path(self.app.srcdir)
-        if path.parent == docs / "gallery":
-            return link_to_page(f"auto_examples/{path.stem}", self.env.docname)
         repository = self.config.html_context.get("repository")
-        if repository and not path.is_relative_to(docs):
+        if path.parent == docs / "gallery":
+            new = link_to_page(f"auto_examples/{path.stem}", self.env.docname)
+        elif repository and not path.is_relative_to(docs):
             address = f"{repository}/blob/main/{path.relative_to(docs.parent).as_posix()}"
-            return nodes.reference(refuri=address, internal=False)
-        return None
+            new = nodes.reference(refuri=address, internal=False)
+        else:
+            return
+        link.replace_self(new)
+        new += [child.deepcopy() for child in link.children]
 
 
 def link_to_page(docname, origin):
