@@ -27,7 +27,7 @@ help:
 	@echo "make sanitize  run the native tests under address, undefined-behavior and thread sanitizers"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make format  rewrite the sources with ruff and clang-format"
-	@echo "make docs    run the code blocks of all pages, and build them into build/docs"
+	@echo "make docs    run the code blocks of all pages, build them into build/docs, check their links"
 	@echo "make clean   remove everything that make built or installed"
 
 demo: $(VENV)/.demo
@@ -63,10 +63,14 @@ format: $(VENV)/.lint
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(NATIVE)
 
-# The code blocks of the pages are run as well.
+# Runs the code blocks, builds all pages anew, but runs only the examples of the gallery that have changed.
 docs: $(VENV)/.docs
-	PYTHONPATH=docs $(BIN)/pytest -p code_blocks README.md $(wildcard CONTRIBUTING.md) docs
-	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs
+	rm -rf build/docs docs/reference/generated
+	begin=$$(date +%s) \
+	&& PYTHONPATH=docs $(BIN)/pytest -p code_blocks README.md CONTRIBUTING.md docs \
+	&& $(BIN)/sphinx-build -W --keep-going -b html docs build/docs \
+	&& $(BIN)/python docs/check_site.py build/docs build/external_links.txt \
+	&& echo "built in $$(( $$(date +%s) - begin )) s"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -92,4 +96,5 @@ build/python_files: force
 
 clean:
 	rm -rf $(VENV) build demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf docs/auto_examples docs/reference/generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -272,7 +272,7 @@ class TSEArray(Convertible):
         Yields
         ------
         rows : slice
-            The rows of :attr:`frames` in this block.
+            The rows of ``frames`` in this block.
         frames : ndarray of shape (n_rows, n_features)
             ``X.frames[rows]``, possibly sharing memory.
         """

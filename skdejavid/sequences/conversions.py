@@ -152,7 +152,7 @@ class Convertible:
         Parameters
         ----------
         fill_value : float, default=NaN
-            Value of the padding. :attr:`lengths` has the number of frames before it.
+            Value of the padding. ``lengths`` has the number of frames before it.
 
         Returns
         -------
@@ -402,7 +402,7 @@ class Convertible:
         -------
         pyarrow.LargeListArray
             Of type large_list<fixed_size_list<float or double>[n_features]>, which has 64-bit
-            offsets. It shares the memory of :attr:`frames` and has no spans;
+            offsets. It shares the memory of ``frames`` and has no spans;
             ``skdejavid.interchange.write_arrow`` writes a file with both.
 
         Raises
@@ -446,7 +446,7 @@ class Convertible:
         Returns
         -------
         awkward.Array
-            Of type n_sequences * var * n_features * float. It shares the memory of :attr:`frames`
+            Of type n_sequences * var * n_features * float. It shares the memory of ``frames``
             and has no spans.
 
         Raises

@@ -37,7 +37,7 @@ _SECONDS_BETWEEN_SYNCS = 5.0
 
 
 class StoreWriter:
-    """Writer of one shard, a context manager returned by :meth:`TSEStore.write`.
+    """Writer of one shard, a context manager returned by :meth:`skdejavid.TSEStore.write`.
 
     Sequences become part of the shard at the next `commit`. Leaving the context without an error
     commits and completes the shard. If the context is left by an error, or the process is killed,
