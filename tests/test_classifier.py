@@ -57,6 +57,7 @@ def test_the_order_of_events_is_learned(orders):
     assert clf.score(*make_order_sequences(300, random_state=1)) >= 0.97
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_defaults_reach_97_percent_on_japanese_vowels(japanese_vowels, seed):
     X_train, y_train, X_test, y_test = japanese_vowels
@@ -66,6 +67,7 @@ def test_defaults_reach_97_percent_on_japanese_vowels(japanese_vowels, seed):
     assert top_2 >= clf.score(X_test, y_test)
 
 
+@pytest.mark.extras
 @pytest.mark.fault(27)
 def test_two_classes_learn_by_default_and_not_as_published(gun_point):
     from sklearn.metrics import roc_auc_score
