@@ -1009,7 +1009,7 @@ def test_models_from_before_the_renaming_load_and_give_the_same_probabilities(su
     clf = pickle.loads(path.read_bytes()) if suffix == "pickle" else DejaVidClassifier.load(path)
     X, _ = golden_data()
     expected = np.load(GOLDEN / f"classifier-0.1.0-{old_scaling}-probabilities.npy")
-    # Instruction sets sum the float32 terms of a distance in different orders, some ten of them; the
+    # Instruction sets sum the float32 terms of a distance in different orders, some ten; the
     # exponents of two probabilities that are divided are distances times about ten.
     rtol = 2 * 10 * 10 * np.finfo(np.float32).eps / 2
     np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=rtol)
