@@ -15,7 +15,7 @@ SOURCES = CMakeLists.txt pyproject.toml .ci/constraints.txt \
 
 PYTHON_FILES = $(sort $(shell find skdejavid -name '*.py'))
 
-.PHONY: help demo quick test fuzz bench sanitize lint format docs clean force
+.PHONY: help demo quick test fuzz bench sanitize wheel lint format docs clean force
 
 help:
 	@echo "make demo    set up, classify real sequences and generated videos, print and plot"
@@ -25,6 +25,7 @@ help:
 	@echo "             or rejected cleanly"
 	@echo "make bench   measure the native core and the time and memory of fit (some minutes)"
 	@echo "make sanitize  run the native tests under address, undefined-behavior and thread sanitizers"
+	@echo "make wheel   build dist/, and test the wheel in a new environment without a compiler"
 	@echo "make lint    ruff, mypy, clang-format"
 	@echo "make format  rewrite the sources with ruff and clang-format"
 	@echo "make docs    run the code blocks of all pages, build them into build/docs, check their links"
@@ -51,6 +52,10 @@ bench: $(VENV)/.bench
 sanitize: $(VENV)/.test
 	.ci/sanitize $(BIN)/python address
 	.ci/sanitize $(BIN)/python thread
+
+# In environments of its own: a wheel must not depend on what is installed in $(VENV).
+wheel:
+	.ci/wheel $(PYTHON)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -95,6 +100,6 @@ build/python_files: force
 	@echo $(PYTHON_FILES) | cmp -s - $@ || echo $(PYTHON_FILES) > $@
 
 clean:
-	rm -rf $(VENV) build demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist demo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf docs/auto_examples docs/reference/generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

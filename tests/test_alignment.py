@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import reference
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +16,6 @@ from skdejavid import (
     dtw_path,
 )
 from skdejavid.alignment import compute_distances, compute_distances_by_timestep, expand_runs
-from skdejavid.nn import TimeWeightedDTW
 
 
 def random_case(rng, integers):
@@ -204,7 +202,6 @@ def test_a_path_reads_what_distances_read(rng):
     expected = dtw_path(x, c)
     for convert in (
         np.ndarray.tolist,
-        torch.from_numpy,
         pd.DataFrame,
         np.asfortranarray,
         lambda array: array.astype(">f8"),
@@ -243,6 +240,7 @@ def test_an_overflowing_distance_is_refused_with_its_index():
         dtw_path(X[1], centroids[0])
 
 
+@pytest.mark.extras
 def test_results_of_a_device_are_those_of_the_cpu(emulated_cuda, rng):
     X = [rng.integers(-3, 4, size=(n, 5)).astype(float) for n in (1, 4, 9)]
     centroids, weights = rng.integers(0, 4, size=(2, 3, 4, 5)).astype(float)
@@ -267,7 +265,10 @@ def test_misaligned_memory_is_read_right(rng):
         np.testing.assert_array_equal(dtw_distances(X, centroids), dtw_distances(same, centroids))
 
 
+@pytest.mark.extras
 def test_parameters_may_be_tensors_but_not_masked(rng):
+    import torch
+
     centroids = rng.standard_normal((2, 4, 3))
     x = rng.standard_normal((5, 3))
     tensor = torch.from_numpy(centroids).requires_grad_()
@@ -305,7 +306,10 @@ def test_the_distances_of_a_classifier_can_be_computed_from_its_attributes(
         np.testing.assert_array_equal(default, distances)
 
 
+@pytest.mark.extras
 def test_the_default_moves_are_the_same_everywhere():
+    from skdejavid.nn import TimeWeightedDTW
+
     defaults = {
         function: inspect.signature(function).parameters["diagonal"].default
         for function in (dtw_distances, dtw_path, DejaVidClassifier, TimeWeightedDTW)

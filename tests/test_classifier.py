@@ -57,6 +57,7 @@ def test_the_order_of_events_is_learned(orders):
     assert clf.score(*make_order_sequences(300, random_state=1)) >= 0.97
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_defaults_reach_97_percent_on_japanese_vowels(japanese_vowels, seed):
     X_train, y_train, X_test, y_test = japanese_vowels
@@ -66,6 +67,7 @@ def test_defaults_reach_97_percent_on_japanese_vowels(japanese_vowels, seed):
     assert top_2 >= clf.score(X_test, y_test)
 
 
+@pytest.mark.extras
 @pytest.mark.fault(27)
 def test_two_classes_learn_by_default_and_not_as_published(gun_point):
     from sklearn.metrics import roc_auc_score
@@ -1011,7 +1013,10 @@ def test_models_from_before_the_renaming_load_and_give_the_same_probabilities(su
     clf = pickle.loads(path.read_bytes()) if suffix == "pickle" else DejaVidClassifier.load(path)
     X, _ = golden_data()
     expected = np.load(GOLDEN / f"classifier-0.1.0-{old_scaling}-probabilities.npy")
-    np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=1e-6)
+    # Instruction sets sum the float32 terms of a distance in different orders, some ten; the
+    # exponents of two probabilities that are divided are distances times about ten.
+    rtol = 2 * 10 * 10 * np.finfo(np.float32).eps / 2
+    np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=rtol)
     scaling = {"global": "global", "layer": "sample"}[old_scaling]
     assert clf.logit_scaling == clf.logit_scaling_ == scaling
     assert clf.n_iter_ == 2

@@ -161,6 +161,18 @@ def test_everything_public_is_there_and_documented():
 def test_versions_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert skdejavid.__version__ == version("skdejavid") == project["version"]
+    assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_every_supported_python_has_wheels_and_is_tested():
+    """The lists are in three places; the oldest one is also what pip demands."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    classified = re.findall(r":: (3\.\d+)$", "\n".join(project["project"]["classifiers"]), re.M)
+    built = re.findall(r"cp3(\d+)-", project["tool"]["cibuildwheel"]["build"])
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    tested = re.findall(r"3\.\d+", re.search(r"python: \[(.+)\]", workflow)[1])
+    assert classified == [f"3.{minor}" for minor in built] == tested
+    assert project["project"]["requires-python"] == f">={classified[0]}"
 
 
 def test_the_changelog_is_kept():

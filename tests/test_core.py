@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
-import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -236,9 +235,12 @@ def test_the_number_of_threads_changes_no_bit(dtype):
 
 
 @pytest.mark.slow
+@pytest.mark.extras
 @DTYPES
 @pytest.mark.parametrize("is_relative", [False, True], ids=["in units of a scale", "logarithms"])
 def test_adam_is_that_of_torch(dtype, is_relative, rng):
+    import torch
+
     shape = (2, 3, 300)  # rows are longer than the blocks that they are computed in
     parameters = rng.uniform(0.5, 2.0, size=shape).astype(dtype)
     scale = None if is_relative else rng.uniform(0.5, 2.0, size=300).astype(dtype)

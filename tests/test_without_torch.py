@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from skdejavid import TSEStore
 from skdejavid.datasets import make_order_sequences
@@ -94,7 +93,10 @@ except click.ClickException as error:
 
 
 @pytest.mark.slow
+@pytest.mark.extras
 def test_what_needs_torch_names_the_extra_that_brings_it(run, tmp_path):
+    import torch
+
     (tmp_path / "features").mkdir()
     np.save(tmp_path / "features" / "a.npy", np.ones((3, 2)))
     torch.save(torch.ones(3, 2), tmp_path / "features" / "b.pt")
