@@ -25,11 +25,18 @@ _LIMIT = 300  # seconds of a block of commands
 os.environ["HF_HUB_OFFLINE"] = "1"  # pages bring their own models
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["OMP_NUM_THREADS"] = "1"  # models are tiny; more threads would only wait for each other
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
 def pytest_configure(config):
-    """Ignore what tslearn says when it is imported without a library that pages do not need."""
-    config.addinivalue_line("filterwarnings", "ignore:h5py not installed")
+    """Ignore what other libraries say when they are imported, as readers do not see it either."""
+    for line in (
+        "ignore:h5py not installed",  # tslearn
+        "ignore::PendingDeprecationWarning",
+        "ignore::DeprecationWarning",
+        "error::DeprecationWarning:__main__",  # from a block itself
+    ):
+        config.addinivalue_line("filterwarnings", line)
 
 
 def run_python(example):
