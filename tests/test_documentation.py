@@ -79,7 +79,7 @@ def test_code_blocks_name_a_language_that_is_known(page):
 
 def test_few_blocks_are_not_run():
     comments = {
-        page: re.findall(r"^<!-- skip: (.*) -->", path.read_text(), re.MULTILINE)
+        page: re.findall(r"(?m)^<!-- skip: (.*) -->", path.read_text())
         for page, path in PAGES.items()
     }
     assert {page: found for page, found in comments.items() if found} == NOT_RUN

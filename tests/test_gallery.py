@@ -103,7 +103,7 @@ def test_an_example_removes_its_files(name):
     """An example writes into temporary folders only."""
     text = source(name)
     assert text.count("tempfile.TemporaryDirectory()") == text.count("folder.cleanup()")
-    writes = re.search(r"write_text|write_video|to_csv|\.save\(path|save_pretrained\(", text)
+    writes = re.search(r"file.write|write_video|to_csv|\.save\(path|save_pretrained\(", text)
     assert not writes or "folder.cleanup()" in text
 
 

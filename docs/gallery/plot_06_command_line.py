@@ -108,7 +108,8 @@ class Thumbnail(torch.nn.Module):
 def load():
     return Thumbnail()
 """
-(root / "encoder.py").write_text(ENCODER)
+with open(root / "encoder.py", "w") as file:
+    file.write(ENCODER)
 
 # %%
 # Extract, fit, evaluate

@@ -123,7 +123,8 @@ print(server.server_port, flush=True)
 server.serve_forever()
 '''
 program = Path(folder.name, "server.py")
-program.write_text(SERVER)
+with open(program, "w") as file:
+    file.write(SERVER)
 
 # %%
 # Start it
