@@ -171,8 +171,8 @@ def forget_native_modules(app):
 
 
 def hide_edit_link(app, pagename, templatename, context, doctree):
-    """Offer no link to edit a page that the build writes."""
-    if pagename.startswith(("auto_examples/", "reference/generated/")):
+    """Offer no link to edit what the build writes, nor beside the first page, which is wide."""
+    if pagename == "index" or pagename.startswith(("auto_examples/", "reference/generated/")):
         context["theme_use_edit_page_button"] = False
 
 
