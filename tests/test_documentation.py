@@ -151,7 +151,7 @@ def test_files_and_tests_that_the_developer_guide_names_exist(page):
 
 
 def source_files():
-    for folder in ("skdejavid", "src_cuda", "tests", "benchmarks"):
+    for folder in ("skdejavid", "src_cuda", "tests", "benchmarks", "docs"):
         yield from (ROOT / folder).rglob("*")
     yield from ROOT.glob("*")
 
