@@ -79,7 +79,6 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "backreferences_dir": "auto_examples/backreferences",
     "doc_module": ("skdejavid",),
-    "reference_url": {"skdejavid": None},
     "min_reported_time": 60,
     "show_memory": False,
     "show_signature": False,
@@ -171,8 +170,8 @@ def forget_native_modules(app):
 
 
 def hide_edit_link(app, pagename, templatename, context, doctree):
-    """Offer no link to edit a page that the build writes."""
-    if pagename.startswith(("auto_examples/", "reference/generated/")):
+    """Offer no link to edit what the build writes, nor beside the first page, which is wide."""
+    if pagename == "index" or pagename.startswith(("auto_examples/", "reference/generated/")):
         context["theme_use_edit_page_button"] = False
 
 

@@ -77,7 +77,7 @@ def draw(classifier, x):
         5,
         len(CLASSES),
         height_ratios=[0.8, 0.9, 0.8, 0.5, 0.95],
-        left=0.215,
+        left=0.225,
         right=0.985,
         top=0.9,
         bottom=-0.02,
@@ -103,7 +103,7 @@ def draw(classifier, x):
 def name_rows(sequence, centroid, weight, bar):
     """Say what each row of the picture shows, left of its first panel."""
     texts = {
-        sequence: "one sequence,\na column for each frame",
+        sequence: "one sequence,\na column per frame",
         centroid: "centroid of the class,\nlearned",
         weight: "weights, learned",
         bar: "weighted distance\nalong the alignment",
