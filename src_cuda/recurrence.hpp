@@ -1,5 +1,5 @@
-// The recurrence and its tie rule, shared by CPU and CUDA. docs/explanation/method.md relates the names used
-// here to the paper's symbols.
+// The recurrence and its tie rule, shared by CPU and CUDA. docs/explanation/method.md relates the
+// names used here to the paper's symbols.
 #pragma once
 
 #include <cstdint>
