@@ -6,7 +6,9 @@ BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 
 # The tested versions of the package's dependencies and of the build tools.
-export PIP_CONSTRAINT = $(CURDIR)/.ci/constraints.txt
+# As an address, because pip takes a space for the end of a path.
+empty =
+export PIP_CONSTRAINT = file://$(subst $(empty) $(empty),%20,$(CURDIR))/.ci/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 NATIVE = $(shell find src_cuda tests/cuda_emulation tests/squared_cost -type f -not -name '*.py*')

@@ -2,10 +2,22 @@
 
 from importlib import import_module
 from importlib.metadata import version
+from threading import RLock
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from skdejavid import alignment as alignment
+    from skdejavid import classifier as classifier
+    from skdejavid import datasets as datasets
+    from skdejavid import inspection as inspection
+    from skdejavid import interchange as interchange
+    from skdejavid import nn as nn
+    from skdejavid import plotting as plotting
+    from skdejavid import preprocessing as preprocessing
+    from skdejavid import sequences as sequences
+    from skdejavid import store as store
+    from skdejavid import video as video
     from skdejavid._core import built_with_cuda, cuda_device_count
     from skdejavid._show_versions import show_versions
     from skdejavid.alignment import dtw_distances, dtw_path
@@ -80,9 +92,15 @@ if not TYPE_CHECKING:  # a type checker would take every name for one of the pac
         return value
 
 
+# Of the threads that import at the same time, one would otherwise find modules of scikit-learn that
+# another one has begun to import.
+_importing = RLock()
+
+
 def _import(module: str) -> ModuleType:
     try:
-        return import_module(f"skdejavid.{module}")
+        with _importing:
+            return import_module(f"skdejavid.{module}")
     except AttributeError as error:  # of a broken installation: nobody would see it
         raise ImportError(f"skdejavid.{module} cannot be imported: {error}") from error
 

@@ -178,9 +178,7 @@ def verify_store(
     """Compare a store with its checksums or, if there is a folder, with some of its videos."""
     opened = TSEStore(store)
     if folder is None:
-        n_bytes = sum(path.stat().st_size for path in Path(store).iterdir())
-        _say([f"reading {n_bytes / 1e9:.1f} GB of {store}"])
-        opened.verify()
+        opened.verify(verbose=1)
         _echo(f"{opened}: all checksums are right")
         return
     extractor = _extractor(encoder, encoder_argument, **parameters)

@@ -42,18 +42,17 @@ def classify_videos(folder: Path, n_train: int = 120, n_test: int = 60) -> Path 
         The picture; None without matplotlib.
     """
     print("Videos: in which order do a disc, a square and a cross appear?")
-    begin = time.perf_counter()
-    with _one_thread():
+    with _step("training a small encoder to recognize them in single frames"), _one_thread():
         encoder = _train_encoder()
-    _say_done("trained a small encoder to recognize them in single frames", begin)
-    begin = time.perf_counter()
-    paths, y = _write_videos(folder.resolve() / "videos", n_train + n_test)
-    _say_done(f"wrote {len(paths)} H.264 videos of {len(set(y))} orders: {paths[0].parent}", begin)
-    begin = time.perf_counter()
-    extractor = TSEExtractor(encoder, layout="BCHW", clip_length=4, frame_size=64, batch_size=32)
-    with _one_thread():
+    videos = folder.resolve() / "videos"
+    with _step(f"writing {n_train + n_test} H.264 videos to {videos}"):
+        paths, y = _write_videos(videos, n_train + n_test)
+    with _step("encoding them"), _one_thread():
+        extractor = TSEExtractor(
+            encoder, layout="BCHW", clip_length=4, frame_size=64, batch_size=32
+        )
         X = extractor.fit_transform(paths)
-    _say_done(f"encoded them: {X}", begin)
+    print(f"  {X}, of {len(set(y))} orders")
     _compare(X, y, n_train)
     return save_picture(folder / "video_alignment.png", lambda: _display_logits(X, y, n_train))
 
@@ -69,8 +68,13 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _say_done(what: str, begin: float) -> None:
-    print(f"  {what} ({time.perf_counter() - begin:.1f} s)", flush=True)
+@contextmanager
+def _step(what: str) -> Iterator[None]:
+    """Print what is done, and afterwards how long it took."""
+    begin = time.perf_counter()
+    print(f"  {what} ...", end="", flush=True)
+    yield
+    print(f" {time.perf_counter() - begin:.1f} s", flush=True)
 
 
 def _compare(X: TSEArray, y: NDArray[Any], n_train: int) -> None:

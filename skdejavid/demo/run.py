@@ -15,9 +15,7 @@ What to try next
   Your own sequences in a CSV file, one row for each frame:
     import pandas as pd
     from skdejavid import DejaVidClassifier, TSEArray
-    table = pd.read_csv("my.csv").sort_values(["id", "time"])
-    X = TSEArray.from_long(table.drop(columns="label"), id="id", time="time")
-    y = table.groupby("id")["label"].first()
+    X, y = TSEArray.from_long(pd.read_csv("my.csv"), id="id", time="time", label="label")
     clf = DejaVidClassifier().fit(X, y)
   Your own videos, in one folder for each class (a Hugging Face model, or a function of yours):
     skdejavid extract my_videos -o store --encoder MODEL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -88,12 +89,15 @@ class RowsFile:
         if self.path.stat().st_size != self.size(n_rows):
             os.truncate(self.path, self.size(n_rows))
 
-    def checksum(self, begin: int, end: int, before: int = 0) -> int | None:
+    def checksum(
+        self, begin: int, end: int, before: int = 0, on_read: Callable[[int], object] | None = None
+    ) -> int | None:
         """Return the CRC-32 of rows `begin` to `end`, or None if the file is too short.
 
-        `before` is the CRC-32 of all rows before `begin`.
+        `before` is the CRC-32 of all rows before `begin`. `on_read` gets each number of bytes that
+        were read.
         """
-        return checksum_of_file(self.path, self.size(begin), self.size(end), before)
+        return checksum_of_file(self.path, self.size(begin), self.size(end), before, on_read)
 
     def _open_checked(self, n_rows: int, *, is_finished: bool = False) -> BinaryIO:
         """Open the file for reading after the checks of `check`."""
@@ -133,10 +137,17 @@ class RowsFile:
         return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded
 
 
-def checksum_of_file(path: Path, begin: int, end: int, before: int = 0) -> int | None:
+def checksum_of_file(
+    path: Path,
+    begin: int,
+    end: int,
+    before: int = 0,
+    on_read: Callable[[int], object] | None = None,
+) -> int | None:
     """Return the CRC-32 of the bytes from `begin` to `end`, or None if the file is too short.
 
-    `before` is the CRC-32 of all bytes before `begin`.
+    `before` is the CRC-32 of all bytes before `begin`. `on_read` gets each number of bytes that
+    were read.
     """
     if begin == end:
         return before
@@ -153,4 +164,6 @@ def checksum_of_file(path: Path, begin: int, end: int, before: int = 0) -> int |
             if len(content) < n_bytes:
                 return None
             checksum = crc32(content, checksum)
+            if on_read is not None:
+                on_read(n_bytes)
     return checksum

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -207,6 +208,10 @@ class ShardFiles:
             return []
         return [self.values(state.n_features)] + [self.spans] * state.has_spans
 
+    def n_bytes_of_rows(self, state: ShardState) -> int:
+        """Return the size of the rows in these files, without headers."""
+        return sum(file.size(state.n_rows) - file.size(0) for file in self.rows(state))
+
     def partial(self, number: int) -> Path:
         return self.folder / f"held-{self.number:05}-{number}.bin"
 
@@ -265,8 +270,13 @@ class ShardFiles:
         partial = partials[n_good - 1] if n_good else None
         return Commits(state, partial, size, max(numbers, default=0) + 1)
 
-    def verify(self) -> None:
+    def verify(self, on_read: Callable[[int], object] | None = None) -> None:
         """Compare the shard, as it was last complete, with its checksums.
+
+        Parameters
+        ----------
+        on_read : callable, optional
+            Called with each number of bytes that were read.
 
         Raises
         ------
@@ -278,7 +288,7 @@ class ShardFiles:
         checksums = (state.checksum, state.spans_checksum)
         for file, checksum in zip(self.rows(state), checksums, strict=False):
             file.check(state.n_rows, is_finished=is_finished)
-            if file.checksum(0, state.n_rows) != checksum:
+            if file.checksum(0, state.n_rows, on_read=on_read) != checksum:
                 raise ValueError(f"{file.path} is damaged: the checksum of its rows has changed")
         if self.state.exists():
             offsets = state.offsets

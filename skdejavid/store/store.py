@@ -14,6 +14,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
+from skdejavid.compat.bars import Bar
 from skdejavid.compat.parameters import as_python
 from skdejavid.files.atomic import read_json, remove_temporaries, replace_own_file
 from skdejavid.files.identity import FileIdentity
@@ -349,6 +350,7 @@ class TSEStore:
         sample: int | None = 10,
         tolerance: float = 1e-3,
         random_state: Any = 0,
+        verbose: int = 0,
     ) -> Verification:
         """Compare the files of the store with their checksums, and sequences with their videos.
 
@@ -370,6 +372,8 @@ class TSEStore:
             (`autocast`, or `store_dtype` "float16") allow 0.02.
         random_state : int, RandomState or None, default=0
             Draws the sample.
+        verbose : int, default=0
+            If positive, show how far the files are read.
 
         Returns
         -------
@@ -385,8 +389,11 @@ class TSEStore:
             different settings; if a sequence differs from what its video gives, or no video of the
             sample can be encoded. The message names the file, the settings or the sequences.
         """
-        for files in self._shards:
-            files.verify()
+        n_bytes = sum(map(ShardFiles.n_bytes_of_rows, self._shards, self._states))
+        hidden = not as_python(verbose)
+        with Bar(total=n_bytes, desc="reading", unit="B", unit_scale=True, disable=hidden) as bar:
+            for files in self._shards:
+                files.verify(bar.update)
         if extractor is None:
             return Verification([], 0.0, {})
         made_by = extractor.store_fingerprint()

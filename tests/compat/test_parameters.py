@@ -304,7 +304,12 @@ CALLS |= {
         lambda value, tmp_path, name=name: verified(tmp_path, **{name: value}),
         values,
     )
-    for name, values in {"sample": [1, 3], "tolerance": [0.5, 1], "random_state": [0, 7]}.items()
+    for name, values in {
+        "sample": [1, 3],
+        "tolerance": [0.5, 1],
+        "random_state": [0, 7],
+        "verbose": [0, 1],
+    }.items()
 }
 CALLS["TSEExtractor.extract", "shard"] = (
     lambda value, tmp_path: extracted_to_shard(tmp_path, value),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import threading
 from operator import attrgetter
@@ -392,6 +393,16 @@ def test_damage_is_found_by_verifying(store):
     store.sequences()
     with pytest.raises(ValueError, match=r"values-00000.npy is damaged: the checksum of its rows"):
         store.verify()
+
+
+def test_verifying_shows_how_much_of_the_files_is_read(store, capsys):
+    store.verify()
+    assert capsys.readouterr().err == ""
+    store.verify(verbose=1)
+    frames = store.sequences().frames
+    n_bytes = frames.nbytes + 16 * len(frames)  # each row has a span
+    shown = capsys.readouterr().err
+    assert re.search(rf"reading: 100%.* {n_bytes}/{n_bytes} ", shown.replace(".00", "")), shown
 
 
 @pytest.mark.parametrize(
