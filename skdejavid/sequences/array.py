@@ -7,6 +7,7 @@ features does not.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, overload
 
@@ -23,7 +24,6 @@ from skdejavid.sequences.tables import feature_names_of
 
 __all__ = ["TSEArray"]
 
-_MOST_NAMES = 4  # in a representation
 _NUMBERS_PER_CHUNK = 2**20  # bounds the memory for results that are as long as the frames
 
 
@@ -426,9 +426,13 @@ class TSEArray(Convertible):
             n_frames = f"{lengths[0] if lengths.size else 0}"
         else:
             n_frames = f"{lengths.min()}..{lengths.max()}"
+        shown = reprlib.Repr()
+        shown.maxtuple, shown.maxstring = 3, 20
+        names = self.feature_names
         return (
             f"TSEArray(n_sequences={len(self)}, n_frames={n_frames}, "
-            f"n_features={self.n_features}, dtype={self.frame_dtype}{_shown(self.feature_names)})"
+            f"n_features={self.n_features}, dtype={self.frame_dtype}"
+            f"{'' if names is None else f', feature_names={shown.repr(names)}'})"
         )
 
 
@@ -457,13 +461,6 @@ def _check_names(names: Iterable[str], n_features: int) -> tuple[str, ...]:
             "feature(s): pass one name for each"
         )
     return tuple(str.__str__(name) for name in found)  # not NumPy's strings
-
-
-def _shown(names: tuple[str, ...] | None) -> str:
-    if names is None:
-        return ""
-    more = ", ..." if len(names) > _MOST_NAMES else ""
-    return f", feature_names=[{', '.join(map(repr, names[:_MOST_NAMES]))}{more}]"
 
 
 def _read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:

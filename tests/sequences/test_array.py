@@ -560,9 +560,9 @@ def test_its_representation_tells_the_sizes(ragged):
     assert repr(X) == "TSEArray(n_sequences=12, n_frames=1..12, n_features=3, dtype=float64)"
     assert repr(X[[]]) == "TSEArray(n_sequences=0, n_frames=0, n_features=3, dtype=float64)"
     named = TSEArray(X[:1], feature_names=["a", "b", "c"])
-    assert repr(named).endswith("n_features=3, dtype=float64, feature_names=['a', 'b', 'c'])")
+    assert repr(named).endswith("n_features=3, dtype=float64, feature_names=('a', 'b', 'c'))")
     many = TSEArray(np.zeros((1, 1, 5)), feature_names=list("abcde"))
-    assert repr(many).endswith("feature_names=['a', 'b', 'c', 'd', ...])")
+    assert repr(many).endswith("feature_names=('a', 'b', 'c', ...))")
     assert X.n_features == 3
     assert X.nbytes == X.frames.nbytes + X.offsets.nbytes
 
