@@ -263,6 +263,18 @@ class AlignedEstimator(PythonNumbersMixin, BaseEstimator):
         return array
 
     @property
+    def n_timesteps_(self) -> int:
+        """Number of time steps of each centroid."""
+        return int(self._part_of("centroids_", "n_timesteps_").shape[1])
+
+    def _part_of(self, name: str, part: str) -> Any:
+        """Return a fitted attribute; before `fit`, neither it nor its `part` exists."""
+        if not hasattr(self, name):
+            message = f"{type(self).__name__!r} object has no attribute {part!r}"
+            raise AttributeError(message, name=part, obj=self)
+        return getattr(self, name)
+
+    @property
     def _n_centroids(self) -> int:
         """Number of centroids that the other fitted attributes belong to."""
         return len(self.centroids_)

@@ -239,6 +239,9 @@ class DejaVidClassifier(
     n_iter_ : int
         Number of epochs run.
 
+    n_timesteps_ : int
+        Number of time steps of each centroid.
+
     best_iter_ : int or None
         With `early_stopping`, the epoch, counted from 1, after which the loss on the held-out part
         was lowest; 0 stands for the initial parameters. The fitted parameters are those of this
@@ -251,7 +254,7 @@ class DejaVidClassifier(
         Number of features of a frame.
 
     feature_names_in_ : ndarray of str
-        Names of the features, if `X` was a data frame with string column names.
+        Names of the features, if `X` has them: a ``TSEArray`` with names, or data frames.
 
     metadata_ : dict
         The metadata of the file that the classifier was loaded from, if there was any; see
@@ -530,10 +533,7 @@ class DejaVidClassifier(
     @property
     def n_iter_(self) -> int:
         """Number of epochs run."""
-        if not hasattr(self, "history_"):
-            message = f"{type(self).__name__!r} object has no attribute 'n_iter_'"
-            raise AttributeError(message, name="n_iter_", obj=self)
-        return len(self.history_["loss"])
+        return len(self._part_of("history_", "n_iter_")["loss"])
 
     @underflow_allowed
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -625,7 +625,7 @@ class DejaVidClassifier(
     @property
     def _n_features_out(self) -> int:
         """Number of columns of `transform`, for ``get_feature_names_out``."""
-        return len(self.classes_) * (self.centroids_.shape[1] if self.transform_timesteps else 1)
+        return len(self.classes_) * (self.n_timesteps_ if self.transform_timesteps else 1)
 
     @property
     def _n_centroids(self) -> int:

@@ -45,20 +45,22 @@ class _Target(NamedTuple):
 class _Form(NamedTuple):
     """The form in which an estimator receives sequences."""
 
-    names: Sequence[str] | None  # of the features
     is_table: bool
+    is_container: bool
 
-    def of(self, sequences: TSEArray) -> Any:
-        """Return data frames if there are names, as an estimator that knows them expects.
+    def of(self, sequences: TSEArray, names: Sequence[str] | None) -> Any:
+        """Return sequences with these names, as data frames unless a container was given.
 
         A table stays one, so that an estimator refuses it that was fitted to longer sequences.
         """
-        pandas = None if self.names is None else import_if_installed("pandas")
+        if self.is_container:
+            return sequences._with_names(names)
+        pandas = None if names is None else import_if_installed("pandas")
         if pandas is None:
-            return sequences.frames if self.is_table else sequences
+            return sequences.frames if self.is_table else sequences._with_names(names)
         if self.is_table:
-            return pandas.DataFrame(sequences.frames, columns=self.names, copy=False)
-        return [pandas.DataFrame(x, columns=self.names, copy=False) for x in sequences]
+            return pandas.DataFrame(sequences.frames, columns=names, copy=False)
+        return [pandas.DataFrame(x, columns=names, copy=False) for x in sequences]
 
 
 @underflow_allowed
@@ -102,8 +104,8 @@ def permutation_importance(
     Parameters
     ----------
     estimator : estimator
-        A fitted estimator or pipeline. It receives a ``TSEArray``; or, if it was fitted to data
-        frames and has their ``feature_names_in_``, data frames.
+        A fitted estimator or pipeline. It receives a ``TSEArray``, with the names of features if it
+        has ``feature_names_in_``; or, if it has them and `X` is no ``TSEArray``, data frames.
     X : sequences
         Anything that :class:`skdejavid.TSEArray` reads, such as held-out sequences. Missing values
         (NaN) are permuted as all others.
@@ -178,7 +180,8 @@ def permutation_importance(
     >>> by_time.importances_mean.round(1).tolist()
     [0.0, 0.5]
     """
-    sequences, is_table, names = read_checked(X, ensure_all_finite="allow-nan")
+    sequences, is_table = read_checked(X, ensure_all_finite="allow-nan")
+    form = _Form(is_table, isinstance(X, TSEArray))
     if y is not None:
         check_consistent_length(sequences, y)
     weights = _weights_for_scorer(sample_weight, sequences)
@@ -189,7 +192,7 @@ def permutation_importance(
     fitted_names = getattr(estimator, "feature_names_in_", None)
 
     def score(permuted: TSEArray) -> float:
-        return scorer(estimator, _Form(fitted_names, is_table).of(permuted), y, **weights)
+        return scorer(estimator, form.of(permuted, fitted_names), y, **weights)
 
     # Threads, because native code runs in parallel in them, and because the worker processes of
     # loky, which all threads of a program share, can wait for each other without end.
@@ -197,9 +200,9 @@ def permutation_importance(
         delayed(_permuted_scores)(score, sequences, target, permutations) for target in targets
     )
     # With the names of X, which the estimator compares with its own.
-    given = _Form(None if fitted_names is None else names, is_table).of(sequences)
+    given = form.of(sequences, None if fitted_names is None else sequences.feature_names)
     importances = scorer(estimator, given, y, **weights) - np.array(scores)
-    shown_names = _first_names(names, fitted_names, sequences.n_features)
+    shown_names = _first_names(sequences.feature_names, fitted_names, sequences.n_features)
     return Bunch(
         names=np.array([target.name(shown_names) for target in targets]),
         importances_mean=importances.mean(axis=1),

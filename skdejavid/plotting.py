@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdejavid.alignment import dtw_distances, dtw_path
 from skdejavid.compat.floating import underflow_allowed
 from skdejavid.compat.optional import import_optional
-from skdejavid.sequences import check_sequences
+from skdejavid.sequences import TSEArray, check_sequences
 from skdejavid.sequences.containers import without_torch
 from skdejavid.sequences.transforms import names_with_differences, with_differences
 
@@ -130,14 +130,15 @@ class AlignmentDisplay:
             )
         if np.ndim(x) != 2:
             raise ValueError(f"x must be one sequence (n_frames, n_features), got {np.ndim(x)}-D")
+        sequences = _of_one(x, estimator)
         if label is None:
-            label = estimator.predict([x])[0]
+            label = estimator.predict(sequences)[0]
         matches = np.flatnonzero(estimator.classes_ == label)
         if not matches.size:
             raise ValueError(f"label {label!r} is not one of the classes {estimator.classes_}")
         centroid = estimator.centroids_[matches[0]]
         weights = np.exp(estimator.log_weights_[matches[0]])
-        sequences = check_sequences([x], estimator=estimator, reset=False)
+        check_sequences(sequences, estimator=estimator, reset=False)
         sequence = with_differences(sequences, estimator.lags_)[0]
         path = dtw_path(sequence, centroid, weights, diagonal=estimator.diagonal)
         names = getattr(estimator, "feature_names_in_", None)
@@ -245,3 +246,16 @@ class AlignmentDisplay:
         axes.figure.colorbar(image, ax=axes)
         axes.locator_params(integer=True)
         axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+
+
+def _of_one(x: Any, estimator: DejaVidClassifier) -> TSEArray:
+    """Return the sequence in a container; an array, which cannot have names, gets the fitted ones.
+
+    ``X[0]`` is such an array, also if `X` has names.
+    """
+    sequences = TSEArray([x])
+    names = getattr(estimator, "feature_names_in_", None)
+    is_unnamed = sequences.feature_names is None
+    if names is None or not is_unnamed or len(names) != sequences.n_features:
+        return sequences
+    return TSEArray(sequences, feature_names=names)

@@ -30,6 +30,7 @@ from skdejavid.compat.sklearn import (
 from skdejavid.sequences import TSEArray, check_sequences, read_checked
 from skdejavid.sequences.checks import Checked
 from skdejavid.sequences.containers import accepted_dtypes
+from skdejavid.sequences.tables import feature_names_of, usable_names
 from skdejavid.sequences.transforms import (
     Lag,
     check_lags,
@@ -51,8 +52,9 @@ __all__ = [
 class SequenceTransformer(PythonNumbersMixin, TransformerMixin, BaseEstimator):
     """Base class of transformers that return sequences.
 
-    The output is not a table, so `set_output` has no effect. A 2-D array, whose rows are sequences
-    of one frame, is transformed to a 2-D array if each result has one frame.
+    The output is not a table, so `set_output` has no effect. It has names of features if the
+    transformer was fitted to sequences with names. A 2-D array, whose rows are sequences of one
+    frame, is transformed to a 2-D array if each result has one frame.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -72,11 +74,23 @@ class SequenceTransformer(PythonNumbersMixin, TransformerMixin, BaseEstimator):
         """
         return self
 
-    @staticmethod
-    def _in_form_of(read: Checked, transformed: TSEArray) -> TSEArray | NDArray[np.floating]:
+    def _in_form_of(self, read: Checked, transformed: TSEArray) -> TSEArray | NDArray[np.floating]:
         """Return a 2-D array if one has been read and each transformed sequence has one frame."""
-        is_table = read.is_table and transformed.lengths.max() == 1
-        return transformed.frames if is_table else transformed
+        if read.is_table and transformed.lengths.max() == 1:
+            return transformed.frames
+        return transformed._with_names(self._names_of(transformed))
+
+    def _names_of(self, transformed: TSEArray) -> tuple[str, ...] | None:
+        """Return the names of the features of the result, if those of the input had names."""
+        if not hasattr(self, "feature_names_in_"):
+            return None
+        try:
+            names = usable_names(self.get_feature_names_out())
+        except (
+            Exception
+        ):  # of somebody's transformer of frames, whose result is needed all the same
+            return transformed.feature_names
+        return names if names is not None and len(names) == transformed.n_features else None
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -103,7 +117,7 @@ class TimeDifferences(SequenceTransformer):
         Number of features of a frame.
 
     feature_names_in_ : ndarray of str
-        Names of the features, if `X` was a data frame with string column names.
+        Names of the features, if `X` has them: a ``TSEArray`` with names, or data frames.
 
     Examples
     --------
@@ -200,7 +214,7 @@ class Resample(OneToOneFeatureMixin, SequenceTransformer):
         Number of features of a frame.
 
     feature_names_in_ : ndarray of str
-        Names of the features, if `X` was a data frame with string column names.
+        Names of the features, if `X` has them: a ``TSEArray`` with names, or data frames.
 
     Examples
     --------
@@ -277,7 +291,7 @@ class Interpolate(OneToOneFeatureMixin, SequenceTransformer):
         Number of features of a frame.
 
     feature_names_in_ : ndarray of str
-        Names of the features, if `X` was a data frame with string column names.
+        Names of the features, if `X` has them: a ``TSEArray`` with names, or data frames.
 
     Examples
     --------
@@ -360,8 +374,8 @@ class Framewise(SequenceTransformer):
     If the features have names (see ``feature_names_in_``), the transformer receives a pandas
     DataFrame with these names, so that a ``ColumnTransformer`` can select features by name. Missing
     values (NaN) reach transformers that accept them, such as imputers, or pipelines that begin
-    with one. The sequences that are returned have no names: put transformers that select by name
-    into one ``Framewise``, as ``Framewise(make_pipeline(...))``.
+    with one. The sequences that are returned have the names of :meth:`get_feature_names_out`, if
+    the transformer knows them and `X` had names, so that a later ``Framewise`` can select by name.
 
     Parameters
     ----------
@@ -379,7 +393,7 @@ class Framewise(SequenceTransformer):
         Number of features of a frame.
 
     feature_names_in_ : ndarray of str
-        Names of the features, if `X` was a data frame with string column names.
+        Names of the features, if `X` has them: a ``TSEArray`` with names, or data frames.
 
     Examples
     --------
@@ -522,7 +536,8 @@ class Framewise(SequenceTransformer):
                 f"{self.transformer_!r} returned {len(frames)} rows for {sequences.total_frames} "
                 "frames, expected one for each"
             )
-        return TSEArray.from_packed(frames, sequences.offsets, sequences.spans)
+        packed = TSEArray.from_packed(frames, sequences.offsets, sequences.spans)
+        return packed._with_names(feature_names_of(transformed))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the output features of the transformer.

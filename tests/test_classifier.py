@@ -1019,7 +1019,7 @@ def test_models_from_before_the_renaming_load_and_give_the_same_probabilities(su
     np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=rtol)
     scaling = {"global": "global", "layer": "sample"}[old_scaling]
     assert clf.logit_scaling == clf.logit_scaling_ == scaling
-    assert clf.n_iter_ == 2
+    assert (clf.n_iter_, clf.n_timesteps_) == (2, clf.centroids_.shape[1])
     assert not [name for name in vars(clf) if "normaliz" in name]
     assert clone(clf).get_params() == clf.get_params()
 
@@ -1118,14 +1118,29 @@ def test_a_warm_start_under_another_logit_scaling_measures_anew(orders):
     assert again not in (scale, 1.0)
 
 
-def test_the_number_of_epochs_of_an_unfitted_classifier_is_a_missing_attribute():
+@pytest.mark.parametrize("name", ["n_iter_", "n_timesteps_"])
+def test_what_an_unfitted_classifier_does_not_know_is_a_missing_attribute(name):
     clf = DejaVidClassifier()
     for unfitted in (clf, clf.set_params(n_epochs=3), pickle.loads(pickle.dumps(clf))):
-        assert not hasattr(unfitted, "n_iter_")
-        with pytest.raises(AttributeError, match="has no attribute 'n_iter_'") as caught:
-            unfitted.n_iter_  # noqa: B018
-        assert caught.value.name == "n_iter_"
-    assert "n_iter_" not in clf.get_params()
+        assert not hasattr(unfitted, name)
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}'") as caught:
+            getattr(unfitted, name)
+        assert caught.value.name == name
+    assert name not in clf.get_params()
+
+
+@pytest.mark.parametrize("n_timesteps", ["auto", 3])
+def test_the_number_of_time_steps_is_that_of_the_centroids(n_timesteps, tmp_path):
+    X = TSEArray(np.random.default_rng(0).standard_normal((4, 20, 2)), feature_names=["a", "b"])
+    clf = DejaVidClassifier(**QUICK | {"n_timesteps": n_timesteps}).fit(X, [0, 1, 0, 1])
+    clf.save(tmp_path / "model")
+    loaded = DejaVidClassifier.load(tmp_path / "model")
+    for fitted in (clf, loaded, pickle.loads(pickle.dumps(clf)), copy.deepcopy(clf)):
+        assert type(fitted.n_timesteps_) is int
+        assert fitted.n_timesteps_ == (10 if n_timesteps == "auto" else 3)
+        assert fitted.centroids_.shape[:2] == (2, fitted.n_timesteps_)
+        assert fitted.feature_names_in_.tolist() == ["a", "b"]
+        assert fitted.predict(X).shape == (4,)
 
 
 def send_interrupt(monkeypatch, epoch):

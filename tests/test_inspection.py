@@ -312,3 +312,31 @@ def test_weights_that_are_text_are_refused(fitted, bump):
     X, y = bump
     with pytest.raises(ValueError, match="sample_weight cannot be read as numbers"):
         permutation_importance(fitted, X, y, sample_weight=["1"] * len(X))
+
+
+@pytest.mark.parametrize("through_pipeline", [False, True])
+def test_a_container_gives_its_names_and_stays_one(through_pipeline, fitted, bump):
+    names, y = ["left", "right", "up"], bump[1]
+    X = TSEArray(bump[0], feature_names=names)
+    model = DejaVidClassifier(**QUICK)
+    model = (make_pipeline(Interpolate(), model) if through_pipeline else model).fit(X, y)
+    settings = {"n_repeats": 2, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = permutation_importance(model, X, y, **settings)
+        without = permutation_importance(fitted, X, y, **settings)
+    expected = permutation_importance(fitted, *bump, **settings)
+    for found in (result, without):
+        assert found.names.tolist() == names
+        np.testing.assert_array_equal(found.importances, expected.importances)
+    other = TSEArray(X, feature_names=names[::-1])
+    with pytest.raises(ValueError, match="same order"):
+        permutation_importance(model, other, y, **settings)
+
+
+def test_an_estimator_gets_the_container_that_was_given(bump):
+    X = TSEArray(bump[0], feature_names=["left", "right", "up"])
+    recording = Recording()
+    recording.feature_names_in_ = np.array(X.feature_names, dtype=object)
+    permutation_importance(recording, X, None, n_repeats=1, random_state=0)
+    assert [asked.feature_names for asked in recording.asked] == [X.feature_names] * 4

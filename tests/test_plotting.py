@@ -8,7 +8,14 @@ from matplotlib import pyplot as plt
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from skdejavid import AlignmentDisplay, DejaVidClassifier, TimeDifferences, dtw_path
+from skdejavid import (
+    AlignmentDisplay,
+    DejaVidClassifier,
+    Interpolate,
+    TimeDifferences,
+    TSEArray,
+    dtw_path,
+)
 from skdejavid.datasets import make_order_sequences
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -177,3 +184,20 @@ def test_a_scale_that_is_not_known_is_said_to_be_so(model, tmp_path):
         shown = np.asarray(display.axes_["weights"].images[0].get_array())
         np.testing.assert_allclose(shown, np.exp(old.log_weights_[1]))
         assert "standard deviations unknown" in display.axes_["weights"].get_title()
+
+
+def test_names_of_a_container_are_shown_for_its_arrays_too(rng):
+    X = TSEArray(rng.standard_normal((4, 5, 2)), feature_names=["speed", "noise"])
+    settings = {"differences": (1,), "n_epochs": 1, "random_state": 0}
+    pipeline = make_pipeline(Interpolate(), DejaVidClassifier(2, **settings)).fit(X, [0, 1, 0, 1])
+    names = ["speed", "noise", "speed_lag_1", "noise_lag_1"]
+    for x in (X[0], pd.DataFrame(X[0], columns=["speed", "noise"])):
+        display = AlignmentDisplay.from_estimator(pipeline[-1], x)
+        assert labels(display.axes_["weights"].xaxis) == names
+    with pytest.raises(ValueError, match="feature names should match"):
+        AlignmentDisplay.from_estimator(pipeline[-1], pd.DataFrame(X[0], columns=["a", "b"]))
+    with (
+        pytest.warns(UserWarning, match="X does not have valid feature names"),
+        pytest.raises(ValueError, match="X has 3 features, but DejaVidClassifier is expecting 2"),
+    ):
+        AlignmentDisplay.from_estimator(pipeline[-1], np.zeros((4, 3)))

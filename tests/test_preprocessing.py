@@ -488,3 +488,84 @@ def test_means_and_lines_between_tiny_values_may_underflow():
         filled = Interpolate().fit(X).transform(X)
     expected = [[1e-40, 1e-45], [1.5e-40, 1e-45], [2e-40, 1e-45], [3e-45, 1e-45]]
     np.testing.assert_allclose(filled.frames, expected, atol=2e-45)
+
+
+NAMED_RESULTS = {
+    "differences": (TimeDifferences((1,)), ["a", "b", "a_lag_1", "b_lag_1"]),
+    "resample": (Resample(3), ["a", "b"]),
+    "interpolate": (Interpolate(), ["a", "b"]),
+    "scale": (Framewise(StandardScaler()), ["a", "b"]),
+    "project": (Framewise(PCA(1)), ["pca0"]),
+    "select": (Framewise(ColumnTransformer([("one", "passthrough", ["b"])])), ["one__b"]),
+    "rows": (Framewise(FunctionTransformer(lambda frame: frame[["b", "a"]])), ["b", "a"]),
+    "a table of pandas": (Framewise(StandardScaler().set_output(transform="pandas")), ["a", "b"]),
+}
+
+
+@pytest.mark.parametrize("name", NAMED_RESULTS)
+def test_names_outlast_every_transformer_and_reach_the_classifier(name, rng):
+    transformer, expected = NAMED_RESULTS[name]
+    arrays = [rng.standard_normal((n, 2)) for n in (4, 6, 5, 7)]
+    frames = [pd.DataFrame(x, columns=["a", "b"]) for x in arrays]
+    for X in (frames, TSEArray(frames), TSEArray(arrays, feature_names=["a", "b"])):
+        transformed = transformer.fit_transform(X)
+        assert list(transformed.feature_names) == expected
+        assert transformer.transform(X[:1]).feature_names == transformed.feature_names
+        model = make_pipeline(transformer, DejaVidClassifier(2, n_epochs=1, random_state=0))
+        model.fit(X, [0, 1, 0, 1])
+        assert model[-1].feature_names_in_.tolist() == expected
+        assert model.predict(X).shape == (4,)
+
+
+@pytest.mark.parametrize("name", set(NAMED_RESULTS) - {"select", "rows"})
+def test_without_names_nothing_gets_names_and_no_number_changes(name, rng):
+    transformer, _ = NAMED_RESULTS[name]
+    arrays = [rng.standard_normal((n, 2)) for n in (4, 6, 5, 7)]
+    plain = transformer.fit_transform(arrays)
+    assert plain.feature_names is None
+    named = transformer.fit_transform(TSEArray(arrays, feature_names=["a", "b"]))
+    np.testing.assert_array_equal(named.frames, plain.frames)
+
+
+class Nameless(Recording):
+    def transform(self, X):
+        return np.asarray(X)
+
+    def get_feature_names_out(self, input_features=None):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("n_names", [None, 1])
+def test_names_that_nobody_knows_are_left_out(n_names, monkeypatch):
+    if n_names is not None:
+        monkeypatch.setattr(Nameless, "get_feature_names_out", lambda self, names: names[:n_names])
+    X = TSEArray(np.zeros((2, 3, 2)), feature_names=["a", "b"])
+    assert Framewise(Nameless()).fit_transform(X).feature_names is None
+
+
+def test_names_that_differences_would_give_twice_are_left_out():
+    X = TSEArray(np.zeros((2, 3, 1)), feature_names=["a"])
+    once = TimeDifferences((1,)).fit_transform(X)
+    twice = make_pipeline(TimeDifferences((1,)), TimeDifferences((1,))).fit_transform(X)
+    assert once.feature_names == ("a", "a_lag_1")
+    assert (twice.n_features, twice.feature_names) == (4, None)
+
+
+def test_missing_names_are_named_once_by_the_first_step(rng):
+    X = TSEArray(rng.standard_normal((4, 5, 2)), feature_names=["a", "b"])
+    model = make_pipeline(Interpolate(), DejaVidClassifier(2, n_epochs=1, random_state=0))
+    model.fit(X, [0, 1, 0, 1])
+    with pytest.warns(UserWarning, match="X does not have valid feature names, but Interpolate"):
+        unnamed = model.predict(list(X))
+    assert unnamed.tolist() == model.predict(X).tolist()
+
+
+def test_searches_and_folds_keep_the_names(rng):
+    X = TSEArray(rng.standard_normal((12, 5, 2)), feature_names=["a", "b"])
+    y = np.arange(12) % 2
+    select = Framewise(ColumnTransformer([("one", "passthrough", ["b"])]))
+    model = make_pipeline(Interpolate(), select, DejaVidClassifier(2, n_epochs=1, random_state=0))
+    search = GridSearchCV(model, {"dejavidclassifier__n_timesteps": [1, 2]}, cv=2).fit(X, y)
+    assert search.feature_names_in_.tolist() == ["a", "b"]
+    assert search.best_estimator_[-1].feature_names_in_.tolist() == ["one__b"]
+    assert search.predict(X[::2]).shape == (6,)

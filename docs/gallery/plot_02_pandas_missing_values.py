@@ -81,7 +81,8 @@ table.sample(frac=1, random_state=0).to_csv(path, index=False, float_format="%.1
 # -------
 #
 # ``TSEArray.from_long`` sorts the rows of each cycle by time and returns one sequence
-# per cycle, with the labels. Columns that are not listed as features are left out.
+# per cycle, with the labels. Columns that are not listed as features are left out, and
+# the features keep the names of their columns.
 
 table = pd.read_csv(path)
 print(table.head().to_string(index=False))
@@ -163,12 +164,10 @@ print(f"sequences, test accuracy:  {model.score(X_test, y_test):.3f}")
 result = permutation_importance(model, X_test, y_test, n_repeats=20, random_state=0)
 order = result.importances_mean.argsort()
 for i in order[::-1]:
-    print(f"{sensors[i]:15} {result.importances_mean[i]:.3f}")
+    print(f"{result.names[i]:15} {result.importances_mean[i]:.3f}")
 
 figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
-ax.boxplot(
-    result.importances[order].T, orientation="horizontal", tick_labels=np.array(sensors)[order]
-)
+ax.boxplot(result.importances[order].T, orientation="horizontal", tick_labels=result.names[order])
 ax.axvline(0, color="gray", linestyle="--")
 ax.set(xlabel="drop of the test accuracy", title="importance of the sensors, 20 permutations")
 plt.show()

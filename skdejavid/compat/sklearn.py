@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils._param_validation import Interval as _Interval
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
+from sklearn.utils.validation import _check_n_features as check_n_features
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "InvalidParameterError",
     "StrOptions",
     "check_feature_names_in",
+    "check_n_features",
     "check_sample_weight",
     "effective_n_threads",
     "validate_parameter_constraints",

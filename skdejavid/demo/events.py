@@ -94,11 +94,9 @@ def _compare(X: TSEArray, y: NDArray[Any], n_train: int) -> None:
 
 def _display_logits(X: TSEArray, y: NDArray[Any], n_train: int) -> AlignmentDisplay:
     """Align a test video by what the encoder takes its frames for, which people can read."""
-    logits = TSEArray([x[:, -len(EVENTS) :] for x in X])
+    logits = TSEArray([x[:, -len(EVENTS) :] for x in X], feature_names=EVENTS)
     clf = DejaVidClassifier(differences=None, random_state=0).fit(logits[:n_train], y[:n_train])
-    display = AlignmentDisplay.from_estimator(clf, logits[n_train])
-    display.feature_names = EVENTS
-    return display.plot()
+    return AlignmentDisplay.from_estimator(clf, logits[n_train])
 
 
 class _FrameEncoder(torch.nn.Module):

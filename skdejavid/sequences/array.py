@@ -7,7 +7,8 @@ features does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, overload
 
 import numpy as np
@@ -19,6 +20,7 @@ from skdejavid.sequences.conversions import Convertible
 from skdejavid.sequences.hints import warn_of_table
 from skdejavid.sequences.layout import SequenceView, check_offsets, offsets_of
 from skdejavid.sequences.memory_maps import check_memory_map
+from skdejavid.sequences.tables import feature_names_of
 
 __all__ = ["TSEArray"]
 
@@ -35,6 +37,7 @@ class _Storage(NamedTuple):
     view: SequenceView
     spans: NDArray[np.float64] | None  # (n_rows, 2), one for each row of the view's values
     is_packed: bool
+    names: tuple[str, ...] | None  # of the features
 
 
 class TSEArray(Convertible):
@@ -66,6 +69,10 @@ class TSEArray(Convertible):
           data set of Hugging Face;
         - any other object with a length and integer indexing, such as a map-style data set.
 
+    feature_names : sequence of str, optional
+        A name for each feature. If None, the features have the names of `X`: those of another
+        ``TSEArray``, or the columns of tables if all are strings.
+
     Attributes
     ----------
     frames : ndarray of shape (total number of frames, n_features)
@@ -77,6 +84,9 @@ class TSEArray(Convertible):
     spans : ndarray of shape (total number of frames, 2), float64, or None
         Begin and end, in seconds, of the time that each frame represents, if given. Shared or
         copied like `frames`.
+    feature_names : tuple of str, or None
+        The names of the features, if there are any. Selections and copies keep them; estimators
+        take them for ``feature_names_in_``, as they do with data frames.
 
     Raises
     ------
@@ -84,7 +94,8 @@ class TSEArray(Convertible):
         If `X` is of a type that cannot be read as sequences.
     ValueError
         If there is no sequence, a sequence is not 2-D, has no frames or no features, or if the
-        numbers of features differ; the message names the sequence.
+        numbers of features differ; the message names the sequence. Or if `feature_names` does not
+        name each feature differently.
 
     Warns
     -----
@@ -111,18 +122,28 @@ class TSEArray(Convertible):
 
     _storage: _Storage
 
-    def __init__(self, X: Any) -> None:
+    def __init__(self, X: Any, *, feature_names: Iterable[str] | None = None) -> None:
         if isinstance(X, TSEArray):
-            self._storage = X._storage
+            storage = X._storage
         else:
             packed = read(X)
             if packed.is_table:
                 warn_of_table(len(packed.offsets) - 1)
-            self._storage = _packed_storage(packed.values, packed.offsets)
+            names = feature_names_of(packed.named)
+            storage = _packed_storage(packed.values, packed.offsets, names=names)
+        if feature_names is not None:
+            n_features = storage.view.values.shape[1]
+            storage = storage._replace(names=_check_names(feature_names, n_features))
+        self._storage = storage
 
     @classmethod
     def from_packed(
-        cls, frames: ArrayLike, offsets: ArrayLike, spans: ArrayLike | None = None
+        cls,
+        frames: ArrayLike,
+        offsets: ArrayLike,
+        spans: ArrayLike | None = None,
+        *,
+        feature_names: Iterable[str] | None = None,
     ) -> TSEArray:
         """Wrap a packed array without copying it.
 
@@ -135,6 +156,8 @@ class TSEArray(Convertible):
             Where the sequences begin and end: strictly increasing, from 0 to ``len(frames)``.
         spans : array of shape (total number of frames, 2), optional
             Begin and end, in seconds, of the time that each frame represents.
+        feature_names : sequence of str, optional
+            A name for each feature.
 
         Returns
         -------
@@ -143,8 +166,9 @@ class TSEArray(Convertible):
         Raises
         ------
         ValueError
-            If `frames` is not a 2-D numeric array, `offsets` do not divide it into sequences, or
-            `spans` is not a pair of numbers for each frame.
+            If `frames` is not a 2-D numeric array, `offsets` do not divide it into sequences,
+            `spans` is not a pair of numbers for each frame, or `feature_names` does not name each
+            feature differently.
         """
         rows = _as_rows(frames, "frames")
         if rows.ndim != 2 or rows.shape[1] == 0:
@@ -160,7 +184,8 @@ class TSEArray(Convertible):
                     f"spans must contain a begin and an end for each frame, ({len(rows)}, 2), "
                     f"got shape {times.shape}"
                 )
-        return cls._of_checked(rows, limits, times)
+        names = None if feature_names is None else _check_names(feature_names, rows.shape[1])
+        return cls._of_checked(rows, limits, times, names)
 
     @classmethod
     def _of_checked(
@@ -168,9 +193,10 @@ class TSEArray(Convertible):
         values: NDArray[np.floating],
         offsets: NDArray[np.int64],
         spans: NDArray[np.float64] | None = None,
+        names: tuple[str, ...] | None = None,
     ) -> TSEArray:
         """Wrap arrays of which the caller knows that `from_packed` would accept them unchanged."""
-        return cls._wrap(_packed_storage(values, offsets, spans))
+        return cls._wrap(_packed_storage(values, offsets, spans, names))
 
     @classmethod
     def _wrap(cls, storage: _Storage) -> TSEArray:
@@ -188,11 +214,15 @@ class TSEArray(Convertible):
 
     @property
     def spans(self) -> NDArray[np.float64] | None:
-        view, spans, is_packed = self._storage
+        view, spans, is_packed, _ = self._storage
         if spans is None:
             return None
         check_memory_map(spans)
         return spans if is_packed else spans[_rows_of(view)]
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        return self._storage.names
 
     @property
     def shape(self) -> tuple[int]:
@@ -276,7 +306,7 @@ class TSEArray(Convertible):
         frames : ndarray of shape (n_rows, n_features)
             ``X.frames[rows]``, possibly sharing memory.
         """
-        view, _, is_packed = self._storage
+        view, _, is_packed, _ = self._storage
         offsets = offsets_of(view.lengths)
         n_rows, n_features = int(offsets[-1]), view.values.shape[1]
         step = max(1, _NUMBERS_PER_CHUNK // n_features)
@@ -311,7 +341,12 @@ class TSEArray(Convertible):
         converted = np.empty((self.total_frames, self.n_features), dtype=dtype)
         for rows, frames in self.chunks():
             converted[rows] = frames
-        return self._of_checked(converted, self.offsets, self.spans)
+        return self._of_checked(converted, self.offsets, self.spans, self.feature_names)
+
+    def _with_names(self, names: Iterable[str] | None) -> TSEArray:
+        """Return the same sequences with these names of features, or without names."""
+        checked = None if names is None else _check_names(names, self.n_features)
+        return self._wrap(self._storage._replace(names=checked))
 
     if not TYPE_CHECKING:  # for which any name would be an attribute then
 
@@ -359,10 +394,16 @@ class TSEArray(Convertible):
             "values": np.asarray(storage.view.values),
             "offsets": _read_only(offsets_of(storage.view.lengths)),
             "spans": None if storage.spans is None else np.asarray(storage.spans),
+            "feature_names": storage.names,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        checked = type(self).from_packed(state["values"], state["offsets"], state["spans"])
+        checked = type(self).from_packed(
+            state["values"],
+            state["offsets"],
+            state["spans"],
+            feature_names=state.get("feature_names"),  # older pickles have none
+        )
         self._storage = checked._storage
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.object_]:
@@ -385,9 +426,13 @@ class TSEArray(Convertible):
             n_frames = f"{lengths[0] if lengths.size else 0}"
         else:
             n_frames = f"{lengths.min()}..{lengths.max()}"
+        shown = reprlib.Repr()
+        shown.maxtuple, shown.maxstring = 3, 20
+        names = self.feature_names
         return (
             f"TSEArray(n_sequences={len(self)}, n_frames={n_frames}, "
-            f"n_features={self.n_features}, dtype={self.frame_dtype})"
+            f"n_features={self.n_features}, dtype={self.frame_dtype}"
+            f"{'' if names is None else f', feature_names={shown.repr(names)}'})"
         )
 
 
@@ -396,6 +441,26 @@ def _as_rows(array: ArrayLike, name: str) -> NDArray[np.floating]:
     check_memory_map(np.asarray(array))
     rows = as_real(np.asarray(array), name)
     return array if isinstance(array, np.memmap) and np.may_share_memory(rows, array) else rows
+
+
+def _check_names(names: Iterable[str], n_features: int) -> tuple[str, ...]:
+    """Return the names as a tuple, if there is a different one for each feature."""
+    if isinstance(names, (str, bytes, Set, Mapping)) or not isinstance(names, Iterable):
+        raise ValueError(f"feature_names must be a list of str, got {names!r}")
+    found = tuple(names)
+    seen: set[str] = set()
+    for i, name in enumerate(found):
+        if not isinstance(name, str):
+            raise ValueError(f"feature_names[{i}] must be a str, got {name!r}")
+        if name in seen:
+            raise ValueError(f"feature_names contains {name!r} twice: rename one of the features")
+        seen.add(name)
+    if len(found) != n_features:
+        raise ValueError(
+            f"feature_names has {len(found)} name(s), but the sequences have {n_features} "
+            "feature(s): pass one name for each"
+        )
+    return tuple(str.__str__(name) for name in found)  # not NumPy's strings
 
 
 def _read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -408,9 +473,10 @@ def _packed_storage(
     values: NDArray[np.floating],
     offsets: NDArray[np.int64],
     spans: NDArray[np.float64] | None = None,
+    names: tuple[str, ...] | None = None,
 ) -> _Storage:
     view = SequenceView(values, _read_only(offsets[:-1]), _read_only(np.diff(offsets)))
-    return _Storage(view, spans, is_packed=True)
+    return _Storage(view, spans, is_packed=True, names=names)
 
 
 def _selected(storage: _Storage, key: slice | NDArray[np.intp]) -> _Storage:
@@ -419,20 +485,20 @@ def _selected(storage: _Storage, key: slice | NDArray[np.intp]) -> _Storage:
     Consecutive sequences become packed again, as a part of the same memory: only packed storage
     gives `frames` without a copy and goes to workers as a memory map.
     """
-    (values, starts, lengths), spans, _ = storage
+    (values, starts, lengths), spans, _, names = storage
     starts, lengths = _read_only(starts[key]), _read_only(lengths[key])
     is_consecutive = np.array_equal(starts[1:], starts[:-1] + lengths[:-1])
     if not is_consecutive:
-        return _Storage(SequenceView(values, starts, lengths), spans, is_packed=False)
+        return storage._replace(view=SequenceView(values, starts, lengths), is_packed=False)
     offsets = offsets_of(lengths)
     begin = starts[0] if len(starts) else 0
     part = slice(begin, begin + offsets[-1])
-    return _packed_storage(values[part], offsets, None if spans is None else spans[part])
+    return _packed_storage(values[part], offsets, None if spans is None else spans[part], names)
 
 
 def _packed(storage: _Storage) -> _Storage:
     """Return the storage itself if it is packed, else a packed copy; check its memory maps."""
-    view, spans, is_packed = storage
+    view, spans, is_packed, names = storage
     for array in (view.values, spans):
         if array is not None:
             check_memory_map(array)
@@ -440,7 +506,7 @@ def _packed(storage: _Storage) -> _Storage:
         return storage
     rows = _rows_of(view)
     return _packed_storage(
-        view.values[rows], offsets_of(view.lengths), None if spans is None else spans[rows]
+        view.values[rows], offsets_of(view.lengths), None if spans is None else spans[rows], names
     )
 
 

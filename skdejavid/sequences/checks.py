@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.exceptions import DataDimensionalityWarning
 from sklearn.utils.validation import validate_data
 
+from skdejavid.compat.sklearn import check_n_features
 from skdejavid.sequences.array import TSEArray
 from skdejavid.sequences.axes import looks_transposed
 from skdejavid.sequences.containers import read
@@ -17,9 +18,11 @@ from skdejavid.sequences.hints import (
     warn_caller,
     warn_of_table,
 )
-from skdejavid.sequences.tables import column_names
+from skdejavid.sequences.tables import feature_names_of
 
 __all__ = ["Checked", "check_half_range", "check_no_overflow", "check_sequences", "read_checked"]
+
+_MOST_NAMES = 5  # that a message lists, as in scikit-learn
 
 
 class Checked(NamedTuple):
@@ -27,7 +30,6 @@ class Checked(NamedTuple):
 
     sequences: TSEArray
     is_table: bool  # read from a 2-D array, each row a sequence of one frame
-    names: list[str] | None  # of the features, if the sequences are tables that name all of them
 
 
 def check_sequences(
@@ -52,8 +54,9 @@ def check_sequences(
     Returns
     -------
     TSEArray
-        At least one sequence, all values finite unless `ensure_all_finite` allows others. `X` is
-        never modified, and copied only if its layout in memory requires it.
+        At least one sequence, all values finite unless `ensure_all_finite` allows others, with the
+        names of the features. `X` is never modified, and copied only if its layout in memory
+        requires it.
 
     Raises
     ------
@@ -102,7 +105,7 @@ def read_checked(
         is_said = isinstance(X, TSEArray) or hasattr(estimator, "feature_names_in_")
         if not (is_table or is_said) and looks_transposed(sequences.view()):
             _warn_of_axes(sequences)
-    return Checked(sequences, is_table, _names_of(named))
+    return Checked(sequences, is_table)
 
 
 def check_no_overflow(sequences: TSEArray) -> None:
@@ -151,20 +154,20 @@ def _read(X: Any) -> tuple[TSEArray, bool, Any | None]:
     if isinstance(X, TSEArray):
         return X, False, None
     packed = read(X)
-    sequences = TSEArray._of_checked(packed.values, packed.offsets)
+    names = feature_names_of(packed.named)
+    sequences = TSEArray._of_checked(packed.values, packed.offsets, names=names)
     return sequences, packed.is_table, packed.named
-
-
-def _names_of(named: Any | None) -> list[str] | None:
-    names = [] if named is None else column_names(named)
-    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def _check_features(sequences: TSEArray, named: Any | None, estimator: Any, reset: bool) -> None:
     """Set the number and names of features in `estimator`, or compare them."""
-    frames = sequences[0] if named is None else named
     try:
-        validate_data(estimator, frames, reset=reset, skip_check_array=True)
+        if named is None and sequences.feature_names is not None:
+            _check_names(sequences.feature_names, estimator, reset)
+            check_n_features(estimator, sequences[0], reset=reset)
+        else:
+            frames = sequences[0] if named is None else named
+            validate_data(estimator, frames, reset=reset, skip_check_array=True)
     except ValueError as error:
         if reset or (sequences.lengths != getattr(estimator, "n_features_in_", None)).any():
             raise
@@ -173,6 +176,34 @@ def _check_features(sequences: TSEArray, named: Any | None, estimator: Any, rese
             "features: if channels come before time, as in aeon and sktime, use "
             "TSEArray.from_aeon(X)."
         ) from error
+
+
+def _check_names(names: tuple[str, ...], estimator: Any, reset: bool) -> None:
+    """Do with the names of a ``TSEArray`` what scikit-learn does with those of a data frame."""
+    if reset:
+        estimator.feature_names_in_ = np.array(names, dtype=object)
+        return
+    fitted = getattr(estimator, "feature_names_in_", None)
+    if fitted is None:
+        kind = type(estimator).__name__
+        message = f"X has feature names, but {kind} was fitted without feature names"
+        warn_caller(message, UserWarning)
+    elif list(fitted) != list(names):
+        raise ValueError(
+            "The feature names should match those that were passed during fit.\n"
+            + (
+                _listed("Feature names unseen at fit time:", set(names) - set(fitted))
+                + _listed(
+                    "Feature names seen at fit time, yet now missing:", set(fitted) - set(names)
+                )
+                or "Feature names must be in the same order as they were in fit.\n"
+            )
+        )
+
+
+def _listed(title: str, names: set[str]) -> str:
+    shown = sorted(names)[:_MOST_NAMES] + ["..."] * (len(names) > _MOST_NAMES)
+    return "\n- ".join([title, *shown]) + "\n" if names else ""
 
 
 def _check_that_rows_are_meant(sequences: TSEArray, estimator: Any, reset: bool) -> None:

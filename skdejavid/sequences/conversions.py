@@ -7,7 +7,7 @@ them; ``skdejavid.interchange.write_arrow`` and :class:`TSEStore` keep them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Self, overload
 
@@ -34,7 +34,7 @@ from skdejavid.sequences.containers import (
 )
 from skdejavid.sequences.layout import offsets_of
 from skdejavid.sequences.long import read_long
-from skdejavid.sequences.tables import numbers_of
+from skdejavid.sequences.tables import feature_names_of, numbers_of, usable_names
 from skdejavid.sequences.times import check_times
 
 __all__ = ["Convertible"]
@@ -46,10 +46,16 @@ class Convertible:
     frames: Any
     offsets: Any
     lengths: Any
+    feature_names: Any
 
     @classmethod
     def from_packed(
-        cls, frames: ArrayLike, offsets: ArrayLike, spans: ArrayLike | None = None
+        cls,
+        frames: ArrayLike,
+        offsets: ArrayLike,
+        spans: ArrayLike | None = None,
+        *,
+        feature_names: Iterable[str] | None = None,
     ) -> Self:
         raise NotImplementedError
 
@@ -240,7 +246,8 @@ class Convertible:
             day; rows are sorted by it. If None, the frames of a sequence are in the order of the
             rows.
         features : list of names of columns, optional
-            The features in their order. If None, all columns but `id`, `time` and `label`.
+            The features in their order. If None, all columns but `id`, `time` and `label`. Their
+            names become ``feature_names`` if all are strings.
         label : name of a column, optional
             The class of the sequence, the same in all of its rows.
 
@@ -274,7 +281,7 @@ class Convertible:
         ([[[0.1], [0.2]], [[0.3]]], [1, 0])
         """
         long = read_long(frame, id, time, features, label)
-        sequences = cls._from_rows(long.frames, long.offsets)
+        sequences = cls._from_rows(long.frames, long.offsets, usable_names(long.names))
         return sequences if long.labels is None else (sequences, long.labels)
 
     @classmethod
@@ -294,7 +301,7 @@ class Convertible:
         Returns
         -------
         TSEArray
-            Without the time index and the names of the variables.
+            Without the time index. Names of variables that are strings become ``feature_names``.
 
         Raises
         ------
@@ -307,7 +314,7 @@ class Convertible:
         """
         if has_two_levels(X):
             frame = X if _is_data_frame(X) else X.to_frame()
-            return cls._from_rows(*_rows_of_multiindex(frame))
+            return cls._from_rows(*_rows_of_multiindex(frame), feature_names_of(frame))
         if _is_data_frame(X) and all(kind.kind == "O" for kind in X.dtypes):
             datatypes = import_optional(
                 "sktime.datatypes", "sktime", "Reading a data frame of series"
@@ -337,8 +344,8 @@ class Convertible:
         Returns
         -------
         list of DataFrame, or DataFrame
-            Without spans. Columns are named "var_0", "var_1", ...; times, and the instances of
-            "pd-multiindex", are numbered from 0.
+            Without spans. Columns have the names of the features, or "var_0", "var_1", ...; times,
+            and the instances of "pd-multiindex", are numbered from 0.
 
         Raises
         ------
@@ -351,7 +358,7 @@ class Convertible:
             raise ValueError(f"mtype must be 'df-list' or 'pd-multiindex', got {mtype!r}")
         pandas = import_optional("pandas", "sktime", "Creating data frames")
         lengths, values = self.lengths, self.frames
-        columns = [f"var_{k}" for k in range(values.shape[1])]
+        columns = list(self.feature_names or [f"var_{k}" for k in range(values.shape[1])])
         if mtype == "df-list":
             return [pandas.DataFrame(np.array(x), columns=columns) for x in self._items()]
         begins = np.repeat(self.offsets[:-1], lengths)
@@ -457,14 +464,20 @@ class Convertible:
         return rows_to_awkward(self.frames, self.offsets)
 
     @classmethod
-    def _from_rows(cls, values: NDArray[Any], offsets: NDArray[np.int64]) -> Self:
+    def _from_rows(
+        cls,
+        values: NDArray[Any],
+        offsets: NDArray[np.int64],
+        names: tuple[str, ...] | None = None,
+    ) -> Self:
         packed = check_rows(values, offsets, "X")
-        return cls.from_packed(packed.values, packed.offsets)
+        return cls.from_packed(packed.values, packed.offsets, feature_names=names)
 
     @classmethod
     def _from_items(cls, items: Sequence[Any] | NDArray[Any]) -> Self:
         packed = read(items)
-        return cls.from_packed(packed.values, packed.offsets)
+        names = feature_names_of(packed.named)
+        return cls.from_packed(packed.values, packed.offsets, feature_names=names)
 
     def _items(self) -> list[NDArray[np.floating]]:
         return np.split(self.frames, self.offsets[1:-1]) if len(self.offsets) > 1 else []

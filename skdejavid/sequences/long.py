@@ -38,6 +38,7 @@ class Long(NamedTuple):
     offsets: NDArray[np.int64]  # (n_sequences + 1,)
     ids: NDArray[Any]  # (n_sequences,)
     labels: NDArray[Any] | None  # (n_sequences,)
+    names: list[Any]  # of the features
 
 
 def read_long(frame: Any, id: Any, time: Any, features: Any, label: Any) -> Long:
@@ -66,7 +67,7 @@ def read_long(frame: Any, id: Any, time: Any, features: Any, label: Any) -> Long
     if label is not None:
         labels = _one_for_each(_check_complete(table, label, "label"), codes, first, ids, label)
     frames = numbers_of(table, "frame", features)[order]
-    return Long(frames, offsets_of(np.bincount(codes)), ids[first], labels)
+    return Long(frames, offsets_of(np.bincount(codes)), ids[first], labels, features)
 
 
 def _as_table(frame: Any, given: dict[str, Any]) -> Any:

@@ -7,6 +7,7 @@ becomes NaN, NaT or, among objects, None.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "check_names_differ",
     "column_names",
     "columns_that_are_no_numbers",
+    "feature_names_of",
     "is_missing",
     "numbers_of",
     "only_column",
@@ -31,6 +33,7 @@ __all__ = [
     "plain_weights",
     "refuse_lazy",
     "to_numbers",
+    "usable_names",
 ]
 
 
@@ -87,6 +90,18 @@ def column_names(X: Any) -> list[Any] | None:
     if names is None or callable(names) or isinstance(X, np.ndarray):
         return None
     return list(names)
+
+
+def feature_names_of(X: Any) -> tuple[str, ...] | None:
+    """Return the names of the columns of a table if they can be names of features, else None."""
+    return usable_names(column_names(X) or ())
+
+
+def usable_names(names: Iterable[Any]) -> tuple[str, ...] | None:
+    """Return names as a tuple if there are any, all are strings and no two are the same."""
+    found = tuple(names)
+    are_strings = all(isinstance(name, str) for name in found)
+    return found if found and are_strings and len(set(found)) == len(found) else None
 
 
 def only_column(X: Any) -> Any | None:

@@ -129,7 +129,8 @@ class Data:
             self.X.astype(dtype).packed().view()
         list(self.X.chunks())
         TSEArray([np.full((3, 2), np.longdouble("1e-320") / 1024)])
-        TSEArray.from_packed(self.X.frames, self.X.offsets, self.X.spans)
+        names = [f"feature {k}" for k in range(self.X.n_features)]
+        TSEArray.from_packed(self.X.frames, self.X.offsets, self.X.spans, feature_names=names)
         TSEArray.from_padded(self.X3, lengths=self.X.lengths)
         for form in ("aeon", "arrow", "awkward", "sktime", "tslearn"):
             getattr(TSEArray, f"from_{form}")(getattr(self.X, f"to_{form}")())
@@ -157,6 +158,7 @@ class Data:
         datasets.make_order_videos(1, size=16, random_state=0)
         frames, _ = datasets.make_event_frames(2, size=16, random_state=0)
         datasets.write_video(self.folder / "a.avi", frames, codec="mpeg4")
+        datasets.load_japanese_vowels()
 
 
 def align(data):
@@ -211,7 +213,7 @@ JOURNEYS = {
     "TimeWeightedDTW.to_estimator": Data.match,
     "AlignmentDisplay AlignmentDisplay.from_estimator AlignmentDisplay.plot": Data.draw,
     "make_order_sequences make_event_sequences make_order_videos make_event_frames "
-    "write_video": Data.make,
+    "write_video load_japanese_vowels": Data.make,
     "dtw_distances dtw_path compute_distances compute_distances_by_timestep": align,
     "permutation_importance": lambda data: permutation_importance(
         data.clf, data.X, data.y, n_repeats=1, random_state=0

@@ -257,6 +257,7 @@ def test_pickles_of_the_first_version_load():
     assert type(X) is TSEArray
     assert X.lengths.tolist() == list(lengths)
     assert X.spans is None
+    assert X.feature_names is None
     np.testing.assert_array_equal(X.frames, expected, strict=True)
 
 
@@ -558,6 +559,10 @@ def test_its_representation_tells_the_sizes(ragged):
     X = TSEArray(ragged[0])
     assert repr(X) == "TSEArray(n_sequences=12, n_frames=1..12, n_features=3, dtype=float64)"
     assert repr(X[[]]) == "TSEArray(n_sequences=0, n_frames=0, n_features=3, dtype=float64)"
+    named = TSEArray(X[:1], feature_names=["a", "b", "c"])
+    assert repr(named).endswith("n_features=3, dtype=float64, feature_names=('a', 'b', 'c'))")
+    many = TSEArray(np.zeros((1, 1, 5)), feature_names=list("abcde"))
+    assert repr(many).endswith("feature_names=('a', 'b', 'c', ...))")
     assert X.n_features == 3
     assert X.nbytes == X.frames.nbytes + X.offsets.nbytes
 
@@ -578,3 +583,80 @@ def test_data_frames_must_agree_in_their_columns():
     frames = [pd.DataFrame(np.eye(2), columns=list("ab")) for _ in range(3)]
     with pytest.raises(ValueError, match=r"X\[2\] has the columns \['b', 'a'\], but X\[0\] has"):
         TSEArray([*frames[:2], frames[2][["b", "a"]]])
+
+
+NAMES = ("left", "right")
+
+
+@given(SEQUENCES, st.data())
+def test_names_of_features_stay_with_whatever_is_made_of_a_container(sequences, data):
+    X = TSEArray(sequences, feature_names=NAMES)
+    key = data.draw(keys(len(sequences)))
+    for made in (
+        X,
+        X[key],
+        X[key][::-1],
+        copy.deepcopy(X[key]),
+        pickle.loads(pickle.dumps(X[key])),
+    ):
+        for again in (made, TSEArray(made), made.packed(), made.astype("float32"), copy.copy(made)):
+            assert again.feature_names == NAMES
+    plain = TSEArray(sequences)
+    assert plain[key].feature_names is None
+    np.testing.assert_array_equal(X.frames, plain.frames)
+    assert X.nbytes == plain.nbytes
+
+
+@pytest.mark.parametrize(
+    "names",
+    [list(NAMES), np.array(NAMES), pd.Index(NAMES), iter(NAMES)],
+    ids=lambda names: type(names),
+)
+def test_names_are_plain_strings_whatever_held_them(names):
+    X = TSEArray.from_packed(np.zeros((3, 2)), [0, 1, 3], feature_names=names)
+    assert X.feature_names == NAMES
+    assert {type(name) for name in X.feature_names} == {str}
+    assert X[1:].spans is None
+
+
+def test_given_names_replace_those_that_there_were_and_change_nothing_else():
+    X = TSEArray([pd.DataFrame(np.eye(2), columns=["a", "b"])])
+    assert X.feature_names == ("a", "b")
+    renamed = TSEArray(X, feature_names=NAMES)
+    assert (X.feature_names, renamed.feature_names) == (("a", "b"), NAMES)
+    assert np.shares_memory(X.frames, renamed.frames)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a"], r"has 1 name\(s\), but the sequences have 2 feature\(s\)"),
+        (["a", "b", "c"], r"has 3 name\(s\)"),
+        (["a", "a"], "contains 'a' twice"),
+        (["a", 1], r"feature_names\[1\] must be a str, got 1"),
+        ("ab", "must be a list of str, got 'ab'"),
+        ({"a", "b"}, "must be a list of str, got {"),
+        (2, "must be a list of str, got 2"),
+    ],
+)
+def test_names_that_do_not_name_each_feature_are_refused(names, message):
+    for make in (
+        lambda: TSEArray([np.eye(2)], feature_names=names),
+        lambda: TSEArray.from_packed(np.eye(2), [0, 2], feature_names=names),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+
+@pytest.mark.parametrize("columns", [[0, 1], ["a", 1], [("a", "b"), ("a", "c")]], ids=str)
+def test_columns_that_are_no_strings_are_no_names(columns):
+    frames = [pd.DataFrame(np.eye(2))]
+    frames[0].columns = pd.Index(columns, tupleize_cols=False)
+    assert TSEArray(frames).feature_names is None
+
+
+def test_names_reach_workers_and_files_of_joblib(tmp_path):
+    X = TSEArray(np.zeros((3, 4, 2)), feature_names=NAMES)
+    joblib.dump(X, tmp_path / "x")
+    assert joblib.load(tmp_path / "x", mmap_mode="r").feature_names == NAMES
+    assert _safe_indexing(X, [2, 0]).feature_names == NAMES

@@ -219,10 +219,10 @@ def test_names_are_those_of_the_columns(convert):
     table = convert({"a": [1.0, 3.0], "b": [2.0, 4.0]})
     if isinstance(table, dict):
         table = np.array(list(table.values())).T
-    expected = ["a", "b"] if hasattr(table, "columns") else None
-    for X in (table, [table, table]):
-        assert read_checked(X).names == expected
-    assert read_checked(TSEArray([table])).names is None
+    expected = ("a", "b") if hasattr(table, "columns") else None
+    for X in (table, [table, table], TSEArray([table])):
+        assert read_checked(X).sequences.feature_names == expected
+        assert TSEArray(X).feature_names == expected
 
 
 @rows_are_meant
@@ -480,3 +480,55 @@ def test_padding_before_the_frames_is_cut_off_as_the_message_says():
 def test_a_sequence_of_nothing_but_nan_has_no_padding():
     with pytest.raises(ValueError, match=r"X\[1\] .* All its numbers are NaN: remove the sequence"):
         check_sequences([np.ones((2, 2)), np.full((3, 2), np.nan)])
+
+
+NAMES = [list("ab"), list("ba"), list("ax"), list("abc"), [f"n{k}" for k in range(8)], None]
+
+
+def heard(X, fitted_names):
+    """Return what an estimator says about the names of X that was fitted to others, or to none."""
+    estimator = BaseEstimator()
+    n_features = TSEArray(X).n_features
+    check_sequences(
+        np.zeros((1, 2, n_features))
+        if fitted_names is None
+        else [pd.DataFrame(np.zeros((2, len(fitted_names))), columns=fitted_names)],
+        estimator=estimator,
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            check_sequences(X, estimator=estimator, reset=False)
+        except ValueError as error:
+            return str(error)
+    return [(item.category, str(item.message)) for item in caught]
+
+
+@pytest.mark.parametrize("given_names", NAMES, ids=str)
+@pytest.mark.parametrize("fitted_names", NAMES, ids=str)
+def test_a_container_with_names_is_checked_as_data_frames_are(given_names, fitted_names):
+    x = np.zeros((2, 2 if given_names is None else len(given_names)))
+    frame = x if given_names is None else pd.DataFrame(x, columns=given_names)
+    container = TSEArray([x], feature_names=given_names)
+    assert heard(container, fitted_names) == heard([frame], fitted_names)
+    assert (heard(container, fitted_names) == []) == (given_names == fitted_names)
+
+
+def test_fitting_takes_the_names_of_a_container_or_forgets_those_of_the_fit_before():
+    estimator = BaseEstimator()
+    x = np.zeros((2, 2))
+    check_sequences(TSEArray([x], feature_names=["a", "b"]), estimator=estimator)
+    expected = check_and_return([pd.DataFrame(x, columns=["a", "b"])])
+    assert vars(estimator).keys() == vars(expected).keys()
+    assert estimator.feature_names_in_.tolist() == ["a", "b"]
+    assert estimator.feature_names_in_.dtype == expected.feature_names_in_.dtype == object
+    assert estimator.n_features_in_ == 2
+    check_sequences(TSEArray([x]), estimator=estimator)
+    assert not hasattr(estimator, "feature_names_in_")
+
+
+def test_exchanged_axes_are_named_also_if_there_are_names():
+    estimator = check_and_return(TSEArray(np.zeros((3, 9, 4)), feature_names=list("abcd")))
+    X = TSEArray(np.zeros((3, 4, 9)), feature_names=[f"t{k}" for k in range(9)])
+    with pytest.raises(ValueError, match=r"(?s)names should match .*- t0\n.*from_aeon"):
+        check_sequences(X, estimator=estimator, reset=False)

@@ -378,3 +378,15 @@ def test_padding_is_counted_for_all_sequences_at_once(rng):
         x[0, 0] = np.nan
     assert TSEArray.from_padded(X).lengths.tolist() == lengths.tolist()
     assert [len(x) for x in TSEArray.from_padded(X[::-1, :, ::-1])] == lengths[::-1].tolist()
+
+
+@pytest.mark.parametrize("mtype", ["df-list", "pd-multiindex", "nested_univ"])
+def test_names_of_variables_survive_sktime(mtype):
+    from sktime.datatypes import convert_to
+
+    X = TSEArray([np.eye(2), np.ones((3, 2))], feature_names=["left", "right"])
+    panel = convert_to(X.to_sktime(), mtype, as_scitype="Panel")
+    again = TSEArray.from_sktime(panel)
+    assert again.feature_names == ("left", "right")
+    assert_equal(again, X)
+    assert TSEArray.from_sktime(np.zeros((2, 3, 4))).feature_names is None

@@ -309,3 +309,18 @@ def test_the_parts_of_a_long_table_belong_together():
     assert long.ids.tolist() == ["b", "a"]
     assert long.offsets.tolist() == [0, 3, 5]
     assert long.labels is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_columns_of_features_become_their_names(kind):
+    frame = KINDS[kind](TABLE)
+    X, _ = TSEArray.from_long(frame, id="trial", time="t", label="move")
+    assert X.feature_names == ("x", "y")
+    X = TSEArray.from_long(frame, id="trial", features=["y", "x", "t"])
+    assert X.feature_names == ("y", "x", "t")
+
+
+def test_columns_that_are_numbers_give_no_names():
+    frame = pd.DataFrame({"id": [0, 0], 0: [1.0, 2.0], "x": [3.0, 4.0]})
+    assert TSEArray.from_long(frame, id="id").feature_names is None
+    assert TSEArray.from_long(frame, id="id", features=["x"]).feature_names == ("x",)

@@ -17,12 +17,14 @@ from skdejavid.sequences.tables import (
     as_plain,
     column_names,
     columns_that_are_no_numbers,
+    feature_names_of,
     is_missing,
     numbers_of,
     only_column,
     plain_labels,
     plain_weights,
     to_numbers,
+    usable_names,
 )
 
 TABLE = {"a": [1.0, 2.0, 3.0], "b": [0.0, 1.0, 0.0]}
@@ -431,3 +433,12 @@ def test_weights_that_are_no_numbers_are_refused(weights):
 def test_masked_weights_are_refused():
     with pytest.raises(ValueError, match="sample_weight is a masked array"):
         plain_weights(np.ma.array([1.0, 2.0], mask=[True, False]))
+
+
+def test_names_of_features_are_strings_that_differ():
+    assert usable_names(["a", "b"]) == ("a", "b")
+    assert usable_names(np.array(["a"], dtype=object)) == ("a",)
+    for names in ([], ["a", 1], ["a", "a"], [None]):
+        assert usable_names(names) is None
+    assert feature_names_of(pd.DataFrame(TABLE)) == ("a", "b")
+    assert feature_names_of(np.zeros((2, 2))) is None
