@@ -7,6 +7,9 @@ import ast
 import doctest
 import importlib
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -112,6 +115,20 @@ def test_links_lead_to_files_that_exist(page):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+def test_the_readme_leads_somewhere_from_pypi(tmp_path):
+    """Its page there has no files beside it; the release workflow rewrites it before it builds."""
+    for name in ("README.md", "pyproject.toml", ".ci/absolute_links"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    subprocess.run([sys.executable, tmp_path / ".ci" / "absolute_links"], check=True)
+    shown = (tmp_path / "README.md").read_text()
+    targets = re.findall(r"\]\(([^)]+)\)", shown) + re.findall(r'src="([^"]+)"', shown)
+    assert len(targets) > 20
+    assert all(target.startswith("https://") for target in targets)
+    assert "/blob/main/docs/start/sequences.md)" in shown
+    assert '"https://raw.githubusercontent.com/skdejavid/skdejavid/main/docs/pictures/' in shown
 
 
 def alternatives(pattern):
