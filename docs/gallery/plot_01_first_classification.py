@@ -73,8 +73,8 @@ display.ax_.set(xlabel="predicted speaker", ylabel="speaker", title="test sequen
 plt.show()
 
 # %%
-# Did training come to an end?
-# ----------------------------
+# Has training converged?
+# -----------------------
 #
 # ``history_`` has one number per epoch (pass over the training data). The loss is
 # measured on the training sequences. It says whether training has converged; it says
