@@ -23,8 +23,6 @@ from sklearn.preprocessing import StandardScaler
 from skdejavid import AlignmentDisplay, DejaVidClassifier
 from skdejavid.datasets import load_japanese_vowels
 
-# sphinx_gallery_thumbnail_number = 3
-
 X_train, y_train, X_test, y_test = load_japanese_vowels()
 
 lengths = [len(x) for x in X_train]

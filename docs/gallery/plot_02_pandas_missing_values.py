@@ -123,8 +123,8 @@ except ValueError as error:
 # ``Framewise(SimpleImputer())`` writes the mean of the sensor into it, without looking
 # at the neighbors. Both are steps of a pipeline, so cross-validation fits them to the
 # training folds only. The number after ± is the standard error over the five folds, by
-# which the two cannot be told apart here. The rest of the example takes the one with the
-# higher mean.
+# which the two cannot be told apart here. The rest of the example takes ``Interpolate``,
+# which fills a gap from the same cycle.
 
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.4, stratify=y, random_state=0)
 for name, fill in {
@@ -150,7 +150,7 @@ baseline = make_pipeline(StandardScaler(), LogisticRegression())
 baseline.fit(averages(X_train), y_train)
 print(f"averages, test accuracy:   {baseline.score(averages(X_test), y_test):.3f}")
 
-model = make_pipeline(Framewise(SimpleImputer()), DejaVidClassifier(random_state=0))
+model = make_pipeline(Interpolate(), DejaVidClassifier(random_state=0))
 model.fit(X_train, y_train)
 print(f"sequences, test accuracy:  {model.score(X_test, y_test):.3f}")
 
