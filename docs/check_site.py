@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 ASSET = {"script": "src", "img": "src", "source": "src", "video": "src", "iframe": "src"}
-LOADED = {"stylesheet", "icon", "shortcut icon", "preload", "modulepreload"}
+LOADED = {"stylesheet", "icon", "preload", "modulepreload"}
 IN_STYLE = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
 IN_MARKDOWN = re.compile(r"\]\(([^)\s]+)\)")
 EXTERNAL = {"http", "https"}
@@ -25,6 +25,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.links, self.assets, self.places = [], [], set()
+        self.is_style = False
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -33,16 +34,34 @@ class Page(HTMLParser):
         self.places |= {values[key] for key in ("id", "name") if values.get(key)}
         if tag == "a" and values.get("href"):
             self.links.append(values["href"])
-        elif tag == "link" and values.get("rel") in LOADED:
+        elif tag == "link" and LOADED & set((values.get("rel") or "").split()):
             self.assets.append(values["href"])
         elif values.get(ASSET.get(tag)):
             self.assets.append(values[ASSET[tag]])
+        for candidate in (values.get("srcset") or "").split(","):
+            self.assets += candidate.split()[:1]
+        self.assets += assets_of_style(values.get("style") or "")
+        self.is_style = tag == "style"
+
+    def handle_data(self, data):
+        """Note what a style in the page refers to."""
+        if self.is_style:
+            self.assets += assets_of_style(data)
+
+    def handle_endtag(self, tag):
+        """Note that a style ends."""
+        self.is_style = False
+
+
+def assets_of_style(text):
+    """Return the addresses of what a style loads."""
+    return ["".join(found) for found in IN_STYLE.findall(text)]
 
 
 @cache
 def read_page(path):
     """Return the contents of a page."""
-    return Page(path.read_text())
+    return Page(path.read_text(encoding="utf-8"))
 
 
 def references(path):
@@ -50,9 +69,9 @@ def references(path):
     if path.suffix == ".html":
         page = read_page(path)
         return page.links, page.assets
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if path.suffix == ".css":
-        return [], ["".join(found) for found in IN_STYLE.findall(text)]
+        return [], assets_of_style(text)
     return IN_MARKDOWN.findall(text), []
 
 
@@ -106,7 +125,7 @@ def main(site, listing):
     """Print problems and numbers, write the list of external links, and return the exit code."""
     problems, n_internal, external = check(Path(site))
     lines = [f"{link}\t{', '.join(sorted(pages))}\n" for link, pages in sorted(external.items())]
-    Path(listing).write_text("".join(lines))
+    Path(listing).write_text("".join(lines), encoding="utf-8")
     for problem in problems:
         print(problem)
     print(

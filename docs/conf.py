@@ -11,7 +11,7 @@ import sys
 import tomllib
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import matplotlib
 
@@ -19,6 +19,7 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS / "_extensions"))
 
 from api_objects import documented_names, members_by_name  # noqa: E402
+from source_links import place_of  # noqa: E402
 
 project = "skdejavid"
 author = "the skdejavid developers"
@@ -28,6 +29,7 @@ release = version = installed_version("skdejavid")
 address = os.environ.get("READTHEDOCS_CANONICAL_URL", "").rstrip("/")
 root, _, address_version = address.rpartition("/")
 published_versions = ["latest"]
+DESCRIPTION = "Classify time series and videos by the order of events, with scikit-learn's API"
 urls = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"].get("urls", {})
 repository = urls.get("Source", "").rstrip("/")
 
@@ -36,21 +38,22 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.viewcode",
+    "sphinx.ext.linkcode",
     "sphinx_click",
     "sphinx_codeautolink",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
     "notfound.extension",
     "api_links",
+    "commands",
     "mathml",
     "pages",
 ]
-exclude_patterns = ["_templates", "gallery", "examples"]
+exclude_patterns = ["_templates", "gallery"]
 templates_path = ["_templates"]
 nitpicky = True
 toc_object_entries_show_parents = "hide"
-smartquotes_action = "qe"  # -- begins an option
+smartquotes = False  # they would change quotation marks of code, and -- that begins an option
 # They say that a name in a code block has no link, as in blocks that another extension has changed.
 suppress_warnings = ["codeautolink"]
 
@@ -66,9 +69,10 @@ nitpick_ignore = [
     ("py:obj", f"{cls}.{name}") for cls, listed in members.items() for name in listed["inherited"]
 ]
 numpydoc_show_class_members = False  # the templates in _templates list them
-viewcode_line_numbers = True
 codeautolink_concat_default = True
 copybutton_exclude = ".linenos, .gp, .go"
+# Blocks of text are output.
+copybutton_selector = "div:not(.highlight-text, .highlight-none) > div.highlight > pre"
 
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
@@ -105,6 +109,15 @@ else:
 
 html_baseurl = address
 notfound_urls_prefix = f"{urlsplit(address).path}/"
+notfound_context = {
+    "title": "Page not found",
+    "body": f"""<h1>Page not found</h1>
+<p>There is no page at this address; it may have been moved. Continue with the
+<a href="{notfound_urls_prefix}index.html">start page</a>, the
+<a href="{notfound_urls_prefix}reference/api.html">API</a> or
+<a href="{notfound_urls_prefix}howto/troubleshooting.html">troubleshooting</a>, or
+<a href="{notfound_urls_prefix}search.html">search</a> the documentation.</p>""",
+}
 html_title = f"skdejavid {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -116,20 +129,6 @@ html_show_sourcelink = False
 html_context = {"default_mode": "auto", "repository": repository}
 
 
-def listed_versions():
-    """Return the versions between which a reader can switch."""
-    if address:
-        return [{"version": name, "url": f"{root}/{name}/"} for name in published_versions]
-    return [{"version": version, "url": "index.html"}]
-
-
-def switcher_address():
-    """Return where the list of versions is: in the newest version of the site, or in the page."""
-    if address:
-        return f"{root}/latest/_static/versions.json"
-    return f"data:application/json,{quote(json.dumps(listed_versions()))}"
-
-
 html_theme_options = {
     "logo": {
         "text": "skdejavid",
@@ -139,17 +138,20 @@ html_theme_options = {
     },
     "navbar_align": "left",
     "header_links_before_dropdown": 6,
-    "navbar_end": ["version-switcher", "theme-switcher", "navbar-icon-links"],
-    "switcher": {
-        "json_url": switcher_address(),
-        "version_match": address_version if address else version,
-    },
+    "navbar_end": ["theme-switcher", "navbar-icon-links"],
     "check_switcher": False,
+    "pygments_dark_style": "github-dark",
     "show_version_warning_banner": False,
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_toc_level": 2,
 }
+if address:
+    html_theme_options["navbar_end"].insert(0, "version-switcher")
+    html_theme_options["switcher"] = {
+        "json_url": f"{root}/latest/_static/versions.json",
+        "version_match": address_version,
+    }
 if repository:
     github_user, github_repo = urlsplit(repository).path.strip("/").split("/")
     html_context |= {
@@ -161,12 +163,14 @@ if repository:
     html_theme_options |= {"github_url": repository, "use_edit_page_button": True}
 
 
-def forget_native_modules(app):
-    """Leave modules without Python source out of the list of sources, whose pages do not exist."""
-    modules = getattr(app.env, "_viewcode_modules", {})
-    for name in [name for name, entry in modules.items() if not entry]:
-        del modules[name]
-    return []
+def linkcode_resolve(domain, info):
+    """Return the address of the source of an object, of the commit that is built if it is known."""
+    place = place_of(info["module"], info["fullname"]) if repository else None
+    if place is None:
+        return None
+    commit = os.environ.get("READTHEDOCS_GIT_COMMIT_HASH", "main")
+    path, first, last = place
+    return f"{repository}/blob/{commit}/{path}#L{first}-L{last}"
 
 
 def hide_edit_link(app, pagename, templatename, context, doctree):
@@ -175,15 +179,29 @@ def hide_edit_link(app, pagename, templatename, context, doctree):
         context["theme_use_edit_page_button"] = False
 
 
+def describe_first_page(app, pagename, templatename, context, doctree):
+    """Give the first page a title of its own, and the description that search engines show."""
+    if pagename == "index":
+        context["title"], context["docstitle"] = f"skdejavid: {DESCRIPTION}", ""
+        context["metatags"] += f'<meta name="description" content="{DESCRIPTION}">'
+
+
+def hide_from_search(app, doctree):
+    """Leave long lists of what happened out of the search, where they would hide the guides."""
+    if app.env.docname in {"reference/changelog", "developer/faults"}:
+        app.env.metadata[app.env.docname]["nosearch"] = "true"
+
+
 def write_versions(app, exception):
     """Write the list of versions that all versions of the site read."""
-    if exception is None:
-        path = Path(app.outdir, "_static", "versions.json")
-        path.write_text(json.dumps(listed_versions()))
+    if address and exception is None:
+        versions = [{"version": name, "url": f"{root}/{name}/"} for name in published_versions]
+        Path(app.outdir, "_static", "versions.json").write_text(json.dumps(versions))
 
 
 def setup(app):
     """Connect what this site adds to extensions."""
     app.connect("build-finished", write_versions)
+    app.connect("doctree-read", hide_from_search)
+    app.connect("html-page-context", describe_first_page)
     app.connect("html-page-context", hide_edit_link)
-    app.connect("html-collect-pages", forget_native_modules, priority=100)

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import click
 import pytest
 from public_api import MODULES
 
 import skdejavid
+from skdejavid.cli import skdejavid as commands_of_skdejavid
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -80,6 +82,54 @@ def test_pages_of_classes_leave_out_what_torch_and_python_provide(api_objects):
     assert "with_traceback" not in api_objects.members_of(skdejavid.VideoDecodeError)["own"]
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "text"),
+    [
+        ("skdejavid", "TSEArray", "class TSEArray"),
+        ("skdejavid", "TSEArray.from_long", "def from_long("),
+        ("skdejavid", "TSEArray.n_features", "def n_features("),
+        ("skdejavid", "DejaVidClassifier.save", "def save("),
+        ("skdejavid", "dtw_path", "def dtw_path("),
+        ("skdejavid.store", "StoreWriter", "class StoreWriter"),
+    ],
+)
+def test_links_to_the_source_lead_to_the_lines_of_the_object(monkeypatch, module, name, text):
+    source_links = load("_extensions", "source_links", monkeypatch)
+    path, first, last = source_links.place_of(module, name)
+    lines = (DOCS.parent / path).read_text(encoding="utf-8").splitlines()
+    assert text in "\n".join(lines[first - 1 : first + 4])
+    assert lines[last - 1].startswith("    ")
+    assert not "".join(lines[last : last + 1]).strip()
+
+
+@pytest.mark.parametrize("name", ["cuda_device_count", "DejaVidClassifier.set_output"])
+def test_what_the_package_does_not_define_has_no_link_to_its_source(monkeypatch, name):
+    source_links = load("_extensions", "source_links", monkeypatch)
+    assert source_links.place_of("skdejavid", name) is None
+
+
+def test_the_page_of_the_command_line_describes_all_arguments(monkeypatch):
+    commands = load("_extensions", "commands", monkeypatch)
+    arguments = [
+        parameter.human_readable_name
+        for command in commands_of_skdejavid.commands.values()
+        for parameter in command.params
+        if isinstance(parameter, click.Argument)
+    ]
+    assert set(arguments) == set(commands.ARGUMENTS)
+    lines = [".. option:: STORE", "", "   Required argument", ""]
+    commands.describe_arguments(None, None, lines)
+    assert lines[2] == f"   {commands.ARGUMENTS['STORE']}"
+
+
+def test_examples_of_the_command_line_become_code(monkeypatch):
+    commands = load("_extensions", "commands", monkeypatch)
+    lines = ["Text.", "", "|   one", "|   two", "", "More."]
+    commands.write_examples_as_code(None, None, lines)
+    code = [".. code-block:: sh", "", "   one", "   two"]
+    assert lines == ["Text.", "", *code, "", "More."]
+
+
 KINDS = {
     "skdejavid.TSEArray": "class",
     "skdejavid.TSEArray.from_long": "method",
@@ -141,6 +191,10 @@ def test_a_site_without_problems_passes_and_its_external_links_are_listed(check_
         ("a.html", '<a href="#gone">', "a.html: #gone: the page has no such place"),
         ("a.html", '<a href="/folder/page.html#gone">', "the page has no such place"),
         ("a.html", '<script src="https://cdn.org/x.js">', "loads https://cdn.org/x.js from"),
+        ("a.html", '<link rel="alternate icon" href="https://x.org/i">', "loads https://x.org/i"),
+        ("a.html", '<img srcset="//x.org/a.png 2x">', "loads //x.org/a.png from another host"),
+        ("a.html", '<p style="background: url(//x.org/a)">', "loads //x.org/a from another host"),
+        ("a.html", "<style>@import '//x.org/a'</style>", "loads //x.org/a from another host"),
         ("a.css", "@import 'https://cdn.org/x.css';", "loads https://cdn.org/x.css from"),
         ("a.css", "p { background: url('//cdn.org/x.png') }", "loads //cdn.org/x.png from"),
         ("llms.txt", "- [x](missing.html)", "llms.txt: missing.html: there is no such file"),

@@ -23,8 +23,6 @@ from sklearn.preprocessing import StandardScaler
 from skdejavid import AlignmentDisplay, DejaVidClassifier
 from skdejavid.datasets import load_japanese_vowels
 
-# sphinx_gallery_thumbnail_number = 3
-
 X_train, y_train, X_test, y_test = load_japanese_vowels()
 
 lengths = [len(x) for x in X_train]
@@ -73,8 +71,8 @@ display.ax_.set(xlabel="predicted speaker", ylabel="speaker", title="test sequen
 plt.show()
 
 # %%
-# Did training come to an end?
-# ----------------------------
+# Has training converged?
+# -----------------------
 #
 # ``history_`` has one number per epoch (pass over the training data). The loss is
 # measured on the training sequences. It says whether training has converged; it says

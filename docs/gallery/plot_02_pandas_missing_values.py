@@ -1,11 +1,11 @@
 """
-From a CSV file with missing values to a ranking of the sensors
-===============================================================
+From a CSV file with missing values to the sensors that matter
+==============================================================
 
 Measurements often come as one *long table*: a row per moment, a column per sensor, and
 a column that says to which recording a row belongs. This example reads such a table
-with pandas, fills in its gaps, classifies the recordings, and ranks the sensors by how
-much the classifier relies on them.
+with pandas, fills in its gaps, classifies the recordings, and measures how much the
+classifier relies on each sensor.
 
 To run it, ``pip install "skdejavid[plot]" pandas``.
 """
@@ -123,7 +123,8 @@ except ValueError as error:
 # ``Framewise(SimpleImputer())`` writes the mean of the sensor into it, without looking
 # at the neighbors. Both are steps of a pipeline, so cross-validation fits them to the
 # training folds only. The number after ± is the standard error over the five folds, by
-# which the two cannot be told apart here.
+# which the two cannot be told apart here. The rest of the example takes ``Interpolate``,
+# which fills a gap from the same cycle.
 
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.4, stratify=y, random_state=0)
 for name, fill in {

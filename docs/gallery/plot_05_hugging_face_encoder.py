@@ -1,6 +1,6 @@
 """
-A Hugging Face encoder: what does it get to see?
-================================================
+A Hugging Face encoder: what does it see?
+=========================================
 
 ``TSEExtractor`` takes the name or the folder of a Hugging Face model, and prepares
 frames as the processor that is stored with the model says. This example makes a tiny

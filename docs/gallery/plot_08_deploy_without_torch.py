@@ -164,7 +164,7 @@ print("the same bits:", np.array_equal(answer["probabilities"], clf.predict_prob
 
 # %%
 # A request that the model cannot answer gets an error with the reason, and the server
-# goes on:
+# keeps running:
 
 print(*ask("POST", {"sequences": [X_test[0][:, :3].tolist()]}))
 print(*ask("POST", {"sequences": [[[float("nan")] * 12]]}))

@@ -46,7 +46,7 @@ learned = torch.tensor([i for i in range(len(train)) if i % 10])
 # A network
 # ---------
 #
-# Each frame passes through one layer, which makes 16 features of 12. The module
+# Each frame passes through one layer, which maps 12 features to 16. The module
 # compares the resulting sequences, a list of tensors of differing length, with nine
 # centroids of 8 time steps. Negative distances are logits for the cross-entropy;
 # dividing them by the number of time steps keeps their size moderate.

@@ -361,8 +361,8 @@ def write_tables(page):
     """Replace the tables of a page, each of which follows a comment."""
     text = page.read_text()
     for number, table in enumerate(as_tables(examine_all()), start=1):
-        begin, mark, rest = text.partition(f"% table {number}\n")
-        text = f"{begin}{mark}\n{table}\n\n{rest[rest.index('% end') :]}"
+        begin, mark, rest = text.partition(f"<!-- table {number} -->\n")
+        text = f"{begin}{mark}\n{table}\n\n{rest[rest.index('<!-- end -->') :]}"
     page.write_text(text)
 
 
