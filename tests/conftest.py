@@ -1,6 +1,7 @@
 """Settings that scikit-learn reads when it is imported, shared data, devices and backends."""
 
 import os
+import sys
 
 os.environ["SCIPY_ARRAY_API"] = "1"  # else scikit-learn skips its array API check
 os.environ["MPLBACKEND"] = "Agg"
@@ -18,6 +19,15 @@ from skdejavid.backends.registry import backend_of, register_backend, resolve_de
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=1000, deadline=None)
 settings.load_profile("reproducible")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    """Leave no figure to later tests: matplotlib warns of many."""
+    yield
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close("all")
 
 
 @pytest.fixture

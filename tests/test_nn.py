@@ -344,7 +344,7 @@ def test_lags_are_checked():
 @pytest.mark.slow
 def test_without_torch_the_extra_that_brings_it_is_named(tmp_path):
     code = (
-        "import sys, skdejavid\n"
+        "import sys, skdejavid.classifier\n"
         "sys.modules['torch'] = None\n"
         "try:\n"
         "    import skdejavid.nn\n"

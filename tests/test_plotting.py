@@ -27,12 +27,6 @@ def model():
     return DejaVidClassifier(n_epochs=2, n_timesteps=5, random_state=0).fit(X, y), X
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
 def test_the_path_on_the_cost_is_the_alignment(model):
     clf, X = model
     display = AlignmentDisplay.from_estimator(clf, X[0], label=2)
