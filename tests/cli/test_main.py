@@ -193,6 +193,18 @@ def test_videos_are_predicted_as_their_sequences_in_a_store(folder, store, model
         assert max(probabilities) == float(row["probability"])
 
 
+def test_a_command_is_corrected_after_an_error_in_its_first_batch(folder, tmp_path):
+    command = ["extract", folder / "videos" / "order 0", "-o", tmp_path, *encoding(folder)]
+    result = run(*command)
+    assert result.exit_code == 1
+    assert TSEStore(tmp_path).fingerprint["layout"] == "BCTHW"
+    succeed(*command, *WINDOWS)
+    assert TSEStore(tmp_path).fingerprint["layout"] == "BCHW"
+    result = run(*command)
+    assert result.exit_code == 1
+    assert "created with different settings" in result.stderr
+
+
 def test_broken_videos_are_named_and_the_rest_is_done(folder, tmp_path):
     videos = tmp_path / "videos"
     (videos / "a").mkdir(parents=True)
