@@ -221,6 +221,11 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
             given[name] = given[name][0] if len(given[name]) == 1 else list(given[name])
     if encoder.endswith(".py"):
         raise ValueError(f"--encoder {encoder} names a file: add a function, as in {encoder}:load")
+    if Path(encoder).is_file():
+        raise ValueError(
+            f"--encoder {encoder} is a file, and a file of weights is no model: write a function "
+            "that returns the encoder, and give --encoder FILE.py:FUNCTION"
+        )
     if ":" in encoder:
         # Imported here because they need torch, and only some commands do.
         from skdejavid.video.fingerprints import needs_id

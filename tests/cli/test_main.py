@@ -237,6 +237,11 @@ def test_broken_videos_are_named_and_the_rest_is_done(folder, tmp_path):
             "encoder.py names a file: add a function, as in",
         ),
         (
+            ["extract", "{videos}", "-o", "{new}", "--encoder", "{model}"],
+            "is a file, and a file of weights is no model: write a function that returns the "
+            "encoder, and give --encoder FILE.py:FUNCTION",
+        ),
+        (
             [
                 "extract",
                 "{videos}",
