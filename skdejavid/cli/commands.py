@@ -216,6 +216,8 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
     if encoder is None:
         raise ValueError("encoding videos needs --encoder")
     given = {name: value for name, value in parameters.items() if value not in (None, ())}
+    if given.get("on_error") == "warn":
+        given["on_error"] = "skip"  # `_report_failures` names them, in place of Python's warnings
     for name in ("width", "mean", "std"):
         if name in given:
             given[name] = given[name][0] if len(given[name]) == 1 else list(given[name])

@@ -38,7 +38,8 @@ _on_error_option = click.option(
     type=click.Choice(["warn", "skip", "raise"]),
     default="warn",
     show_default=True,
-    help="What to do when a video cannot be read.",
+    help="What to do when a video cannot be read: end with an error (raise), or leave it out and "
+    "name it at the end (warn and skip).",
 )
 
 

@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -212,10 +213,13 @@ def test_broken_videos_are_named_and_the_rest_is_done(folder, tmp_path):
     (videos / "a" / "good.mp4").write_bytes(good.read_bytes())
     (videos / "a" / "broken.mp4").write_bytes(b"nothing")
     arguments = ["extract", videos, *encoding(folder), *WINDOWS]
-    result = run(*arguments, "-o", tmp_path / "store", "--on-error", "skip")
-    assert result.exit_code == 3
-    assert "left out: a/broken.mp4: " in result.stderr
-    assert TSEStore(tmp_path / "store").ids == ["a/good.mp4"]
+    for policy in ("skip", "warn"):
+        with warnings.catch_warnings(record=True) as caught:
+            result = run(*arguments, "-o", tmp_path / policy, "--on-error", policy)
+        assert caught == []
+        assert result.exit_code == 3
+        assert result.stderr.count("left out: a/broken.mp4: ") == 1
+        assert TSEStore(tmp_path / policy).ids == ["a/good.mp4"]
     result = run(*arguments, "-o", tmp_path / "strict", "--on-error", "raise")
     assert result.exit_code == 1
     assert "broken.mp4" in result.stderr
