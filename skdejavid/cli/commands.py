@@ -288,7 +288,11 @@ def _labeled(store: TSEStore, table: str | None, where: _Where) -> tuple[TSEArra
     _say(similar_labels(label_of.values()))
     ids = [id for id in label_of if id in store]
     if not ids:
-        raise ValueError(f"{store.path} contains none of the {len(label_of)} videos of {table}")
+        has = f"it has {store.ids[0]!r}, for example" if len(store) else "it has no sequences"
+        raise ValueError(
+            f"{store.path} contains none of the {len(label_of)} videos of {table}: {has}, and the "
+            f"column path has {next(iter(label_of))!r}. Paths must be as in the store."
+        )
     if len(ids) < len(label_of):
         n_missing = len(label_of) - len(ids)
         click.echo(f"{n_missing} videos of {table} are not in {store.path}", err=True)

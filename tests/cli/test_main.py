@@ -300,6 +300,16 @@ def test_mistakes_are_explained_in_one_line(arguments, message, folder, store, m
     assert result.stderr.count("\n") <= 3
 
 
+def test_labels_of_other_videos_are_shown_beside_those_of_the_store(store, model, tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\nvideos/00.mp4,a\n")
+    result = run("evaluate", model, store, "--labels", table)
+    assert result.exit_code == 1
+    assert "none of the 1 videos of" in result.stderr
+    assert "it has 'order 0/" in result.stderr
+    assert "the column path has 'videos/00.mp4'. Paths must be as in the store" in result.stderr
+
+
 def test_a_model_is_a_file_of_the_classifier(folder, store, table, model):
     loaded = DejaVidClassifier.load(model)
     assert loaded.get_params()["n_epochs"] == 5
