@@ -132,7 +132,7 @@ def predict_classes(
     classifier = _load(model)
     if len(inputs) == 1 and (Path(inputs[0]) / "manifest.json").is_file():
         store = TSEStore(inputs[0])
-        ids, X = store.ids, store.sequences()
+        ids, X = store.ids, _all_of(store)
     else:
         paths = [path for item in inputs for path in find_videos(item)]
         extractor = _extractor(encoder, encoder_argument, **parameters)
@@ -276,7 +276,7 @@ def _labeled(store: TSEStore, table: str | None, where: _Where) -> tuple[TSEArra
     if table is None:
         if where:
             raise ValueError("--where needs --labels, the file with the column")
-        labels, X = store.labels_by_id, store.sequences()
+        labels, X = store.labels_by_id, _all_of(store)
         if not labels:
             raise ValueError(f"{store.path} has no labels: pass a file of labels with --labels")
         if len(labels) < len(store):
@@ -297,6 +297,16 @@ def _labeled(store: TSEStore, table: str | None, where: _Where) -> tuple[TSEArra
         n_missing = len(label_of) - len(ids)
         click.echo(f"{n_missing} videos of {table} are not in {store.path}", err=True)
     return store.sequences(ids), np.array([label_of[id] for id in ids])
+
+
+def _all_of(store: TSEStore) -> TSEArray:
+    """Return all sequences of a complete store."""
+    if not store.is_complete:
+        raise ValueError(
+            f"the store {store.path} is incomplete: it is being written, or writing was "
+            "interrupted. Repeat 'skdejavid extract', which completes it."
+        )
+    return store.sequences()
 
 
 def _table_of(

@@ -11,7 +11,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from skdejavid.cli.options import Assignment, clip_options, encoder_options, with_options
+from skdejavid.cli.options import (
+    Assignment,
+    as_options,
+    clip_options,
+    encoder_options,
+    with_options,
+)
 
 # Each command imports what it runs when it runs: help and errors of usage need not wait for
 # scikit-learn.
@@ -30,7 +36,8 @@ def _plain_errors() -> Iterator[None]:
     except (BrokenPipeError, click.exceptions.Exit):  # "| head" has closed the output; exit codes
         raise
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from error
+        command = click.get_current_context().command
+        raise click.ClickException(as_options(str(error), command)) from error
 
 
 _on_error_option = click.option(

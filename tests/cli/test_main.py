@@ -198,6 +198,7 @@ def test_a_command_is_corrected_after_an_error_in_its_first_batch(folder, tmp_pa
     command = ["extract", folder / "videos" / "order 0", "-o", tmp_path, *encoding(folder)]
     result = run(*command)
     assert result.exit_code == 1
+    assert "If the encoder takes single frames, set --layout BCHW" in result.stderr
     assert TSEStore(tmp_path).fingerprint["layout"] == "BCTHW"
     succeed(*command, *WINDOWS)
     assert TSEStore(tmp_path).fingerprint["layout"] == "BCHW"
@@ -298,6 +299,15 @@ def test_mistakes_are_explained_in_one_line(arguments, message, folder, store, m
     assert result.exit_code == 1
     assert message in result.stderr
     assert result.stderr.count("\n") <= 3
+
+
+def test_an_incomplete_store_is_completed_by_extract(model, tmp_path):
+    TSEStore.create(tmp_path)
+    for command in (["fit", tmp_path, "-o", tmp_path / "model"], ["predict", model, tmp_path]):
+        result = run(*command)
+        assert result.exit_code == 1
+        assert "the store " in result.stderr
+        assert "interrupted. Repeat 'skdejavid extract', which completes it" in result.stderr
 
 
 def test_labels_of_other_videos_are_shown_beside_those_of_the_store(store, model, tmp_path):
