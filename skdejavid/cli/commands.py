@@ -215,12 +215,7 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
     """Return an extractor with the parameters that were given on the command line."""
     if encoder is None:
         raise ValueError("encoding videos needs --encoder")
-    given = {name: value for name, value in parameters.items() if value not in (None, ())}
-    if given.get("on_error") == "warn":
-        given["on_error"] = "skip"  # `_report_failures` names them, in place of Python's warnings
-    for name in ("width", "mean", "std"):
-        if name in given:
-            given[name] = given[name][0] if len(given[name]) == 1 else list(given[name])
+    given = _as_given(parameters)
     if encoder.endswith(".py"):
         raise ValueError(f"--encoder {encoder} names a file: add a function, as in {encoder}:load")
     if Path(encoder).is_file():
@@ -243,6 +238,17 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
     if arguments:
         raise ValueError("--encoder-argument needs an --encoder of the form FILE.py:FUNCTION")
     return TSEExtractor(encoder, verbose=1, **given)
+
+
+def _as_given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those parameters of an extractor that were given, as it takes them."""
+    given = {name: value for name, value in parameters.items() if value not in (None, ())}
+    if given.get("on_error") == "warn":
+        given["on_error"] = "skip"  # `_report_failures` names them, in place of Python's warnings
+    for name in ("width", "mean", "std"):
+        if name in given:
+            given[name] = given[name][0] if len(given[name]) == 1 else list(given[name])
+    return given
 
 
 def _probabilities(classifier: DejaVidClassifier, X: TSEArray) -> NDArray[np.floating]:

@@ -584,14 +584,17 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
             store = TSEStore(store.path)
         if not missing:
             self._tell(f"the store {store.path} has all {len(unique)} video(s)")
-        if self.on_error == "warn":
-            warn_of_left_out([(failure.id, failure.cause) for failure in unreadable])
+        self._warn_of(unreadable)
         self.failures_ = failures_of(store, unique, [*unreadable, *passing])
         return store
 
     def _tell(self, what: str) -> None:
         if self.verbose:
             print(what, file=sys.stderr)
+
+    def _warn_of(self, unreadable: Sequence[Failure]) -> None:
+        if self.on_error == "warn":
+            warn_of_left_out([(failure.id, failure.cause) for failure in unreadable])
 
     def _describe(self, settings: Settings) -> dict[str, Any]:
         from skdejavid.video.settings import describe  # needs torch
