@@ -52,6 +52,8 @@ _SEQUENCES_AT_ONCE = 1000  # between two updates of a progress bar
 # With so few classes, nearly every class is among the five best.
 _FEW_CLASSES = 10
 
+_MOST_RECALLS = 20  # classes whose recalls are printed
+
 _Where: TypeAlias = tuple[tuple[str, str], ...]
 _Listed: TypeAlias = tuple[Path, str | None, _Where, bool]  # arguments of `_list_videos`
 
@@ -156,12 +158,15 @@ def evaluate_model(
     """Print scores of the predictions for the labeled sequences of a store."""
     classifier = _load(model)
     X, y = _labeled(TSEStore(store), labels, where)
-    scores = _scores(y, _probabilities(classifier, X), classifier.classes_)
+    probabilities = _probabilities(classifier, X)
+    scores = _scores(y, probabilities, classifier.classes_)
     if as_json:
         click.echo(json.dumps(scores))
         return
+    scores |= _recalls(y, classifier.classes_[probabilities.argmax(axis=1)])
     for name, value in scores.items():
-        click.echo(f"{name:<22}{value:.4f}" if isinstance(value, float) else f"{name:<22}{value}")
+        shown = f"{value:.4f}" if isinstance(value, float) else f"{value}"
+        click.echo(f"{name:<21} {shown}")
 
 
 def verify_store(
@@ -356,6 +361,16 @@ def _scores(
             np.mean([is_hit[truth == k].mean() for k in set(truth.tolist())])
         ),
         "log-loss": float(log_loss(truth, probabilities, labels=np.arange(len(classes)))),
+    }
+
+
+def _recalls(y: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
+    """Return the part of each class that was recognized, unless there are many classes."""
+    classes = np.unique(y)
+    if len(classes) > _MOST_RECALLS:
+        return {}
+    return {
+        f"recall of {label}": float((predicted[y == label] == label).mean()) for label in classes
     }
 
 

@@ -24,8 +24,9 @@ from skdejavid.cli.options import (
 
 __all__ = ["skdejavid"]
 
-# Options of extract that concern the store, which is not written with --check.
-_OF_STORE = ("store", "shard", "add", "check_content", "retry_failures", "store_dtype", "on_error")
+# Options of extract that concern the store, which is not written with --check. The folder of the
+# store is none of them: --check is added to the command that will write it.
+_OF_STORE = ("shard", "add", "check_content", "retry_failures", "store_dtype", "on_error")
 
 
 @contextmanager
@@ -91,8 +92,8 @@ def skdejavid() -> None:
 @click.option(
     "--check",
     metavar="FILE",
-    help="Encode nothing, but write a contact sheet (PNG) to FILE: frames of the first video, or "
-    "of the video FOLDER, and the pixels that the encoder gets of them.",
+    help="Encode nothing and write no store, but a contact sheet (PNG) to FILE: frames of the "
+    "first video, or of the video FOLDER, and the pixels that the encoder gets of them.",
 )
 @click.option(
     "--check-windows",

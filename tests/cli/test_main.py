@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from fuzz import mutated_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import recall_score
 
 from skdejavid import DejaVidClassifier, TSEExtractor, TSEStore
 from skdejavid.cli import skdejavid
@@ -173,6 +174,12 @@ def test_scores_are_those_of_the_library(folder, store, table, model):
     assert "top-5 accuracy" not in scores  # of 6 classes
     printed = succeed("evaluate", model, store, *table("test")).output
     assert f"top-1 accuracy        {scores['top-1 accuracy']:.4f}" in printed
+    known = np.unique(y["test"])
+    recalls = recall_score(y["test"], clf.predict(X["test"]), labels=known, average=None)
+    told = [line for line in printed.splitlines() if line.startswith("recall")]
+    assert told == [
+        f"recall of {label}     {recall:.4f}" for label, recall in zip(known, recalls, strict=True)
+    ]
 
 
 def test_videos_are_predicted_as_their_sequences_in_a_store(folder, store, model, tmp_path):
@@ -863,7 +870,9 @@ def test_a_contact_sheet_shows_all_windows_if_asked(folder, tmp_path):
 
     video = next((folder / "videos").rglob("*.mp4"))
     given = ["extract", video, *encoding(folder), *WINDOWS, "--check"]
-    one = succeed(*given, tmp_path / "a.png", "--check-windows", 1).stderr
+    store = tmp_path / "store"  # of the command without --check
+    one = succeed(*given, tmp_path / "a.png", "--check-windows", 1, "-o", store).stderr
+    assert not store.exists()
     n_windows = int(re.search(r": 1 of (\d+) window\(s\);", one)[1])
     all_of_them = succeed(*given, tmp_path / "b.png", "--check-windows", 10**6).stderr
     assert f": {n_windows} of {n_windows} window(s);" in all_of_them
@@ -875,7 +884,6 @@ def test_a_contact_sheet_shows_all_windows_if_asked(folder, tmp_path):
 @pytest.mark.parametrize(
     "option",
     [
-        ["-o", "store"],
         ["--shard", "0/2"],
         ["--add"],
         ["--check-content"],
@@ -889,8 +897,7 @@ def test_options_of_the_store_do_not_go_with_a_contact_sheet(option, folder, tmp
     given = ["extract", video, *encoding(folder), *WINDOWS, "--check", tmp_path / "a.png"]
     refused = run(*given, *option)
     assert refused.exit_code == 2
-    name = {"-o": "--output"}.get(option[0], option[0])
-    assert f"{name} has no effect with --check" in refused.output
+    assert f"{option[0]} has no effect with --check" in refused.output
     assert list(tmp_path.iterdir()) == []
 
 
