@@ -138,7 +138,7 @@ def test_a_store_does_not_return_the_rows_of_another_encoder(kind, tmp_path):
     one, other = SIX_KINDS[kind]
     of_one = rows(one, store=tmp_path / "store")
     assert not np.array_equal(rows(other), of_one)
-    with pytest.raises(ValueError, match=r"fingerprint\['encoder'\] is .* Choose another folder"):
+    with pytest.raises(ValueError, match=r"encoder is a .* Choose another folder"):
         rows(other, store=tmp_path / "store")
     np.testing.assert_array_equal(rows(copy.deepcopy(one), store=tmp_path / "store"), of_one)
 
