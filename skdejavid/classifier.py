@@ -257,8 +257,8 @@ class DejaVidClassifier(
         Names of the features, if `X` has them: a ``TSEArray`` with names, or data frames.
 
     metadata_ : dict
-        The metadata of the file that the classifier was loaded from, if there was any; see
-        :meth:`save`. Fitting removes it.
+        The metadata of the file that the classifier was loaded from; see :meth:`save`. There is no
+        such attribute if the file has none, and fitting removes it.
 
     See Also
     --------

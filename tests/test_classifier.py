@@ -543,8 +543,9 @@ def test_too_few_sequences_to_hold_some_out_is_said(counts, fraction, rng):
 
 
 @pytest.mark.fault(29)
-def test_a_class_of_one_sequence_is_named_when_some_are_held_out(rng):
-    X, y = rng.standard_normal((10, 9, 1)), np.array(["a"] * 5 + ["b"] * 4 + ["c"])
+@pytest.mark.parametrize("dtype", [str, object])
+def test_a_class_of_one_sequence_is_named_when_some_are_held_out(dtype, rng):
+    X, y = rng.standard_normal((10, 9, 1)), np.array(["a"] * 5 + ["b"] * 4 + ["c"], dtype)
     with pytest.raises(ValueError, match="of 10 sequences: class 'c' has only one"):
         DejaVidClassifier(early_stopping=True, **QUICK).fit(X, y)
 

@@ -52,6 +52,8 @@ _SEQUENCES_AT_ONCE = 1000  # between two updates of a progress bar
 # With so few classes, nearly every class is among the five best.
 _FEW_CLASSES = 10
 
+_MOST_RECALLS = 20  # classes whose recalls are printed
+
 _Where: TypeAlias = tuple[tuple[str, str], ...]
 _Listed: TypeAlias = tuple[Path, str | None, _Where, bool]  # arguments of `_list_videos`
 
@@ -132,7 +134,7 @@ def predict_classes(
     classifier = _load(model)
     if len(inputs) == 1 and (Path(inputs[0]) / "manifest.json").is_file():
         store = TSEStore(inputs[0])
-        ids, X = store.ids, store.sequences()
+        ids, X = store.ids, _all_of(store)
     else:
         paths = [path for item in inputs for path in find_videos(item)]
         extractor = _extractor(encoder, encoder_argument, **parameters)
@@ -156,12 +158,15 @@ def evaluate_model(
     """Print scores of the predictions for the labeled sequences of a store."""
     classifier = _load(model)
     X, y = _labeled(TSEStore(store), labels, where)
-    scores = _scores(y, _probabilities(classifier, X), classifier.classes_)
+    probabilities = _probabilities(classifier, X)
+    scores = _scores(y, probabilities, classifier.classes_)
     if as_json:
         click.echo(json.dumps(scores))
         return
+    scores |= _recalls(y, classifier.classes_[probabilities.argmax(axis=1)])
     for name, value in scores.items():
-        click.echo(f"{name:<22}{value:.4f}" if isinstance(value, float) else f"{name:<22}{value}")
+        shown = f"{value:.4f}" if isinstance(value, float) else f"{value}"
+        click.echo(f"{name:<21} {shown}")
 
 
 def verify_store(
@@ -215,12 +220,14 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
     """Return an extractor with the parameters that were given on the command line."""
     if encoder is None:
         raise ValueError("encoding videos needs --encoder")
-    given = {name: value for name, value in parameters.items() if value not in (None, ())}
-    for name in ("width", "mean", "std"):
-        if name in given:
-            given[name] = given[name][0] if len(given[name]) == 1 else list(given[name])
+    given = _as_given(parameters)
     if encoder.endswith(".py"):
         raise ValueError(f"--encoder {encoder} names a file: add a function, as in {encoder}:load")
+    if Path(encoder).is_file():
+        raise ValueError(
+            f"--encoder {encoder} is a file, and a file of weights is no model: write a function "
+            "that returns the encoder, and give --encoder FILE.py:FUNCTION"
+        )
     if ":" in encoder:
         # Imported here because they need torch, and only some commands do.
         from skdejavid.video.fingerprints import needs_id
@@ -236,6 +243,17 @@ def _extractor(encoder: str | None, arguments: tuple[str, ...], **parameters: An
     if arguments:
         raise ValueError("--encoder-argument needs an --encoder of the form FILE.py:FUNCTION")
     return TSEExtractor(encoder, verbose=1, **given)
+
+
+def _as_given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those parameters of an extractor that were given, as it takes them."""
+    given = {name: value for name, value in parameters.items() if value not in (None, ())}
+    if given.get("on_error") == "warn":
+        given["on_error"] = "skip"  # `_report_failures` names them, in place of Python's warnings
+    for name in ("width", "mean", "std"):
+        if name in given:
+            given[name] = given[name][0] if len(given[name]) == 1 else list(given[name])
+    return given
 
 
 def _probabilities(classifier: DejaVidClassifier, X: TSEArray) -> NDArray[np.floating]:
@@ -269,7 +287,7 @@ def _labeled(store: TSEStore, table: str | None, where: _Where) -> tuple[TSEArra
     if table is None:
         if where:
             raise ValueError("--where needs --labels, the file with the column")
-        labels, X = store.labels_by_id, store.sequences()
+        labels, X = store.labels_by_id, _all_of(store)
         if not labels:
             raise ValueError(f"{store.path} has no labels: pass a file of labels with --labels")
         if len(labels) < len(store):
@@ -281,11 +299,25 @@ def _labeled(store: TSEStore, table: str | None, where: _Where) -> tuple[TSEArra
     _say(similar_labels(label_of.values()))
     ids = [id for id in label_of if id in store]
     if not ids:
-        raise ValueError(f"{store.path} contains none of the {len(label_of)} videos of {table}")
+        has = f"it has {store.ids[0]!r}, for example" if len(store) else "it has no sequences"
+        raise ValueError(
+            f"{store.path} contains none of the {len(label_of)} videos of {table}: {has}, and the "
+            f"column path has {next(iter(label_of))!r}. Paths must be as in the store."
+        )
     if len(ids) < len(label_of):
         n_missing = len(label_of) - len(ids)
         click.echo(f"{n_missing} videos of {table} are not in {store.path}", err=True)
     return store.sequences(ids), np.array([label_of[id] for id in ids])
+
+
+def _all_of(store: TSEStore) -> TSEArray:
+    """Return all sequences of a complete store."""
+    if not store.is_complete:
+        raise ValueError(
+            f"the store {store.path} is incomplete: it is being written, or writing was "
+            "interrupted. Repeat 'skdejavid extract', which completes it."
+        )
+    return store.sequences()
 
 
 def _table_of(
@@ -329,6 +361,16 @@ def _scores(
             np.mean([is_hit[truth == k].mean() for k in set(truth.tolist())])
         ),
         "log-loss": float(log_loss(truth, probabilities, labels=np.arange(len(classes)))),
+    }
+
+
+def _recalls(y: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
+    """Return the part of each class that was recognized, unless there are many classes."""
+    classes = np.unique(y)
+    if len(classes) > _MOST_RECALLS:
+        return {}
+    return {
+        f"recall of {label}": float((predicted[y == label] == label).mean()) for label in classes
     }
 
 

@@ -11,15 +11,22 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from skdejavid.cli.options import Assignment, clip_options, encoder_options, with_options
+from skdejavid.cli.options import (
+    Assignment,
+    as_options,
+    clip_options,
+    encoder_options,
+    with_options,
+)
 
 # Each command imports what it runs when it runs: help and errors of usage need not wait for
 # scikit-learn.
 
 __all__ = ["skdejavid"]
 
-# Options of extract that concern the store, which is not written with --check.
-_OF_STORE = ("store", "shard", "add", "check_content", "retry_failures", "store_dtype", "on_error")
+# Options of extract that concern the store, which is not written with --check. The folder of the
+# store is none of them: --check is added to the command that will write it.
+_OF_STORE = ("shard", "add", "check_content", "retry_failures", "store_dtype", "on_error")
 
 
 @contextmanager
@@ -30,7 +37,8 @@ def _plain_errors() -> Iterator[None]:
     except (BrokenPipeError, click.exceptions.Exit):  # "| head" has closed the output; exit codes
         raise
     except (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from error
+        command = click.get_current_context().command
+        raise click.ClickException(as_options(str(error), command)) from error
 
 
 _on_error_option = click.option(
@@ -38,7 +46,8 @@ _on_error_option = click.option(
     type=click.Choice(["warn", "skip", "raise"]),
     default="warn",
     show_default=True,
-    help="What to do when a video cannot be read.",
+    help="What to do when a video cannot be read: end with an error (raise), or leave it out and "
+    "name it at the end (warn and skip).",
 )
 
 
@@ -83,8 +92,8 @@ def skdejavid() -> None:
 @click.option(
     "--check",
     metavar="FILE",
-    help="Encode nothing, but write a contact sheet (PNG) to FILE: frames of the first video, or "
-    "of the video FOLDER, and the pixels that the encoder gets of them.",
+    help="Encode nothing and write no store, but a contact sheet (PNG) to FILE: frames of the "
+    "first video, or of the video FOLDER, and the pixels that the encoder gets of them.",
 )
 @click.option(
     "--check-windows",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-__all__ = ["Assignment", "clip_options", "encoder_options", "with_options"]
+__all__ = ["Assignment", "as_options", "clip_options", "encoder_options", "with_options"]
 
 
 class Length(click.ParamType[Any]):
@@ -51,6 +52,22 @@ def with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
         return command
 
     return decorate
+
+
+def as_options(message: str, command: click.Command) -> str:
+    """Return a message of the package with options of a command in place of Python's parameters.
+
+    ``layout='BCHW'`` becomes ``--layout BCHW``, and ``batch_size`` becomes ``--batch-size``; a
+    single word without a value may be none of the parameters.
+    """
+    for parameter in command.params:
+        name, option = parameter.name or "", parameter.opts[-1]
+        if option.startswith("--"):
+            word = rf"(?<![\w/.'\"-]){name}"
+            message = re.sub(rf"{word}=(['\"]?)([\w.]+)\1", rf"{option} \2", message)
+            if "_" in name:
+                message = re.sub(rf"{word}(?![\w/.'\"=-]\w)", option, message)
+    return message
 
 
 # How clips are made; the defaults are those of `TSEExtractor`.

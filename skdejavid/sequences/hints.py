@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
@@ -20,10 +21,14 @@ HINT_FOR_TABLES = (
     "of one frame each as numpy.asarray(X)[:, None]."
 )
 
-# Whoever calls an estimator may do so through a pipeline or a search.
-_FOLDERS = tuple(
-    os.path.join(os.path.dirname(path), "")
-    for path in (os.path.dirname(__file__), sklearn.__file__, joblib.__file__)
+# Whoever calls an estimator may do so through a pipeline or a search. Some methods are decorated
+# by a context manager.
+_NOT_CALLERS = (
+    *(
+        os.path.join(os.path.dirname(path), "")
+        for path in (os.path.dirname(__file__), sklearn.__file__, joblib.__file__)
+    ),
+    contextlib.__file__,
 )
 
 
@@ -35,7 +40,7 @@ def warn_caller(message: str, category: type[Warning]) -> None:
 def _level_of_caller() -> int:
     """Return the number of calls from the caller of this function to code outside."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_FOLDERS):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_CALLERS):
         frame, level = frame.f_back, level + 1
     return level
 

@@ -66,7 +66,7 @@ def read_long(frame: Any, id: Any, time: Any, features: Any, label: Any) -> Long
     labels = None
     if label is not None:
         labels = _one_for_each(_check_complete(table, label, "label"), codes, first, ids, label)
-    frames = numbers_of(table, "frame", features)[order]
+    frames = numbers_of(table, "frame", features, _remedy_of_text(label))[order]
     return Long(frames, offsets_of(np.bincount(codes)), ids[first], labels, features)
 
 
@@ -139,6 +139,15 @@ def _check_features(
                 raise ValueError(f"features contains {name!r}, which is the column of {argument}")
     check_names_differ(found, "features")
     return found
+
+
+def _remedy_of_text(label: Any) -> str:
+    """Return what to do about a feature of text; "{}" stands for its name."""
+    if_class = " If it is the class, pass label={}." if label is None else ""
+    return (
+        f".{if_class} If it is no feature, list those that are in features=[...]. If these are "
+        "numbers with a decimal comma: pandas.read_csv(..., decimal=',')"
+    )
 
 
 def _check_complete(table: Any, name: Any, argument: str) -> NDArray[Any]:
@@ -237,9 +246,10 @@ def _check_times_differ(
     if twice.size:
         id, time = (column[order[twice[0]]] for column in columns)
         raise ValueError(
-            f"two rows have the id {id!s} and the time {time!s}: a column "
-            f"other than {names[0]!r} tells the sequences apart, or each feature has rows of its "
-            f"own, which frame.pivot(index=[{names[0]!r}, {names[1]!r}], columns=..., values=...) "
+            f"two rows have the id {id!s} and the time {time!s}: a row is repeated, which pandas' "
+            f"frame.drop_duplicates() removes, or a column other than {names[0]!r} tells the "
+            "sequences apart, or each feature has rows of its own, which "
+            f"frame.pivot(index=[{names[0]!r}, {names[1]!r}], columns=..., values=...) "
             "turns into columns"
         )
 

@@ -207,13 +207,14 @@ def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.array(missing, dtype=bool).reshape(values.shape)
 
 
-def to_numbers(values: NDArray[Any], what: str) -> NDArray[Any]:
+def to_numbers(values: NDArray[Any], what: str, remedy: str = "") -> NDArray[Any]:
     """Return a plain array as real numbers, in which NaN stands for what is missing.
 
     Raises
     ------
     ValueError
-        If the array contains anything but real numbers; the message begins with `what`.
+        If the array contains anything but real numbers; the message begins with `what`, and ends
+        with `remedy` for items that are no numbers.
     """
     if values.dtype.kind in "fiub":
         return values
@@ -222,8 +223,10 @@ def to_numbers(values: NDArray[Any], what: str) -> NDArray[Any]:
     missing = is_missing(values)
     for item in values[~missing]:
         if isinstance(item, (str, bytes, complex, np.complexfloating)) or np.ndim(item) > 0:
+            text = f", {item[:30]!r}" if isinstance(item, (str, bytes)) else ""
+            kind = type(item).__name__
             raise ValueError(
-                f"{what} cannot be read as numbers: it contains a {type(item).__name__}"
+                f"{what} cannot be read as numbers: it contains a {kind}{text}{remedy}"
             )
     numbers = np.full(values.shape, np.nan)
     try:
@@ -235,14 +238,16 @@ def to_numbers(values: NDArray[Any], what: str) -> NDArray[Any]:
     return numbers
 
 
-def numbers_of(table: Any, what: str, names: list[Any] | None = None) -> NDArray[Any]:
+def numbers_of(
+    table: Any, what: str, names: list[Any] | None = None, remedy: str = ""
+) -> NDArray[Any]:
     """Return columns of a native table as an array (n_rows, n_columns), by default all.
 
     Raises
     ------
     ValueError
         If two columns have one name, or a column contains anything but numbers; the message begins
-        with `what` and names the column.
+        with `what` and names the column. `remedy` is what to do about text, with "{}" for the name.
     """
     all_names = column_names(table) or []
     if names is None:
@@ -253,7 +258,10 @@ def numbers_of(table: Any, what: str, names: list[Any] | None = None) -> NDArray
         if array.dtype.kind in "fiu":
             return array
     columns = [
-        to_numbers(plain_column(table, name), f"column {name!r} of {what}") for name in names
+        to_numbers(
+            plain_column(table, name), f"column {name!r} of {what}", remedy.format(repr(name))
+        )
+        for name in names
     ]
     dtype = np.result_type(*columns) if columns else np.dtype(np.float64)
     result = np.empty((len(table), len(columns)), dtype=dtype)

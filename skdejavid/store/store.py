@@ -487,7 +487,10 @@ class TSEStore:
 
     def _states_beside(self, shard: int) -> list[ShardState]:
         """Return the current states of the other shards, for a writer that has locked `shard`."""
-        if read_manifest(self._folder)["shards"] != self._numbers:
+        now = read_manifest(self._folder)
+        if (now["dtype"], now["fingerprint"]) != (self.dtype, self.fingerprint):
+            raise ValueError(f"the store {self.path} has other settings meanwhile: open it again")
+        if now["shards"] != self._numbers:
             raise ValueError(
                 f"the shards of {self.path} were joined meanwhile: open the store again"
             )

@@ -565,7 +565,7 @@ def _hold_out(
     )
     counts = np.bincount(labels)
     if counts.min() == 1:
-        label = classes[counts.argmin()].item()
+        label = classes.tolist()[counts.argmin()]
         raise ValueError(f"{problem}: class {label!r} has only one, which is needed to learn")
     try:
         ((learned, held_out),) = split.split(labels, labels)

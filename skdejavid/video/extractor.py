@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from os import PathLike, fspath
@@ -22,7 +21,7 @@ from skdejavid.preprocessing import SequenceTransformer
 from skdejavid.sequences import TSEArray
 from skdejavid.sequences.layout import offsets_of
 from skdejavid.store import Failure, StoreWriter, TSEStore
-from skdejavid.video.pipeline import Extraction, InMemory, Sink
+from skdejavid.video.pipeline import Extraction, InMemory, Sink, warn_of_left_out
 from skdejavid.video.progress import Progress
 from skdejavid.video.sources import (
     Source,
@@ -119,8 +118,8 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
     on_error : {"raise", "skip", "warn"}, default="raise"
         Handling of videos that cannot be read, also only to compare them with those in the store,
         or whose embeddings are not finite: raise the error, or leave the video out, silently or
-        with a warning. `failures_` lists the videos left out; the result corresponds to
-        ``X[kept_]`` and ``y[kept_]``.
+        with one warning of all at the end. `failures_` lists the videos left out; the result
+        corresponds to ``X[kept_]`` and ``y[kept_]``.
 
     short : {"pad", "raise"}, default="pad"
         Handling of videos shorter than one window: repeat the last frame, or treat the video as an
@@ -595,8 +594,7 @@ class TSEExtractor(ClassNamePrefixFeaturesOutMixin, SequenceTransformer):
 
     def _warn_of(self, unreadable: Sequence[Failure]) -> None:
         if self.on_error == "warn":
-            for failure in unreadable:
-                warnings.warn(f"{failure.id} is left out: {failure.cause}", stacklevel=3)
+            warn_of_left_out([(failure.id, failure.cause) for failure in unreadable])
 
     def _describe(self, settings: Settings) -> dict[str, Any]:
         from skdejavid.video.settings import describe  # needs torch

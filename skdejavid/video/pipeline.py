@@ -11,7 +11,6 @@ CPU, leaves nothing to take later.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.sequences.hints import warn_caller
 from skdejavid.store import Failure, FileIdentity
 from skdejavid.video.clips import ClipSpec, NumberedFrame, check_cost, read_frames
 from skdejavid.video.opening import RefusedVideoError
@@ -30,9 +30,10 @@ from skdejavid.video.sources import Source
 from skdejavid.video.unchanged import is_of_the_file, read_unchanged
 from skdejavid.video.windows import ClipCutter, WindowPlan
 
-__all__ = ["Encoder", "Extraction", "InMemory", "Sink", "Started"]
+__all__ = ["Encoder", "Extraction", "InMemory", "Sink", "Started", "warn_of_left_out"]
 
 
+_MOST_NAMED = 3  # videos in a warning
 _BYTES_AHEAD = 2**27  # maximum size of frames that wait for the encoder
 
 _Embeddings = NDArray[np.floating]
@@ -225,6 +226,7 @@ class Extraction:
         self._started: _StartedBatch | None = None
         self._open_videos: dict[int, _OpenVideo] = {}
         self._skipped: set[int] = set()
+        self._left_out: list[tuple[str, str]] = []  # names and causes
         self._files: dict[int, FileIdentity] = {}
         self._n_features: int | None = None
 
@@ -264,6 +266,8 @@ class Extraction:
                 self._encode_batch()
             else:
                 self._take_started()
+        if self._on_error == "warn":
+            warn_of_left_out(self._left_out)
 
     def _make_reader(self, n_threads: int) -> Callable[[Source], Generator[_ReadItem]]:
         """Return the function that reads a video in a thread, with `n_threads` for its decoder."""
@@ -415,8 +419,7 @@ class Extraction:
         self._skipped.add(i)
         self._drop_clips(i)
         source = self._sources[i]
-        if self._on_error == "warn":
-            warnings.warn(f"{source.name} is left out: {error}", UserWarning, stacklevel=2)
+        self._left_out.append((source.name, str(error)))
         frame, may_pass = getattr(error, "frame", None), not is_of_the_file(error)
         self._sink.fail(source.id, str(error), frame, *self._file_of(i), may_pass)
         self._progress.count_video()
@@ -443,6 +446,17 @@ class Extraction:
                 f"the encoder returned {n_features} features for {self._sources[i].name}, "
                 f"but {self._n_features} before"
             )
+
+
+def warn_of_left_out(videos: Sequence[tuple[str, str]]) -> None:
+    """Warn of the videos that are left out, given as names and causes; once, as all may be."""
+    if not videos:
+        return
+    shown = "; ".join(f"{name} is left out: {cause}" for name, cause in videos[:_MOST_NAMED])
+    if len(videos) > 1:
+        more = "; ..." if len(videos) > _MOST_NAMED else ""
+        shown = f"{len(videos)} videos are left out, see failures_: {shown}{more}"
+    warn_caller(shown, UserWarning)
 
 
 def _size_of(item: FileIdentity | WindowPlan | NumberedFrame) -> int:

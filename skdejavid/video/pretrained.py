@@ -72,7 +72,8 @@ def load_encoder(encoder: Any) -> Any:
     OSError
         If there is no such model.
     ValueError
-        If the model takes neither pictures nor videos, or its file does not contain all of it.
+        If the name is that of a file, the model takes neither pictures nor videos, or its file does
+        not contain all of it.
     """
     global _latest
     if not isinstance(encoder, (str, PathLike)):
@@ -179,6 +180,11 @@ def _find_files(name: str) -> tuple[Origin, Any]:
     if os.path.isdir(name):
         folder = os.path.abspath(name)
         return Origin(folder, None), _state_of(folder)
+    if os.path.isfile(name):
+        raise ValueError(
+            f"encoder: {name} is a file, and a file of weights is no model: pass a torch module "
+            "that has loaded them. A Hugging Face model is given by its folder."
+        )
     hub: Any = import_optional("transformers.utils.hub", "transformers", "An encoder given by name")
     if not os.path.isdir(_snapshots.get(name, "")):
         _snapshots[name] = _find_snapshot(hub, name)

@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from skdejavid.store import Failure, StoreWriter, TSEStore
+from skdejavid.store.renewal import renew_if_empty
 from skdejavid.video.sources import Source, is_same, other_video_error
 
 __all__ = ["Missing", "difference_of_processors", "failures_of", "missing_from", "open_store"]
@@ -18,7 +20,7 @@ _NOT_COMPARED = "its file cannot be compared with the one that was encoded: {}"
 
 
 def open_store(path: str, dtype: str, made_by: Mapping[str, Any], n_shards: int | None) -> TSEStore:
-    """Create the store of an extraction, or open it.
+    """Create the store of an extraction, or open it; one without content gets new settings.
 
     Parameters
     ----------
@@ -34,11 +36,12 @@ def open_store(path: str, dtype: str, made_by: Mapping[str, Any], n_shards: int 
     Raises
     ------
     ValueError
-        If the store has other settings.
+        If the store has content of other settings, or somebody writes to it with them.
     """
     digest = blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=8).hexdigest()
     folder = path.replace("{fingerprint}", digest)
     if os.path.exists(os.path.join(folder, "manifest.json")):
+        renew_if_empty(Path(folder), dtype, made_by, n_shards)
         store = TSEStore(folder)
         n_shards = n_shards or store.n_shards
         _check_processor(folder, store.fingerprint, made_by)

@@ -268,7 +268,8 @@ def _parse_seconds(name: str, length: str) -> float:
         seconds = math.nan
     if not (length.endswith("s") and 0 < seconds < math.inf):
         raise ValueError(
-            f"{name} in seconds must be a positive number followed by 's', got {length!r}"
+            f"{name} must be a number of frames (16), a fraction of the video (0.2) or a positive "
+            f"number of seconds followed by 's' ('1.5s'), got {length!r}"
         )
     return seconds
 

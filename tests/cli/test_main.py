@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from fuzz import mutated_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import recall_score
 
 from skdejavid import DejaVidClassifier, TSEExtractor, TSEStore
 from skdejavid.cli import skdejavid
@@ -172,6 +174,12 @@ def test_scores_are_those_of_the_library(folder, store, table, model):
     assert "top-5 accuracy" not in scores  # of 6 classes
     printed = succeed("evaluate", model, store, *table("test")).output
     assert f"top-1 accuracy        {scores['top-1 accuracy']:.4f}" in printed
+    known = np.unique(y["test"])
+    recalls = recall_score(y["test"], clf.predict(X["test"]), labels=known, average=None)
+    told = [line for line in printed.splitlines() if line.startswith("recall")]
+    assert told == [
+        f"recall of {label}     {recall:.4f}" for label, recall in zip(known, recalls, strict=True)
+    ]
 
 
 def test_videos_are_predicted_as_their_sequences_in_a_store(folder, store, model, tmp_path):
@@ -193,6 +201,19 @@ def test_videos_are_predicted_as_their_sequences_in_a_store(folder, store, model
         assert max(probabilities) == float(row["probability"])
 
 
+def test_a_command_is_corrected_after_an_error_in_its_first_batch(folder, tmp_path):
+    command = ["extract", folder / "videos" / "order 0", "-o", tmp_path, *encoding(folder)]
+    result = run(*command)
+    assert result.exit_code == 1
+    assert "If the encoder takes single frames, set --layout BCHW" in result.stderr
+    assert TSEStore(tmp_path).fingerprint["layout"] == "BCTHW"
+    succeed(*command, *WINDOWS)
+    assert TSEStore(tmp_path).fingerprint["layout"] == "BCHW"
+    result = run(*command)
+    assert result.exit_code == 1
+    assert "created with different settings" in result.stderr
+
+
 def test_broken_videos_are_named_and_the_rest_is_done(folder, tmp_path):
     videos = tmp_path / "videos"
     (videos / "a").mkdir(parents=True)
@@ -200,10 +221,13 @@ def test_broken_videos_are_named_and_the_rest_is_done(folder, tmp_path):
     (videos / "a" / "good.mp4").write_bytes(good.read_bytes())
     (videos / "a" / "broken.mp4").write_bytes(b"nothing")
     arguments = ["extract", videos, *encoding(folder), *WINDOWS]
-    result = run(*arguments, "-o", tmp_path / "store", "--on-error", "skip")
-    assert result.exit_code == 3
-    assert "left out: a/broken.mp4: " in result.stderr
-    assert TSEStore(tmp_path / "store").ids == ["a/good.mp4"]
+    for policy in ("skip", "warn"):
+        with warnings.catch_warnings(record=True) as caught:
+            result = run(*arguments, "-o", tmp_path / policy, "--on-error", policy)
+        assert caught == []
+        assert result.exit_code == 3
+        assert result.stderr.count("left out: a/broken.mp4: ") == 1
+        assert TSEStore(tmp_path / policy).ids == ["a/good.mp4"]
     result = run(*arguments, "-o", tmp_path / "strict", "--on-error", "raise")
     assert result.exit_code == 1
     assert "broken.mp4" in result.stderr
@@ -223,6 +247,11 @@ def test_broken_videos_are_named_and_the_rest_is_done(folder, tmp_path):
         (
             ["extract", "{videos}", "-o", "{new}", "--encoder", "{folder}/encoder.py"],
             "encoder.py names a file: add a function, as in",
+        ),
+        (
+            ["extract", "{videos}", "-o", "{new}", "--encoder", "{model}"],
+            "is a file, and a file of weights is no model: write a function that returns the "
+            "encoder, and give --encoder FILE.py:FUNCTION",
         ),
         (
             [
@@ -277,6 +306,25 @@ def test_mistakes_are_explained_in_one_line(arguments, message, folder, store, m
     assert result.exit_code == 1
     assert message in result.stderr
     assert result.stderr.count("\n") <= 3
+
+
+def test_an_incomplete_store_is_completed_by_extract(model, tmp_path):
+    TSEStore.create(tmp_path)
+    for command in (["fit", tmp_path, "-o", tmp_path / "model"], ["predict", model, tmp_path]):
+        result = run(*command)
+        assert result.exit_code == 1
+        assert "the store " in result.stderr
+        assert "interrupted. Repeat 'skdejavid extract', which completes it" in result.stderr
+
+
+def test_labels_of_other_videos_are_shown_beside_those_of_the_store(store, model, tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\nvideos/00.mp4,a\n")
+    result = run("evaluate", model, store, "--labels", table)
+    assert result.exit_code == 1
+    assert "none of the 1 videos of" in result.stderr
+    assert "it has 'order 0/" in result.stderr
+    assert "the column path has 'videos/00.mp4'. Paths must be as in the store" in result.stderr
 
 
 def test_a_model_is_a_file_of_the_classifier(folder, store, table, model):
@@ -822,7 +870,9 @@ def test_a_contact_sheet_shows_all_windows_if_asked(folder, tmp_path):
 
     video = next((folder / "videos").rglob("*.mp4"))
     given = ["extract", video, *encoding(folder), *WINDOWS, "--check"]
-    one = succeed(*given, tmp_path / "a.png", "--check-windows", 1).stderr
+    store = tmp_path / "store"  # of the command without --check
+    one = succeed(*given, tmp_path / "a.png", "--check-windows", 1, "-o", store).stderr
+    assert not store.exists()
     n_windows = int(re.search(r": 1 of (\d+) window\(s\);", one)[1])
     all_of_them = succeed(*given, tmp_path / "b.png", "--check-windows", 10**6).stderr
     assert f": {n_windows} of {n_windows} window(s);" in all_of_them
@@ -834,7 +884,6 @@ def test_a_contact_sheet_shows_all_windows_if_asked(folder, tmp_path):
 @pytest.mark.parametrize(
     "option",
     [
-        ["-o", "store"],
         ["--shard", "0/2"],
         ["--add"],
         ["--check-content"],
@@ -848,8 +897,7 @@ def test_options_of_the_store_do_not_go_with_a_contact_sheet(option, folder, tmp
     given = ["extract", video, *encoding(folder), *WINDOWS, "--check", tmp_path / "a.png"]
     refused = run(*given, *option)
     assert refused.exit_code == 2
-    name = {"-o": "--output"}.get(option[0], option[0])
-    assert f"{name} has no effect with --check" in refused.output
+    assert f"{option[0]} has no effect with --check" in refused.output
     assert list(tmp_path.iterdir()) == []
 
 

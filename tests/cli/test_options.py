@@ -2,7 +2,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from skdejavid.cli.options import Assignment, clip_options, encoder_options, with_options
+from skdejavid.cli.options import (
+    Assignment,
+    as_options,
+    clip_options,
+    encoder_options,
+    with_options,
+)
 
 
 def parse(options, arguments):
@@ -48,3 +54,26 @@ def test_options_are_listed_in_their_order():
     options = with_options(click.option("--one"), click.option("--two"), click.option("--three"))
     command = click.command()(options(lambda **given: None))
     assert [parameter.name for parameter in command.params] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "If it takes frames, set layout='BCHW'; check",
+            "If it takes frames, set --layout BCHW; check",
+        ),
+        ('on batch_size=16, with layout="BCHW": N', "on --batch-size 16, with --layout BCHW: N"),
+        ("Set a smaller batch_size.", "Set a smaller --batch-size."),
+        ("check also clip_length, frame_size.", "check also --clip-length, --frame-size."),
+        ("choose n_jobs=2 or width=0.5", "choose --jobs 2 or --width 0.5"),
+        ("the width and the head of a layout", "the width and the head of a layout"),
+        ("no file /data/frame_size/width=8/a.mp4", "no file /data/frame_size/width=8/a.mp4"),
+        ("'batch_size' has key=3, my_width=8", "'batch_size' has key=3, my_width=8"),
+        ("the folder frame_size/a, frame_size.py", "the folder frame_size/a, frame_size.py"),
+        ("n_epochs=5 is no option", "n_epochs=5 is no option"),
+    ],
+)
+def test_messages_name_options_of_the_command_line(message, expected):
+    command = click.command()(encoder_options(clip_options(lambda **given: None)))
+    assert as_options(message, command) == expected

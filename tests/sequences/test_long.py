@@ -258,10 +258,23 @@ def changed(**columns):
         (changed(), {"features": []}, "features is empty"),
         (changed(), {"features": ["x", "move"]}, "features contains 'move', .* column of label"),
         (changed(), {"features": ["x", "x"]}, "features has two columns that are named 'x'"),
-        (changed(), {"label": None}, "column 'move' of frame cannot be read as numbers: .* a str"),
-        (changed(x=list("abcde")), {}, "column 'x' of frame cannot be read as numbers"),
+        (
+            changed(),
+            {"label": None},
+            "column 'move' of frame cannot be read as numbers: it contains a str, 'wave'. If it is "
+            r"the class, pass label='move'. If it is no feature, .* features=\[...\]",
+        ),
+        (
+            changed(x=["1,5"] * 5),
+            {},
+            r"'x' of frame .*: it contains a str, '1,5'. If it is no feature, .*decimal=','",
+        ),
         (changed(x=[[1.0]] * 5), {}, "column 'x' of frame cannot .*: it contains a list"),
-        (changed(t=[1, 1, 2, 2, 2]), {}, "two rows have the id b and the time 2: .*pivot"),
+        (
+            changed(t=[1, 1, 2, 2, 2]),
+            {},
+            "two rows have the id b and the time 2: .*duplicates.*pivot",
+        ),
         (changed(t=[1, 1, None, 2, 2]), {}, "column of time, 't', has a missing value, .* row 2"),
         (changed(t=list("31122")), {}, "column of time, 't', contains text: .*to_datetime"),
         (changed(t=[1j, 2, 3, 4, 5]), {}, "column of time, 't', has dtype complex128"),

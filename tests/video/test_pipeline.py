@@ -14,7 +14,7 @@ from skdejavid import VideoDecodeError
 from skdejavid.store import Failure
 from skdejavid.video import pipeline
 from skdejavid.video.clips import ClipSpec, NumberedFrame, read_frames
-from skdejavid.video.pipeline import Extraction, InMemory
+from skdejavid.video.pipeline import Extraction, InMemory, warn_of_left_out
 from skdejavid.video.progress import Progress
 from skdejavid.video.sources import Source
 from skdejavid.video.windows import FrameClock
@@ -271,6 +271,20 @@ def test_a_broken_video_ends_the_extraction_or_warns(is_late, videos, monkeypatc
     assert list(sink.sequences) == ["v0"]
     with pytest.warns(UserWarning, match=r"X\[1\] is left out: v1.mp4: broken"):
         extract(as_sources(videos), Remembering(), on_error="warn")
+
+
+def test_many_videos_that_are_left_out_are_told_in_one_warning():
+    def told(n_videos):
+        with pytest.warns(UserWarning, match="left out") as caught:
+            warn_of_left_out([(f"X[{i}]", "no such file") for i in range(n_videos)])
+        (warning,) = caught
+        return str(warning.message)
+
+    warn_of_left_out([])
+    assert told(1) == "X[0] is left out: no such file"
+    first = "; ".join(f"X[{i}] is left out: no such file" for i in range(3))
+    assert told(3) == f"3 videos are left out, see failures_: {first}"
+    assert told(37) == f"37 videos are left out, see failures_: {first}; ..."
 
 
 @pytest.mark.parametrize("error", [MemoryError("too large"), ValueError("a parameter is wrong")])

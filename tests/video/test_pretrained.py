@@ -57,6 +57,14 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
         load_encoder(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("name", ["weights.pt", "model.safetensors", "config.json"])
+def test_a_file_of_weights_is_no_model(name, tmp_path):
+    path = tmp_path / name
+    path.touch()
+    with pytest.raises(ValueError, match=f"{name} is a file, .* pass a torch module that has"):
+        TSEExtractor(str(path)).transform([VIDEO])
+
+
 # --- the model that was loaded last -------------------------------------------------------------
 
 

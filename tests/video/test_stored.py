@@ -146,6 +146,22 @@ def test_failures_are_those_of_the_store_and_those_that_may_pass(store, files):
     assert failures_of(store, [source_of(files[1])], [])[0].cause == "broken"
 
 
+def append_one(store):
+    with store.write() as writer:
+        writer.append("a", np.ones((2, 2)))
+
+
+def test_a_store_without_content_gets_the_settings_of_the_next_extraction(tmp_path):
+    path = str(tmp_path / "store")
+    processor = {"processor": {"class": "P", "size": [8, 8], "pixels": "a"}}
+    for made_by in ({"a": 1} | processor, {"a": 1}, {"a": 2}):
+        assert open_store(path, "float32", made_by, None).fingerprint == made_by
+    assert open_store(path, "float16", {"a": 2}, 2).n_shards == 2
+    append_one(open_store(path, "float16", {"a": 2}, 2))
+    with pytest.raises(ValueError, match="n_shards is 2 in the store, but 1 was requested"):
+        open_store(path, "float16", {"a": 2}, 1)
+
+
 def test_stores_of_other_settings_have_other_folders_if_asked_for(tmp_path):
     made_by = {"a": 1}
     pattern = str(tmp_path / "x-{fingerprint}")
@@ -153,10 +169,12 @@ def test_stores_of_other_settings_have_other_folders_if_asked_for(tmp_path):
     assert open_store(pattern, "float32", dict(made_by), None).path == first.path
     assert open_store(pattern, "float32", {"a": 2}, None).path != first.path
     assert (first.n_shards, first.fingerprint) == (1, made_by)
+    append_one(first)
     with pytest.raises(ValueError, match=r"settings: a is 1 in the store"):
         open_store(first.path, "float32", {"a": 2}, None)
     before, now = ({"class": "P", "size": [8, 8], "pixels": pixels} for pixels in "ab")
     scaled = open_store(str(tmp_path / "scaled"), "float32", made_by | {"processor": before}, None)
+    append_one(scaled)
     with pytest.raises(ValueError, match=r"store .*scaled was made with other frames: .* machine"):
         open_store(scaled.path, "float32", made_by | {"processor": now}, None)
     with pytest.raises(ValueError, match=r"settings: a is 1.*; processor is"):
