@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from skdejavid.compat.memory import return_free_memory
 from skdejavid.sequences.hints import warn_caller
 from skdejavid.store import Failure, FileIdentity
 from skdejavid.video.clips import ClipSpec, NumberedFrame, check_cost, read_frames
@@ -35,6 +36,7 @@ __all__ = ["Encoder", "Extraction", "InMemory", "Sink", "Started", "warn_of_left
 
 _MOST_NAMED = 3  # videos in a warning
 _BYTES_AHEAD = 2**27  # maximum size of frames that wait for the encoder
+_BYTES_BETWEEN_RETURNS = 2**27  # size of frames after which free memory goes back to the system
 
 _Embeddings = NDArray[np.floating]
 _Spans = NDArray[np.float64]
@@ -229,6 +231,7 @@ class Extraction:
         self._left_out: list[tuple[str, str]] = []  # names and causes
         self._files: dict[int, FileIdentity] = {}
         self._n_features: int | None = None
+        self._n_bytes_since_return = 0
 
     def run(self, n_threads: int) -> None:
         """Encode all videos, reading `n_threads` of them at the same time.
@@ -320,6 +323,10 @@ class Extraction:
         for clip in cutter.add(frame.number, self._encoder.upload(frame.pixels)):
             if i not in self._skipped:  # encoding the clip before may have skipped this video
                 self._add_clip(_WaitingClip(i, clip))
+        self._n_bytes_since_return += frame.pixels.nbytes
+        if self._n_bytes_since_return > _BYTES_BETWEEN_RETURNS:
+            self._n_bytes_since_return = 0
+            return_free_memory()
 
     def _add_clip(self, clip: _WaitingClip) -> None:
         while self._batch and self._batch[0].shape != clip.shape:

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from skdejavid.compat import memory
-from skdejavid.compat.memory import memory_of_machine
+from skdejavid.compat.memory import memory_of_machine, return_free_memory
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +45,33 @@ print(memory_of_machine() <= 3 * 2**30)
 """
     command = [sys.executable, "-P", "-c", program]
     assert subprocess.check_output(command, text=True, cwd=tmp_path).strip() == "True"
+
+
+HEAP = """
+import os
+from pathlib import Path
+from skdejavid.compat.memory import return_free_memory
+
+def megabytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+blocks = [bytearray(100_000) for _ in range(2000)]
+blocks[:-1] = []  # the last block keeps the heap from shrinking
+before = megabytes()
+return_free_memory()
+print(before - megabytes())
+"""
+
+
+def test_free_memory_goes_back_to_the_system(tmp_path):
+    printed = subprocess.check_output([sys.executable, "-P", "-c", HEAP], cwd=tmp_path, text=True)
+    assert float(printed) > 150
+
+
+def test_without_glibc_nothing_is_returned(monkeypatch):
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
+    memory._malloc_trim.cache_clear()
+    try:
+        assert return_free_memory() is None
+    finally:
+        memory._malloc_trim.cache_clear()

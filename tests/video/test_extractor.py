@@ -1162,6 +1162,7 @@ from skdejavid.video import pipeline
 from skdejavid.video.progress import Progress
 
 pipeline._BYTES_AHEAD = 2**22  # how much is read ahead depends on what else the machine does
+pipeline._BYTES_BETWEEN_RETURNS = 2**23
 counted = []
 
 def count(self, count_video=Progress.count_video):
