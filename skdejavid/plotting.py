@@ -255,7 +255,7 @@ def _of_one(x: Any, estimator: DejaVidClassifier) -> TSEArray:
     """
     sequences = TSEArray([x])
     names = getattr(estimator, "feature_names_in_", None)
-    is_unnamed = sequences.feature_names is None
-    if names is None or not is_unnamed or len(names) != sequences.n_features:
+    has_names = sequences.feature_names is not None
+    if names is None or has_names or len(names) != sequences.n_features:
         return sequences
     return TSEArray(sequences, feature_names=names)

@@ -86,9 +86,8 @@ class SequenceTransformer(PythonNumbersMixin, TransformerMixin, BaseEstimator):
             return None
         try:
             names = usable_names(self.get_feature_names_out())
-        except (
-            Exception
-        ):  # of somebody's transformer of frames, whose result is needed all the same
+        except Exception:
+            # Of somebody's transformer of frames; its result is needed all the same.
             return transformed.feature_names
         return names if names is not None and len(names) == transformed.n_features else None
 

@@ -1,4 +1,4 @@
-"""What the commands of the command line do. `main` imports it when a command runs, not before."""
+"""Carries out the commands. `main` imports this module when a command runs, not before."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ def _labeled(store: TSEStore, table: str | None, where: _Where) -> tuple[TSEArra
         )
     if len(ids) < len(label_of):
         n_missing = len(label_of) - len(ids)
-        click.echo(f"{n_missing} videos of {table} are not in {store.path}", err=True)
+        _say([f"{n_missing} videos of {table} are not in {store.path}"])
     return store.sequences(ids), np.array([label_of[id] for id in ids])
 
 
@@ -407,7 +407,6 @@ def _report_failures(extractor: TSEExtractor) -> None:
     """Print the videos that could not be read, and exit with the code for that."""
     if not extractor.failures_:
         return
-    for failure in extractor.failures_:
-        click.echo(f"left out: {failure.id}: {failure.cause}", err=True)
-    click.echo(f"{len(extractor.failures_)} video(s) left out", err=True)
+    _say(f"left out: {failure.id}: {failure.cause}" for failure in extractor.failures_)
+    _say([f"{len(extractor.failures_)} video(s) left out"])
     raise click.exceptions.Exit(_SOME_FAILED)

@@ -21,8 +21,8 @@ HINT_FOR_TABLES = (
     "of one frame each as numpy.asarray(X)[:, None]."
 )
 
-# Whoever calls an estimator may do so through a pipeline or a search. Some methods are decorated
-# by a context manager.
+# An estimator may be called through a pipeline or a search, and a method through the context
+# manager that decorates it: files of these are not the code of the user.
 _NOT_CALLERS = (
     *(
         os.path.join(os.path.dirname(path), "")
